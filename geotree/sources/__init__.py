@@ -1,0 +1,55 @@
+"""Where pixels come from: one small interface, one file for each source.
+
+A source answers two questions about an occurrence table: what would it
+cost (:meth:`Source.plan`) and what is there (:meth:`Source.fetch`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+# Status of a sample in a cube.
+PENDING, OK, NO_IMAGERY, FAILED = 0, 1, 2, 3
+
+
+class Pixels(NamedTuple):
+    """What a source returns for N occurrences, in their order."""
+
+    reflectance: np.ndarray  # (N, T, C, H, W) uint16, NODATA = missing
+    environment: np.ndarray  # (N, V) float32, NaN = missing
+    status: np.ndarray  # (N,) uint8: OK, NO_IMAGERY or FAILED
+    messages: tuple[str, ...] = ()  # one for each FAILED sample, in order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a download will cost, known before it starts."""
+
+    samples: int
+    requests: int  # network requests; 0 for a source on this machine
+    bytes: int  # stored, before compression
+    seconds: float  # estimate
+
+    def __str__(self) -> str:
+        return (f"{self.samples:,} samples, {self.requests:,} requests, "
+                f"{self.bytes / 1e6:,.1f} MB, about {self.seconds:,.0f} s")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything that can fill a cube."""
+
+    name: str
+
+    def attrs(self) -> dict[str, str | int | float]:
+        """Provenance written into the cube: product, grid, dates, seed."""
+
+    def plan(self, table: pd.DataFrame) -> Plan:
+        """Cost of fetching ``table``, without fetching it."""
+
+    def fetch(self, table: pd.DataFrame) -> Pixels:
+        """Pixels and variables for each row of ``table``, in its order."""
