@@ -1,0 +1,232 @@
+"""From species to genus to family to leaf type: the names a model predicts.
+
+A *class table* says which number stands for which species: a DataFrame
+with columns ``species, genus, family, leafType``, sorted by species, whose
+row numbers 0 … K-1 are the class numbers. Shards, weights and scores all
+carry one. Used from chapter 01 on, explained in chapters 01 and 06.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+
+
+class Rank(StrEnum):
+    """A level of the taxonomy; the value is the table's column name."""
+
+    LEAF_TYPE = "leafType"
+    FAMILY = "family"
+    GENUS = "genus"
+    SPECIES = "species"
+
+
+RANKS = tuple(Rank)  # coarse to fine
+CLASS_COLUMNS = tuple(str(rank) for rank in reversed(RANKS))  # fine to coarse
+
+
+def class_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Give every species of an occurrence table a class number.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``species, genus, family, leafType``; one row per
+        occurrence, or one per species.
+
+    Returns
+    -------
+    DataFrame
+        One row per species, sorted by name; the index 0 … K-1 is the
+        class number. Where the rows of a species disagree about its
+        genus, family and leaf type, the most frequent combination is
+        taken (the alphabetically first among equals).
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a name is missing, or the table is empty.
+    """
+    columns = list(CLASS_COLUMNS)
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise ValueError(
+            f"table has no column {', '.join(absent)}; a class table needs "
+            f"{', '.join(columns)}. Read the release's tables with "
+            "occurrences.read_release."
+        )
+    if table.empty:
+        raise ValueError("table is empty: no species to number.")
+    lineages = table[columns].astype("string")
+    blank = lineages.isna() | (lineages == "")
+    if blank.any(axis=None):
+        row = table.index[blank.any(axis=1)][0]
+        raise ValueError(
+            f"{int(blank.any(axis=1).sum())} rows lack a name "
+            f"({', '.join(blank.columns[blank.any()])}), the first is row "
+            f"{row!r}. Drop them, or fill in the names."
+        )
+    counts = lineages.value_counts(sort=False).rename("rows").reset_index()
+    counts = counts.sort_values(["rows", *columns],
+                                ascending=[False, True, True, True, True])
+    classes = counts.drop_duplicates("species").sort_values("species")
+    return classes[columns].astype(str).reset_index(drop=True)
+
+
+def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
+    """Number the rows of an occurrence table by a class table.
+
+    Returns
+    -------
+    (N,) int64
+        Class number of each row's species.
+
+    Raises
+    ------
+    ValueError
+        The table holds species that the class table lacks.
+    """
+    numbers = pd.Index(classes["species"]).get_indexer(table["species"])
+    if (numbers < 0).any():
+        unknown = table["species"][numbers < 0]
+        names = list(unknown.unique())
+        more = ", …" if len(names) > 5 else ""
+        raise ValueError(
+            f"{len(unknown)} rows of {len(names)} species are not among the "
+            f"{len(classes)} classes: {', '.join(map(str, names[:5]))}{more}. "
+            "Select the rows whose species are known, or make the class "
+            "table from this table."
+        )
+    return numbers.astype(np.int64)
+
+
+def prompts(classes: pd.DataFrame) -> list[str]:
+    """Write each class as the release's text encoder reads it.
+
+    Returns
+    -------
+    list of K str
+        ``"{leafType} / {family} / {genus} / {species}"``.
+    """
+    columns = (classes[str(rank)] for rank in RANKS)
+    return [" / ".join(names) for names in zip(*columns, strict=True)]
+
+
+def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Raise ``ValueError`` unless two class tables are equal, saying how.
+
+    A score, a checkpoint and a shard fit together only if a class number
+    means the same species in each of them.
+    """
+    first, second = list(a["species"]), list(b["species"])
+    if first != second:
+        only_a = sorted(set(first) - set(second))
+        only_b = sorted(set(second) - set(first))
+        how = (f"only in the first: {_few(only_a)}; only in the second: "
+               f"{_few(only_b)}" if only_a or only_b
+               else "the same species in another order")
+        raise ValueError(
+            f"two class tables differ, {len(first)} and {len(second)} "
+            f"species: {how}. Use data and weights made for one class table."
+        )
+    for rank in (Rank.GENUS, Rank.FAMILY, Rank.LEAF_TYPE):
+        one, other = a[rank].to_numpy(), b[rank].to_numpy()
+        if (one != other).any():
+            at = int((one != other).argmax())
+            raise ValueError(
+                f"two class tables differ in {rank} of "
+                f"{int((one != other).sum())} species; the first is "
+                f"{first[at]}: {one[at]!r} and {other[at]!r}. Use data and "
+                "weights made for one class table."
+            )
+
+
+def members(classes: pd.DataFrame, rank: Rank | str
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Say which group of a rank each class belongs to.
+
+    Returns
+    -------
+    names : (G,) object
+        The groups of that rank, sorted.
+    index : (K,) int64
+        Position in ``names`` of each class.
+    """
+    codes, names = pd.factorize(classes[_rank(rank)], sort=True)
+    return np.asarray(names, dtype=object), codes.astype(np.int64)
+
+
+def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
+            rank: Rank | str) -> tuple[np.ndarray, np.ndarray]:
+    """Sum species probabilities to a coarser rank.
+
+    The genus of the likeliest species need not be the likeliest genus:
+    with 0.4 for one birch and 0.3 for each of two oaks the answer is oak.
+
+    Parameters
+    ----------
+    probabilities : (N, K) float
+        One column per class.
+    classes : DataFrame
+        Class table of K rows.
+    rank : Rank or str
+        ``"genus"``, ``"family"``, ``"leafType"``; ``"species"`` returns
+        the values as they are.
+
+    Returns
+    -------
+    summed : (N, G) of the same dtype
+        Probability of each group; accumulated in double precision.
+    names : (G,) object
+        The groups, sorted.
+    """
+    values = np.asarray(probabilities)
+    if values.ndim != 2 or values.shape[1] != len(classes):
+        raise ValueError(
+            f"probabilities have shape {values.shape}, expected (samples, "
+            f"{len(classes)}): one column per row of the class table."
+        )
+    names, index = members(classes, rank)
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(len(names)))
+    summed = np.add.reduceat(values[:, order], starts, axis=1,
+                             dtype=np.float64)  # (N, G)
+    kind = values.dtype if values.dtype.kind == "f" else np.float64
+    return summed.astype(kind), names
+
+
+def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame,
+                   rank: Rank | str) -> np.ndarray:
+    """Turn class numbers into group numbers of a coarser rank.
+
+    Returns
+    -------
+    (N,) int64
+        Column of :func:`roll_up`'s result that each label falls in.
+    """
+    numbers = np.asarray(labels)
+    if numbers.size and not (
+            0 <= numbers.min() and numbers.max() < len(classes)):
+        raise ValueError(
+            f"labels run from {numbers.min()} to {numbers.max()}, expected "
+            f"0 to {len(classes) - 1}. Were they made with another class "
+            "table?"
+        )
+    return members(classes, rank)[1][numbers]
+
+
+def _rank(rank: Rank | str) -> str:
+    if rank not in RANKS:
+        raise ValueError(
+            f"rank is {rank!r}, expected one of {', '.join(RANKS)}."
+        )
+    return str(rank)
+
+
+def _few(names: list) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(str, names[:3])) + more
