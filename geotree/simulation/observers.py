@@ -1,0 +1,112 @@
+"""Who looks where: occurrence records of the simulated planet.
+
+People record trees near home, so places are clustered and uneven. Which
+species is seen at a place follows the planet's prior exactly, or else its
+posterior would not be the optimum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from geotree import world
+from geotree.simulation import faults as plant
+from geotree.simulation.traits import stable_hash
+
+if TYPE_CHECKING:
+    from geotree.sources.planet import Planet
+
+# Where many people look: latitude, longitude, spread in degrees, weight.
+CROWDS = (
+    (50, 8, 6, 5), (53, -1, 3, 3), (41, -3, 4, 2), (58, 14, 4, 2),
+    (40, -76, 5, 4), (36, -90, 7, 3), (38, -121, 4, 3), (46, -122, 3, 2),
+    (36, 138, 3, 2), (24, 120, 2, 1), (30, 112, 6, 2), (20, 78, 6, 2),
+    (-34, 150, 4, 3), (-37, 145, 3, 2), (-41, 174, 3, 2), (-33, 19, 3, 2),
+    (-28, 29, 4, 2), (-1, 36, 4, 1), (8, 0, 5, 1), (-23, -47, 5, 2),
+    (-35, -70, 4, 1), (10, -84, 4, 1), (20, -99, 4, 2), (5, 102, 6, 1),
+    (-3, -61, 6, 1), (55, 45, 9, 1), (56, 85, 9, 1), (48, 128, 6, 1),
+)
+ALONE = 0.45  # share of places with no crowd around
+NEAR = 0.35  # share of records close to an earlier one
+DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
+
+
+def occurrences(planet: Planet, n: int, *, seed: int,
+                faults: float) -> pd.DataFrame:
+    """Draw ``n`` records; see :meth:`Planet.occurrences`."""
+    if n < 1:
+        raise ValueError(f"n is {n}, expected one record or more.")
+    rng = np.random.default_rng([planet.seed, seed, n])
+    lat, lon, prior = _places(planet, n, rng)
+    chance = rng.random((n, 1))
+    number = (prior.cumsum(axis=1) < chance).sum(axis=1)
+    number = number.clip(max=prior.shape[1] - 1)
+    rows = planet.classes.iloc[number].reset_index(drop=True)
+    dataset = rng.choice(len(DATASETS), n, p=[0.7, 0.2, 0.1])
+    keys = {name: stable_hash("taxonKey", name) % 7_000_000 + 2_000_000
+            for name in planet.classes["species"]}
+    table = pd.DataFrame({
+        "gbifID": 1_000_000_000 + (seed * 10_000_000) + np.arange(n),
+        "decimalLatitude": lat.round(6),
+        "decimalLongitude": lon.round(6),
+        "coordinateUncertaintyInMeters": np.where(
+            rng.random(n) < 0.05, np.nan,
+            np.exp(rng.normal(2.2, 0.6, n)).round(1)),
+        "countryCode": world.country_code(lat=lat, lon=lon),
+        "year": rng.integers(2017, 2025, n),
+        "datasetKey": [f"simulated-{number}" for number in dataset],
+        "datasetName": [DATASETS[number] for number in dataset],
+        "license": rng.choice(["CC0_1_0", "CC_BY_4_0"], n),
+        "taxonKey": rows["species"].map(keys).astype(np.int64),
+        **{name: rows[name] for name in
+           ("species", "genus", "family", "leafType")},
+    })
+    table.attrs = {"source": f"simulated planet, seed {planet.seed}, "
+                             f"draw {seed}"}
+    return plant.plant(table, share=faults, rng=rng) if faults else table
+
+
+def _places(planet, n, rng):
+    """Clustered places on land where something grows, with their prior."""
+    lat, lon, prior = [], [], []
+    found = 0
+    while found < n:
+        new_lat, new_lon = _candidates(max(2 * (n - found), 256), rng)
+        chance = planet.prior(lat=new_lat, lon=new_lon)
+        good = chance.sum(axis=1) > 0
+        near = np.repeat(np.flatnonzero(good), 2)
+        near = near[rng.random(len(near)) < NEAR / (2 * (1 - NEAR))]
+        step = rng.exponential(0.012, (2, len(near))) * rng.choice(
+            [-1, 1], (2, len(near)))
+        close_lat = new_lat[near] + step[0]
+        close_lon = (new_lon[near] + step[1] + 180) % 360 - 180
+        keep = world.is_land(lat=close_lat, lon=close_lon)
+        close_lat, close_lon = close_lat[keep], close_lon[keep]
+        again = planet.prior(lat=close_lat, lon=close_lon)
+        kept = again.sum(axis=1) > 0
+        lat += [new_lat[good], close_lat[kept]]
+        lon += [new_lon[good], close_lon[kept]]
+        prior += [chance[good], again[kept]]
+        found += int(good.sum() + kept.sum())
+    order = rng.permutation(found)[:n]
+    return tuple(np.concatenate(part)[order] for part in (lat, lon, prior))
+
+
+def _candidates(n, rng):
+    """Places on land, even by area for some, in crowds for the others."""
+    crowds = np.array(CROWDS, float)
+    number = rng.choice(len(crowds), n, p=crowds[:, 3] / crowds[:, 3].sum())
+    alone = rng.random(n) < ALONE
+    even_lat = np.degrees(np.arcsin(rng.uniform(-0.85, 0.96, n)))
+    even_lon = rng.uniform(-180, 180, n)
+    spread = crowds[number, 2:3] * rng.normal(size=(n, 2))
+    lat = np.where(alone, even_lat, crowds[number, 0] + spread[:, 0])
+    lon = np.where(alone, even_lon, crowds[number, 1] + spread[:, 1]
+                   / np.cos(np.radians(crowds[number, 0])))
+    lon = (lon + 180) % 360 - 180
+    lat = lat.clip(-58, 80)
+    land = world.is_land(lat=lat, lon=lon)
+    return lat[land], lon[land]

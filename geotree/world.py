@@ -1,0 +1,107 @@
+"""Land and countries of the world, from Natural Earth at 1:110 million.
+
+Enough to draw an outline and to know sea from land; far too coarse for
+borders. See ``geotree/data/README.md`` for the source.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+
+_STEP = 0.25  # degrees, cell of the raster
+
+
+@lru_cache(maxsize=1)
+def _topology() -> tuple[dict, list[np.ndarray]]:
+    """The TopoJSON objects and their arcs, decoded to degrees."""
+    path = resources.files("geotree.data") / "world.json"
+    topology = json.loads(path.read_text(encoding="utf-8"))
+    scale = np.array(topology["transform"]["scale"])
+    origin = np.array(topology["transform"]["translate"])
+    arcs = [np.cumsum(np.array(arc), axis=0) * scale + origin
+            for arc in topology["arcs"]]
+    return topology["objects"], arcs
+
+
+def _rings(geometry: dict) -> list[np.ndarray]:
+    """Rings of a TopoJSON (multi)polygon as (n, 2) arrays of lon, lat."""
+    _, arcs = _topology()
+    polygons = geometry["arcs"]
+    if geometry["type"] == "Polygon":
+        polygons = [polygons]
+    return [
+        np.concatenate([arcs[i] if i >= 0 else arcs[~i][::-1] for i in ring])
+        for polygon in polygons for ring in polygon
+    ]
+
+
+@lru_cache(maxsize=1)
+def land() -> tuple[np.ndarray, ...]:
+    """Outline of the land: rings, each (n, 2) float64 of lon, lat."""
+    objects, _ = _topology()
+    return tuple(ring for geometry in objects["land"]["geometries"]
+                 for ring in _rings(geometry))
+
+
+@lru_cache(maxsize=1)
+def countries() -> dict[str, list[np.ndarray]]:
+    """Rings of each country by ISO 3166-1 alpha-2 code."""
+    objects, _ = _topology()
+    rings: dict[str, list[np.ndarray]] = {}
+    for geometry in objects["countries"]["geometries"]:
+        code = geometry["properties"]["iso_a2"]
+        rings.setdefault(code, []).extend(_rings(geometry))
+    return rings
+
+
+def _fill(rings, grid: np.ndarray, value: int) -> None:
+    """Set the cells whose centre lies inside the rings (even-odd rule)."""
+    rows, columns = grid.shape
+    crossings: dict[int, list[float]] = {}
+    for ring in rings:
+        start, end = ring[:-1], ring[1:]
+        for (x0, y0), (x1, y1) in zip(start, end, strict=True):
+            low, high = min(y0, y1), max(y0, y1)
+            first = int(np.ceil((90 - high) / _STEP - 0.5))
+            last = int(np.ceil((90 - low) / _STEP - 0.5)) - 1
+            for row in range(max(first, 0), min(last, rows - 1) + 1):
+                y = 90 - (row + 0.5) * _STEP
+                x = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+                crossings.setdefault(row, []).append(x)
+    for row, places in crossings.items():
+        edges = np.ceil((np.sort(places) + 180) / _STEP - 0.5).astype(int)
+        for left, right in zip(edges[::2], edges[1::2], strict=False):
+            grid[row, max(left, 0):min(right, columns)] = value
+
+
+@lru_cache(maxsize=1)
+def _country_raster() -> tuple[np.ndarray, np.ndarray]:
+    """Country number of each cell, 0 = sea, and the codes."""
+    grid = np.zeros((round(180 / _STEP), round(360 / _STEP)), np.int16)
+    codes = [""]
+    for code, rings in countries().items():
+        codes.append(code)
+        _fill(rings, grid, len(codes) - 1)
+    return grid, np.array(codes)
+
+
+def _lookup(lat, lon) -> np.ndarray:
+    grid, _ = _country_raster()
+    row = np.floor((90 - np.asarray(lat, float)) / _STEP).astype(int)
+    column = np.floor((np.asarray(lon, float) + 180) / _STEP).astype(int)
+    return grid[row.clip(0, len(grid) - 1), column % grid.shape[1]]
+
+
+def is_land(*, lat, lon) -> np.ndarray:
+    """Whether N places lie on land, to about 25 km: (N,) bool."""
+    return _lookup(lat, lon) > 0
+
+
+def country_code(*, lat, lon) -> np.ndarray:
+    """ISO alpha-2 code of N places, "" at sea: (N,) str."""
+    _, codes = _country_raster()
+    return codes[_lookup(lat, lon)]
