@@ -1,0 +1,347 @@
+"""The compact model: a year of pixels, a place and a name in one space.
+
+An image encoder and a name encoder give unit vectors; the cosine of the
+two, times a learnable scale, says how well a species fits a place. Twelve
+month tokens and four tokens of environment go through a small transformer
+that never looks at what is missing. Explained in chapter 05.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geotree import variables as v
+from geotree.models import store
+from geotree.models.names import NameEncoder, Names
+
+_PIXELS = v.PATCH * v.PATCH
+_CENTRE = _PIXELS // 2  # the pixel that holds the tree
+_MILLIMETRES = [i for i, x in enumerate(v.VARIABLES) if x.unit == "mm"]
+_LON, _LAT, _ASPECT = map(v.VARIABLE_NAMES.index,
+                          ("longitude", "latitude", "aspect"))
+_FREQUENCIES = (2, 4, 8, 16)  # of the Fourier terms, per radius of the Earth
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Size and switches of :class:`CompactClip`."""
+
+    width: int = 128  # of a token
+    depth: int = 3  # transformer blocks
+    heads: int = 4
+    expansion: int = 2  # hidden width of a block / width
+    embedding: int = 128  # D, of the space shared with the names
+    buckets: int = 4096  # rows of the table of hashed names
+    dropout: float = 0.1  # chance that a month or group is hidden, training
+    location_dropout: float = 0.1  # chance that the place is hidden, training
+    rank_dropout: float = 0.1  # chance that a name is cut to its genus
+    month_code: bool = True  # False: as the release, blind to the order
+    mask_missing: bool = True  # False: as the release, attends to the missing
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; ``query`` limits the tokens it returns."""
+
+    def __init__(self, width: int, heads: int, expansion: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.contract = nn.Linear(expansion * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor, queries: int) -> Tensor:
+        """(B, S, width) → (B, queries, width): the first ``queries`` tokens.
+
+        ``mask`` (B, 1, 1, S) is True where a token may be attended to.
+        """
+        batch, _, width = x.shape
+        shape = (batch, -1, self.heads, width // self.heads)
+        y = self.norm_attention(x)
+        q = self.query(y[:, :queries]).view(shape).transpose(1, 2)
+        k, w = (part.reshape(shape).transpose(1, 2)
+                for part in self.key_value(y).chunk(2, dim=-1))
+        y = F.scaled_dot_product_attention(q, k, w, attn_mask=mask)
+        y = y.transpose(1, 2).reshape(batch, queries, width)
+        x = x[:, :queries] + self.output(y)
+        return x + self.contract(F.gelu(self.expand(self.norm_mlp(x))))
+
+
+class Tokens(NamedTuple):
+    """What the transformer reads."""
+
+    values: Tensor  # (B, 1 + 12 + 4, width): summary, months, groups
+    present: Tensor  # (B, 1 + 12 + 4) bool
+
+
+class CompactClip(nn.Module):
+    """Contrastive model of places and species names.
+
+    Examples
+    --------
+    >>> model = CompactClip(CompactConfig(width=64))
+    >>> model.fit_normalisation(train.load())  # once, before training
+    >>> logits = model(batch.images, batch.environment, classes)  # (B, K)
+    """
+
+    def __init__(self, config: CompactConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or CompactConfig()
+        self.card: dict = {}
+        width, bands = config.width, len(v.BANDS)
+        # Constants of the normalisation travel with the weights.
+        self.register_buffer("band_mean", torch.zeros(bands))
+        self.register_buffer("band_std", torch.ones(bands))
+        self.register_buffer("variable_mean", torch.zeros(len(v.VARIABLES)))
+        self.register_buffer("variable_std", torch.ones(len(v.VARIABLES)))
+        self.month = nn.Linear(bands * (_PIXELS + 2), width)
+        self.month_code = nn.Embedding(v.MONTHS, width)
+        self.season_code = nn.Embedding(v.MONTHS, width)
+        self.groups = nn.ModuleDict({
+            name: _Group(size, width) for name, size in _group_sizes().items()
+        })
+        self.summary = nn.Parameter(torch.zeros(width))
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.expansion)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, config.embedding)
+        self.names = NameEncoder(config.embedding, config.buckets,
+                                 config.rank_dropout)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        for code in (self.month_code, self.season_code):
+            nn.init.normal_(code.weight, std=0.5)
+        nn.init.normal_(self.summary, std=0.02)
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
+
+    # -- inputs ----------------------------------------------------------
+
+    @torch.no_grad()
+    def fit_normalisation(self, batch) -> None:
+        """Set the constants from training samples (a ``shards.Batch``).
+
+        Mean and standard deviation of the logarithm of reflectance for each
+        band, and of each variable, over what is not missing. They are saved
+        with the weights, so that a prediction never depends on its batch.
+        """
+        pixels, valid = self._pixels(batch.images)
+        if not valid.any():
+            raise ValueError(
+                f"all {len(pixels):,} samples have no valid pixel: nothing "
+                "to normalise by. Are the images' missing values 65535?"
+            )
+        values, known = self._variables(batch.environment)
+        self.band_mean, self.band_std = _moments(
+            pixels.permute(0, 1, 3, 2).flatten(0, 2),
+            valid.permute(0, 1, 3, 2).flatten(0, 2))
+        self.variable_mean, self.variable_std = _moments(values, known)
+
+    def _pixels(self, images) -> tuple[Tensor, Tensor]:
+        """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
+        v.check_images(images)
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        dn = images.to(self.device, torch.float32).flatten(3)
+        # The logarithm turns brightness into an offset; 100 is a
+        # reflectance of 0.01, below which a difference is noise.
+        return torch.log(dn + 100.0), dn != v.NODATA
+
+    def _variables(self, environment) -> tuple[Tensor, Tensor]:
+        """(B, V) raw variables → transformed values and validity."""
+        v.check_environment(environment)
+        if isinstance(environment, np.ndarray):
+            environment = torch.from_numpy(environment)
+        values = environment.to(self.device, torch.float32, copy=True)
+        known = values.isfinite()
+        values[~known] = 0.0
+        rain = values[:, _MILLIMETRES].clamp(min=0)
+        values[:, _MILLIMETRES] = torch.log1p(rain)
+        return values, known
+
+    def _months(self, images) -> tuple[Tensor, Tensor]:
+        """Normalised pixels (B, T, C·27) and months present (B, T)."""
+        pixels, valid = self._pixels(images)
+        pixels = (pixels - self.band_mean[:, None]) / self.band_std[:, None]
+        weight = valid.float()
+        count = weight.sum(-1, keepdim=True)
+        mean = (pixels * weight).sum(-1, keepdim=True) / count.clamp(min=1)
+        pixels = torch.where(valid, pixels, mean)  # gaps: mean of the patch
+        centre = pixels[..., _CENTRE, None]
+        x = torch.cat([pixels, centre, mean], dim=-1).flatten(2)
+        return x, (count > 0).any(dim=2).squeeze(-1)
+
+    def _environment(self, environment) -> tuple[dict[str, Tensor], Tensor]:
+        """Values ⊕ missing flags of each group, and groups present (B, 4)."""
+        raw, known = self._variables(environment)
+        values = (raw - self.variable_mean) / self.variable_std
+        values = values.clamp(-8, 8) * known
+        lon, lat, aspect = (torch.deg2rad(raw[:, i])
+                            for i in (_LON, _LAT, _ASPECT))
+        sphere = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(),
+                              lat.sin()], dim=-1)
+        waves = torch.cat([f(k * sphere) for k in _FREQUENCIES
+                           for f in (torch.sin, torch.cos)], dim=-1)
+        placed = (known[:, _LON] & known[:, _LAT])[:, None]
+        turns = torch.stack([aspect.sin(), aspect.cos()], dim=-1)
+        extra = {"location": torch.cat([sphere, waves], dim=-1) * placed,
+                 "terrain": turns * known[:, _ASPECT, None]}
+        groups = {
+            name: torch.cat([values[:, part], (~known[:, part]).float(),
+                             *([extra[name]] if name in extra else [])], -1)
+            for name, part in v.GROUPS.items()
+        }
+        present = [known[:, part].any(-1) for part in v.GROUPS.values()]
+        return groups, torch.stack(present, dim=-1)
+
+    # -- encoders --------------------------------------------------------
+
+    def tokens(self, images, environment) -> Tokens:
+        """Month and group tokens of a batch, with what is present."""
+        pixels, months = self._months(images)
+        groups, known = self._environment(environment)
+        if self.training:
+            months, known = self._hide(months, known)
+        x = self.month(pixels)  # (B, T, width)
+        if self.config.month_code:
+            x = x + self.month_code.weight
+            x = x + self._season(environment, known)
+        place = [layer(groups[name]) for name, layer in self.groups.items()]
+        summary = self.summary.expand(len(x), 1, -1)
+        values = torch.cat([summary, x, torch.stack(place, dim=1)], dim=1)
+        always = torch.ones_like(months[:, :1])
+        return Tokens(values, torch.cat([always, months, known], dim=1))
+
+    def _hide(self, months: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Hide random months and groups, so that none is indispensable."""
+        chance = torch.full((months.shape[1] + known.shape[1],),
+                            self.config.dropout, device=self.device)
+        chance[months.shape[1]] = self.config.location_dropout
+        drawn = torch.rand(len(months), len(chance), device=self.device)
+        keep = drawn >= chance
+        return (months & keep[:, :months.shape[1]],
+                known & keep[:, months.shape[1]:])
+
+    def _season(self, environment, known: Tensor) -> Tensor:
+        """Code of the month of the local year: July is winter in the south."""
+        lat = torch.as_tensor(environment[:, _LAT]).to(self.device)
+        south = (lat < 0) & known[:, 0]
+        code = self.season_code.weight
+        year = torch.stack([code, code.roll(v.MONTHS // 2, 0)])
+        return year[south.long()] * (known[:, 0] & lat.isfinite())[:, None,
+                                                                   None]
+
+    def encode_images(self, images, environment) -> Tensor:
+        """Unit vectors of samples.
+
+        Parameters
+        ----------
+        images : (B, T, C, H, W) uint16 or int32, tensor or array
+            Digital numbers; 65535 is missing.
+        environment : (B, V) float32, tensor or array
+            In stored units (``variables.VARIABLES``); NaN is missing.
+
+        Returns
+        -------
+        (B, D) float32, of length 1
+        """
+        values, present = self.tokens(images, environment)
+        if not self.config.mask_missing:
+            present = torch.ones_like(present)
+        mask = present[:, None, None]
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            # Only the summary is read in the end: the last block skips
+            # the rest, which saves nearly a third of the work.
+            queries = 1 if i == last else values.shape[1]
+            values = block(values, mask, queries)
+        image_features = self.project(self.norm(values[:, 0]))
+        return F.normalize(image_features.float(), dim=-1)
+
+    def encode_taxa(self, classes: pd.DataFrame | Names) -> Tensor:
+        """Unit vectors (K, D) of the rows of a class table, seen or not."""
+        if isinstance(classes, pd.DataFrame):
+            classes = self.names.read(classes)
+        return F.normalize(self.names(classes).float(), dim=-1)
+
+    def forward(self, images, environment, classes) -> Tensor:
+        """Logits (B, K) over the rows of ``classes``."""
+        image_features = self.encode_images(images, environment)
+        text_features = self.encode_taxa(classes)
+        return self.scale() * image_features @ text_features.T
+
+    def scale(self) -> Tensor:
+        """Factor of the cosines, at most 100 as in CLIP."""
+        return self.logit_scale.clamp(max=math.log(100.0)).exp()
+
+    # -- files -----------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path, *,
+                        card: dict | None = None) -> Path:
+        """Write ``model.safetensors`` and ``card.json`` into ``folder``.
+
+        ``card`` adds to what training noted in ``model.card``: classes,
+        training data, commit.
+        """
+        card = {**self.card, **(card or {}), "config": asdict(self.config)}
+        return store.save(self.state_dict(), folder, card=card)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> CompactClip:
+        """Read what :meth:`save_pretrained` wrote; the model is in eval mode.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            No model there, or the weights of another one.
+        """
+        card = store.read_card(folder)
+        known = {field.name for field in fields(CompactConfig)}
+        config = {k: x for k, x in card["config"].items() if k in known}
+        model = cls(CompactConfig(**config))
+        store.load(model, folder, card)
+        model.card = card
+        return model.eval()
+
+
+class _Group(nn.Sequential):
+    """Token of one group of variables."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__(nn.Linear(size, width), nn.GELU(),
+                         nn.Linear(width, width))
+
+
+def _group_sizes() -> dict[str, int]:
+    sizes = {name: 2 * (part.stop - part.start)
+             for name, part in v.GROUPS.items()}
+    sizes["location"] += 3 + 6 * len(_FREQUENCIES)
+    sizes["terrain"] += 2
+    return sizes
+
+
+def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column over its valid rows."""
+    count = valid.sum(0).clamp(min=1)
+    values = values.double() * valid
+    mean = values.sum(0) / count
+    square = ((values - mean) * valid).square().sum(0) / count
+    std = square.sqrt()
+    # A column that is constant or all missing carries nothing: leave it.
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    return mean.float(), std.float()
