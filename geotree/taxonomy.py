@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from geotree.audit import audit as audit
+
 
 class Rank(StrEnum):
     """A level of the taxonomy; the value is the table's column name."""

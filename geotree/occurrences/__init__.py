@@ -1,0 +1,27 @@
+"""Where trees have been seen: the table that the whole chain starts from.
+
+One row per record, columns named as in Darwin Core (``COLUMNS``), written
+as Parquet. The tables of the GlobalGeoTree release convert both ways.
+Quality is handled in two steps: :func:`flag` adds one boolean column per
+rule and removes nothing, :func:`keep` removes by the rules you choose.
+Used in chapter 01.
+"""
+
+from geotree.occurrences.quality import (
+    FLAGS,
+    REMOVE,
+    flag,
+    keep,
+    removed,
+    thin,
+)
+from geotree.occurrences.release import (
+    RELEASE,
+    read_release,
+    write_release,
+)
+from geotree.occurrences.table import COLUMNS, read, validate, write
+
+__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "flag", "keep", "read",
+           "read_release", "removed", "thin", "validate", "write",
+           "write_release"]

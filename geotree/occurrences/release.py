@@ -1,0 +1,85 @@
+"""The tables of the GlobalGeoTree release, read and written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geotree.occurrences.table import COLUMNS, replace, validate
+
+# Column of the release -> column here, in the release's order.
+RELEASE = {
+    "sample_id": "gbifID", "country_code": "countryCode",
+    "level0": "leafType", "level1_family": "family",
+    "level2_genus": "genus", "level3_species": "species",
+    "location": "country", "source": "datasetName",
+    "species_key": "taxonKey", "year": "year",
+    "longitude": "decimalLongitude", "latitude": "decimalLatitude",
+    "Category": "rarity",
+}
+
+
+def read_release(csv: str | os.PathLike) -> pd.DataFrame:
+    """Read a table of the GlobalGeoTree release.
+
+    The release threw away GBIF's record number, dataset key, licence and
+    coordinate uncertainty. ``gbifID`` holds its ``sample_id`` (a row number
+    of its own), the other three are unknown. ``location`` becomes the extra
+    column ``country``, ``source`` becomes ``datasetName``, ``Category``
+    becomes ``rarity``; the latter three may be absent.
+
+    Returns
+    -------
+    DataFrame
+        A checked occurrence table; ``attrs`` names the file and its
+        SHA-256.
+    """
+    path = Path(csv)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no table at '{path}'. The release's evaluation tables are "
+            "called GlobalGeoTree-10kEval-90.csv, -300.csv and -900.csv.")
+    text = [name for name in RELEASE if COLUMNS.get(RELEASE[name], "str")
+            == "str"]
+    table = pd.read_csv(
+        path, encoding="utf-8", keep_default_na=False,
+        dtype=dict.fromkeys(text, "str"),
+        na_values={name: [""] for name in RELEASE if name not in text})
+    absent = [name for name in RELEASE if name not in table.columns
+              and name not in ("location", "source", "Category")]
+    if absent:
+        raise ValueError(
+            f"'{path}' lacks the columns {', '.join(absent)} of a release "
+            f"table; it has {', '.join(table.columns)}.")
+    table = table.rename(columns=RELEASE)
+    table["taxonKey"] = table["taxonKey"].fillna(0)
+    for name in ("coordinateUncertaintyInMeters", "datasetKey", "license"):
+        table[name] = np.nan
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 24):
+            digest.update(part)
+    table.attrs = {"source": f"GlobalGeoTree release, {path.name}",
+                   "sha256": digest.hexdigest()}
+    return validate(table)
+
+
+def write_release(table: pd.DataFrame, csv: str | os.PathLike) -> Path:
+    """Write an occurrence table with the columns of the release.
+
+    A table that came from :func:`read_release` is written as it was, to the
+    byte. Columns that the release does not have are left out; ``location``,
+    ``source`` and ``Category`` are left out where the table lacks them.
+    """
+    checked = validate(table)
+    columns = {theirs: checked[ours] for theirs, ours in RELEASE.items()
+               if ours in checked}
+    columns["species_key"] = checked["taxonKey"].astype("float64").where(
+        checked["taxonKey"] != 0)  # the release writes keys as 2777855.0
+    frame = pd.DataFrame(columns)
+    return replace(csv, lambda file: frame.to_csv(
+        file, index=False, lineterminator="\r\n", encoding="utf-8"))

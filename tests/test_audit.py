@@ -1,0 +1,274 @@
+"""Each planted fault is found, and nothing else is accused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geotree import audit, occurrences, taxonomy
+
+GOOD = [
+    ("Betula pendula", "Betulaceae", "Deciduous Broadleaf", 5331916, 61, 25),
+    ("Eucalyptus regnans", "Myrtaceae", "Evergreen Broadleaf", 3176100,
+     -37, 146),
+    ("Larix decidua", "Pinaceae", "Deciduous Needleleaf", 2686212, 46, 10),
+    ("Pinus sylvestris", "Pinaceae", "Evergreen Needleleaf", 5285637,
+     58, 15),
+    ("Sorbus aria", "Rosaceae", "Deciduous Broadleaf", 3012680, 47, 8),
+]
+EACH = 20  # records of a species
+
+
+def good_table(seed=0):
+    """A hundred plausible records of five species, some km apart."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name, family, leaf, key, lat, lon in GOOD:
+        for _ in range(EACH):
+            rows.append({
+                "gbifID": 4_000_000_000 + len(rows),
+                "decimalLatitude": lat + rng.uniform(-2, 2),
+                "decimalLongitude": lon + rng.uniform(-2, 2),
+                "coordinateUncertaintyInMeters": 8.0,
+                "countryCode": "DE", "year": 2021, "datasetKey": "d",
+                "datasetName": "Citizen observations",
+                "license": "CC0_1_0", "taxonKey": key, "species": name,
+                "genus": name.split()[0], "family": family,
+                "leafType": leaf})
+    return pd.DataFrame(rows)
+
+
+def change(rows, **values):
+    """A good table of which some rows are spoiled."""
+    table = good_table()
+    for name, value in values.items():
+        table.loc[table.index[rows], name] = value
+    return table
+
+
+def test_a_good_table_has_no_findings():
+    found = taxonomy.audit(good_table())
+    assert found.empty, found
+    assert found.columns.tolist() == [
+        "rule", "species", "rows", "evidence", "severity"]
+    assert found.attrs["skipped"] == []
+
+
+FAULTS = {
+    "higher_rank_key": (slice(80, 100), {"taxonKey": 5015}),
+    "rounded_key": (slice(0, 20), {"taxonKey": 10_700_000}),
+    "shared_key": (slice(20, 40), {"taxonKey": 5331916}),
+    "unresolved_name": (slice(3, 8), {"species": "Betula spec"}),
+    "genus_mismatch": (slice(45, 48), {"genus": "Pseudolarix"}),
+    "not_a_plant": (slice(0, 20), {
+        "species": "Dryocopus martius", "genus": "Dryocopus",
+        "family": "Picidae"}),
+    "herb_or_vine": (slice(0, 20), {
+        "species": "Sonchus asper", "genus": "Sonchus",
+        "family": "Asteraceae"}),
+    "low_growth": (slice(0, 20), {
+        "species": "Vaccinium myrtillus", "genus": "Vaccinium",
+        "family": "Ericaceae"}),
+    "leaf_type": (slice(40, 60), {"leafType": "Evergreen Needleleaf"}),
+    "lineage_conflict": (slice(0, 4), {"leafType": "Evergreen Broadleaf"}),
+    "machine_identified": (slice(60, 67), {
+        "datasetName": "Pl@ntNet automatically identified occurrences"}),
+    "planted": (slice(60, 62), {"datasetName": "Tree planting occurrences"}),
+    "zero_coordinates": (slice(60, 63), {
+        "decimalLatitude": 0.0, "decimalLongitude": 0.0}),
+    "stray_record": (slice(7, 8), {"decimalLongitude": -70.0}),
+}
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(rule):
+    rows, values = FAULTS[rule]
+    table = change(rows, **values)
+    before = table.copy()
+    found = taxonomy.audit(table)
+    count = len(range(*rows.indices(len(table))))
+    if rule == "shared_key":  # accuses both names
+        assert set(found["species"]) == {"Betula pendula",
+                                         "Eucalyptus regnans"}
+        count *= 2
+    assert set(found["rule"]) == {rule}, found
+    assert found["rows"].sum() == count
+    expected = np.zeros(len(table), bool)
+    expected[rows] = True
+    if rule != "shared_key":
+        np.testing.assert_array_equal(
+            audit.marked(table, rules=[rule]), expected)
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_every_rule_has_its_planted_fault():
+    elsewhere = {"spatial_duplicate", "shared_point", "wide_range"}
+    assert set(audit.RULES) == set(FAULTS) | elsewhere
+    for rule in audit.RULES.values():
+        assert rule.find.__doc__ and rule.severity in ("drop", "look")
+
+
+def test_evidence_names_the_key_and_its_rank():
+    found = taxonomy.audit(change(slice(80, 100), taxonKey=5015))
+    assert found["evidence"].tolist() == [
+        "taxonKey 5015 is the family Rosaceae"]
+    found = taxonomy.audit(change(slice(80, 100), taxonKey=7707728))
+    assert "Tracheophyta" in found["evidence"][0]
+    found = taxonomy.audit(change(slice(80, 100), taxonKey=8800))
+    assert "key below 1,000,000" in found["evidence"][0]
+
+
+def test_an_unknown_key_is_no_finding():
+    assert taxonomy.audit(change(slice(0, 100), taxonKey=0)).empty
+
+
+@pytest.mark.parametrize("name", [
+    "Asimina spec", "Quercus sp.", "Quercus", "quercus robur",
+    "Quercus cf. robur", "Unknown", "", "Salix indet"])
+def test_unresolved_names(name):
+    found = taxonomy.audit(change(slice(0, 20), species=name),
+                           rules=["unresolved_name"])
+    assert found["rows"].tolist() == [20]
+
+
+@pytest.mark.parametrize("name", [
+    "Quercus robur", "Populus × canadensis", "Platanus x hispanica",
+    "Arctostaphylos uva-ursi", "Hippophaë rhamnoides",
+    "Betula pubescens var. pumila", "Quercus hybrida", "Aloe spectabilis"])
+def test_resolved_names(name):
+    assert taxonomy.audit(change(slice(0, 20), species=name),
+                          rules=["unresolved_name"]).empty
+
+
+@pytest.mark.parametrize("species, family, wrong", [
+    ("Colotis danae", "Fabaceae", True),  # the family it was matched to
+    ("Semnopithecus entellus", "Cercopithecidae", True),
+    ("Thyridia psidii", "Nymphalidae", True),  # known by its family alone
+    ("Morus alba", "Moraceae", False),  # a gannet is a Morus, too
+    ("Acacia dealbata", "Leguminosae", False),
+])
+def test_animals_are_told_from_their_namesakes(species, family, wrong):
+    table = change(slice(0, 20), species=species, family=family,
+                   genus=species.split()[0])
+    assert len(taxonomy.audit(table, rules=["not_a_plant"])) == wrong
+
+
+def test_repeats_in_a_cell_are_counted_once_less():
+    table = good_table()
+    place = ["decimalLatitude", "decimalLongitude"]
+    for row in (1, 2):
+        table.loc[row, place] = table.loc[0, place].to_numpy()
+    found = taxonomy.audit(table)
+    assert found["rule"].tolist() == ["spatial_duplicate"]
+    assert found["rows"].tolist() == [2]
+    marked = audit.marked(table, rules=["spatial_duplicate"])
+    assert np.flatnonzero(marked).tolist() == [1, 2]
+
+
+def test_species_on_one_point_are_accused_together():
+    table = good_table()
+    place = ["decimalLatitude", "decimalLongitude"]
+    table.loc[90, place] = table.loc[0, place].to_numpy()
+    found = taxonomy.audit(table, rules=["shared_point"])
+    assert found["species"].tolist() == ["Betula pendula", "Sorbus aria"]
+
+
+def test_a_wide_range_is_to_be_looked_at():
+    table = good_table()
+    table.loc[[0, 1, 2, 3], "decimalLatitude"] = [-41.1, -41.2, -41.3, -41.4]
+    table.loc[[0, 1, 2, 3], "decimalLongitude"] = 174.5
+    found = taxonomy.audit(table)
+    assert found["rule"].tolist() == ["wide_range"]
+    assert found["severity"].tolist() == ["look"]
+    assert "41° S to 6" in found["evidence"][0]
+
+
+def test_range_crosses_the_antimeridian_without_harm():
+    table = good_table()
+    lon = np.linspace(175, 185, EACH)
+    table.loc[:EACH - 1, "decimalLongitude"] = (lon + 180) % 360 - 180
+    assert taxonomy.audit(table).empty
+
+
+def test_faults_at_zero_do_not_accuse_the_range():
+    table = change(slice(0, 3), decimalLatitude=0.0, decimalLongitude=0.0)
+    assert set(taxonomy.audit(table)["rule"]) == {"zero_coordinates"}
+
+
+def test_rules_without_their_columns_are_named_not_forgotten():
+    table = good_table()[["species", "genus", "family"]]
+    found = taxonomy.audit(table)
+    assert "wide_range" in found.attrs["skipped"]
+    assert "genus_mismatch" not in found.attrs["skipped"]
+    assert not audit.marked(table, rules=["higher_rank_key"]).any()
+
+
+def test_audit_says_what_it_cannot_use():
+    with pytest.raises(ValueError, match="no audit rule wide; there are"):
+        taxonomy.audit(good_table(), rules=["wide"])
+    with pytest.raises(ValueError, match="empty"):
+        taxonomy.audit(good_table().iloc[:0])
+    with pytest.raises(ValueError, match="read_release"):
+        taxonomy.audit(pd.DataFrame({"level3_species": ["Acer rubrum"]}))
+
+
+def test_index_of_the_table_does_not_matter():
+    table = change(slice(7, 8), decimalLongitude=-70.0)
+    other = table.set_index(table["gbifID"].to_numpy()[::-1])
+    pd.testing.assert_frame_equal(taxonomy.audit(other),
+                                  taxonomy.audit(table))
+
+
+def test_cells_are_as_wide_as_they_are_high():
+    for lat in (0.0, 50.0, -65.0):
+        step = 100 / (audit.METRES_PER_DEGREE * np.cos(np.radians(lat)))
+        lon = 20 + np.arange(50) * step  # a point every 100 m eastwards
+        cells = audit.grid_cells(lat=np.full(50, lat), lon=lon, metres=100)
+        assert len(set(cells[:, 0])) == 1
+        assert 49 <= len(set(cells[:, 1])) <= 50
+
+
+def test_planet_is_clean_until_faults_are_planted():
+    from geotree.sources.planet import Planet
+
+    planet = Planet(seed=0)
+    clean = taxonomy.audit(planet.occurrences(1500))
+    assert clean[clean["severity"] == "drop"].empty
+    table = planet.occurrences(1500, faults=0.1)
+    rules = {"higherRank": "higher_rank_key", "animal": "not_a_plant",
+             "unresolved": "unresolved_name", "genus": "genus_mismatch",
+             "duplicate": "spatial_duplicate", "zero": "zero_coordinates",
+             "machine": "machine_identified"}
+    for kind, rule in rules.items():
+        planted = table["gbifID"].isin(table.attrs["faults"][kind])
+        marked = audit.marked(table, rules=[rule])
+        if kind == "duplicate":  # the original may be the later row
+            assert marked.sum() >= planted.sum()
+        else:
+            np.testing.assert_array_equal(marked, planted)
+    flagged = occurrences.flag(table).set_index("gbifID")
+    for kind, flag in (("obscured", "flagUncertainty"),
+                       ("rounded", "flagPrecision")):
+        assert flagged.loc[table.attrs["faults"][kind], flag].all()
+
+
+def test_real_table_shows_what_is_known_of_it(real_table):
+    table = occurrences.read_release(real_table)
+    found = taxonomy.audit(table)
+    rows = found.set_index(["rule", "species"])["rows"]
+    assert rows["higher_rank_key"].to_dict() == {"Sorbus aria": 181}
+    assert rows["rounded_key"].to_dict() == {"Psoralea congesta": 40}
+    assert rows["genus_mismatch"].to_dict() == {"Capparis indica": 181}
+    assert rows["machine_identified"].sum() == 581
+    assert {"Sonchus asper", "Medicago lupulina", "Sambucus ebulus"} <= set(
+        rows["herb_or_vine"].index)
+    assert {"Vaccinium myrtillus", "Vaccinium oxycoccos"} <= set(
+        rows["low_growth"].index)
+    assert {"Sorbus aria", "Ardisia paniculata"} <= set(
+        rows["wide_range"].index)
+    assert "not_a_plant" not in rows and "unresolved_name" not in rows
+    trees = {"Abies religiosa", "Thuja plicata", "Platanus occidentalis",
+             "Acer glabrum", "Fraxinus nigra", "Juniperus ashei",
+             "Smallanthus pyramidalis", "Aloe africana"}
+    wrong = found[found["severity"] == "drop"]
+    taxon = wrong[wrong["rule"] != "spatial_duplicate"]
+    assert not trees & set(taxon["species"])

@@ -1,0 +1,345 @@
+"""The occurrence table: checks, files, flags and thinning."""
+
+import errno
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geotree import occurrences
+
+RELEASE_CSV = "\r\n".join((
+    "sample_id,country_code,level0,level1_family,level2_genus,"
+    "level3_species,location,source,species_key,year,longitude,latitude,"
+    "Category",
+    "76400,ZA,Evergreen Broadleaf,Asphodelaceae,Aloe,Aloe africana,"
+    "South Africa,iNaturalist,2777855.0,2021,25.43549275153964,"
+    "-33.71219074447846,Rare",
+    '5,KR,Deciduous Broadleaf,Rosaceae,Neillia,Neillia incisa,"Korea, '
+    'Republic of","Says ""trees""",3853033.0,2024,127.1,37.4,Common',
+    "6262869,NA,Deciduous Broadleaf,Fabaceae,Senna,Senna ×alata,Namibia,"
+    "Línea Bello,10700000.0,2015,-1.2345678e-05,1e-05,Frequent",
+    "7,,Evergreen Needleleaf,Pinaceae,Abies,Abies religiosa,,"
+    "naturgucker,,2016,-99.0,19.0,Common",
+)) + "\r\n"
+
+
+def table(n=6):
+    """Plausible records; latitudes, longitudes and ids all differ."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({
+        "gbifID": 4_000_000_000 + np.arange(n)[::-1],
+        "decimalLatitude": 47 + rng.random(n),
+        "decimalLongitude": 8 + rng.random(n),
+        "coordinateUncertaintyInMeters": [5.0, np.nan, *[12.0] * (n - 2)],
+        "countryCode": "CH", "year": 2021, "datasetKey": "d",
+        "datasetName": "Citizen observations", "license": "CC0_1_0",
+        "taxonKey": 5331916, "species": "Betula pendula", "genus": "Betula",
+        "family": "Betulaceae", "leafType": "Deciduous Broadleaf"})
+
+
+# ---- validate ----
+
+def test_validate_gives_types_and_leaves_the_input_alone():
+    came = table().astype({"year": float, "species": "category",
+                           "decimalLatitude": str, "gbifID": object})
+    came["note"] = range(6)
+    came.index = list("fedcba")
+    came.attrs = {"source": "here"}
+    before = came.copy()
+    result = occurrences.validate(came)
+    assert {name: str(result[name].dtype) for name in occurrences.COLUMNS
+            } == occurrences.COLUMNS
+    assert result.index.tolist() == list(range(6))
+    assert result.columns.tolist()[:13] == list(occurrences.COLUMNS)
+    assert result["note"].tolist() == list(range(6))
+    assert result.attrs == {"source": "here"}
+    np.testing.assert_array_equal(result["decimalLatitude"],
+                                  table()["decimalLatitude"])
+    pd.testing.assert_frame_equal(came, before)
+
+
+def test_unknown_is_nan_whatever_it_was():
+    came = table()
+    came["license"] = ["", None, np.nan, pd.NA, "CC_BY_4_0", "nan"]
+    came["countryCode"] = ["NA", "CH", None, "CH", "", "CH"]
+    result = occurrences.validate(came)
+    assert result["license"].isna().tolist() == [True] * 4 + [False] * 2
+    assert result["countryCode"][0] == "NA"
+    assert result["countryCode"].isna().sum() == 2
+
+
+def spoiled(**columns):
+    came = table()
+    for name, values in columns.items():
+        came[name] = values
+    return came
+
+
+@pytest.mark.parametrize("came, words", [
+    (table().drop(columns=["decimalLatitude", "decimalLongitude"]),
+     r"no column decimalLatitude, decimalLongitude; it has gbifID"),
+    (pd.DataFrame({"sample_id": [1], "latitude": [2]}), "read_release"),
+    (table().iloc[:0], "is empty"),
+    (spoiled(decimalLatitude=[47, 91, 47, 47, -95, 47]),
+     r"decimalLatitude is out of -90 … 90 in 2 of 6 rows, first 91 in "
+     r"gbifID 4000000004, 4000000001\. Are .* swapped"),
+    (spoiled(decimalLatitude=91.0, decimalLongitude=170.0),
+     "4000000003. Correct these rows"),
+    (spoiled(decimalLongitude=[8, 8, 8, 180.5, 8, 8]), "decimalLongitude is"),
+    (spoiled(decimalLatitude=[47, np.nan, 47, 47, 47, 47]),
+     "decimalLatitude is missing in 1 of 6 rows, first gbifID 4000000004"),
+    (spoiled(decimalLatitude=np.inf), "out of -90"),
+    (spoiled(decimalLatitude="47,5"), r"must be numbers.*'47,5'.*point"),
+    (spoiled(gbifID=[1, 2, 3, 2, 1, 4]), "4 rows share .* gbifID 1, 2, 2"),
+    (spoiled(gbifID=1.5), "whole numbers"),
+    (spoiled(year=[2020, 2021, None, 2021, 2021, 2021]), "year is missing"),
+    (spoiled(species=""), "species is missing in 6 of 6"),
+])
+def test_validate_says_what_is_wrong(came, words):
+    with pytest.raises(ValueError, match=words):
+        occurrences.validate(came)
+
+
+# ---- Parquet ----
+
+def test_parquet_round_trip_keeps_values_types_and_provenance(tmp_path):
+    came = spoiled(countryCode=["NA", "CH", "CH", "CH", "CH", None])
+    came["flagOwn"] = [True, False] * 3
+    came.attrs = {"source": "simulated planet, seed 0",
+                  "faults": {"animal": [1, 2]}}
+    path = occurrences.write(came, tmp_path / "new" / "table.parquet")
+    back = occurrences.read(path)
+    pd.testing.assert_frame_equal(back, occurrences.validate(came))
+    assert back.attrs == came.attrs
+    assert back["flagOwn"].dtype == bool
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
+    path = occurrences.write(table(), tmp_path / "table.parquet")
+    before = path.read_bytes()
+
+    def full(self, file, **options):
+        file.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="table.parquet.*No space.*is kept"
+                       ) as error:
+        occurrences.write(table(3), path)
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="could not write .*file/table"):
+        occurrences.write(table(), tmp_path / "file" / "table.parquet")
+
+
+def test_an_invalid_table_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="out of"):
+        occurrences.write(spoiled(decimalLatitude=91.0), tmp_path / "t")
+    odd = table()
+    odd.attrs = {"seed": np.int64(3)}
+    with pytest.raises(ValueError, match="must be JSON"):
+        occurrences.write(odd, tmp_path / "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_read_says_what_it_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Chapter 01"):
+        occurrences.read(tmp_path / "nothing.parquet")
+    csv = tmp_path / "table.csv"
+    csv.write_text(RELEASE_CSV, newline="")
+    with pytest.raises(ValueError, match="no Parquet file.*read_release"):
+        occurrences.read(csv)
+
+
+# ---- the release's tables ----
+
+@pytest.fixture
+def release(tmp_path):
+    path = tmp_path / "GlobalGeoTree-tiny.csv"
+    path.write_bytes(RELEASE_CSV.encode())
+    return path
+
+
+def test_release_columns_find_their_place(release):
+    read = occurrences.read_release(release)
+    first = read.iloc[0]
+    assert (first["gbifID"], first["taxonKey"]) == (76400, 2777855)
+    assert first["decimalLatitude"] == -33.71219074447846
+    assert first["decimalLongitude"] == 25.43549275153964
+    assert first[["species", "genus", "family", "leafType", "country",
+                  "datasetName", "rarity"]].tolist() == [
+        "Aloe africana", "Aloe", "Asphodelaceae", "Evergreen Broadleaf",
+        "South Africa", "iNaturalist", "Rare"]
+    assert read["coordinateUncertaintyInMeters"].isna().all()
+    assert read["license"].isna().all()
+    assert read["taxonKey"].tolist()[-1] == 0  # unknown
+    assert "GlobalGeoTree-tiny.csv" in read.attrs["source"]
+    assert len(read.attrs["sha256"]) == 64
+
+
+def test_namibia_is_a_country(release):
+    read = occurrences.read_release(release)
+    assert read["countryCode"][2] == "NA"
+    assert read["countryCode"].isna().tolist() == [False, False, False, True]
+
+
+def test_release_round_trip_is_equal_to_the_byte(release, tmp_path):
+    read = occurrences.read_release(release)
+    there = occurrences.write(read, tmp_path / "table.parquet")
+    back = occurrences.write_release(occurrences.read(there),
+                                     tmp_path / "again.csv")
+    assert back.read_bytes().decode() == RELEASE_CSV
+
+
+def test_own_tables_can_be_written_for_the_release(tmp_path):
+    path = occurrences.write_release(table(), tmp_path / "own.csv")
+    header = path.read_text().splitlines()[0]
+    assert "Category" not in header and "location" not in header
+    pd.testing.assert_frame_equal(
+        occurrences.read_release(path)[["gbifID", "species"]],
+        table()[["gbifID", "species"]])
+
+
+def test_release_table_without_its_columns_is_refused(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("sample_id,latitude\n1,2\n")
+    with pytest.raises(ValueError, match="lacks the columns country_code"):
+        occurrences.read_release(path)
+    path.write_text(RELEASE_CSV.replace("-33.7", "-133.7"), newline="")
+    with pytest.raises(ValueError, match="gbifID 76400"):
+        occurrences.read_release(path)
+    with pytest.raises(FileNotFoundError, match="10kEval-90"):
+        occurrences.read_release(tmp_path / "none.csv")
+
+
+def test_real_table_round_trip_is_equal_to_the_byte(real_table, tmp_path):
+    read = occurrences.read_release(real_table)
+    assert len(read) == 9930
+    path = occurrences.write_release(read, tmp_path / "again.csv")
+    assert path.read_bytes() == real_table.read_bytes()
+    flagged = occurrences.flag(read)
+    kept = occurrences.keep(flagged)
+    assert 7000 < len(kept) < 9000
+    assert kept["species"].nunique() > 70
+    counts = occurrences.removed(flagged).set_index("rule")
+    assert counts["left"].iloc[-1] == len(kept)
+    assert counts["flagged"]["flagDuplicate"] > 100
+
+
+# ---- flag, keep, removed, thin ----
+
+FAULTS = {
+    "flagZero": {"decimalLatitude": 0.00123, "decimalLongitude": 0.12345},
+    "flagEqual": {"decimalLatitude": -8.12345, "decimalLongitude": 8.12345},
+    "flagPrecision": {"decimalLatitude": 47.12, "decimalLongitude": 8.123},
+    "flagUncertainty": {"coordinateUncertaintyInMeters": 28_000.0},
+    "flagCentroid": {"distanceFromCentroidInMeters": 500.0},
+    "flagBasis": {"basisOfRecord": "FOSSIL_SPECIMEN"},
+    "flagTaxon": {"taxonKey": 5015},
+    "flagMachine": {
+        "datasetName": "Pl@ntNet automatically identified occurrences"},
+    "flagPlanted": {"datasetName": "Tree planting occurrences"},
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_flag_marks_its_fault_alone(name):
+    came = table(12).assign(distanceFromCentroidInMeters=np.nan,
+                            basisOfRecord="HUMAN_OBSERVATION")
+    came["coordinateUncertaintyInMeters"] = 5.0
+    for column, value in FAULTS[name].items():
+        came.loc[3, column] = value
+    flagged = occurrences.flag(came)
+    marked = flagged[list(occurrences.FLAGS)]
+    assert all(marked[column].dtype == bool for column in marked)
+    marked = marked.drop(columns=["flagStray"])  # moved by its new place
+    assert marked.columns[marked.any()].tolist() == [name]
+    assert np.flatnonzero(marked[name]).tolist() == [3]
+
+
+def test_places_are_compared_with_those_of_other_records():
+    came = table(12)
+    place = ["decimalLatitude", "decimalLongitude"]
+    came.loc[5, place] = came.loc[2, place].to_numpy()
+    came.loc[8, place] = came.loc[7, place].to_numpy()
+    came.loc[8, "species"] = "Betula pubescens"
+    came.loc[10, place] = [47.12345, -120.54321]
+    flagged = occurrences.flag(came)
+
+    def rows(name):
+        return np.flatnonzero(flagged[name]).tolist()
+
+    assert rows("flagDuplicate") == [5]
+    assert rows("flagSharedPoint") == [7, 8]
+    assert rows("flagStray") == [10]
+
+
+def test_nothing_is_flagged_for_lack_of_a_column():
+    flagged = occurrences.flag(table())
+    assert not flagged["flagBasis"].any()
+    assert not flagged["flagCentroid"].any()
+
+
+def test_unknown_uncertainty_is_reported_but_kept_by_default():
+    flagged = occurrences.flag(
+        spoiled(coordinateUncertaintyInMeters=np.nan))
+    assert flagged["flagNoUncertainty"].all()
+    assert len(occurrences.keep(flagged)) == len(flagged)
+    with pytest.raises(ValueError, match="none of 6 .*flagNoUncertainty 6"):
+        occurrences.keep(flagged, rules=["flagNoUncertainty"])
+
+
+def test_keep_removes_by_the_rules_it_is_given():
+    came = spoiled(coordinateUncertaintyInMeters=[5, 301, 31, 30, None, 9])
+    came.attrs = {"source": "here"}
+    flagged = occurrences.flag(came)
+    kept = occurrences.keep(flagged, rules=["flagUncertainty"])
+    assert kept["gbifID"].tolist() == came["gbifID"][[0, 3, 4, 5]].tolist()
+    assert kept.index.tolist() == [0, 1, 2, 3]
+    assert kept.attrs == came.attrs
+    own = flagged.assign(flagOwn=[True, *[False] * 5])
+    assert len(occurrences.keep(own, rules=["flagOwn"])) == 5
+    assert len(occurrences.keep(flagged, rules=[])) == 6
+
+
+def test_keep_needs_flags():
+    with pytest.raises(ValueError, match=r"Flag it first: occurrences.flag"):
+        occurrences.keep(table())
+    with pytest.raises(ValueError, match="flagZero"):
+        occurrences.removed(table())
+
+
+def test_removed_counts_every_row_once():
+    came = table(12)
+    came.loc[[1, 2], "coordinateUncertaintyInMeters"] = 500.0
+    came.loc[[2, 3, 4], "taxonKey"] = 5015
+    flagged = occurrences.flag(came)
+    counts = occurrences.removed(
+        flagged, rules=["flagUncertainty", "flagTaxon"])
+    assert counts["flagged"].tolist() == [2, 3]
+    assert counts["removed"].tolist() == [2, 2]
+    assert counts["left"].tolist() == [10, 8]
+    assert counts["left"].iloc[-1] == len(occurrences.keep(
+        flagged, rules=["flagUncertainty", "flagTaxon"]))
+
+
+def test_thin_keeps_the_best_record_of_a_cell():
+    came = table(5)
+    came["decimalLatitude"] = [47.00010, 47.00011, 47.00012, 47.00013, 47.1]
+    came["decimalLongitude"] = 8.00025
+    came["coordinateUncertaintyInMeters"] = [np.nan, 20, 5, 5, 5]
+    came.loc[0, "species"] = "Betula pubescens"
+    thinned = occurrences.thin(came, metres=100)
+    # Its own species, the smaller gbifID of the two best, another place.
+    assert thinned["gbifID"].tolist() == came["gbifID"][[0, 3, 4]].tolist()
+    assert len(occurrences.thin(came, metres=0.5)) == 5
+    assert len(occurrences.thin(came, metres=1e6)) == 2
+    with pytest.raises(ValueError, match="more than 0"):
+        occurrences.thin(came, metres=0)
