@@ -1,0 +1,183 @@
+"""The chain in one place: each step makes its file if it is missing.
+
+A chapter shows one step in slow motion; this module is how any chapter can
+start from an empty folder. Sizes and folders are read here and nowhere
+else: ``GEOTREE_RUN`` (``sample`` or ``full``), ``GEOTREE_DATA`` (folder),
+``GEOTREE_TABLE`` (a table of the release, instead of the planet's).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """Sizes of a run; the sample run takes minutes on two cores."""
+
+    records: int = 12_000  # planet occurrences, before filters
+    faults: float = 0.03  # share of planted faults
+    epochs: int = 10
+    chunk: int = 256  # samples a unit of download
+    block_degrees: float = 1.0  # of the train/test split
+    held_out: float = 0.12  # share of species kept for zero-shot
+    rare: int = 40  # records; up to this a species is rare here
+    frequent: int = 200  # records; from this on frequent
+    seed: int = 0
+
+
+_FULL = {"records": 1_000_000, "epochs": 20, "chunk": 1024,
+         "rare": 100, "frequent": 1500}
+
+
+def settings() -> Run:
+    """The sizes that ``GEOTREE_RUN`` asks for."""
+    name = os.environ.get("GEOTREE_RUN", "sample")
+    if name not in ("sample", "full"):
+        raise ValueError(f"GEOTREE_RUN is {name!r}, expected 'sample' or "
+                         "'full'.")
+    return Run() if name == "sample" else Run(**_FULL)
+
+
+def folder() -> Path:
+    """Where the files of this run lie: ``GEOTREE_DATA``, or ./geotree-data.
+
+    Tables and sizes of run have folders of their own.
+    """
+    root = Path(os.environ.get("GEOTREE_DATA", "geotree-data"))
+    table = real_table()
+    name = os.environ.get("GEOTREE_RUN", "sample")
+    return (root / (table.stem if table else "planet") / name).absolute()
+
+
+def real_table() -> Path | None:
+    """The release table that ``GEOTREE_TABLE`` names, if any."""
+    name = os.environ.get("GEOTREE_TABLE", "")
+    if not name:
+        return None
+    path = Path(name)
+    if not path.exists():
+        raise FileNotFoundError(f"GEOTREE_TABLE is '{name}', which does not "
+                                "exist. Give the full path of a CSV.")
+    return path.absolute()
+
+
+def provenance() -> str:
+    """One sentence for every page: what these numbers come from."""
+    if real_table():
+        return (f"Real occurrences of '{real_table().name}'; their pixels "
+                "are rendered by the simulated planet at the real places, "
+                "so scores from pixels say nothing about real forests.")
+    return ("Simulated planet: real coastlines and names, invented records "
+            "and pixels, so that the best possible score is known.")
+
+
+def source():
+    """The source of pixels of this run."""
+    from geotree.sources.planet import Planet
+
+    return Planet(seed=settings().seed)
+
+
+def raw_occurrences() -> pd.DataFrame:
+    """The table as collected, faults and all."""
+    from geotree import occurrences as tables
+
+    path = real_table()
+    if path:
+        return tables.read_release(path)
+    run = settings()
+    return source().occurrences(run.records, faults=run.faults,
+                                seed=run.seed)
+
+
+def occurrences() -> pd.DataFrame:
+    """The filtered table: chapter 01."""
+    from geotree import occurrences as tables
+    from geotree import splits
+
+    path = folder() / "occurrences.parquet"
+    if not path.exists():
+        run = settings()
+        table = tables.keep(tables.flag(raw_occurrences()))
+        table["rarity"] = splits.rarity(table, rare=run.rare,
+                                        frequent=run.frequent)
+        tables.write(table, path)
+    return tables.read(path)
+
+
+def cube():
+    """The pixels: chapter 02."""
+    from geotree import pixels
+
+    path = folder() / "cube.zarr"
+    try:
+        return pixels.open(path)
+    except (FileNotFoundError, ValueError):
+        return pixels.download(occurrences(), source(), path,
+                               chunk=settings().chunk)
+
+
+def shards():
+    """The packed shards: chapter 03."""
+    from geotree import shards as files
+
+    path = folder() / "shards"
+    if not (path / files.INDEX).exists():
+        files.write(cube(), occurrences(), path, seed=settings().seed)
+    return files.open(path)
+
+
+def splits() -> pd.Series:
+    """Which shard row trains, validates, tests or is held out: chapter 04.
+
+    ``held out`` marks all records of the species that training never sees.
+    """
+    from geotree import splits as parts
+
+    run = settings()
+    table = shards().table
+    column = parts.split(table, block_degrees=run.block_degrees,
+                         seed=run.seed)
+    unseen = parts.hold_out(table, fraction=run.held_out, seed=run.seed)
+    column[table["species"].isin(unseen)] = "held out"
+    return column
+
+
+def parts() -> dict:
+    """Shards by split: train, validation, test, held out."""
+    data, column = shards(), splits().to_numpy()
+    return {name: data.select(column == name)
+            for name in ("train", "validation", "test", "held out")}
+
+
+def model():
+    """The trained compact model: chapter 05."""
+    from geotree import training
+    from geotree.models.compact import CompactClip
+
+    path = folder() / "model"
+    if not (path / "card.json").exists():
+        run, data = settings(), parts()
+        fresh = CompactClip()
+        training.fit(fresh, data["train"], data["validation"],
+                     settings=training.Settings(epochs=run.epochs,
+                                                seed=run.seed),
+                     out=folder() / "training")
+        fresh.save_pretrained(path, card={"data": provenance()})
+    return CompactClip.from_pretrained(path)
+
+
+def optimum(data, classes: pd.DataFrame):
+    """Bayes-optimal probabilities of a batch, (N, K); None if not defined.
+
+    Only the planet's own records have one: of real occurrences nobody
+    knows the process that put them where they are.
+    """
+    if real_table():
+        return None
+    return source().posterior(data.images, data.environment, classes)

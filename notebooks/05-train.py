@@ -1,0 +1,222 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Can pixels and names share one space?
+#
+# **In:** `shards/` and the split. **Out:** `model/`, a trained model of
+# places and names.
+#
+# :::{admonition} Before you start
+# *You will learn* how a contrastive model works, why two records of one
+# species must not repel each other, and how to train so that a crash costs
+# nothing.
+#
+# *You need* [chapter 04](04-benchmark), and some PyTorch.
+#
+# *Cost:* about a minute on two CPU cores; at full size, GPU hours.
+# :::
+
+# %% tags=["hide-cell"]
+# On Colab only: install the module. Does nothing elsewhere.
+import sys
+
+if "google.colab" in sys.modules:
+    source = "git+https://github.com/geotree-book/geotree@v0.1.0"
+    get_ipython().run_line_magic("pip", f"install -q {source}")
+
+# %%
+import numpy as np
+import torch
+import torch.nn.functional as F
+from geotree import chain, evaluation, plots, training
+from geotree.models.compact import CompactClip, CompactConfig
+
+plots.style()
+run = chain.settings()
+parts = chain.parts()
+classes = parts["train"].classes
+print(chain.provenance())
+
+# %% [markdown]
+# ## Two encoders, one space
+#
+# One encoder turns a year of pixels and 27 variables into a vector of
+# length one. Another turns a name into such a vector. Their cosine says how
+# well the name fits the place; the idea is that of CLIP
+# {cite}`radford2021clip`. The loss of a batch: each image should find its
+# own text. By hand, on four toy pairs, then with the library.
+
+# %%
+torch.manual_seed(0)
+image = F.normalize(torch.randn(4, 8), dim=-1)  # (B, D)
+text = F.normalize(torch.randn(4, 8), dim=-1)
+logits = 10 * image @ text.T  # (B, B)
+target = torch.arange(4)
+by_hand = (F.cross_entropy(logits, target)
+           + F.cross_entropy(logits.T, target)) / 2
+library = training.contrastive_loss(image, text, logit_scale=10.0)
+torch.testing.assert_close(by_hand, library)
+
+# %% [markdown]
+# ## Two oaks are not opposites
+#
+# Suppose the first two pairs are the same species. The loss above pushes
+# each image away from the other's text, although the texts are equal. With
+# labels, both count as matches.
+
+# %%
+same = text.clone()
+same[1] = same[0]
+labels = torch.tensor([0, 0, 2, 3])
+blind = training.contrastive_loss(same, same, logit_scale=30.0)
+aware = training.contrastive_loss(same, same, logit_scale=30.0,
+                                  labels=labels)
+print(f"perfect features: blind {blind:.2f}, best possible 0; "
+      f"with labels {aware:.2f} (entropy of the pair)")
+
+# %% [markdown]
+# We go one step further and compare each image with *all* species of the
+# class table, so that nothing depends on who shares a batch.
+
+# %% [markdown]
+# ## What the model reads
+#
+# Twelve month tokens and four tokens for location, terrain, soil and
+# climate. A missing month is not attended to. Each month carries a code, so
+# that the order of months matters.
+
+# %%
+tiny = CompactClip(CompactConfig(width=32, depth=1))
+batch = next(parts["train"].batches(4))
+tokens = tiny.eval().tokens(batch.images, batch.environment)
+tuple(tokens.values.shape), tokens.present.int()[0].tolist()
+
+# %%
+with torch.no_grad():
+    once = tiny.encode_images(batch.images, batch.environment)
+    mixed = tiny.encode_images(batch.images[:, ::-1].copy(),
+                               batch.environment)
+assert not torch.allclose(once, mixed)  # December first is another year
+
+# %% [markdown]
+# ## Training
+#
+# AdamW with warm-up and a cosine, gradients clipped, the best epoch kept.
+# After each epoch a checkpoint is written; a run that was killed goes on
+# where it stopped, equal to the bit.
+
+# %%
+model = CompactClip()
+count = sum(p.numel() for p in model.parameters())
+print(f"{count / 1e6:.1f} million parameters, "
+      f"{len(parts['train']):,} training samples, {len(classes)} classes")
+
+# %%
+history = training.fit(
+    model, parts["train"], parts["validation"],
+    settings=training.Settings(epochs=run.epochs, seed=run.seed),
+    out=chain.folder() / "training")
+history.tail(3).round(3)
+
+# %% [markdown]
+# ## How good could it be?
+#
+# Of the simulated planet, the best possible answer is known: the posterior
+# of the process that made it. No model can beat it beyond chance.
+
+# %%
+held = parts["validation"].load()
+best = chain.optimum(held, classes)
+limit = None if best is None else evaluation.hits(best, held.labels).mean()
+print("no optimum is known for real occurrences" if limit is None
+      else f"Bayes optimum of the validation samples: {limit:.1%} top-1")
+
+# %% mystnb={"image": {"alt": "Loss of training and validation by epoch, and validation top-1 approaching the Bayes optimum."}}
+plots.history(history, optimum=limit);
+
+# %% [markdown]
+# ## Test samples, looked at once
+#
+# The test samples lie in blocks of the globe that training did not see.
+
+# %%
+test = parts["test"].load()
+probabilities = evaluation.predict(model, test, classes)
+blocks = evaluation.spatial_blocks(parts["test"].table)
+scores = evaluation.score(probabilities, test.labels, classes,
+                          blocks=blocks)
+scores.pivot(index="rank", columns="metric", values="value").round(3)
+
+# %%
+top1 = scores.query("rank == 'species' and metric == 'top1'").iloc[0]
+text = f"{top1['value']:.1%} ({top1['low']:.1%} – {top1['high']:.1%})"
+best = chain.optimum(test, classes)
+if best is not None:
+    share = top1["value"] / evaluation.hits(best, test.labels).mean()
+    text += f", {share:.0%} of the Bayes optimum"
+print("species top-1 on test:", text)
+
+# %% [markdown]
+# ## Checks
+
+# %%
+model.save_pretrained(chain.folder() / "model",
+                      card={"data": chain.provenance()})
+again = CompactClip.from_pretrained(chain.folder() / "model")
+np.testing.assert_array_equal(
+    evaluation.predict(again, test, classes), probabilities)
+alone = evaluation.predict(model, test, classes, batch_size=1000)
+np.testing.assert_allclose(alone, probabilities, atol=1e-5)
+assert best is None or top1["low"] <= evaluation.hits(
+    best, test.labels).mean() + 0.02
+
+# %% [markdown]
+# ## What can go wrong
+#
+# A checkpoint belongs to its settings. With others, it is refused.
+
+# %%
+try:
+    training.fit(CompactClip(), parts["train"], parts["validation"],
+                 settings=training.Settings(epochs=3, batch_size=64),
+                 out=chain.folder() / "training", progress=False)
+except ValueError as error:
+    print(str(error).replace(str(chain.folder()), "…"))
+
+# %% [markdown]
+# :::{admonition} Exercise
+# :class: tip
+# Take away the month code (`CompactConfig(month_code=False)`) and train
+# again into another folder. What does it cost, and where?
+# :::
+#
+# :::{dropdown} Solution
+# ```python
+# blind = CompactClip(CompactConfig(month_code=False))
+# training.fit(blind, parts["train"], parts["validation"],
+#              settings=training.Settings(epochs=run.epochs),
+#              out=chain.folder() / "no-months")
+# print(evaluation.compare(
+#     probabilities, evaluation.predict(blind, test, classes),
+#     test.labels, blocks=blocks))
+# ```
+# :::
+#
+# ## Recap
+#
+# - Places and names meet in one space; a cosine compares them.
+# - All species are compared at once, so no batch mate is a false opposite.
+# - The score stands beside the best score that is possible.
+#
+# Handed on: `model/`.
