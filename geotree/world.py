@@ -34,14 +34,35 @@ def _rings(geometry: dict) -> list[np.ndarray]:
     if geometry["type"] == "Polygon":
         polygons = [polygons]
     return [
-        np.concatenate([arcs[i] if i >= 0 else arcs[~i][::-1] for i in ring])
-        for polygon in polygons for ring in polygon
+        part for polygon in polygons for ring in polygon
+        for part in _flatten(np.concatenate(
+            [arcs[i] if i >= 0 else arcs[~i][::-1] for i in ring]))
     ]
+
+
+def _flatten(ring: np.ndarray) -> list[np.ndarray]:
+    """Lay a ring on the sphere flat, without lines across the map.
+
+    A ring that crosses 180° runs on beyond it and comes twice, once for
+    either edge of the map; a ring around the pole is closed along it.
+    """
+    lon = np.unwrap(ring[:, 0], period=360)
+    ring = np.column_stack([lon, ring[:, 1]])
+    if abs(lon[-1] - lon[0]) > 180:
+        pole = -90.0 if ring[:, 1].mean() < 0 else 90.0
+        ring = np.vstack([ring, [lon[-1], pole], [lon[0], pole], ring[0]])
+    turns = [turn for turn in (-360, 0, 360)
+             if ring[:, 0].max() + turn > -180 + 1e-6
+             and ring[:, 0].min() + turn < 180 - 1e-6]
+    return [ring + np.array([turn, 0.0]) for turn in turns]
 
 
 @lru_cache(maxsize=1)
 def land() -> tuple[np.ndarray, ...]:
-    """Outline of the land: rings, each (n, 2) float64 of lon, lat."""
+    """Outline of the land: rings, each (n, 2) float64 of lon, lat.
+
+    A ring that crosses 180° reaches beyond it: draw with ``xlim`` set.
+    """
     objects, _ = _topology()
     return tuple(ring for geometry in objects["land"]["geometries"]
                  for ring in _rings(geometry))
@@ -73,9 +94,10 @@ def _fill(rings, grid: np.ndarray, value: int) -> None:
                 x = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
                 crossings.setdefault(row, []).append(x)
     for row, places in crossings.items():
-        edges = np.ceil((np.sort(places) + 180) / _STEP - 0.5).astype(int)
+        edges = np.ceil((np.sort(places) + 180) / _STEP - 0.5)
+        edges = edges.clip(0, columns).astype(int)
         for left, right in zip(edges[::2], edges[1::2], strict=False):
-            grid[row, max(left, 0):min(right, columns)] = value
+            grid[row, left:right] = value
 
 
 @lru_cache(maxsize=1)
@@ -90,9 +112,17 @@ def _country_raster() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lookup(lat, lon) -> np.ndarray:
+    lat, lon = np.asarray(lat, float), np.asarray(lon, float)
+    wrong = ~((np.abs(lat) <= 90) & np.isfinite(lon))
+    if wrong.any():
+        lat, lon, wrong = np.broadcast_arrays(lat, lon, wrong)
+        raise ValueError(
+            f"{int(wrong.sum())} of {wrong.size} places are not on the "
+            f"globe, the first is lat={lat[wrong][0]}, lon={lon[wrong][0]}. "
+            "Latitudes run from -90 to 90; are lat and lon swapped?")
     grid, _ = _country_raster()
-    row = np.floor((90 - np.asarray(lat, float)) / _STEP).astype(int)
-    column = np.floor((np.asarray(lon, float) + 180) / _STEP).astype(int)
+    row = np.floor((90 - lat) / _STEP).astype(int)
+    column = np.floor((lon + 180) / _STEP).astype(int)
     return grid[row.clip(0, len(grid) - 1), column % grid.shape[1]]
 
 

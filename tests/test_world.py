@@ -1,0 +1,76 @@
+"""Land and countries: known places, the date line, the poles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geotree import world
+
+# ISO code, latitude, longitude: far enough from a border for 1:110 million.
+PLACES = (
+    ("DE", 51.5, 10.5), ("US", 40.0, -100.0), ("KE", 0.5, 37.5),
+    ("AU", -25.0, 135.0), ("BR", -10.0, -55.0), ("JP", 36.3, 138.5),
+    ("NZ", -44.0, 170.5), ("AQ", -82.0, 10.0),
+    ("", 0.0, 0.0), ("", 30.0, -45.0), ("", -45.0, 100.0),
+    ("", 42.0, 50.5),  # the Caspian, a hole in the land
+)
+
+
+@pytest.mark.parametrize(("code", "lat", "lon"), PLACES)
+def test_known_places(code, lat, lon):
+    assert world.country_code(lat=[lat], lon=[lon])[0] == code
+    assert world.is_land(lat=[lat], lon=[lon])[0] == bool(code)
+
+
+def test_land_that_crosses_the_date_line():
+    """Rings across 180° must not smear over the oceans of their rows."""
+    found = world.country_code(
+        lat=[66.0, 66.0, 71.1, 71.1, -16.5, -16.5, 71.2],
+        lon=[-175.0, 175.0, -179.5, 179.5, 179.5, 0.0, -90.0])
+    assert found.tolist() == ["RU", "RU", "RU", "RU", "FJ", "", ""]
+
+
+def test_the_poles_and_longitudes_beyond_180():
+    lat, lon = [-90.0, 90.0, 40.0, 40.0], [180.0, -180.0, 260.0, -460.0]
+    assert world.country_code(lat=lat, lon=lon).tolist() == [
+        "AQ", "", "US", "US"]
+
+
+def test_share_of_land_is_that_of_the_earth():
+    lat = np.degrees(np.arcsin(np.linspace(-1, 1, 400)))  # equal areas
+    lat, lon = np.meshgrid(lat, np.linspace(-180, 179, 360), indexing="ij")
+    assert world.is_land(lat=lat, lon=lon).mean() == pytest.approx(
+        0.292, abs=0.01)
+
+
+def test_outline_is_flat_and_closed():
+    rings = world.land()
+    assert len(rings) > 100
+    for ring in rings:
+        assert ring.shape[1] == 2
+        np.testing.assert_allclose(ring[0], ring[-1], atol=1e-9)
+        assert np.abs(np.diff(ring[:, 0])).max() < 361
+        assert -90 <= ring[:, 1].min() and ring[:, 1].max() < 84
+    # No edge jumps across the map, but for Antarctica's along the pole.
+    long = [ring for ring in rings
+            if np.abs(np.diff(ring[:, 0])).max() > 100]
+    assert len(long) == 1 and long[0][:, 1].min() == -90
+
+
+def test_every_country_has_a_code():
+    names = world.countries()
+    assert len(names) > 170
+    assert all(len(code) in (0, 2) for code in names)
+
+
+@pytest.mark.parametrize(("lat", "lon"), [(91.0, 0.0), (np.nan, 5.0),
+                                          (10.0, np.inf)])
+def test_places_off_the_globe_are_refused(lat, lon):
+    with pytest.raises(ValueError, match="1 of 2 places"):
+        world.is_land(lat=[0.0, lat], lon=[0.0, lon])
+
+
+def test_shape_is_kept():
+    lat = np.zeros((3, 4))
+    assert world.is_land(lat=lat, lon=lat + 20).shape == (3, 4)
