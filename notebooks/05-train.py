@@ -69,25 +69,37 @@ library = training.contrastive_loss(image, text, logit_scale=10.0)
 torch.testing.assert_close(by_hand, library)
 
 # %% [markdown]
-# ## Two oaks are not opposites
+# ## Two oaks in one batch
 #
-# Suppose the first two pairs are the same species. The loss above pushes
-# each image away from the other's text, although the texts are equal. With
-# labels, both count as matches.
+# Suppose the first two pairs are one species, so that their texts are
+# equal. Each image is then asked to prefer its own copy of the same text,
+# which it cannot. With labels, both copies count as matches.
 
 # %%
-same = text.clone()
-same[1] = same[0]
+twins = text.clone()
+twins[1] = twins[0]
 labels = torch.tensor([0, 0, 2, 3])
-blind = training.contrastive_loss(same, same, logit_scale=30.0)
-aware = training.contrastive_loss(same, same, logit_scale=30.0,
-                                  labels=labels)
-print(f"perfect features: blind {blind:.2f}, best possible 0; "
-      f"with labels {aware:.2f} (entropy of the pair)")
+losses, gradients = [], []
+for known in (None, labels):
+    x = image.clone().requires_grad_()
+    loss = training.contrastive_loss(x, twins, logit_scale=10.0,
+                                     labels=known)
+    loss.backward()
+    losses.append(loss.item())
+    gradients.append(x.grad)
+
+# %%
+torch.testing.assert_close(*gradients)
+floor = training.contrastive_loss(twins, twins, logit_scale=30.0)
+print(f"loss blind {losses[0]:.3f}, with labels {losses[1]:.3f}; "
+      f"floor of perfect features {floor:.3f}")
 
 # %% [markdown]
-# We go one step further and compare each image with *all* species of the
-# class table, so that nothing depends on who shares a batch.
+# For texts that are exactly equal the gradient is the same: the copies
+# cancel. What remains is a floor that depends on who shares the batch, so
+# the loss of one batch cannot be held against that of another. We compare
+# each image with *all* species of the class table instead: no floor, no
+# dependence on the batch.
 
 # %% [markdown]
 # ## What the model reads

@@ -129,7 +129,8 @@ by[by["metric"] != "top5"].round(3)
 #
 # No record of these species was trained on. Their names are made of
 # familiar parts: leaf type, family, genus. First among all held-out
-# species, then against every species.
+# species, then against every species. The second is far harder: a model
+# prefers the names that it was trained on.
 
 # %%
 unseen = parts["held out"].load()
