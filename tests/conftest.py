@@ -1,0 +1,100 @@
+"""What every test gets: no network, one thread, folders of its own."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+os.environ["NO_GCE_CHECK"] = "true"  # earthengine would ask the network
+os.environ["MPLBACKEND"] = "Agg"
+
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+TABLE = "shared/data/GlobalGeoTree-10kEval-90.csv"
+
+
+class NetworkBlocked(OSError):
+    """A test tried to leave the machine."""
+
+
+def _is_loopback(host) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard(host) -> None:
+    if not _is_loopback(host):
+        raise NetworkBlocked(
+            f"a test tried to reach '{host}'; tests may only use loopback. "
+            "Give the code under test a loopback server or a fake source.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse every connection and every name that is not of this machine."""
+    inet = (socket.AF_INET, socket.AF_INET6)
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    getaddrinfo = socket.getaddrinfo
+
+    def guarded(real):
+        def method(self, address):
+            if self.family in inet:
+                _guard(address[0])
+            return real(self, address)
+        return method
+
+    def guarded_lookup(host, *args, **kwargs):
+        _guard(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", guarded_lookup)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory):
+    """A data folder of the tests' own; no run or table of the caller's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOTREE_DATA", str(tmp_path_factory.mktemp("data")))
+        for name in ("GEOTREE_RUN", "GEOTREE_TABLE", "TABLE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep torch to one thread: same numbers and fair use of the cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_table() -> Path:
+    """The release's table of 90 species; skips where it is not at hand.
+
+    Looked for in ``GEOTREE_REAL_TABLE`` and beside the checkout. It is not
+    part of this repository, for its licence is unclear.
+    """
+    named = os.environ.get("GEOTREE_REAL_TABLE")
+    path = Path(named) if named else Path(__file__).parents[2] / TABLE
+    if path.is_file():
+        return path
+    if named:
+        pytest.fail(f"GEOTREE_REAL_TABLE is '{named}', which does not exist")
+    pytest.skip("no real table at hand: set GEOTREE_REAL_TABLE to "
+                "GlobalGeoTree-10kEval-90.csv of the release's repository")
