@@ -1,14 +1,17 @@
 """Download: occurrences + a source → a Zarr cube of pixels.
 
 One chunk of samples is one unit of work: its data are written whole, then
-its status. A run that was interrupted, even by ``kill -9``, goes on with the
-chunks that lack a status. Explained in chapter 02.
+its status. A run that was interrupted, even by ``kill -9``, goes on with
+what has no status yet. Explained in chapter 02.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +19,25 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from geotree import occurrences
-from geotree.sources import FAILED, OK, PENDING, Pixels, Source
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
-    VARIABLES,
-    check_environment,
-    check_images,
-)
+from geotree import cube, occurrences
+from geotree.cube import check, counts, open
+from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels, Source
+from geotree.variables import NODATA, check_environment, check_images
 
-_OFFSETS = (np.arange(PATCH) - PATCH // 2) * 10.0  # m from the occurrence
+__all__ = ["DownloadError", "check", "counts", "download", "lock", "open"]
+_TRIED = 1000  # samples tried before the share of failures counts
+
+
+class DownloadError(OSError):
+    """Too many samples fail, or another process has the store."""
 
 
 def download(table: pd.DataFrame, source: Source, store: str | Path, *,
              chunk: int = 256, workers: int = 1, max_failed: float = 0.1,
              progress: bool = True) -> xr.Dataset:
     """Fill a cube with the pixels of an occurrence table.
+
+    Prints the plan of the source (samples, requests, bytes, time) first.
 
     Parameters
     ----------
@@ -51,230 +53,171 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     workers : int
         Units at a time (threads).
     max_failed : float
-        Share of failed samples above which the run stops.
+        Share of failed samples, of at least 1,000 tried, above which the
+        run stops.
 
     Returns
     -------
     xarray.Dataset
         As :func:`open`. Failed samples have ``status`` 3 and are listed in
-        ``<store>.failures.csv``; they are tried again by the next call.
+        ``<store>.failures.csv``; the next call tries them again.
 
     Raises
     ------
     ValueError
-        The store is of another table, source or chunk.
-    RuntimeError
+        The store is of another table, source or chunk, or the source
+        returns another grid.
+    DownloadError
         Another process is writing to the store, or too many samples fail.
     OSError
         The disk is full or the folder cannot be written. What is finished
         stays; call again to go on.
     """
-    from filelock import FileLock, Timeout
-
     table = occurrences.validate(table)
+    if chunk < 1 or workers < 1:
+        raise ValueError(f"chunk is {chunk} and workers {workers}, expected "
+                         "1 or more.")
     store = Path(store)
     print(f"plan: {source.plan(table)} → {store}")
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{store}.lock", timeout=0):
-            group = _create(table, source, store, chunk)
+    with lock(store):
+        try:
+            group = cube.create(store, table, source.attrs(), chunk=chunk)
             _fill(table, source, group, store, chunk, workers, max_failed,
                   progress)
-    except Timeout as error:
-        raise RuntimeError(
-            f"another process is writing to '{store}'. Wait for it, or "
-            "choose another store.") from error
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write to '{store}' ({error.strerror or error}"
-            "). Finished chunks are kept: free space or mend the folder, "
-            "then call download again with the same arguments.") from error
+        except DownloadError:
+            raise
+        except OSError as error:
+            raise OSError(
+                error.errno or 0, f"cannot fill '{store}' "
+                f"({error.strerror or error}). Finished chunks are kept: "
+                "mend the cause (free space, rights, network), then call "
+                "download again with the same arguments") from error
     return open(store)
 
 
-def fingerprint(table: pd.DataFrame) -> str:
-    """Hash of what decides the pixels: ids, places, species, years."""
-    names = ["gbifID", "decimalLatitude", "decimalLongitude", "species",
-             "genus", "family", "leafType", "year"]
-    hashes = pd.util.hash_pandas_object(table[names], index=False)
-    return hashlib.sha256(hashes.to_numpy().tobytes()).hexdigest()[:16]
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to ``path`` meanwhile."""
+    from filelock import FileLock, Timeout
 
-
-def _create(table, source, store, chunk):
-    """The Zarr group, new or checked to be of the same work."""
-    import zarr
-
-    attrs = {**source.attrs(), "table": fingerprint(table), "chunk": chunk,
-             "table_source": str(table.attrs.get("source", "unknown"))}
-    if (store / "zarr.json").exists():
-        group = zarr.open_group(store, mode="r+")
-        other = {name: (group.attrs.get(name), value)
-                 for name, value in attrs.items()
-                 if group.attrs.get(name) != value}
-        if other:
-            told = "; ".join(f"{name} {was!r}, now {now!r}"
-                             for name, (was, now) in other.items())
-            raise ValueError(
-                f"'{store}' was made for other work ({told}). Choose "
-                "another store, or delete this one.")
-        return group
-    temporary = store.with_name(f".{store.name}.part")
-    _remove(temporary)
-    _allocate(zarr.open_group(temporary, mode="w"), table, attrs, chunk)
-    temporary.rename(store)
-    return zarr.open_group(store, mode="r+")
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def _allocate(group, table, attrs, chunk) -> None:
-    """Declare the arrays of a cube; nothing is stored for a pending chunk."""
-    group.attrs.update(attrs)
-    n = len(table)
-    data = {
-        "reflectance": (("sample", "month", "band", "y", "x"),
-                        (n, MONTHS, len(BAND_NAMES), PATCH, PATCH),
-                        "uint16", NODATA,
-                        {"long_name": "surface reflectance",
-                         "units": "1e-4"}),
-        "environment": (("sample", "variable"), (n, len(VARIABLES)),
-                        "float32", np.nan,
-                        {"long_name": "environment as stored; true value = "
-                                      "stored × scale"}),
-        "status": (("sample",), (n,), "uint8", PENDING,
-                   {"flag_values": [0, 1, 2, 3],
-                    "flag_meanings": "pending ok no_imagery failed"}),
-    }
-    for name, (dims, shape, dtype, fill, about) in data.items():
-        group.create_array(
-            name, shape=shape, chunks=(chunk, *shape[1:]), dtype=dtype,
-            fill_value=fill, compressors=None, dimension_names=dims,
-            attributes=about)
-    coordinates = {
-        "sample": ("sample", table["gbifID"].to_numpy(),
-                   {"long_name": "gbifID"}),
-        "month": ("month", np.arange(1, MONTHS + 1), {}),
-        "band": ("band", _text(BAND_NAMES), {}),
-        "variable": ("variable", _text(VARIABLE_NAMES), {}),
-        "unit": ("variable", _text([v.unit for v in VARIABLES]), {}),
-        "scale": ("variable", np.array([v.scale for v in VARIABLES]), {}),
-        "y": ("y", -_OFFSETS, {"units": "m", "long_name": "northing"}),
-        "x": ("x", _OFFSETS, {"units": "m", "long_name": "easting"}),
-    }
-    for name, (dim, values, about) in coordinates.items():
-        group.create_array(name, data=values, dimension_names=(dim,),
-                           attributes=about)
-    group["reflectance"].attrs["coordinates"] = "unit scale"
-
-
-def _text(values) -> np.ndarray:
-    return np.array(list(values), dtype=np.dtypes.StringDType())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path.with_name(f".{path.name}.lock"))
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise DownloadError(
+            errno.EBUSY, f"another process is writing to '{path}'. Wait for "
+            "it, or choose another place") from error
+    except OSError as error:
+        raise OSError(
+            error.errno or 0, f"cannot write beside '{path}' "
+            f"({error.strerror or error}). Nothing was changed; choose a "
+            "folder that can be written") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _fill(table, source, group, store, chunk, workers, max_failed, progress):
+    """Fetch the samples that are pending or failed, chunk by chunk."""
     status = group["status"][:]
-    starts = [start for start in range(0, len(table), chunk)
-              if np.isin(status[start:start + chunk],
-                         (PENDING, FAILED)).any()]
-    failures: list[dict] = []
-    done = len(table) - sum(min(chunk, len(table) - start)
-                            for start in starts)
-    limit = max(max_failed * len(table), 1)
+    missing = np.isin(status, (PENDING, FAILED))
+    starts = np.unique(np.flatnonzero(missing) // chunk) * chunk
+    ids = table["gbifID"].to_numpy()
+    failures = _Failures(store, ids[status == FAILED])
+    least = min(_TRIED, int(missing.sum()))
 
-    def work(start: int) -> tuple[int, Pixels]:
-        rows = table.iloc[start:start + chunk]
-        found = source.fetch(rows)
-        check_images(found.reflectance, where=f"source {source.name!r}")
-        check_environment(found.environment, where=f"source {source.name!r}")
-        stop = start + len(rows)
-        group["reflectance"][start:stop] = found.reflectance
-        group["environment"][start:stop] = found.environment
-        group["status"][start:stop] = found.status  # last: marks the chunk
-        return start, found
+    def work(start: int) -> tuple[np.ndarray, dict[int, str]]:
+        rows = start + np.flatnonzero(missing[start:start + chunk])
+        found = source.fetch(table.iloc[rows])
+        _check_pixels(found, len(rows), source)
+        _store(group, slice(start, min(start + chunk, len(table))),
+               rows - start, found)
+        failed = ids[rows[found.status == FAILED]].tolist()
+        told = [*found.messages, *["no reason given"] * len(failed)]
+        return ids[rows], dict(zip(failed, told, strict=False))
 
+    tried = failed = 0
     with (ThreadPoolExecutor(workers) as pool,
-          tqdm(total=len(table), initial=done, desc="pixels", unit="sample",
-               disable=not progress) as bar):
-        pending = [pool.submit(work, start) for start in starts]
+          tqdm(total=len(table), initial=int((~missing).sum()),
+               desc="pixels", unit="sample", disable=not progress) as bar):
+        pending = [pool.submit(work, int(start)) for start in starts]
         try:
             for future in as_completed(pending):
-                start, found = future.result()
-                failures += _failures(table, start, found)
-                bar.update(len(found.status))
-                if len(failures) > limit:
-                    raise RuntimeError(
-                        f"{len(failures)} samples failed, the first: "
-                        f"{failures[0]['message']}. Listed in "
-                        f"'{store}.failures.csv'; mend the cause and call "
-                        "again, only they are tried.")
+                done, bad = future.result()
+                failures.update(done, bad)
+                tried, failed = tried + len(done), failed + len(bad)
+                bar.update(len(done))
+                if failed > max_failed * max(tried, least):
+                    raise DownloadError(
+                        errno.EIO, f"{failed} of {tried} samples failed, "
+                        f"above max_failed={max_failed}, the last with "
+                        f"{failures.last!r}. All are listed in "
+                        f"'{failures.path}'. The others are kept; mend the "
+                        "cause and call download again")
         finally:
             for future in pending:
                 future.cancel()
-            path = Path(f"{store}.failures.csv")
-            if failures:
-                pd.DataFrame(failures).to_csv(path, index=False)
-            else:
-                path.unlink(missing_ok=True)
+            pool.shutdown()  # wait for the chunks that are being written
+            failures.write(ids)
 
 
-def _failures(table, start, found) -> list[dict]:
-    rows = np.flatnonzero(found.status == FAILED)
-    told = list(found.messages) + ["no reason given"] * len(rows)
-    return [{"gbifID": int(table["gbifID"].iloc[start + row]),
-             "message": message}
-            for row, message in zip(rows, told, strict=False)]
+def _check_pixels(found: Pixels, n: int, source) -> None:
+    """Raise ``ValueError`` unless a source kept to its interface."""
+    where = f"source {source.name!r}: reflectance"
+    check_images(found.reflectance, where=where)
+    check_environment(found.environment, where=f"source {source.name!r}")
+    sizes = [len(values) for values in found[:3]]
+    if sizes != [n] * 3:
+        raise ValueError(f"source {source.name!r} returned {sizes} samples "
+                         f"(pixels, variables, status), expected {n}.")
+    if found.reflectance.dtype != np.uint16:
+        raise ValueError(f"{where} is {found.reflectance.dtype}, expected "
+                         f"uint16 with {NODATA} where nothing was seen.")
+    if not np.isin(found.status, (OK, NO_IMAGERY, FAILED)).all():
+        raise ValueError(f"source {source.name!r} returned status "
+                         f"{np.unique(found.status)}, expected 1, 2 or 3.")
 
 
-def open(store: str | Path, *, allow_incomplete: bool = False) -> xr.Dataset:
-    """Open a cube and check that it is one.
-
-    Parameters
-    ----------
-    store : path
-    allow_incomplete : bool
-        Accept samples that are still pending (status 0).
-
-    Returns
-    -------
-    xarray.Dataset
-        ``reflectance (sample, month, band, y, x)`` uint16, ``environment
-        (sample, variable)`` float32, ``status (sample)`` uint8; read when
-        used.
-    """
-    store = Path(store)
-    if not (store / "zarr.json").exists():
-        raise FileNotFoundError(f"no cube at '{store}'. Make one with "
-                                "pixels.download (chapter 02).")
-    cube = xr.open_zarr(store, mask_and_scale=False, consolidated=False,
-                        chunks=None)
-    for name in ("reflectance", "environment", "status"):
-        if name not in cube:
-            raise ValueError(f"'{store}' has no variable {name!r}: it is "
-                             "not a cube of this project.")
-    check_images(cube["reflectance"], where=f"cube '{store}'")
-    check_environment(cube["environment"], where=f"cube '{store}'")
-    for name, expected in (("band", BAND_NAMES),
-                           ("variable", VARIABLE_NAMES)):
-        found = tuple(cube[name].to_numpy())
-        if found != expected:
-            raise ValueError(f"cube '{store}' has {name}s {found}, expected "
-                             f"{expected}. Write it again in this order.")
-    pending = int((cube["status"] == PENDING).sum())
-    if pending and not allow_incomplete:
-        raise ValueError(
-            f"cube '{store}' is not finished: {pending} of "
-            f"{cube.sizes['sample']} samples are pending. Call "
-            "pixels.download again, or open with allow_incomplete=True.")
-    return cube
+def _store(group, rows: slice, new: np.ndarray, found: Pixels) -> None:
+    """Write a chunk: data first, status last, which marks it."""
+    for name, values in (("reflectance", found.reflectance),
+                         ("environment", found.environment),
+                         ("status", found.status)):
+        array = group[name]
+        if len(new) < rows.stop - rows.start:  # a second try for some
+            whole = array[rows]
+            whole[new] = values
+            values = whole
+        array[rows] = values
 
 
-def counts(cube: xr.Dataset) -> pd.Series:
-    """Number of samples by status."""
-    names = {PENDING: "pending", OK: "ok", 2: "no imagery", FAILED: "failed"}
-    status = pd.Series(cube["status"].to_numpy()).map(names)
-    return status.value_counts()
+class _Failures:
+    """Samples that fail, and why; a CSV beside the store."""
+
+    def __init__(self, store: Path, ids: np.ndarray):
+        self.path = Path(f"{store}.failures.csv")
+        known = {}
+        if self.path.exists():
+            known = pd.read_csv(self.path).set_index("gbifID")["message"]
+        self._messages = {key: known.get(key, "failed in an earlier run")
+                          for key in ids.tolist()}
+        self.last = ""
+
+    def update(self, tried: np.ndarray, failed: dict[int, str]) -> None:
+        for key in tried.tolist():
+            self._messages.pop(key, None)
+        self._messages.update(failed)
+        self.last = next(iter(failed.values()), self.last)
+
+    def write(self, ids: np.ndarray) -> None:
+        rows = [(key, self._messages[key]) for key in ids.tolist()
+                if key in self._messages]
+        if not rows:
+            self.path.unlink(missing_ok=True)
+            return
+        part = self.path.with_name(f".{self.path.name}.part")
+        pd.DataFrame(rows, columns=["gbifID", "message"]).to_csv(
+            part, index=False)
+        os.replace(part, self.path)

@@ -1,0 +1,166 @@
+"""From cube to tars: one pass over the cube, in a seeded random order.
+
+A sample's place in the shuffled order is known beforehand, so the cube is
+read once from front to back and each sample is dropped into the scratch
+file of its shard. Memory stays flat at any size. Chapter 03.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from geotree import occurrences, packed_shards, release_shards, taxonomy
+from geotree.packed_shards import Batch
+from geotree.shard_index import INDEX, SCHEMA, TABLE
+from geotree.sources import OK
+from geotree.variables import (
+    BAND_NAMES,
+    MONTHS,
+    PATCH,
+    VARIABLE_NAMES,
+)
+
+_READ = 8192  # samples of the cube in memory
+_SAMPLE = np.dtype([
+    ("images", "<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
+    ("environment", "<f4", (len(VARIABLE_NAMES),)),
+])
+
+
+def write(cube, table: pd.DataFrame, out: Path, *, layout: str,
+          classes: pd.DataFrame | None, seed: int, pack: int,
+          packs_per_shard: int, progress: bool) -> None:
+    """Write the folder ``out``; see :func:`geotree.shards.write`."""
+    table = occurrences.validate(table)
+    classes = taxonomy.class_table(table) if classes is None else classes
+    usable = np.flatnonzero(cube["status"].to_numpy() == OK)
+    if not len(usable):
+        raise ValueError(f"none of the {cube.sizes['sample']} samples of the "
+                         "cube has imagery: nothing to write.")
+    order = np.random.default_rng(seed).permutation(usable)
+    table = _matching(table, cube["sample"].to_numpy()[order])
+    labels = taxonomy.labels(table, classes)
+    size = pack * packs_per_shard
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _scatter(cube, order, size, part, progress)
+        entries = []
+        for number in tqdm(range(-(-len(order) // size)), "shards",
+                           unit="tar", disable=not progress):
+            rows = slice(number * size, (number + 1) * size)
+            samples = _gather(part, number, labels[rows],
+                              table["gbifID"].to_numpy()[rows])
+            entries.append(_tar(part, number, samples, layout, classes, pack,
+                                packs_per_shard))
+        occurrences.write(table, part / TABLE)
+        (part / INDEX).write_text(json.dumps({
+            "schema": SCHEMA, "layout": layout, "seed": seed, "pack": pack,
+            "samples": len(order),
+            "left_out": int(cube.sizes["sample"] - len(order)),
+            "bands": BAND_NAMES, "variables": VARIABLE_NAMES,
+            "classes": classes.astype(str).to_dict(orient="list"),
+            "provenance": {name: str(value)
+                           for name, value in cube.attrs.items()},
+            "shards": entries}, ensure_ascii=False), encoding="utf-8")
+        _replace(part, out)
+    except OSError as error:
+        raise OSError(
+            error.errno or 0, f"cannot write shards to '{out}' "
+            f"({error.strerror or error}). The cube is untouched, and so are "
+            "shards written there before; free space or choose another "
+            "folder, then write again") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _matching(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
+    """Rows of ``table`` in the order of ``ids``."""
+    position = pd.Index(table["gbifID"]).get_indexer(ids)
+    if (position < 0).any():
+        raise ValueError(
+            f"{int((position < 0).sum())} of {len(ids)} samples of the cube "
+            f"are not in the table, e.g. gbifID {ids[position < 0][0]}. Was "
+            "the cube made from another table?")
+    return table.iloc[position].reset_index(drop=True)
+
+
+def _scatter(cube, order, size, folder, progress) -> None:
+    """Drop every sample at its place in the scratch file of its shard."""
+    total = cube.sizes["sample"]
+    target = np.full(total, -1)  # place of each cube row in the new order
+    target[order] = np.arange(len(order))
+    with tqdm(total=total, desc="cube", unit="sample",
+              disable=not progress) as bar:
+        for start in range(0, total, _READ):
+            rows = slice(start, min(start + _READ, total))
+            samples = np.empty(rows.stop - start, _SAMPLE)
+            for name, source in (("images", "reflectance"),
+                                 ("environment", "environment")):
+                samples[name] = cube[source].isel(sample=rows).to_numpy()
+            place = target[rows]
+            for number in np.unique(place[place >= 0] // size):
+                mine = np.flatnonzero((place >= 0) & (place // size == number))
+                _drop(_scratch(folder, number), place[mine] % size,
+                      samples[mine])
+            bar.update(len(samples))
+
+
+def _drop(path: Path, places, samples) -> None:
+    path.touch()
+    with path.open("r+b") as file:
+        for place, sample in zip(places.tolist(), samples, strict=True):
+            file.seek(place * _SAMPLE.itemsize)
+            file.write(sample.tobytes())
+
+
+def _scratch(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.scratch"
+
+
+def _gather(folder: Path, number: int, labels, ids) -> Batch:
+    """The samples of a shard in their order; the scratch file goes."""
+    path = _scratch(folder, number)
+    samples = np.fromfile(path, _SAMPLE)
+    path.unlink()
+    return Batch(samples["images"], samples["environment"], labels, ids)
+
+
+def _tar(folder, number, samples, layout, classes, pack, per_shard) -> dict:
+    """Write one tar; return its entry of the index."""
+    path = folder / f"shard-{number:06d}.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        if layout == "packed":
+            packed_shards.put(tar, samples, pack=pack,
+                              first=number * per_shard)
+        else:
+            release_shards.put(tar, samples, classes)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    entry = {"name": path.name, "samples": len(samples.ids),
+             "bytes": path.stat().st_size, "sha256": digest}
+    if layout == "packed":
+        entry["records"] = packed_shards.locate(path)
+    return entry
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Put the finished folder in the place of an earlier one."""
+    if not out.exists():
+        os.replace(part, out)
+        return
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(out, old)
+    os.replace(part, out)
+    shutil.rmtree(old)
