@@ -71,6 +71,9 @@ def main() -> int:
     output = build / "real" if table else ROOT
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     config["execute"]["cache"] = str(cache)
+    extensions = config["sphinx"]["local_extensions"]
+    for extension, place in extensions.items():
+        extensions[extension] = str(ROOT / place)
     config_path = build / f"_config-{name}.yml"
     config_path.write_text(yaml.safe_dump(config), "utf-8")
     environment = os.environ | {
@@ -79,8 +82,9 @@ def main() -> int:
         "PYTHONWARNINGS": "default", "NO_GCE_CHECK": "true",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     output.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(ROOT),
-               "--config", str(config_path), "--path-output", str(output),
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build",
+               str(ROOT), "--config", str(config_path),
+               "--path-output", str(output),
                "--all", "-W", "--keep-going"]
     seconds = stream(command, environment)
     times = cache / "times.json"
