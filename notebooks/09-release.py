@@ -95,10 +95,10 @@ import pickle
 
 
 class Trap:
-    """Unpickling this would call ``open``."""
+    """Unpickling this would create a file."""
 
     def __reduce__(self):
-        return open, (str(out / "trapped"), "w")
+        return io.open, (str(out / "trapped"), "w")
 
 
 trap = pickle.dumps(Trap())

@@ -136,7 +136,8 @@ from myst_nb import glue
 
 ax = plots.cover(lon, lat, kinds[summed.argmax(axis=1)],
                  summed.max(axis=1))
-glue("cover", ax.figure, display=False)
+glue("cover", ax.figure)
+plt.close(ax.figure)
 
 # %% [markdown]
 # ## How often is the map right?

@@ -1,7 +1,12 @@
-"""Keep the pages free of duplicate inline scripts, which throw errors."""
+"""What the built pages need beyond Sphinx and MyST-NB."""
+
+from pathlib import PurePosixPath
+
+from docutils import nodes
 
 
-def _page(app, pagename, templatename, context, doctree):
+def _scripts_once(app, pagename, templatename, context, doctree):
+    """Drop duplicate inline scripts, which throw errors in the browser."""
     seen, kept = set(), []
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body")
@@ -12,7 +17,27 @@ def _page(app, pagename, templatename, context, doctree):
     context["script_files"] = kept
 
 
+def _collect_alt(app, doctree):
+    """Note the alternative text of each image of a notebook."""
+    if not hasattr(app.env, "alt_texts"):
+        app.env.alt_texts = {}
+    for image in doctree.findall(nodes.image):
+        if image.get("alt"):
+            name = PurePosixPath(image["uri"]).name
+            app.env.alt_texts[name] = image["alt"]
+
+
+def _paste_alt(app, doctree, docname):
+    """Give an image that was glued from a notebook its text there."""
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt"):
+            name = PurePosixPath(image["uri"]).name
+            image["alt"] = getattr(app.env, "alt_texts", {}).get(name, "")
+
+
 def setup(app):
     """Register with Sphinx."""
-    app.connect("html-page-context", _page, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("html-page-context", _scripts_once, priority=900)
+    app.connect("doctree-read", _collect_alt)
+    app.connect("doctree-resolved", _paste_alt)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
