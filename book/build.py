@@ -1,8 +1,12 @@
 """Build the book: run every notebook, then make the pages.
 
-Called by ``make book``. Outputs and data are kept under a key made of the
-module's source, the run and the table, so that nothing stale is shown:
-change a line of ``geotree/`` and every notebook runs again.
+Called by ``make book``. What a notebook shows depends on more than its own
+cells: on the module, on the chapters before it, on the size of the run and
+on the table. Outputs and data therefore stand under a key made of all of
+these, and are made anew when it changes. Prose may change freely.
+
+The pages are made beside the old ones and take their place when the build
+succeeds, so a failed build leaves the last good book as it was.
 """
 
 from __future__ import annotations
@@ -16,107 +20,181 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parents[1]
-_EXECUTED = re.compile(r"([\w./-]+)\.ipynb: Executed notebook in "
+BUILD = ROOT / "_build"
+FIRST_PAGE = "book/intro.html"
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
+_EXECUTED = re.compile(r"([\w.-]+)\.ipynb: Executed notebook in "
                        r"([\d.]+) seconds")
 
 
-def key(root: Path, run: str, table: Path | None) -> str:
-    """A hash of all that the outputs depend on, beside the notebooks."""
-    digest = hashlib.sha256(run.encode())
-    sources = [path for path in (root / "geotree").rglob("*")
-               if path.suffix in (".py", ".csv", ".json")]
-    sources += [root / "requirements.lock"]
-    for path in sorted(sources):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    if table:
-        digest.update(table.read_bytes())
-    return digest.hexdigest()[:12]
+class Job(NamedTuple):
+    """One book: its table, its size of run, and the folders it owns."""
 
+    table: Path | None
+    run: str
 
-def fresh(parent: Path, name: str, stamp: str) -> Path:
-    """The folder ``name-stamp``; older stamps of the name are removed."""
-    for old in parent.glob(f"{name}-*"):
-        if old.name != f"{name}-{stamp}":
-            shutil.rmtree(old)
-    folder = parent / f"{name}-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    @property
+    def name(self) -> str:
+        """What tells this book from others: 'planet', a table's stem, …"""
+        name = f"table-{self.table.stem}" if self.table else "planet"
+        return name if self.run == "sample" else f"{name}-{self.run}"
 
+    @property
+    def html(self) -> Path:
+        """Where the pages go: the planet's sample run is *the* book."""
+        name = self.name.removeprefix("planet")
+        return BUILD / f"html{name and '-'}{name.strip('-')}"
 
-def real_table() -> Path | None:
-    """The table of ``make book TABLE=…``, if one is given."""
-    name = os.environ.get("TABLE", "")
-    if not name:
-        return None
-    path = Path(name).expanduser().resolve()
-    if not path.is_file():
-        sys.exit(f"TABLE is '{name}', which does not exist. Give the path "
-                 "of a CSV table of the release.")
-    return path
+    @property
+    def work(self) -> Path:
+        """Key, executed notebooks, times and pages in the making."""
+        return BUILD / "making" / self.name
 
 
 def main() -> int:
     """Build; return the exit status."""
+    job = Job(table_from(os.environ), os.environ.get("GEOTREE_RUN")
+              or "sample")
+    job.work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job.work / "lock", timeout=0)
+    try:
+        with lock:
+            return build(job)
+    except Timeout:
+        print(f"Another build of the book '{job.name}' is running; wait for "
+              f"it, or end it.", file=sys.stderr)
+        return 1
+
+
+def build(job: Job) -> int:
+    """Run what must run, make the pages, say how long it took."""
     started = time.perf_counter()
-    table, run = real_table(), os.environ.get("GEOTREE_RUN", "sample")
-    name = (table.stem if table else "planet") + f"-{run}"
-    stamp = key(ROOT, run, table)
-    build = ROOT / "_build"
-    cache = fresh(build / "executed", name, stamp)
-    output = build / "real" if table else ROOT
-    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
-    config["execute"]["cache"] = str(cache)
-    extensions = config["sphinx"]["local_extensions"]
-    for extension, place in extensions.items():
-        extensions[extension] = str(ROOT / place)
-    config_path = build / f"_config-{name}.yml"
-    config_path.write_text(yaml.safe_dump(config), "utf-8")
     environment = os.environ | {
-        "GEOTREE_DATA": str(fresh(ROOT / "data", name, stamp)),
-        "GEOTREE_RUN": run, "GEOTREE_TABLE": str(table or ""),
-        "PYTHONWARNINGS": "default", "NO_GCE_CHECK": "true",
+        "GEOTREE_DATA": str(ROOT / "data" / "book"),
+        "GEOTREE_RUN": job.run, "GEOTREE_TABLE": str(job.table or ""),
+        "NO_GCE_CHECK": "true", "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    output.mkdir(parents=True, exist_ok=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build",
-               str(ROOT), "--config", str(config_path),
-               "--path-output", str(output),
-               "--all", "-W", "--keep-going"]
-    seconds = stream(command, environment)
-    times = cache / "times.json"
-    known = json.loads(times.read_text()) if times.exists() else {}
-    known |= seconds.pop("notebooks")
-    times.write_text(json.dumps(known))
-    page = output / "_build" / "html" / "book" / "intro.html"
-    report(known, time.perf_counter() - started)
-    if seconds["status"] or not page.exists():
-        print("\nThe book was not built: see the messages above.")
-        return seconds["status"] or 1
-    print(f"\nOpen {page}")
+    forget_stale(job, data_folder(environment))
+    pages = job.work / "pages"
+    shutil.rmtree(pages, ignore_errors=True)
+    status, seconds = stream(command(job, pages), environment)
+    times = job.work / "times.json"
+    seconds = (json.loads(times.read_text("utf-8")) | seconds
+               if times.exists() else seconds)
+    times.write_text(json.dumps(seconds), "utf-8")
+    report(seconds, time.perf_counter() - started)
+    made = pages / "_build" / "html"
+    if status or not (made / FIRST_PAGE).exists():
+        print("\nThe book was NOT built: a notebook failed or a page has a "
+              "warning, see above.", file=sys.stderr)
+        return status or 1
+    shutil.rmtree(job.html, ignore_errors=True)
+    made.replace(job.html)
+    shutil.rmtree(pages)
+    print(f"\nThe book: {job.html / FIRST_PAGE}")
     return 0
 
 
-def stream(command: list[str], environment: dict) -> dict:
-    """Run a command, show what it says, and note how long notebooks took."""
-    seconds: dict[str, float] = {}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True,
+def table_from(environment) -> Path | None:
+    """The table of ``make book TABLE=…``, if one is given."""
+    name = environment.get("TABLE", "")
+    if not name:
+        return None
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        sys.exit(f"TABLE is '{name}', and there is no such file. Give the "
+                 "path of a CSV table of the release.")
+    return path
+
+
+def key(root: Path, run: str, table: Path | None) -> str:
+    """A hash of all that outputs and data depend on; prose is left out."""
+    digest = hashlib.sha256()
+
+    def add(name: str, content: bytes) -> None:
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+
+    add("run", run.encode())
+    add("table", table.read_bytes() if table else b"")
+    add("lock", (root / "requirements.lock").read_bytes())
+    for path in sorted((root / "geotree").rglob("*")):
+        if path.suffix in (".py", ".csv", ".json"):
+            add(path.relative_to(root).as_posix(), path.read_bytes())
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells
+                if cell["cell_type"] == "code"]
+        add(path.name, json.dumps(code).encode())
+    return digest.hexdigest()
+
+
+def data_folder(environment: dict) -> Path:
+    """Where the chain keeps the files of this run."""
+    where = "from geotree import chain; print(chain.folder())"
+    answer = subprocess.run([sys.executable, "-c", where], cwd=ROOT,
+                            env=environment, text=True, check=True,
+                            stdout=subprocess.PIPE)
+    return Path(answer.stdout.strip())
+
+
+def forget_stale(job: Job, data: Path) -> bool:
+    """Remove outputs and data of another key; say whether there were any.
+
+    A full run's data cost days, so they are never removed here: its store,
+    shards and checkpoints refuse by themselves what does not fit.
+    """
+    path, now = job.work / "key", key(ROOT, job.run, job.table)
+    if path.exists() and path.read_text("utf-8") == now:
+        return False
+    path.unlink(missing_ok=True)
+    shutil.rmtree(job.work / "executed", ignore_errors=True)
+    (job.work / "times.json").unlink(missing_ok=True)
+    if job.run == "sample":
+        shutil.rmtree(data, ignore_errors=True)
+    path.write_text(now, "utf-8")
+    return True
+
+
+def command(job: Job, pages: Path) -> list[str]:
+    """The call of jupyter-book, with paths that fit this job."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+    config["execute"]["cache"] = str(job.work / "executed")
+    extensions = config["sphinx"]["local_extensions"]
+    for name, place in extensions.items():
+        extensions[name] = str(ROOT / place)
+    path = job.work / "config.yml"
+    path.write_text(yaml.safe_dump(config, allow_unicode=True), "utf-8")
+    program = Path(sys.executable).with_name("jupyter-book")
+    return [str(program), "build", str(ROOT), "--config", str(path),
+            "--path-output", str(pages), "--all", "-W", "--keep-going"]
+
+
+def stream(call: list[str], environment: dict) -> tuple[int, dict]:
+    """Run jupyter-book; its status, and seconds by notebook that ran."""
+    seconds, shown = {}, True
+    process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
+                               encoding="utf-8", errors="replace",
                                stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
     for line in process.stdout:
-        print(line, end="", flush=True)
-        found = _EXECUTED.search(re.sub(r"\x1b\[[\d;]*m", "", line))
-        if found:
-            seconds[Path(found[1]).name] = float(found[2])
-    return {"status": process.wait(), "notebooks": seconds}
+        plain = _COLOR.sub("", line)
+        shown = shown and not plain.startswith("The HTML pages are in")
+        if shown:
+            print(plain, end="", flush=True)
+        if found := _EXECUTED.search(plain):
+            seconds[found[1]] = float(found[2])
+    return process.wait(), seconds
 
 
 def report(seconds: dict[str, float], total: float) -> None:
     """Print how long each notebook took when it last ran."""
-    print("\nnotebook               seconds")
+    print(f"\n{'notebook':<20} {'seconds':>9}")
     for name, value in sorted(seconds.items()):
         print(f"{name:<20} {value:>9.1f}")
     print(f"{'all notebooks':<20} {sum(seconds.values()):>9.1f}")
