@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.lines import Line2D
 
 from geotree import world
 from geotree.variables import BAND_NAMES, NODATA, ndvi, reflectance
@@ -261,12 +262,12 @@ def cover(lon, lat, kinds, confidence, *, ax: Axes | None = None) -> Axes:
     for kind, color in LEAF_COLORS.items():
         chosen = np.asarray(kinds) == kind
         ax.scatter(np.asarray(lon)[chosen], np.asarray(lat)[chosen], s=7,
-                   marker="s", color=color, linewidths=0, label=kind,
+                   marker="s", color=color, linewidths=0,
                    alpha=np.clip(np.asarray(confidence)[chosen], 0.15, 1))
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
     ax.spines[:].set_visible(False)
-    legend = ax.legend(loc="lower left", fontsize=9, markerscale=2,
-                       labelcolor="white")
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
+    ax.legend(handles=[Line2D([], [], marker="s", linestyle="", color=color,
+                              label=kind)
+                       for kind, color in LEAF_COLORS.items()],
+              loc="lower left", fontsize=9, labelcolor="white")
     return ax
