@@ -176,7 +176,10 @@ def command(job: Job, pages: Path) -> list[str]:
 
 
 def stream(call: list[str], environment: dict) -> tuple[int, dict]:
-    """Run jupyter-book; its status, and seconds by notebook that ran."""
+    """Run jupyter-book; its status, and seconds by notebook that ran.
+
+    A failed cell's traceback is shown once, not as often as it is handed on.
+    """
     seconds, shown = {}, True
     process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
                                encoding="utf-8", errors="replace",
@@ -184,9 +187,9 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict]:
                                stderr=subprocess.STDOUT)
     for line in process.stdout:
         plain = _COLOR.sub("", line)
-        shown = shown and not plain.startswith("The HTML pages are in")
         if shown:
             print(plain, end="", flush=True)
+        shown = shown and "execute.base.ExecutionError: " not in plain
         if found := _EXECUTED.search(plain):
             seconds[found[1]] = float(found[2])
     return process.wait(), seconds
