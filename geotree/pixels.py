@@ -102,7 +102,9 @@ def lock(path: Path) -> Iterator[None]:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path.with_name(f".{path.name}.lock"))
+        name = path.with_name(f".{path.name}.lock")
+        name.touch()  # filelock takes "cannot be written" for "is held"
+        held = FileLock(name)
         held.acquire(timeout=0)
     except Timeout as error:
         raise DownloadError(
@@ -126,7 +128,8 @@ def _fill(table, source, group, store, chunk, workers, max_failed, progress):
     starts = np.unique(np.flatnonzero(missing) // chunk) * chunk
     ids = table["gbifID"].to_numpy()
     failures = _Failures(store, ids[status == FAILED])
-    least = min(_TRIED, int(missing.sum()))
+    again = set(failures.messages)  # a second failure is no news
+    least = min(_TRIED, len(table))
 
     def work(start: int) -> tuple[np.ndarray, dict[int, str]]:
         rows = start + np.flatnonzero(missing[start:start + chunk])
@@ -147,20 +150,26 @@ def _fill(table, source, group, store, chunk, workers, max_failed, progress):
             for future in as_completed(pending):
                 done, bad = future.result()
                 failures.update(done, bad)
-                tried, failed = tried + len(done), failed + len(bad)
+                tried += len(set(done.tolist()) - again)
+                failed += len(set(bad) - again)
                 bar.update(len(done))
                 if failed > max_failed * max(tried, least):
-                    raise DownloadError(
-                        errno.EIO, f"{failed} of {tried} samples failed, "
-                        f"above max_failed={max_failed}, the last with "
-                        f"{failures.last!r}. All are listed in "
-                        f"'{failures.path}'. The others are kept; mend the "
-                        "cause and call download again")
+                    break
         finally:
             for future in pending:
                 future.cancel()
             pool.shutdown()  # wait for the chunks that are being written
+            for future in pending:
+                if not future.cancelled() and not future.exception():
+                    failures.update(*future.result())
             failures.write(ids)
+    share = len(failures.messages) / len(table)
+    if share > max_failed or failed > max_failed * max(tried, least):
+        raise DownloadError(
+            errno.EIO, f"{len(failures.messages)} samples failed, above "
+            f"max_failed={max_failed}, the last with {failures.last!r}. All "
+            f"are listed in '{failures.path}'. The others are kept; mend the "
+            "cause and call download again")
 
 
 def _check_pixels(found: Pixels, n: int, source) -> None:
@@ -201,19 +210,19 @@ class _Failures:
         known = {}
         if self.path.exists():
             known = pd.read_csv(self.path).set_index("gbifID")["message"]
-        self._messages = {key: known.get(key, "failed in an earlier run")
-                          for key in ids.tolist()}
-        self.last = ""
+        self.last = "failed in an earlier run"
+        self.messages = {key: known.get(key, self.last)
+                         for key in ids.tolist()}
 
     def update(self, tried: np.ndarray, failed: dict[int, str]) -> None:
         for key in tried.tolist():
-            self._messages.pop(key, None)
-        self._messages.update(failed)
+            self.messages.pop(key, None)
+        self.messages.update(failed)
         self.last = next(iter(failed.values()), self.last)
 
     def write(self, ids: np.ndarray) -> None:
-        rows = [(key, self._messages[key]) for key in ids.tolist()
-                if key in self._messages]
+        rows = [(key, self.messages[key]) for key in ids.tolist()
+                if key in self.messages]
         if not rows:
             self.path.unlink(missing_ok=True)
             return

@@ -10,43 +10,30 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-EARTH = 6371.0088  # km, mean radius
-PARTS = ("train", "validation", "test")
+from geotree.distance import (
+    EARTH,
+    PARTS,
+    LeakageError,
+    check_leakage,
+    distance_km,
+    nearest_km,
+    places,
+)
+
+__all__ = ["EARTH", "PARTS", "LeakageError", "benchmark", "blocks",
+           "check_leakage", "distance_km", "hold_out", "k_shot",
+           "nearest_km", "places", "rarity", "split"]
 CATEGORIES = ("Rare", "Common", "Frequent")
-
-
-class LeakageError(ValueError):
-    """Test records share something with training records."""
-
-
-def distance_km(lat1, lon1, lat2, lon2) -> np.ndarray:
-    """Great-circle distance in km of places in degrees, broadcast."""
-    a, b, c, d = map(np.radians, (lat1, lon1, lat2, lon2))
-    half = (np.sin((c - a) / 2) ** 2
-            + np.cos(a) * np.cos(c) * np.sin((d - b) / 2) ** 2)
-    return 2 * EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-
-
-def places(table: pd.DataFrame) -> np.ndarray:
-    """Latitude and longitude in radians: (N, 2), as BallTree wants them."""
-    return np.radians(table[["decimalLatitude", "decimalLongitude"]]
-                      .to_numpy(float))
-
-
-def nearest_km(table: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """Distance in km from each row to the nearest row of ``others``."""
-    from sklearn.neighbors import BallTree
-
-    tree = BallTree(places(others), metric="haversine")
-    distance, _ = tree.query(places(table), k=1)
-    return distance[:, 0] * EARTH
+_SHARES = {"Rare": 12, "Common": 33, "Frequent": 54}  # % of the rows
 
 
 def rarity(table: pd.DataFrame, *, rare: int = 100,
            frequent: int = 1500) -> pd.Series:
     """Category of each row by the records of its species.
 
-    The release's limits are the defaults; they suit millions of records.
+    Up to ``rare`` records "Rare", from ``frequent`` on "Frequent", between
+    them "Common". The release's limits are the defaults; they suit millions
+    of records.
     """
     records = table.groupby("species")["species"].transform("size")
     values = np.select([records <= rare, records < frequent],
@@ -56,12 +43,13 @@ def rarity(table: pd.DataFrame, *, rare: int = 100,
 
 def blocks(table: pd.DataFrame, degrees: float) -> np.ndarray:
     """Number of the latitude–longitude block of each row: (N,) int64."""
-    if degrees <= 0:
+    if not degrees > 0:
         raise ValueError(f"degrees is {degrees}, expected more than 0.")
+    lon = (table["decimalLongitude"].to_numpy(float) + 180) % 360 - 180
     row = np.floor(table["decimalLatitude"].to_numpy(float) / degrees)
-    column = np.floor(table["decimalLongitude"].to_numpy(float) / degrees)
-    _, number = np.unique(row * 1_000_000 + column, return_inverse=True)
-    return number
+    cell = row.astype(np.int64) * 10**9 + np.floor(lon / degrees).astype(
+        np.int64)
+    return np.unique(cell, return_inverse=True)[1]
 
 
 def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
@@ -80,12 +68,14 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     buffer_km : float
         Training rows nearer than this to a row of validation or test
         become ``buffer`` and are used by nobody.
+    seed : int
 
     Returns
     -------
     Series of str
         ``train``, ``validation``, ``test`` or ``buffer``, indexed like
-        ``table``.
+        ``table``. Each species keeps a block (or row) to train on; a
+        buffer may take it away again.
 
     Raises
     ------
@@ -95,170 +85,220 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     if kind not in ("blocks", "random"):
         raise ValueError(f"kind is {kind!r}, expected 'blocks' or 'random'.")
     if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
-        raise ValueError(f"test {test} and validation {validation} must be "
-                         "shares that leave something to train on.")
-    n = len(table)
+        raise ValueError(
+            f"test is {test} and validation {validation}, expected shares "
+            "above 0 (validation: or 0) that leave something to train on.")
     unit = (blocks(table, block_degrees) if kind == "blocks"
-            else np.arange(n))
-    sizes = np.bincount(unit)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    before = np.concatenate([[0], sizes[order].cumsum()[:-1]])
-    part_of = np.empty(len(sizes), dtype=object)
-    part_of[order] = np.select(
-        [before < test * n, before < (test + validation) * n],
-        ["test", "validation"], "train")
-    parts = pd.Series(part_of[unit], index=table.index, name="split")
+            else np.arange(len(table)))
+    rng = np.random.default_rng(seed)
+    part = _assign(unit, _kept(unit, table["species"], rng),
+                   np.array([1 - test - validation, validation, test]), rng)
+    parts = pd.Series(np.array(PARTS, dtype=object)[part[unit]],
+                      index=table.index, name="split", dtype="str")
     if buffer_km > 0:
         training = (parts == "train").to_numpy()
-        near = nearest_km(table[training], table[~training]) < buffer_km
-        parts[table.index[training][near]] = "buffer"
-    lacking = [name for name in PARTS if not (parts == name).any()
-               and not (name == "validation" and validation == 0)]
+        if training.any() and not training.all():
+            near = np.flatnonzero(training)[
+                nearest_km(table[training], table[~training]) < buffer_km]
+            parts.iloc[near] = "buffer"
+    lacking = [name for name, share in zip(PARTS, (1, validation, 1),
+                                           strict=True)
+               if share and not (parts == name).any()]
     if lacking:
         raise ValueError(
-            f"the split leaves no row for {', '.join(lacking)} ({n} rows, "
-            f"{len(sizes)} blocks, buffer {buffer_km} km). Use smaller "
-            "blocks or a smaller buffer.")
+            f"the split leaves no row for {', '.join(lacking)} ({len(table)} "
+            f"rows of {table['species'].nunique()} species in "
+            f"{len(part)} blocks, buffer {buffer_km} km). Use smaller "
+            "blocks, a smaller buffer or more rows.")
     return parts
+
+
+def _kept(unit, species, rng) -> np.ndarray:
+    """Units that must train: one of each species, as few as possible."""
+    pairs = pd.DataFrame({"unit": unit, "species": species.to_numpy()}
+                         ).drop_duplicates()
+    pairs = pairs.iloc[rng.permutation(len(pairs))]
+    units = pairs.groupby("species", sort=True)["unit"].agg(list)
+    kept: set[int] = set()
+    for choice in sorted(units, key=len):  # those with least choice first
+        if kept.isdisjoint(choice):
+            kept.add(choice[0])
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def _assign(unit, kept, shares, rng) -> np.ndarray:
+    """Part of each unit: 0 train, 1 validation, 2 test.
+
+    In random order, each unit goes where the largest share is still open,
+    so that large and small blocks fall to all parts alike.
+    """
+    sizes = np.bincount(unit)
+    part = np.full(len(sizes), -1)
+    part[kept] = 0
+    order = rng.permutation(np.flatnonzero(part < 0))
+    if sizes.max() == 1:  # single rows: no block to weigh
+        ends = np.cumsum(np.rint(shares[:0:-1] * len(sizes)).astype(int))
+        part[order] = np.array([2, 1, 0])[
+            np.searchsorted(ends, np.arange(len(order)), side="right")]
+        return part
+    target = shares * sizes.sum()
+    scale = np.where(target > 0, target, 1)
+    filled = np.array([float(sizes[kept].sum()), 0.0, 0.0])
+    for number in order.tolist():
+        # A block that overshoots by more than half goes to training.
+        fits = filled + sizes[number] / 2 <= target
+        fits[0] = True
+        best = int(np.where(fits, 1 - filled / scale, -np.inf).argmax())
+        part[number] = best
+        filled[best] += sizes[number]
+    return part
 
 
 def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
              rank: str = "species", seed: int = 0) -> list[str]:
-    """Choose species that training will never see.
+    """Choose species that training will never see, each with a relative.
 
     Parameters
     ----------
     fraction : float
-        Share of the species.
+        Share of the species wanted; fewer come when relatives are few.
     rank : "species" or "genus"
         ``species``: another species of the genus stays. ``genus``: whole
         genera go, another genus of the family stays.
+    seed : int
 
     Returns
     -------
     list of str
         Sorted species names.
+
+    Raises
+    ------
+    ValueError
+        No species has a relative that could stay.
     """
     above = {"species": "genus", "genus": "family"}
     if rank not in above:
         raise ValueError(f"rank is {rank!r}, expected 'species' or 'genus'.")
-    lineage = table[["species", "genus", "family"]].drop_duplicates("species")
-    left = lineage.groupby(above[rank])[rank].nunique().to_dict()
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}, expected 0 to 1.")
+    lineage = table[["species", "genus", "family"]].drop_duplicates(
+        "species").sort_values("species")
     parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
-    members = lineage.groupby(rank)["species"].agg(list).to_dict()
-    wanted = round(fraction * len(lineage))
+    left = parent.value_counts().to_dict()
+    members = lineage.groupby(rank)["species"].agg(list)
+    wanted = max(round(fraction * len(lineage)), 1)
     chosen: list[str] = []
-    names = sorted(members)
-    for number in np.random.default_rng(seed).permutation(len(names)):
-        name = names[number]
-        if len(chosen) >= wanted:
-            break
-        if left[parent[name]] > 1:
+    for name in np.random.default_rng(seed).permutation(members.index):
+        fits = len(chosen) + len(members[name]) <= wanted or not chosen
+        if fits and left[parent[name]] > 1:
             left[parent[name]] -= 1
             chosen += members[name]
     if not chosen:
         raise ValueError(
-            f"no {rank} can be held out: each {above[rank]} has only one. "
-            "Use a table with relatives, or a larger fraction.")
+            f"no {rank} can be held out: each {above[rank]} of the table has "
+            f"only one, {len(lineage)} species in all. Use a table with "
+            "relatives.")
     return sorted(chosen)
 
 
 def benchmark(table: pd.DataFrame, *, species: int = 90,
-              total: int = 10_000, seed: int = 0) -> pd.DataFrame:
+              total: int = 10_000, seed: int = 0,
+              rarity: str = "rarity") -> pd.DataFrame:
     """Draw an evaluation set by the release's recipe, at any size.
 
-    A third of the species from each rarity category; per species
-    ``int(0.12 total / N)`` Rare, ``int(0.33 total / N)`` Common and
-    ``int(0.54 total / N) + 1`` Frequent rows, N species a category.
+    N = ``species`` / 3 species of each category; of each, ``int(0.12 total
+    / N)`` Rare, ``int(0.33 total / N)`` Common and ``int(0.54 total / N) +
+    1`` Frequent rows. 90, 300 and 900 species of 10,000 rows are the
+    release's three sets.
 
     Parameters
     ----------
     table : DataFrame
-        With a column ``rarity`` (:func:`rarity`).
+        With a column of categories (:func:`rarity`).
+    species, total : int
+    seed : int
+    rarity : str
+        Name of that column.
 
     Returns
     -------
     DataFrame
         Rows of ``table``, in their order.
+
+    Raises
+    ------
+    ValueError
+        A category has too few species with enough rows.
     """
-    if "rarity" not in table.columns:
-        raise ValueError("table has no column 'rarity'. Add it: "
+    if rarity not in table.columns:
+        raise ValueError(f"table has no column {rarity!r}. Add it: "
                          "table['rarity'] = splits.rarity(table).")
+    if species < 3 or species % 3:
+        raise ValueError(f"species is {species}, expected a multiple of 3: "
+                         "as many of each category.")
     number = species // 3
-    quota = {"Rare": int(total * 0.12 / number),
-             "Common": int(total * 0.33 / number),
-             "Frequent": int(total * 0.54 / number) + 1}
     rng = np.random.default_rng(seed)
-    rows: list[np.ndarray] = []
-    for category, size in quota.items():
-        sizes = table[table["rarity"] == category].groupby("species").size()
-        able = sorted(sizes[sizes >= size].index)
-        if len(able) < number or size < 1:
+    order = pd.Series(rng.permutation(len(table)))  # position in the table
+    drawn: list[np.ndarray] = []
+    for category, share in _SHARES.items():
+        quota = total * share // (100 * number) + (category == "Frequent")
+        rows = order[(table[rarity] == category).to_numpy()[order]]
+        names = table["species"].to_numpy()[rows]
+        sizes = pd.Series(names).value_counts()
+        able = sorted(sizes[sizes >= quota].index)
+        if len(able) < number or quota < 1:
             raise ValueError(
-                f"{category}: {len(able)} species have the {size} rows that "
-                f"are needed, expected {number} species. Ask for fewer "
-                "species, a smaller total, or other limits of rarity.")
-        for name in rng.choice(able, number, replace=False):
-            index = np.flatnonzero((table["species"] == name).to_numpy())
-            rows.append(rng.choice(index, size, replace=False))
-    return table.iloc[np.sort(np.concatenate(rows))]
+                f"{category}: {len(able)} of {len(sizes)} species have the "
+                f"{quota} rows that are needed, expected {number} species. "
+                "Ask for fewer species, another total, or other limits of "
+                "rarity.")
+        chosen = rng.choice(np.array(able, dtype=object), number,
+                            replace=False)
+        rank = rows.groupby(names).cumcount()
+        take = (rank < quota).to_numpy() & np.isin(names, chosen)
+        drawn.append(rows.to_numpy()[take])
+    return table.iloc[np.sort(np.concatenate(drawn))]
 
 
 def k_shot(labels, k: int, *, seed: int = 0
            ) -> tuple[np.ndarray, np.ndarray]:
     """Exactly ``k`` support rows per class; every other row is a query.
 
+    Parameters
+    ----------
+    labels : (N,) int
+    k : int
+    seed : int
+
     Returns
     -------
     support, query : int64 arrays
-        Row numbers, sorted, disjoint.
+        Row numbers, sorted, disjoint; together all rows.
+
+    Raises
+    ------
+    ValueError
+        A class has no more than ``k`` rows.
     """
     labels = np.asarray(labels)
     if k < 1:
         raise ValueError(f"k is {k}, expected one shot or more.")
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"labels have shape {labels.shape}, expected one "
+                         "class number a row.")
     names, sizes = np.unique(labels, return_counts=True)
     if (sizes <= k).any():
-        small = names[sizes <= k]
+        small = [f"{name} ({size})" for name, size in
+                 zip(names[sizes <= k], sizes[sizes <= k], strict=True)]
+        more = ", …" if len(small) > 5 else ""
         raise ValueError(
             f"{len(small)} classes have fewer than {k + 1} rows, too few "
-            f"for {k} shots and a query, e.g. class {small[0]} with "
-            f"{sizes[sizes <= k][0]}. Leave them out or use a smaller k.")
+            f"for {k} shots and a query: class (rows) "
+            f"{', '.join(small[:5])}{more}. Leave them out or use a smaller "
+            "k.")
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     first = np.concatenate([[0], sizes.cumsum()[:-1]])
-    support = by_class[(first[:, None] + np.arange(k)).ravel()]
-    query = np.setdiff1d(np.arange(len(labels)), support)
-    return np.sort(support), query
-
-
-def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
-                  km: float = 0.0, species: bool = False) -> None:
-    """Raise :class:`LeakageError` if train and test share something.
-
-    Parameters
-    ----------
-    km : float
-        No test row may be nearer than this to a training row.
-    species : bool
-        No test species may be trained on (held-out species).
-    """
-    train, test = table[parts == "train"], table[parts == "test"]
-    if train.empty or test.empty:
-        raise LeakageError("train or test has no rows: nothing to compare.")
-    both = set(train["gbifID"]) & set(test["gbifID"])
-    if both:
-        raise LeakageError(f"{len(both)} records are in train and in test, "
-                           f"e.g. gbifID {min(both)}.")
-    if species:
-        seen = set(train["species"]) & set(test["species"])
-        if seen:
-            raise LeakageError(f"{len(seen)} test species are trained on, "
-                               f"e.g. {min(seen)}.")
-    if km > 0:
-        distance = nearest_km(test, train)
-        near = int((distance < km).sum())
-        if near:
-            raise LeakageError(
-                f"{near} of {len(test)} test rows lie within {km} km of a "
-                f"training row, the nearest at {distance.min():.3f} km. "
-                "Split with buffer_km.")
+    support = np.sort(by_class[(first[:, None] + np.arange(k)).ravel()])
+    return support, np.setdiff1d(np.arange(len(labels)), support)
