@@ -24,7 +24,7 @@ NAMES = [  # species, genus, family, leafType
 def occurrence_table(n, *, first=10_000_000_001):
     """``n`` records; ids need more than 32 bits."""
     row = np.arange(n)
-    names = np.array(NAMES, dtype=object)[row * row % len(NAMES)]
+    names = np.array(NAMES, dtype=object)[row % 7 % len(NAMES)]
     table = pd.DataFrame({
         "gbifID": first + row * 3,
         "decimalLatitude": (row * 7919 % 1600) / 10 - 79.5,
