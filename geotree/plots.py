@@ -261,6 +261,8 @@ def cover(lon, lat, kinds, confidence, *, ax: Axes | None = None) -> Axes:
     land(ax, color="#13252d")
     for kind, color in LEAF_COLORS.items():
         chosen = np.asarray(kinds) == kind
+        if not chosen.any():
+            continue
         ax.scatter(np.asarray(lon)[chosen], np.asarray(lat)[chosen], s=7,
                    marker="s", color=color, linewidths=0,
                    alpha=np.clip(np.asarray(confidence)[chosen], 0.15, 1))

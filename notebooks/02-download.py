@@ -59,7 +59,7 @@ pd.DataFrame(variables.BANDS)
 # ## A plan before the work
 #
 # A source answers two questions: what would it cost, and what is there. The
-# default source is the simulated planet; see [its page](../book/planet).
+# default source is the simulated planet; see [its page](../book/planet.md).
 
 # %%
 source = chain.source()

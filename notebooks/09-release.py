@@ -139,7 +139,7 @@ print(f"release {size(release):,.0f}, packed {size(ours):,.0f} "
 # %% [markdown]
 # ## What changed
 #
-# The page [What changed since the release](../book/changes) lists each
+# The page [What changed since the release](../book/changes.md) lists each
 # fault of the published code and what is done here instead.
 #
 # :::{admonition} Exercise
