@@ -22,6 +22,24 @@ SCHEMA = 1
 LAYOUTS = ("packed", "release")
 
 
+def find(paths: list[Path]) -> list[Path]:
+    """The tars of folders and files: by index, else by name."""
+    tars: list[Path] = []
+    for path in paths:
+        if path.is_dir() and (path / INDEX).exists():
+            tars += [path / entry["name"] for entry in load(path)["shards"]]
+        elif path.is_dir():
+            tars += sorted(path.glob("*.tar"))
+        else:
+            tars.append(path)
+    if not tars:
+        told = ", ".join(f"'{path}'" for path in paths[:3]) or "an empty list"
+        raise FileNotFoundError(
+            f"{told}: neither {INDEX} nor tar files. Write shards with "
+            "shards.write, or give the folder that holds them.")
+    return tars
+
+
 def load(folder: Path) -> dict:
     """The index of a folder, checked; records and classes as objects."""
     path = folder / INDEX

@@ -28,7 +28,7 @@ from geotree import (
     taxonomy,
 )
 from geotree.packed_shards import Batch, Shard, ShardError, join, take
-from geotree.shard_index import INDEX, LAYOUTS, TABLE, Index, load
+from geotree.shard_index import INDEX, LAYOUTS, TABLE, Index, find
 
 __all__ = ["INDEX", "LAYOUTS", "TABLE", "Batch", "ShardError", "Shards",
            "open", "write"]
@@ -127,21 +127,7 @@ def open(paths, *, on_error: str = "raise",
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or "
                          "'skip'.")
     single = isinstance(paths, str | os.PathLike)
-    paths = [Path(path) for path in ([paths] if single else paths)]
-    tars: list[Path] = []
-    for path in paths:
-        if path.is_dir() and (path / INDEX).exists():
-            names = load(path)["shards"]
-            tars += [path / entry["name"] for entry in names]
-        elif path.is_dir():
-            tars += sorted(path.glob("*.tar"))
-        else:
-            tars.append(path)
-    if not tars:
-        told = ", ".join(f"'{path}'" for path in paths[:3]) or "an empty list"
-        raise FileNotFoundError(
-            f"{told}: neither {INDEX} nor tar files. Write shards with "
-            "shards.write, or give the folder that holds them.")
+    tars = find([Path(path) for path in ([paths] if single else paths)])
     indexed = [(path.parent / INDEX).exists() for path in tars]
     if any(indexed) and not all(indexed):
         raise ValueError(
