@@ -3,9 +3,8 @@
 *Packed* (default): one record holds 256 samples as ``.npy`` columns
 (:mod:`geotree.packed_shards`). *Release*: one sample a record, as
 GlobalGeoTree publishes them (:mod:`geotree.release_shards`). Both are
-shuffled over the whole data set when written and lie beside an index with
-counts, hashes and the class table, so that nothing is scanned at start-up;
-no pickle is ever executed. Explained in chapter 03.
+shuffled when written and lie beside an index with counts, hashes and the
+class table: nothing is scanned, and no pickle is executed. Chapter 03.
 """
 
 from __future__ import annotations
