@@ -7,17 +7,24 @@ no independent witnesses. Explained in chapters 06 and 07.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pandas as pd
 
-from geotree import splits, taxonomy
+from geotree import bootstrap, splits, taxonomy
+from geotree.few_shot import class_means, fine_tune, nearest_mean
 from geotree.shards import Batch, Shards
-from geotree.taxonomy import RANKS, Rank
+from geotree.taxonomy import RANKS
 
+__all__ = ["calibration", "check", "class_means", "compare", "embed",
+           "expected_calibration_error", "fine_tune", "hits",
+           "nearest_mean", "predict", "score", "spatial_blocks"]
+
+
+# Predictions ---------------------------------------------------------------
 
 def _batches(data: Shards | Batch, size: int):
+    if size < 1:
+        raise ValueError(f"batch_size is {size}, expected 1 or more.")
     if isinstance(data, Shards):
         yield from data.batches(size)
         return
@@ -25,16 +32,28 @@ def _batches(data: Shards | Batch, size: int):
         yield Batch(*(part[start:start + size] for part in data))
 
 
+def _features(model, data, size: int):
+    """Image features batch by batch; the model's mode is put back."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        for batch in _batches(data, size):
+            with torch.no_grad():
+                yield model.encode_images(batch.images,
+                                          batch.environment).float()
+    finally:
+        model.train(training)
+
+
 def embed(model, data: Shards | Batch, *,
           batch_size: int = 512) -> np.ndarray:
     """Image features of samples: (N, D) float32, of length 1."""
-    import torch
-
-    model.eval()
-    with torch.inference_mode():
-        parts = [model.encode_images(batch.images, batch.environment)
-                 .float().cpu().numpy()
-                 for batch in _batches(data, batch_size)]
+    parts = [part.cpu().numpy()
+             for part in _features(model, data, batch_size)]
+    if not parts:
+        raise ValueError("data has no samples: nothing to embed.")
     return np.concatenate(parts)
 
 
@@ -49,7 +68,7 @@ def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
     classes : DataFrame of K rows
         Class table; its species need not have been trained on.
     batch_size : int
-        Of no influence on the result.
+        Of no influence on the result beyond rounding.
 
     Returns
     -------
@@ -58,13 +77,19 @@ def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
     """
     import torch
 
-    features = embed(model, data, batch_size=batch_size)
-    with torch.inference_mode():
-        text_features = model.encode_taxa(classes)
-        logits = model.scale() * torch.as_tensor(
-            features, device=text_features.device) @ text_features.T
-        return logits.softmax(dim=1).cpu().numpy()
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        text = (model.scale() * model.encode_taxa(classes)).float()
+    model.train(training)
+    parts = [(features @ text.T).softmax(dim=1).cpu().numpy()
+             for features in _features(model, data, batch_size)]
+    if not parts:
+        raise ValueError("data has no samples: nothing to predict.")
+    return np.concatenate(parts)
 
+
+# Scores --------------------------------------------------------------------
 
 def check(probabilities: np.ndarray, labels: np.ndarray,
           classes: pd.DataFrame) -> None:
@@ -74,27 +99,53 @@ def check(probabilities: np.ndarray, labels: np.ndarray,
         raise ValueError(
             f"probabilities have shape {shape}, expected ({len(labels)} "
             f"labels, {len(classes)} classes).")
-    total = np.asarray(probabilities).sum(axis=1, dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3))
+    _check_labels(labels, len(classes))
+    values = np.asarray(probabilities)
+    total = values.sum(axis=1, dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
+                         | (values.min(axis=1) < -1e-6))
+    if len(bad):
+        row = bad[0]
+        raise ValueError(
+            f"{len(bad)} of {len(total)} rows are no probabilities, the "
+            f"first is row {row}: they run from {values[row].min():.4g} to "
+            f"{values[row].max():.4g} and do not sum to one, but to "
+            f"{total[row]:.4f}. Apply a softmax to logits.")
+
+
+def _check_labels(labels, k: int) -> None:
+    labels = np.asarray(labels)
+    if not labels.size:
+        raise ValueError("no samples to score.")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are {labels.dtype} of shape "
+                         f"{labels.shape}, expected whole numbers, one per "
+                         "sample. See taxonomy.labels.")
+    bad = np.flatnonzero((labels < 0) | (labels >= k))
     if len(bad):
         raise ValueError(
-            f"{len(bad)} rows do not sum to one, the first is row {bad[0]}: "
-            f"{total[bad[0]]:.4f}. Apply a softmax to logits.")
+            f"{len(bad)} labels are not among the {k} classes 0 to {k - 1}, "
+            f"the first is {labels[bad[0]]} in row {bad[0]}. Were they made "
+            "with another class table?")
 
 
 def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
          ) -> np.ndarray:
     """Whether the right class is among the ``k`` best: (N,) bool.
 
-    Classes of equal probability share a rank in order of their number.
+    Classes of equal probability rank in order of their number; a class of
+    probability zero is never right.
     """
-    rows = np.arange(len(labels))
-    right = probabilities[rows, labels][:, None]
-    ahead = (probabilities > right).sum(axis=1)
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if len(probabilities) != len(labels):
+        raise ValueError(f"{len(probabilities)} rows of probabilities, but "
+                         f"{len(labels)} labels.")
+    _check_labels(labels, probabilities.shape[1])
+    right = probabilities[np.arange(len(labels)), labels][:, None]
     number = np.arange(probabilities.shape[1])
-    ties = ((probabilities == right)
-            & (number < np.asarray(labels)[:, None])).sum(axis=1)
-    return ahead + ties < k
+    ahead = (probabilities > right).sum(axis=1) + (
+        (probabilities == right) & (number < labels[:, None])).sum(axis=1)
+    return (ahead < k) & (right[:, 0] > 0)
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray,
@@ -111,73 +162,49 @@ def score(probabilities: np.ndarray, labels: np.ndarray,
     groups : (N,) str, optional
         Score each group too, e.g. rarity.
     blocks : (N,) int, optional
-        Units of the bootstrap, e.g. ``splits.blocks(table, 5)``; default:
-        rows, which is too narrow where records are clustered.
+        Units of the bootstrap, e.g. :func:`spatial_blocks`; default: rows,
+        which is too narrow where records are clustered.
     draws : int
         Bootstrap samples.
 
     Returns
     -------
     DataFrame
-        One row per rank, metric (``top1``, ``top5``, ``macro_top1``) and
-        group: ``value``, ``low``, ``high`` (shares), ``n``.
+        One row per rank, group and metric: ``value``, ``low``, ``high``
+        (shares), ``n``. Metrics: ``top1``; ``top5`` where there are more
+        than five names; ``macro_top1``, the mean over the names that
+        occur. No interval (NaN) where all records lie in one block.
     """
     labels = np.asarray(labels)
     check(probabilities, labels, classes)
-    if not len(labels):
-        raise ValueError("no samples to score.")
-    weights = _bootstrap(len(labels), blocks, draws, seed)
-    subsets = [("all", np.ones(len(labels), bool))]
+    subsets = {"all": np.ones(len(labels), bool)}
     if groups is not None:
-        groups = np.asarray(groups)
-        subsets += [(str(name), groups == name)
-                    for name in pd.unique(groups)]
-    rows = []
+        groups = bootstrap.column(groups, len(labels), "groups").astype(str)
+        subsets |= {name: groups == name for name in pd.unique(groups)}
+    units = bootstrap.units(blocks, len(labels))
+    parts, found = [], []
     for rank in ranks:
-        summed, _ = taxonomy.roll_up(probabilities, classes, rank)
+        summed, names = taxonomy.roll_up(probabilities, classes, rank)
         target = taxonomy.roll_up_labels(labels, classes, rank)
-        measured = {"top1": hits(summed, target),
-                    "top5": hits(summed, target, 5)}
-        for name, chosen in subsets:
-            for metric, value in measured.items():
-                rows.append(_row(rank, metric, name, value[chosen],
-                                 weights[:, chosen]))
-            rows.append(_row(rank, "macro_top1", name,
-                             measured["top1"][chosen], weights[:, chosen],
-                             target[chosen]))
-    return pd.DataFrame(rows)
-
-
-def _bootstrap(n: int, blocks, draws: int, seed: int) -> np.ndarray:
-    """How often each row is drawn: (1 + draws, N), the first row ones."""
-    rng = np.random.default_rng(seed)
-    unit = np.arange(n) if blocks is None else np.unique(
-        blocks, return_inverse=True)[1]
-    number = unit.max() + 1
-    times = rng.multinomial(number, np.full(number, 1 / number), size=draws)
-    return np.concatenate([np.ones((1, n)), times[:, unit]])
-
-
-def _row(rank, metric, group, right, weights, target=None) -> dict:
-    if target is None:
-        with np.errstate(invalid="ignore"):
-            values = (weights @ right) / weights.sum(axis=1)
-    else:
-        values = _macro(right, weights, target)
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return {"rank": str(rank), "metric": metric, "group": group,
-            "value": float(values[0]), "low": float(low),
-            "high": float(high), "n": len(right)}
-
-
-def _macro(right, weights, target) -> np.ndarray:
-    """Mean over the classes that were drawn: (1 + draws,)."""
-    one_hot = target[:, None] == np.unique(target)
-    number = weights @ one_hot
-    correct = weights @ (one_hot & right[:, None])
-    with np.errstate(invalid="ignore"):
-        return np.nanmean(correct / np.where(number > 0, number, np.nan),
-                          axis=1)
+        right = {"top1": hits(summed, target)}
+        if len(names) > 5:
+            right["top5"] = hits(summed, target, 5)
+        for name, rows in subsets.items():
+            enough = len(np.unique(units[rows])) > 1
+            found += [(str(rank), metric, name, int(rows.sum()), enough)
+                      for metric in (*right, "macro_top1")]
+            parts.append(bootstrap.Accuracy(
+                {metric: value[rows] for metric, value in right.items()},
+                target[rows], units[rows], units.max() + 1))
+    values = np.concatenate([
+        np.column_stack([part.values(weight) for part in parts])
+        for weight in bootstrap.weights(units.max() + 1, draws, seed)])
+    table = pd.DataFrame(found, columns=["rank", "metric", "group", "n",
+                                         "enough"])
+    table["value"] = values[0]
+    table["low"], table["high"] = bootstrap.interval(values[1:])
+    table.loc[~table.pop("enough"), ["low", "high"]] = np.nan
+    return table[["rank", "metric", "group", "value", "low", "high", "n"]]
 
 
 def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
@@ -187,71 +214,30 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     Parameters
     ----------
     first, second : (N, K) float
-        Probabilities of two models for the same samples.
+        Probabilities of two models for the same samples; roll both up for
+        a coarser rank.
+    blocks : (N,) int, optional
+        As in :func:`score`.
     """
-    difference = (hits(first, labels).astype(float) - hits(second, labels))
-    weights = _bootstrap(len(labels), blocks, draws, seed)
-    values = (weights @ difference) / weights.sum(axis=1)
-    low, high = np.percentile(values[1:], [2.5, 97.5])
+    if np.shape(first) != np.shape(second):
+        raise ValueError(f"two answers of shapes {np.shape(first)} and "
+                         f"{np.shape(second)}: score both on the same "
+                         "samples and classes.")
+    difference = hits(first, labels).astype(float) - hits(second, labels)
+    units = bootstrap.units(blocks, len(labels))
+    number = np.bincount(units)
+    total = np.bincount(units, weights=difference)
+    values = np.concatenate([(w @ total) / (w @ number) for w in
+                             bootstrap.weights(len(number), draws, seed)])
+    low, high = (bootstrap.interval(values[1:, None])[:, 0]
+                 if len(number) > 1 else (np.nan, np.nan))
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
 
 
-# Few shots -----------------------------------------------------------------
-
-def class_means(features: np.ndarray, labels: np.ndarray,
-                k: int) -> np.ndarray:
-    """Mean feature of each class, of length 1: (K, D); K = ``k``."""
-    sums = np.zeros((k, features.shape[1]))
-    np.add.at(sums, labels, features)
-    if (np.bincount(labels, minlength=k) == 0).any():
-        raise ValueError("a class has no support sample: leave it out of "
-                         "the class table.")
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
-
-
-def nearest_mean(features: np.ndarray, means: np.ndarray, *,
-                 scale: float = 20.0) -> np.ndarray:
-    """Probabilities from the cosine to each class mean: (N, K)."""
-    logits = scale * features @ means.T
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
-              steps: int = 40, learning_rate: float = 3e-4, seed: int = 0):
-    """Train a copy of a model on a few labelled samples.
-
-    Parameters
-    ----------
-    support : Batch
-        A few samples per class, all of them in each step.
-    classes : DataFrame
-        Class table of ``support.labels``.
-
-    Returns
-    -------
-    CompactClip
-        A copy; the given model is not touched.
-    """
-    import torch
-
-    from geotree.training import class_loss
-
-    tuned = copy.deepcopy(model)
-    torch.manual_seed(seed)
-    tuned.train()
-    optimizer = torch.optim.AdamW(tuned.parameters(), lr=learning_rate,
-                                  weight_decay=0.01)
-    labels = torch.as_tensor(support.labels, device=tuned.device)
-    for _ in range(steps):
-        logits = tuned(support.images, support.environment, classes)
-        loss = class_loss(logits, labels, smoothing=0.1)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
-        optimizer.step()
-    return tuned.eval()
+def spatial_blocks(table: pd.DataFrame, degrees: float = 5.0) -> np.ndarray:
+    """Units of the bootstrap; see :func:`geotree.splits.blocks`."""
+    return splits.blocks(table, degrees)
 
 
 # Calibration ---------------------------------------------------------------
@@ -260,37 +246,33 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, *,
                 bins: int = 10) -> pd.DataFrame:
     """Confidence against accuracy in bins of equal size.
 
+    Samples of equal confidence share a bin, so that the order of the
+    samples is of no influence; bins may be fewer and uneven for it.
+
     Returns
     -------
     DataFrame
         One row per bin: mean ``confidence``, ``accuracy``, binomial 95 %
         ``error`` of the accuracy, ``n``.
     """
-    confidence = probabilities.max(axis=1)
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected 1 or more.")
+    probabilities = np.asarray(probabilities)
     right = hits(probabilities, labels)
-    order = np.argsort(confidence, kind="stable")
-    rows = []
-    for part in np.array_split(order, min(bins, len(order))):
-        accuracy = right[part].mean()
-        rows.append({
-            "confidence": confidence[part].mean(), "accuracy": accuracy,
-            "error": 1.96 * np.sqrt(max(accuracy * (1 - accuracy),
-                                        1 / len(part)) / len(part)),
-            "n": len(part)})
-    return pd.DataFrame(rows)
+    confidence = probabilities.max(axis=1)
+    edges = np.quantile(confidence, np.arange(1, bins) / bins)
+    rows = pd.DataFrame({"confidence": confidence, "accuracy": right})
+    grouped = rows.astype(float).groupby(
+        np.searchsorted(edges, confidence, side="right"))
+    table = grouped.mean().assign(n=grouped.size())
+    spread = (table["accuracy"] * (1 - table["accuracy"])).clip(
+        lower=1 / table["n"])  # none right of 50 is no proof of never
+    table["error"] = 1.96 * np.sqrt(spread / table["n"])
+    return table[["confidence", "accuracy", "error", "n"]].reset_index(
+        drop=True)
 
 
 def expected_calibration_error(table: pd.DataFrame) -> float:
-    """Mean |confidence − accuracy| over the bins of :func:`calibration`."""
+    """Mean gap of confidence and accuracy in :func:`calibration`'s bins."""
     gap = (table["confidence"] - table["accuracy"]).abs()
     return float((gap * table["n"]).sum() / table["n"].sum())
-
-
-def spatial_blocks(table: pd.DataFrame, degrees: float = 5.0) -> np.ndarray:
-    """Units of the bootstrap; see :func:`geotree.splits.blocks`."""
-    return splits.blocks(table, degrees)
-
-
-__all__ = ["Rank", "calibration", "check", "class_means", "compare",
-           "embed", "expected_calibration_error", "fine_tune", "hits",
-           "nearest_mean", "predict", "score", "spatial_blocks"]

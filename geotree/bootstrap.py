@@ -1,0 +1,102 @@
+"""Intervals from resampling blocks of the globe, quickly.
+
+Right answers are summed per block once; each chunk of draws is then one
+matrix product. Rows are never touched again, however many draws there are.
+Used by ``evaluation``, explained in chapter 04.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+_CELLS = 20_000_000  # weights held at once
+
+
+def units(blocks, n: int) -> np.ndarray:
+    """Number the units that are drawn: (N,) int from 0; default: rows."""
+    if blocks is None:
+        return np.arange(n)
+    return np.unique(column(blocks, n, "blocks"), return_inverse=True)[1]
+
+
+def column(values, n: int, name: str) -> np.ndarray:
+    """``values`` as an (N,) array, or a ``ValueError`` that names them."""
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise ValueError(f"{name} have shape {values.shape}, expected one "
+                         f"for each of the {n} samples.")
+    return values
+
+
+def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each unit is drawn, a chunk of draws at a time.
+
+    Yields
+    ------
+    (chunk, U) float64
+        The first row of all is ones: the data as they are.
+    """
+    if draws < 0:
+        raise ValueError(f"draws is {draws}, expected 0 or more.")
+    rng = np.random.default_rng(seed)
+    yield np.ones((1, number))
+    chunk = max(1, _CELLS // number)
+    for start in range(0, draws, chunk):
+        yield rng.multinomial(number, np.full(number, 1 / number),
+                              size=min(chunk, draws - start)).astype(float)
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """2.5 and 97.5 % of the draws: (2, columns); NaN without any draw."""
+    ends = np.full((2, values.shape[1]), np.nan)
+    some = np.isfinite(values).any(axis=0)
+    if some.any():
+        ends[:, some] = np.nanpercentile(values[:, some], [2.5, 97.5],
+                                         axis=0)
+    return ends
+
+
+class Accuracy:
+    """Right answers of N samples, summed by unit and by true name.
+
+    Parameters
+    ----------
+    right : dict of (N,) bool
+        One or more metrics; the macro mean is that of the first.
+    target : (N,) int
+        True names.
+    unit : (N,) int
+        From :func:`units`.
+    size : int
+        Number of units, of which these samples may miss some.
+    """
+
+    def __init__(self, right: dict, target, unit, size: int) -> None:
+        from scipy.sparse import csr_array
+
+        names, code = np.unique(target, return_inverse=True)
+        first, *_ = right.values()
+        shape = (size, len(names))
+        self.number = np.bincount(unit, minlength=size).astype(float)
+        self.right = np.stack([
+            np.bincount(unit, weights=value, minlength=size)
+            for value in right.values()], axis=1)  # (U, metrics)
+        self.of_name = csr_array((np.ones(len(unit)), (unit, code)), shape)
+        self.right_of_name = csr_array(
+            (first.astype(float), (unit, code)), shape)
+
+    def values(self, weight: np.ndarray) -> np.ndarray:
+        """Metrics and macro mean: (draws, metrics + 1); NaN if none drawn.
+
+        The macro mean is over the names that a draw holds.
+        """
+        number = weight @ self.of_name  # (draws, names)
+        seen = number > 0
+        share = np.divide(weight @ self.right_of_name, number,
+                          out=np.zeros_like(number), where=seen)
+        with np.errstate(invalid="ignore"):
+            plain = (weight @ self.right) / (weight @ self.number)[:, None]
+            macro = share.sum(axis=1) / seen.sum(axis=1)
+        return np.column_stack([plain, macro])

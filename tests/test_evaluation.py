@@ -1,0 +1,411 @@
+"""Scores against hand-computed values; nothing depends on the batch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geotree import bootstrap, evaluation, taxonomy
+from geotree.shards import Batch
+
+CLASSES = pd.DataFrame({
+    "species": ["Betula pendula", "Fagus sylvatica", "Picea abies",
+                "Pinus mugo", "Pinus sylvestris", "Quercus ilex",
+                "Quercus robur"],
+    "genus": ["Betula", "Fagus", "Picea", "Pinus", "Pinus", "Quercus",
+              "Quercus"],
+    "family": ["Betulaceae", "Fagaceae", "Pinaceae", "Pinaceae", "Pinaceae",
+               "Fagaceae", "Fagaceae"],
+    "leafType": ["Deciduous Broadleaf", "Deciduous Broadleaf",
+                 "Evergreen Needleleaf", "Evergreen Needleleaf",
+                 "Evergreen Needleleaf", "Evergreen Broadleaf",
+                 "Deciduous Broadleaf"],
+})
+K = len(CLASSES)
+
+
+@pytest.fixture
+def answers():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(K, 0.4), size=400)
+    labels = np.where(rng.random(400) < 0.6, probabilities.argmax(1),
+                      rng.integers(0, K, 400))
+    return probabilities, labels
+
+
+def value(table, rank, metric="top1", group="all", column="value"):
+    row = table[(table["rank"] == rank) & (table["metric"] == metric)
+                & (table["group"] == group)]
+    assert len(row) == 1
+    return row[column].item()
+
+
+# Hits ------------------------------------------------------------------------
+
+def test_hits_by_hand():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3],
+                              [0.1, 0.2, 0.7]])
+    labels = np.array([1, 1, 0])
+    assert evaluation.hits(probabilities, labels).tolist() == [
+        False, True, False]
+    assert evaluation.hits(probabilities, labels, 2).tolist() == [
+        True, True, False]
+
+
+def test_ties_rank_by_class_number():
+    flat = np.full((7, 7), 1 / 7)
+    labels = np.arange(7)
+    assert evaluation.hits(flat, labels).tolist() == [True] + 6 * [False]
+    assert evaluation.hits(flat, labels, 5).sum() == 5
+
+
+def test_probability_zero_is_never_right():
+    sure = np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0], (2, 1))
+    assert evaluation.hits(sure, np.array([0, 2]), 5).tolist() == [
+        False, True]
+
+
+# Scores ----------------------------------------------------------------------
+
+def test_coarser_ranks_are_summed_not_read_off():
+    """Birch leads the species, but the two oaks are likelier together."""
+    probabilities = np.array([[0.4, 0.0, 0.0, 0.0, 0.0, 0.3, 0.3]])
+    scores = evaluation.score(probabilities, np.array([6]), CLASSES)
+    assert value(scores, "species") == 0
+    assert value(scores, "genus") == 1
+    assert value(scores, "family") == 1
+    assert value(scores, "leafType") == 1  # 0.4 + 0.3 deciduous broadleaf
+
+
+def test_scores_against_loops(answers):
+    probabilities, labels = answers
+    groups = np.where(labels % 2, "odd", "even")
+    scores = evaluation.score(probabilities, labels, CLASSES, groups=groups,
+                              draws=20)
+    for rank in taxonomy.RANKS:
+        names, index = taxonomy.members(CLASSES, rank)
+        summed = np.stack([probabilities[:, index == i].sum(1)
+                           for i in range(len(names))], 1)
+        target = index[labels]
+        right = summed.argmax(1) == target
+        macro = np.mean([right[target == i].mean()
+                         for i in np.unique(target)])
+        assert value(scores, rank) == pytest.approx(right.mean())
+        assert value(scores, rank, "macro_top1") == pytest.approx(macro)
+        odd = groups == "odd"
+        assert value(scores, rank, group="odd") == pytest.approx(
+            right[odd].mean())
+        assert value(scores, rank, group="odd", column="n") == odd.sum()
+    top5 = np.mean([label in np.argsort(-row)[:5] for row, label
+                    in zip(probabilities, labels, strict=True)])
+    assert value(scores, "species", "top5") == pytest.approx(top5)
+    few = scores[scores["rank"] == "leafType"]["metric"]  # 3 names
+    assert "top5" not in set(few)
+
+
+def test_macro_counts_only_classes_that_occur():
+    labels = np.array([0, 0, 0, 1])
+    probabilities = np.eye(K)[[0, 0, 2, 1]]
+    scores = evaluation.score(probabilities, labels, CLASSES, draws=0)
+    assert value(scores, "species", "macro_top1") == pytest.approx(
+        (2 / 3 + 1) / 2)
+
+
+def test_order_is_of_no_influence(answers):
+    probabilities, labels = answers
+    blocks = np.arange(len(labels)) // 20
+    order = np.random.default_rng(1).permutation(len(labels))
+    whole = evaluation.score(probabilities, labels, CLASSES, blocks=blocks)
+    mixed = evaluation.score(probabilities[order], labels[order], CLASSES,
+                             blocks=blocks[order])
+    pd.testing.assert_frame_equal(whole, mixed)
+    pd.testing.assert_frame_equal(
+        evaluation.calibration(probabilities, labels),
+        evaluation.calibration(probabilities[order], labels[order]))
+
+
+def test_perfect_and_chance():
+    labels = np.tile(np.arange(K), 100)
+    scores = evaluation.score(np.eye(K)[labels], labels, CLASSES)
+    assert (scores["value"] == 1).all() and (scores["low"] == 1).all()
+    random = np.random.default_rng(0).dirichlet(np.ones(K), len(labels))
+    scores = evaluation.score(random, labels, CLASSES)
+    assert value(scores, "species", column="low") < 1 / K < value(
+        scores, "species", column="high")
+
+
+def test_inputs_stay_as_they_are(answers):
+    probabilities, labels = (x.copy() for x in answers)
+    evaluation.score(probabilities, labels, CLASSES)
+    evaluation.calibration(probabilities, labels)
+    np.testing.assert_array_equal(probabilities, answers[0])
+    np.testing.assert_array_equal(labels, answers[1])
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda p, y: (2 * p, y), "do not sum to one, but to 2"),
+    (lambda p, y: (np.where(p == p[3, 2], np.nan, p), y), "first is row 3"),
+    (lambda p, y: (p + np.eye(K)[0] - np.eye(K)[1], y), "run from -"),
+    (lambda p, y: (p[:, :-1], y), r"shape \(400, 6\), expected \(400"),
+    (lambda p, y: (p, y[:-1]), r"expected \(399"),
+    (lambda p, y: (p, np.where(y == y[5], K, y)), "not among the 7 classes"),
+    (lambda p, y: (p, np.where(y == 0, -1, y)), "the first is -1"),
+    (lambda p, y: (p, y.astype(float)), "labels are float64"),
+    (lambda p, y: (p[:0], y[:0]), "no samples"),
+])
+def test_wrong_answers_are_refused(answers, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.score(*change(*answers), CLASSES)
+
+
+def test_wrong_columns_are_refused(answers):
+    with pytest.raises(ValueError, match="groups have shape"):
+        evaluation.score(*answers, CLASSES, groups=["a"] * 3)
+    with pytest.raises(ValueError, match="blocks have shape"):
+        evaluation.score(*answers, CLASSES, blocks=np.arange(3))
+
+
+# Intervals -------------------------------------------------------------------
+
+def test_interval_of_rows_is_the_binomial_one():
+    rng = np.random.default_rng(0)
+    right = rng.random(2000) < 0.7
+    labels = rng.integers(0, K, 2000)
+    answer = np.where(right, labels, (labels + 1) % K)
+    scores = evaluation.score(np.eye(K)[answer], labels, CLASSES,
+                              ranks=["species"], draws=2000)
+    half = 1.96 * math.sqrt(0.7 * 0.3 / 2000)
+    width = value(scores, "species", column="high") - value(
+        scores, "species", column="low")
+    assert width == pytest.approx(2 * half, rel=0.1)
+
+
+def test_blocks_widen_the_interval_where_rows_repeat():
+    """Ten copies of each record are no ten witnesses."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, K, 100)
+    answer = np.where(rng.random(100) < 0.5, labels, (labels + 1) % K)
+    labels, answer = np.repeat(labels, 10), np.repeat(answer, 10)
+    blocks = np.repeat(np.arange(100), 10)
+    width = {}
+    for name, units in {"rows": None, "blocks": blocks}.items():
+        scores = evaluation.score(np.eye(K)[answer], labels, CLASSES,
+                                  ranks=["species"], blocks=units,
+                                  draws=1000)
+        width[name] = (value(scores, "species", column="high")
+                       - value(scores, "species", column="low"))
+    assert width["blocks"] / width["rows"] == pytest.approx(
+        math.sqrt(10), rel=0.15)
+
+
+def test_bootstrap_equals_resampled_rows(answers):
+    """The matrix product gives what copying rows would give."""
+    probabilities, labels = answers
+    units = np.random.default_rng(3).integers(0, 30, len(labels))
+    right = evaluation.hits(probabilities, labels)
+    sums = bootstrap.Accuracy({"top1": right}, labels, units, 30)
+    first, rest = bootstrap.weights(30, 5, seed=7)
+    assert (first == 1).all()
+    for weight, found in zip(rest, sums.values(rest), strict=True):
+        rows = np.repeat(np.arange(len(labels)),
+                         weight[units].astype(int))
+        by_class = [right[rows][labels[rows] == i].mean()
+                    for i in np.unique(labels[rows])]
+        np.testing.assert_allclose(found, [right[rows].mean(),
+                                           np.mean(by_class)])
+
+
+def test_chunks_of_draws_change_nothing(monkeypatch):
+    whole = np.concatenate(list(bootstrap.weights(50, 40, seed=1)))
+    monkeypatch.setattr(bootstrap, "_CELLS", 350)
+    parts = list(bootstrap.weights(50, 40, seed=1))
+    assert len(parts) == 7  # ones, then 7 draws at a time
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_one_block_has_no_interval(answers):
+    scores = evaluation.score(*answers, CLASSES, ranks=["species"],
+                              blocks=np.zeros(400))
+    assert scores["value"].notna().all()
+    assert scores[["low", "high"]].isna().all(axis=None)
+
+
+def test_comparison_is_paired(answers):
+    probabilities, labels = answers
+    worse = probabilities.copy()
+    flip = np.arange(0, 400, 8)
+    worse[flip] = np.roll(worse[flip], 1, axis=1)
+    gain = evaluation.compare(probabilities, worse, labels)
+    by_hand = (evaluation.hits(probabilities, labels).mean()
+               - evaluation.hits(worse, labels).mean())
+    assert gain["difference"] == pytest.approx(by_hand)
+    assert gain["low"] > 0  # though each interval alone overlaps
+    alone = [evaluation.score(p, labels, CLASSES, ranks=["species"]).iloc[0]
+             for p in (probabilities, worse)]
+    assert alone[0]["low"] < alone[1]["high"]
+    same = evaluation.compare(worse, worse, labels)
+    assert same["low"] == same["difference"] == same["high"] == 0
+    with pytest.raises(ValueError, match="two answers of shapes"):
+        evaluation.compare(probabilities, worse[:9], labels)
+
+
+def test_scores_of_ten_thousand_are_fast():
+    import time
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, K, 10_000)
+    probabilities = rng.dirichlet(np.ones(K), 10_000)
+    start = time.perf_counter()
+    evaluation.score(probabilities, labels, CLASSES,
+                     blocks=labels * 100 + rng.integers(0, 100, 10_000),
+                     groups=rng.choice(["a", "b", "c"], 10_000))
+    assert time.perf_counter() - start < 5
+
+
+# Calibration -----------------------------------------------------------------
+
+def test_calibration_of_an_honest_model():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(K, 0.5), 20_000)
+    labels = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    table = evaluation.calibration(probabilities, labels)
+    assert table["n"].tolist() == [2000] * 10
+    gap = (table["confidence"] - table["accuracy"]).abs()
+    assert (gap < 1.6 * table["error"]).all()
+    assert evaluation.expected_calibration_error(table) < 0.015
+
+
+def test_calibration_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6],
+                              [0.6, 0.4]])
+    table = evaluation.calibration(probabilities, np.array([0, 1, 1, 1]),
+                                   bins=2)
+    np.testing.assert_allclose(table["confidence"], [0.6, 0.9])
+    np.testing.assert_allclose(table["accuracy"], [0.5, 0.5])
+    assert evaluation.expected_calibration_error(table) == pytest.approx(
+        (0.1 * 2 + 0.4 * 2) / 4)
+
+
+def test_equal_confidence_shares_a_bin():
+    flat = np.tile([0.7, 0.3], (50, 1))
+    table = evaluation.calibration(flat, np.arange(50) % 2)
+    assert len(table) == 1 and table["n"].item() == 50
+
+
+# Models ----------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def model():
+    import torch
+
+    from geotree.models.compact import CompactClip, CompactConfig
+
+    torch.manual_seed(0)
+    return CompactClip(CompactConfig(width=32, depth=1, heads=2,
+                                     embedding=16, buckets=64))
+
+
+def make_batch(n: int, seed: int = 0) -> Batch:
+    """Samples whose brightness gives away the class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % K
+    images = rng.integers(200, 400, (n, 12, 10, 5, 5))
+    images += (labels * 600)[:, None, None, None, None]
+    images[rng.random((n, 12)) < 0.2] = 65535
+    environment = np.zeros((n, 27), np.float32)
+    environment[:, 5:8] = np.nan
+    return Batch(images.astype(np.uint16), environment, labels,
+                 np.arange(n) + 100)
+
+
+def test_predictions_do_not_depend_on_the_batch(model):
+    batch = make_batch(23)
+    model.fit_normalisation(batch)
+    model.train()
+    whole = evaluation.predict(model, batch, CLASSES)
+    assert model.training  # as it was
+    assert whole.shape == (23, K) and whole.dtype == np.float32
+    np.testing.assert_allclose(whole.sum(1), 1, atol=1e-5)
+    single = evaluation.predict(model, batch, CLASSES, batch_size=1)
+    np.testing.assert_allclose(single, whole, atol=1e-5)
+    order = np.random.default_rng(0).permutation(23)
+    mixed = evaluation.predict(model, Batch(*(x[order] for x in batch)),
+                               CLASSES, batch_size=5)
+    np.testing.assert_allclose(mixed, whole[order], atol=1e-5)
+    features = evaluation.embed(model, batch, batch_size=4)
+    assert features.shape == (23, 16)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1,
+                               rtol=1e-4)
+
+
+def test_no_samples_are_refused(model):
+    empty = Batch(*(x[:0] for x in make_batch(2)))
+    with pytest.raises(ValueError, match="no samples"):
+        evaluation.predict(model, empty, CLASSES)
+    with pytest.raises(ValueError, match="no samples"):
+        evaluation.embed(model, empty)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        evaluation.embed(model, make_batch(2), batch_size=0)
+
+
+# Few shots -------------------------------------------------------------------
+
+def test_class_means_by_hand():
+    features = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    means = evaluation.class_means(features, np.array([0, 0, 1]), 2)
+    np.testing.assert_allclose(means[0], np.array([1.6, 0.8])
+                               / math.hypot(1.6, 0.8))
+    np.testing.assert_allclose(means[1], [0, 1])
+    answer = evaluation.nearest_mean(features, means)
+    np.testing.assert_allclose(answer.sum(1), 1)
+    assert answer.argmax(1).tolist() == [0, 0, 1]
+
+
+def test_names_count_as_one_record():
+    names = np.array([[0.0, 1.0], [1.0, 0.0]])
+    means = evaluation.class_means(np.array([[1.0, 0.0]]), np.array([0]), 2,
+                                   names=names)
+    np.testing.assert_allclose(means, [[0.5 ** 0.5] * 2, [1, 0]])
+
+
+def test_class_means_refuse_what_they_cannot_use():
+    features = np.eye(3)
+    with pytest.raises(ValueError, match="1 of 3 classes have no support"):
+        evaluation.class_means(features, np.array([0, 0, 2]), 3)
+    with pytest.raises(ValueError, match="from 0 to 3, expected 0 to 2"):
+        evaluation.class_means(features, np.array([0, 1, 3]), 3)
+    with pytest.raises(ValueError, match="one row for each"):
+        evaluation.class_means(features, np.array([0, 1]), 3)
+
+
+def test_fine_tuning_learns_on_a_copy_and_repeats(model):
+    import torch
+
+    support = make_batch(8 * K)
+    model.fit_normalisation(support)
+    model.eval()
+    before = {k: x.clone() for k, x in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    tuned = evaluation.fine_tune(model, support, CLASSES, steps=80,
+                                 learning_rate=3e-3, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+    query = make_batch(10 * K, seed=5)
+    first = evaluation.predict(model, query, CLASSES)
+    second = evaluation.predict(tuned, query, CLASSES)
+    assert evaluation.hits(second, query.labels).mean() > 0.8
+    assert evaluation.hits(first, query.labels).mean() < 0.5
+    again = evaluation.fine_tune(model, support, CLASSES, steps=80,
+                                 learning_rate=3e-3, seed=1)
+    np.testing.assert_array_equal(
+        evaluation.predict(again, query, CLASSES), second)
+
+
+def test_fine_tuning_refuses_labels_of_other_classes(model):
+    support = make_batch(K)._replace(labels=np.arange(K) + 3)
+    with pytest.raises(ValueError, match="expected some from 0 to 6"):
+        evaluation.fine_tune(model, support, CLASSES)
