@@ -44,6 +44,8 @@ from geotree.models.compact import CompactClip, CompactConfig
 
 plots.style()
 run = chain.settings()
+
+# %%
 parts = chain.parts()
 classes = parts["train"].classes
 print(chain.provenance())
@@ -62,6 +64,8 @@ torch.manual_seed(0)
 image = F.normalize(torch.randn(4, 8), dim=-1)  # (B, D)
 text = F.normalize(torch.randn(4, 8), dim=-1)
 logits = 10 * image @ text.T  # (B, B)
+
+# %%
 target = torch.arange(4)
 by_hand = (F.cross_entropy(logits, target)
            + F.cross_entropy(logits.T, target)) / 2
@@ -80,6 +84,8 @@ twins = text.clone()
 twins[1] = twins[0]
 labels = torch.tensor([0, 0, 2, 3])
 losses, gradients = [], []
+
+# %%
 for known in (None, labels):
     x = image.clone().requires_grad_()
     loss = training.contrastive_loss(x, twins, logit_scale=10.0,
@@ -174,6 +180,8 @@ scores.pivot(index="rank", columns="metric", values="value").round(3)
 top1 = scores.query("rank == 'species' and metric == 'top1'").iloc[0]
 text = f"{top1['value']:.1%} ({top1['low']:.1%} – {top1['high']:.1%})"
 best = chain.optimum(test, classes)
+
+# %%
 if best is not None:
     share = top1["value"] / evaluation.hits(best, test.labels).mean()
     text += f", {share:.0%} of the Bayes optimum"
@@ -186,6 +194,8 @@ print("species top-1 on test:", text)
 model.save_pretrained(chain.folder() / "model",
                       card={"data": chain.provenance()})
 again = CompactClip.from_pretrained(chain.folder() / "model")
+
+# %%
 np.testing.assert_array_equal(
     evaluation.predict(again, test, classes), probabilities)
 alone = evaluation.predict(model, test, classes, batch_size=1000)

@@ -42,6 +42,8 @@ from geotree import baselines, chain, evaluation, plots, taxonomy
 
 plots.style()
 model, parts = chain.model(), chain.parts()
+
+# %%
 classes, k = parts["train"].classes, len(parts["train"].classes)
 train, test = parts["train"].load(), parts["test"].load()
 places = parts["test"].table
@@ -71,6 +73,8 @@ dict(zip(names, summed[0].round(2), strict=True))
 
 # %%
 table = parts["train"].table
+
+# %%
 answers = {
     "majority": baselines.majority(train.labels, len(test.labels), k),
     "place alone (25 nearest)": baselines.location_knn(
@@ -80,6 +84,8 @@ answers = {
     "forest": baselines.random_forest(train, test, k),
     "compact model": evaluation.predict(model, test, classes),
 }
+
+# %%
 best = chain.optimum(test, classes)
 
 # %%
@@ -137,6 +143,8 @@ unseen = parts["held out"].load()
 names = parts["held out"].table
 new_classes = taxonomy.class_table(names)
 new_labels = taxonomy.labels(names, new_classes)
+
+# %%
 zero = evaluation.predict(model, unseen, new_classes)
 new_blocks = evaluation.spatial_blocks(names)
 result = evaluation.score(zero, new_labels, new_classes, blocks=new_blocks)

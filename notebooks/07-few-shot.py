@@ -42,6 +42,8 @@ from geotree.shards import Batch
 
 plots.style()
 model, parts = chain.model(), chain.parts()
+
+# %%
 print(chain.provenance())
 
 # %% [markdown]
@@ -55,6 +57,8 @@ names = parts["held out"].table
 counts = names["species"].value_counts()
 enough = names["species"].isin(counts[counts >= 10].index).to_numpy()
 new = parts["held out"].select(enough)
+
+# %%
 classes = taxonomy.class_table(new.table)
 labels = taxonomy.labels(new.table, classes)
 samples = new.load()._replace(labels=labels)
@@ -93,6 +97,8 @@ def top1(probabilities, query):
 
 # %%
 rows = []
+
+# %%
 for shots in (1, 3):
     for draw in range(10):
         support, query = splits.k_shot(labels, shots, seed=draw)
@@ -125,6 +131,8 @@ zero = top1(evaluation.predict(model, samples, classes),
             np.arange(len(labels)))
 rows.append(("zero-shot (name alone)", 0, 0, zero))
 results = pd.DataFrame(rows, columns=["method", "shots", "draw", "top1"])
+
+# %%
 summary = results.groupby(["method", "shots"])["top1"].agg(
     ["mean", "std", "size"])
 summary.round(3)
@@ -164,6 +172,8 @@ for shots in (1, 3):
     assert (np.bincount(labels[support]) == shots).all()
     assert not set(support) & set(query)
     assert len(support) + len(query) == len(labels)
+
+# %%
 trained = set(parts["train"].table["species"])
 assert not trained & set(classes["species"])
 

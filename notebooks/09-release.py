@@ -42,6 +42,8 @@ import numpy as np
 from geotree import chain, occurrences, shards, taxonomy
 
 table, cube = chain.occurrences(), chain.cube()
+
+# %%
 out = chain.folder() / "release"
 print(chain.provenance())
 
@@ -70,6 +72,8 @@ assert (back["species"] == table["species"].head(3)).all()
 # %%
 few = cube.isel(sample=slice(0, 64))
 release = shards.write(few, table, out / "shards", layout="release")
+
+# %%
 with tarfile.open(release.files[0].path) as tar:
     for member in tar.getmembers()[:3]:
         print(f"{member.name:32} {member.size:>7,} bytes")
@@ -100,7 +104,7 @@ class Trap:
     def __reduce__(self):
         return io.open, (str(out / "trapped"), "w")
 
-
+# %%
 trap = pickle.dumps(Trap())
 
 # %%

@@ -43,6 +43,8 @@ from geotree.shards import Batch
 
 plots.style()
 model, parts = chain.model(), chain.parts()
+
+# %%
 classes = parts["train"].classes
 print(chain.provenance())
 
@@ -85,7 +87,7 @@ def deepest(row, threshold=0.8):
             return str(rank), names[summed.argmax()], summed.max()
     return "none", "unsure", 0.0
 
-
+# %%
 deepest(probabilities[sure])
 
 # %%
@@ -114,6 +116,8 @@ step = 2.0  # degrees
 grid = np.mgrid[-56:72:step, -180:180:step].reshape(2, -1) + step / 2
 keep = world.is_land(lat=grid[0], lon=grid[1])
 lat, lon = grid[:, keep]
+
+# %%
 planet = chain.source()
 prior = planet.prior(lat=lat, lon=lon)
 grows = prior.sum(axis=1) > 0
@@ -125,6 +129,8 @@ trees = planet.classes.iloc[likely].reset_index(drop=True)
 places = trees.assign(
     gbifID=np.arange(len(lat)), decimalLatitude=lat, decimalLongitude=lon,
     year=2020)
+
+# %%
 seen = planet.fetch(places)
 blank = np.zeros(len(lat), np.int64)
 cells = Batch(seen.reflectance, seen.environment, blank, blank)

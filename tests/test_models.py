@@ -1,0 +1,171 @@
+"""The compact model: reads what is there, alone, and can be kept."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geotree import taxonomy, variables
+from geotree.models.compact import CompactClip, CompactConfig
+from geotree.models.store import WEIGHTS
+from geotree.shards import Batch
+
+SMALL = CompactConfig(width=32, depth=2, heads=2, embedding=16, buckets=256)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    rows = [("Acer rubrum", "Acer", "Sapindaceae", "Deciduous Broadleaf"),
+            ("Fagus grandifolia", "Fagus", "Fagaceae", "Deciduous Broadleaf"),
+            ("Pinus nigra", "Pinus", "Pinaceae", "Evergreen Needleleaf"),
+            ("Quercus alba", "Quercus", "Fagaceae", "Deciduous Broadleaf"),
+            ("Quercus robur", "Quercus", "Fagaceae", "Deciduous Broadleaf")]
+    return taxonomy.class_table(pd.DataFrame(
+        rows, columns=["species", "genus", "family", "leafType"]))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    images = rng.integers(100, 5000, (64, 12, 10, 5, 5)).astype(np.uint16)
+    images[rng.random((64, 12)) < 0.2] = variables.NODATA
+    environment = rng.normal(50, 20, (64, 27)).astype(np.float32)
+    environment[rng.random((64, 27)) < 0.1] = np.nan
+    environment[:, 0] = rng.uniform(-170, 170, 64)
+    environment[:, 1] = rng.uniform(-60, 70, 64)
+    return Batch(images, environment, rng.integers(0, 5, 64), np.arange(64))
+
+
+@pytest.fixture(scope="module")
+def model(batch):
+    torch.manual_seed(0)
+    model = CompactClip(SMALL)
+    model.fit_normalisation(batch)
+    return model.eval()
+
+
+def embed(model, batch):
+    with torch.no_grad():
+        return model.encode_images(batch.images, batch.environment)
+
+
+def test_features_have_length_one(model, batch, classes):
+    features = embed(model, batch)
+    assert features.shape == (64, 16)
+    torch.testing.assert_close(features.norm(dim=-1), torch.ones(64))
+    names = model.encode_taxa(classes)
+    torch.testing.assert_close(names.norm(dim=-1), torch.ones(5))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_prediction_is_alone(model, batch, size):
+    parts = [model.encode_images(batch.images[i:i + size],
+                                 batch.environment[i:i + size])
+             for i in range(0, 64, size)]
+    torch.testing.assert_close(torch.cat(parts), embed(model, batch),
+                               atol=1e-5, rtol=1e-4)
+
+
+def test_order_of_months_matters(model, batch):
+    mixed = batch._replace(images=np.ascontiguousarray(batch.images[:, ::-1]))
+    assert (embed(model, mixed) - embed(model, batch)).abs().max() > 1e-3
+    blind = CompactClip(CompactConfig(**{**vars(SMALL),
+                                         "month_code": False}))
+    blind.fit_normalisation(batch)
+    torch.testing.assert_close(embed(blind.eval(), mixed),
+                               embed(blind, batch), atol=1e-5, rtol=1e-4)
+
+
+def test_a_missing_month_has_no_say(model, batch):
+    gone = batch.images.copy()
+    gone[:, 4] = variables.NODATA
+    present = model.tokens(gone, batch.environment).present
+    assert not present[:, 5].any()
+    assert present[:, 0].all()
+
+
+def test_missing_variables_are_finite(model, batch):
+    empty = np.full_like(batch.environment, np.nan)
+    features = embed(model, batch._replace(environment=empty))
+    assert features.isfinite().all()
+    nothing = np.full_like(batch.images, variables.NODATA)
+    assert embed(model, Batch(nothing, empty, None, None)).isfinite().all()
+
+
+def test_inputs_stay_as_they_are(model, batch):
+    before = batch.images.copy(), batch.environment.copy()
+    embed(model, batch)
+    np.testing.assert_array_equal(before[0], batch.images)
+    np.testing.assert_array_equal(before[1], batch.environment)
+
+
+def test_arrays_and_tensors_agree(model, batch):
+    tensors = model.encode_images(
+        torch.as_tensor(batch.images.astype(np.int32)),
+        torch.as_tensor(batch.environment))
+    torch.testing.assert_close(tensors, embed(model, batch))
+
+
+def test_a_name_never_seen_is_near_its_relatives(model, classes):
+    new = pd.DataFrame({"species": ["Quercus nova", "Pinus nova"],
+                        "genus": ["Quercus", "Pinus"],
+                        "family": ["Fagaceae", "Pinaceae"],
+                        "leafType": ["Deciduous Broadleaf",
+                                     "Evergreen Needleleaf"]})
+    with torch.no_grad():
+        cosine = model.encode_taxa(new) @ model.encode_taxa(classes).T
+    oak, pine = cosine
+    assert oak[4] > oak[2] and pine[2] > pine[4]
+
+
+def test_every_parameter_gets_a_gradient(batch, classes):
+    model = CompactClip(SMALL)
+    model.fit_normalisation(batch)
+    model.train()
+    logits = model(batch.images, batch.environment, classes)
+    torch.nn.functional.cross_entropy(
+        logits, torch.as_tensor(batch.labels)).backward()
+    still = [name for name, p in model.named_parameters()
+             if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not still
+
+
+def test_saved_and_loaded_it_is_the_same(model, batch, classes, tmp_path):
+    model.save_pretrained(tmp_path / "model", card={"data": "a test"})
+    again = CompactClip.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(embed(again, batch), embed(model, batch),
+                               atol=0, rtol=0)
+    assert again.card["data"] == "a test"
+
+
+def test_damaged_weights_are_refused(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "model")
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="SHA-256"):
+        CompactClip.from_pretrained(folder)
+
+
+def test_weights_of_another_model_are_refused(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "model")
+    card = json.loads((folder / "card.json").read_text())
+    card["config"]["width"] = 64
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="of another shape"):
+        CompactClip.from_pretrained(folder)
+
+
+def test_no_model_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="save_pretrained"):
+        CompactClip.from_pretrained(tmp_path)
+
+
+def test_wrong_inputs_are_errors(model, batch, classes):
+    with pytest.raises(ValueError, match="10 bands"):
+        model.encode_images(batch.images[:, :, :9], batch.environment)
+    with pytest.raises(ValueError, match="27"):
+        model.encode_images(batch.images, batch.environment[:, :25])
+    with pytest.raises(ValueError, match="leafType"):
+        model.encode_taxa(classes.drop(columns="leafType"))
