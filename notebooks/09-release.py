@@ -77,7 +77,8 @@ release = shards.write(few, table, out / "shards", layout="release")
 with tarfile.open(release.files[0].path) as tar:
     for member in tar.getmembers()[:3]:
         print(f"{member.name:32} {member.size:>7,} bytes")
-    text = tar.extractfile(tar.getmembers()[1]).read()
+    text, auxiliary = (tar.extractfile(member).read()
+                       for member in tar.getmembers()[1:3])
 json.loads(text)
 
 # %% [markdown]
@@ -110,7 +111,7 @@ trap = pickle.dumps(Trap())
 # %%
 with tarfile.open(out / "trap.tar", "w") as tar:
     for name, content in (("1.images.pth", trap), ("1.text.json", text),
-                          ("1.auxiliary.json", b"{}")):
+                          ("1.auxiliary.json", auxiliary)):
         member = tarfile.TarInfo(name)
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
