@@ -175,7 +175,10 @@ def _images(sample: _Sample) -> np.ndarray:
     except (ValueError, RuntimeError, TypeError, EOFError, KeyError,
             AttributeError, pickle.UnpicklingError,
             zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
+        # PyTorch's own words would advise to switch the protection off.
+        reason = ("it is damaged or would run code, which is refused"
+                  if isinstance(error, pickle.UnpicklingError)
+                  else str(error).partition("\n")[0])
         raise ValueError(f"images.pth is no plain tensor: {reason}"
                          ) from error
     if values.shape != _SHAPE:
