@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 FIRST_PAGE = "book/intro.html"
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
+_PROBLEM = re.compile(r": (WARNING|ERROR|CRITICAL): ")
 _EXECUTED = re.compile(r"([\w.-]+)\.ipynb: Executed notebook in "
                        r"([\d.]+) seconds")
 
@@ -83,7 +84,7 @@ def build(job: Job) -> int:
     forget_stale(job, data_folder(environment))
     pages = job.work / "pages"
     shutil.rmtree(pages, ignore_errors=True)
-    status, seconds = stream(command(job, pages), environment)
+    status, seconds, problems = stream(command(job, pages), environment)
     times = job.work / "times.json"
     seconds = (json.loads(times.read_text("utf-8")) | seconds
                if times.exists() else seconds)
@@ -91,8 +92,8 @@ def build(job: Job) -> int:
     report(seconds, time.perf_counter() - started)
     made = pages / "_build" / "html"
     if status or not (made / FIRST_PAGE).exists():
-        print("\nThe book was NOT built: a notebook failed or a page has a "
-              "warning, see above.", file=sys.stderr)
+        print("", *problems, "The book was NOT built: a notebook failed or "
+              "a page has a warning, see above.", sep="\n", file=sys.stderr)
         return status or 1
     shutil.rmtree(job.html, ignore_errors=True)
     made.replace(job.html)
@@ -175,12 +176,12 @@ def command(job: Job, pages: Path) -> list[str]:
             "--path-output", str(pages), "--all", "-W", "--keep-going"]
 
 
-def stream(call: list[str], environment: dict) -> tuple[int, dict]:
-    """Run jupyter-book; its status, and seconds by notebook that ran.
+def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
+    """Run jupyter-book; its status, seconds by notebook, and problems.
 
     A failed cell's traceback is shown once, not as often as it is handed on.
     """
-    seconds, shown = {}, True
+    seconds, problems, shown = {}, [], True
     process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
                                encoding="utf-8", errors="replace",
                                stdout=subprocess.PIPE,
@@ -189,10 +190,12 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict]:
         plain = _COLOR.sub("", line)
         if shown:
             print(plain, end="", flush=True)
+        if _PROBLEM.search(plain):
+            problems.append(plain.rstrip())
         shown = shown and "execute.base.ExecutionError: " not in plain
         if found := _EXECUTED.search(plain):
             seconds[found[1]] = float(found[2])
-    return process.wait(), seconds
+    return process.wait(), seconds, problems
 
 
 def report(seconds: dict[str, float], total: float) -> None:
