@@ -1,0 +1,31 @@
+"""Figures of the book, all in one style.
+
+Each function takes ``ax=None`` (or ``axes=None``) and returns what it drew
+on. Colours of categories are safe for colour-blind readers and stay the
+same through the book.
+"""
+
+from geotree.plots.charts import (
+    confusion,
+    embedding,
+    history,
+    learning_curve,
+    reliability,
+    score_bars,
+)
+from geotree.plots.maps import cover, equal_earth, land, occurrence_map
+from geotree.plots.pixels import patch_strip, phenology, true_color
+from geotree.plots.style import (
+    CYCLE,
+    INK,
+    LEAF_COLORS,
+    MONTHS,
+    PAPER,
+    colors,
+    style,
+)
+
+__all__ = ["CYCLE", "INK", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
+           "confusion", "cover", "embedding", "equal_earth", "history",
+           "land", "learning_curve", "occurrence_map", "patch_strip",
+           "phenology", "reliability", "score_bars", "style", "true_color"]

@@ -1,0 +1,299 @@
+"""Figures: what they draw, what they say, and that they leave their input."""
+
+from __future__ import annotations
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from geotree import plots
+from geotree.variables import NODATA
+
+KINDS = list(plots.LEAF_COLORS)
+
+
+@pytest.fixture(autouse=True)
+def paper():
+    with matplotlib.rc_context():
+        plots.style()
+        yield
+    plt.close("all")
+
+
+def drawn(ax, path) -> np.ndarray:
+    """The figure as pixels; it must not be empty."""
+    figure = np.atleast_1d(ax)[0].figure
+    figure.savefig(path / "figure.png", dpi=60)
+    image = np.asarray(Image.open(path / "figure.png").convert("RGB"))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    return image
+
+
+def legend(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({
+        "decimalLongitude": rng.uniform(-120, 150, 60),
+        "decimalLatitude": rng.uniform(-40, 65, 60),
+        "leafType": np.repeat(KINDS, [30, 15, 10, 5]),
+        "family": [f"Family {i % 12:02d}" for i in range(60)]})
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(1)
+    images = rng.integers(200, 1200, (40, 12, 10, 5, 5)).astype(np.uint16)
+    images[:, 4:9, 3] = 4000  # near infrared in summer
+    images[3, 2] = NODATA
+    return images
+
+
+# Style -----------------------------------------------------------------------
+
+def test_colours_are_told_apart_and_fixed():
+    assert len(set(plots.CYCLE)) == len(plots.CYCLE) == 8
+    assert set(plots.LEAF_COLORS.values()) <= set(plots.CYCLE)
+    names = ["b"] * 3 + ["a"] * 3 + ["c"] + ["Evergreen Needleleaf"] * 5
+    found = plots.colors(names, top=3)
+    assert list(found) == ["Evergreen Needleleaf", "a", "b"]
+    assert found["Evergreen Needleleaf"] == plots.LEAF_COLORS[
+        "Evergreen Needleleaf"]
+    assert plots.colors(names[::-1], top=3) == found  # ties by name
+
+
+def test_background_is_explicit(tmp_path, table):
+    image = drawn(plots.occurrence_map(table), tmp_path)
+    assert to_hex(image[1, 1] / 255) == plots.PAPER
+    image = drawn(plots.cover([0.0], [50.0], KINDS[:1], [0.9]), tmp_path)
+    assert image[1, 1].max() < 40  # night
+
+
+# Maps ------------------------------------------------------------------------
+
+def test_equal_earth_by_the_paper():
+    """Corners of the map, and equal areas of equal bands."""
+    x, y = plots.equal_earth([180.0, 0.0, 0.0], [0.0, 90.0, -90.0])
+    np.testing.assert_allclose(x, [2.7066, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(y, [0, 1.3173, -1.3173], atol=1e-4)
+    lat = np.linspace(-80, 80, 20_001)
+    x, y = plots.equal_earth(np.full(20_001, 180.0), lat)
+    width = x[:-1] * np.diff(y)
+    area = np.diff(np.sin(np.radians(lat)))
+    np.testing.assert_allclose(width / area, (width / area)[0], rtol=5e-3)
+
+
+def test_map_says_how_many_and_keeps_longitude_first(tmp_path, table):
+    before = table.copy()
+    ax = plots.occurrence_map(table)
+    assert ax.get_title(loc="left") == "n = 60 records"
+    assert legend(ax) == [f"{kind}  {n}" for kind, n
+                          in zip(KINDS, (30, 15, 10, 5), strict=True)]
+    points = next(x for x in ax.collections if isinstance(x, PathCollection))
+    offsets = np.asarray(points.get_offsets())
+    np.testing.assert_allclose(np.sort(offsets[:, 0]),
+                               np.sort(table["decimalLongitude"]))
+    drawn(ax, tmp_path)
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_map_counts_the_rest(table):
+    ax = plots.occurrence_map(table, by="family")
+    assert legend(ax)[-1] == "other  20"  # 4 of 12 families, 5 each
+    assert len(legend(ax)) == 9
+    with pytest.raises(ValueError, match="no column tribe"):
+        plots.occurrence_map(table, by="tribe")
+
+
+def test_the_caspian_is_no_land(tmp_path):
+    ax = plots.land()
+    patch = ax.patches[0]
+    assert patch.get_path().vertices[:, 0].max() > 179
+    figure = ax.figure
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+
+    def at(lon, lat):
+        x, y = ax.transData.transform((lon, lat))
+        return to_hex(pixels[round(len(pixels) - y), round(x), :3] / 255)
+
+    assert at(51, 42) == plots.PAPER  # Caspian Sea
+    assert at(100, 60) == at(-100, 45) == at(25, -25) != plots.PAPER
+    assert at(0, 0) == at(-30, 40) == plots.PAPER
+
+
+def test_cover_draws_cells_of_a_grid_and_points_elsewhere(tmp_path):
+    lat, lon = (x.ravel() for x in np.mgrid[-30:60:4.0, -100:140:4.0])
+    kinds = np.array(KINDS)[(lat > 0).astype(int)]
+    ax = plots.cover(lon, lat, kinds, np.full(len(lat), 0.9), title="Trees")
+    cells = [x for x in ax.collections if isinstance(x, PolyCollection)]
+    assert len(cells) == 1 and len(cells[0].get_paths()) == len(lat)
+    assert legend(ax) == KINDS
+    assert ax.get_legend().get_title().get_text() == "Trees"
+    drawn(ax, tmp_path)
+    rng = np.random.default_rng(0)
+    ax = plots.cover(rng.uniform(-90, 90, 50), rng.uniform(-50, 60, 50),
+                     np.repeat(["Acer", "Quercus"], 25), rng.random(50))
+    assert not [x for x in ax.collections if isinstance(x, PolyCollection)]
+    assert legend(ax) == ["Acer", "Quercus"]
+    drawn(ax, tmp_path)
+
+
+def test_surer_is_brighter():
+    ax = plots.cover([0.0, 10, 20], [50.0, 51.3, 40], KINDS[:1] * 3,
+                     [0.1, 0.5, 1.0])
+    points = next(x for x in ax.collections if isinstance(x, PathCollection))
+    light = points.get_facecolor()[:, :3].sum(axis=1)
+    assert (np.diff(light) > 0.1).all()
+
+
+def test_cover_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="confidence has 1 entries"):
+        plots.cover([0.0, 1], [0.0, 1], KINDS[:2], [0.5])
+
+
+# Pixels ----------------------------------------------------------------------
+
+def test_true_colour_by_hand():
+    images = np.full((2, 10, 5, 5), 3000, np.uint16)
+    images[0, 2] = 300  # B4, red: a tenth of the brightest
+    images[1] = NODATA
+    picture = plots.true_color(images)
+    assert picture.shape == (2, 5, 5, 3)
+    np.testing.assert_allclose(picture[0, 0, 0],
+                               [0.1 ** (1 / 1.8), 1, 1], rtol=1e-5)
+    assert (picture[1] == np.float32(0.88)).all()
+    assert images[0, 0, 0, 0] == 3000
+
+
+def test_strip_marks_missing_months(tmp_path, images):
+    ax = plots.patch_strip(images[:4], ["Acer rubrum", "Tilia cordata",
+                                        "Pinus mugo", "Salix alba"])
+    assert len(ax.images) == 48
+    hatched = [x for x in ax.patches if x.get_hatch()]
+    assert [x.get_xy()[0] for x in hatched] == [pytest.approx(2 * 1.14)]
+    names = [x.get_text() for x in ax.get_yticklabels()]
+    assert names[0] == "Acer\nrubrum"
+    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match="names has 1 entries, expected 4"):
+        plots.patch_strip(images[:4], ["Acer rubrum"])
+
+
+def test_strip_of_a_sample_without_any_month(tmp_path, images):
+    images[0] = NODATA
+    ax = plots.patch_strip(images[:1], ["Acer rubrum"])
+    assert len([x for x in ax.patches if x.get_hatch()]) == 12
+    drawn(ax, tmp_path)
+
+
+def test_phenology_by_side(tmp_path, images):
+    latitude = np.repeat([50.0, -40.0, 10.0], [20, 16, 4])
+    axes = plots.phenology(images, np.repeat(KINDS[:2], 20), latitude)
+    north, south = axes
+    assert [x.get_title(loc="left") for x in axes] == [
+        "north of 30° N, n = 20", "south of 30° S, n = 16"]
+    assert legend(north) == ["Deciduous Broadleaf  20"]
+    assert legend(south) == ["Evergreen Broadleaf  16"]
+    red, near = (images[:20, 6, band, 2, 2].astype(float) for band in (2, 3))
+    by_hand = np.median((near - red) / (near + red))
+    assert north.lines[0].get_ydata()[6] == pytest.approx(by_hand, abs=1e-5)
+    drawn(axes, tmp_path)
+
+
+def test_phenology_without_samples_on_a_side(tmp_path, images):
+    axes = plots.phenology(images, np.repeat(KINDS[:1], 40), np.full(40, 50))
+    assert axes[1].get_legend() is None
+    drawn(axes, tmp_path)
+
+
+# Charts ----------------------------------------------------------------------
+
+def scores() -> pd.DataFrame:
+    return pd.DataFrame({
+        "model": ["majority", "forest", "compact"],
+        "value": [0.02, 0.5, 0.7], "low": [0.01, 0.45, 0.66],
+        "high": [0.03, 0.55, np.nan], "n": [900, 900, 900],
+        "records": [1, 10, 100]})
+
+
+def test_bars_with_intervals_and_optimum(tmp_path):
+    ax = plots.score_bars(scores(), optimum=0.83, highlight="compact")
+    assert ax.get_title(loc="left") == "n = 900 samples"
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["2.0", "50.0", "70.0", "Bayes optimum 83.0"]
+    widths = [bar.get_width() for bar in ax.patches[3:]]
+    assert widths == pytest.approx([2, 50, 70])
+    assert [to_hex(bar.get_facecolor()) == plots.CYCLE[0].lower()
+            for bar in ax.patches[3:]] == [False, False, True]
+    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match=r"lacks the columns \['high'\]"):
+        plots.score_bars(scores().drop(columns="high"))
+
+
+def test_reliability(tmp_path):
+    table = pd.DataFrame({"confidence": [0.3, 0.8], "accuracy": [0.25, 0.8],
+                          "error": [0.05, 0.04], "n": [50, 50]})
+    ax = plots.reliability({"model": table, "optimum": table})
+    assert legend(ax) == ["model", "optimum"]
+    assert ax.get_title(loc="left") == "n = 100 samples"
+    drawn(ax, tmp_path)
+
+
+def test_learning_curve(tmp_path):
+    ax = plots.learning_curve(scores().assign(model="compact"), optimum=0.8)
+    assert [x.get_text() for x in ax.get_xticklabels()] == ["1", "10", "100"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [2, 50, 70])
+    drawn(ax, tmp_path)
+
+
+def test_confusion_in_percent_of_each_row(tmp_path):
+    truth = ["Acer"] * 4 + ["Tilia"] * 2 + ["Salix"]
+    answers = ["Acer", "Acer", "Acer", "Tilia", "Tilia", "Betula", "Acer"]
+    ax = plots.confusion(truth, answers, top=2)
+    share = ax.images[0].get_array()
+    np.testing.assert_allclose(share, [[75, 25, 0], [0, 50, 50],
+                                       [100, 0, 0]])
+    assert [x.get_text() for x in ax.get_yticklabels()] == [
+        "Acer  4", "Tilia  2", "others  1"]
+    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match="answers has 1 entries"):
+        plots.confusion(truth, ["Acer"])
+
+
+def test_embedding_colours_the_frequent(tmp_path):
+    rng = np.random.default_rng(0)
+    names = np.repeat([f"g{i}" for i in range(10)], np.arange(20, 10, -1))
+    ax = plots.embedding(rng.normal(size=(len(names), 2)), names, top=3,
+                         colors={"g1": "#000000"})
+    assert legend(ax) == ["g0  20", "g1  19", "g2  18", "7 others  98"]
+    shown = {to_hex(x) for x in ax.collections[1].get_facecolor()}
+    assert shown == {plots.CYCLE[0].lower(), "#000000",
+                     plots.CYCLE[2].lower()}
+    drawn(ax, tmp_path)
+
+
+def test_history(tmp_path):
+    table = pd.DataFrame({"epoch": [0, 1, 2], "loss": [3, 2, 1.5],
+                          "validation_loss": [2.5, 2, 1.9],
+                          "validation_top1": [0.2, 0.4, 0.45]})
+    axes = plots.history(table, optimum=0.8)
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), [20, 40, 45])
+    assert axes[1].lines[0].get_xdata().tolist() == [1, 2, 3]
+    drawn(axes, tmp_path)
+
+
+def test_given_axes_are_used():
+    ax = plt.subplots()[1]
+    assert plots.score_bars(scores(), ax=ax) is ax
+    axes = plt.subplots(1, 2)[1]
+    assert plots.history(pd.DataFrame(
+        {"epoch": [0], "loss": [1.0], "validation_loss": [1.0],
+         "validation_top1": [0.1]}), axes=axes) is axes
