@@ -30,7 +30,8 @@ BUILD = ROOT / "_build"
 FIRST_PAGE = "book/intro.html"
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
 _PROBLEM = re.compile(r": (WARNING|ERROR|CRITICAL): ")
-_EXECUTED = re.compile(r"([\w.-]+)\.ipynb: Executed notebook in "
+_STARTED = re.compile(r"([\w.-]+)\.ipynb: Executing notebook using")
+_FINISHED = re.compile(r"([\w.-]+)\.ipynb: Executed notebook in "
                        r"([\d.]+) seconds")
 
 
@@ -181,7 +182,7 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
 
     A failed cell's traceback is shown once, not as often as it is handed on.
     """
-    seconds, problems, shown = {}, [], True
+    seconds, problems, running, shown = {}, [], "", True
     process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
                                encoding="utf-8", errors="replace",
                                stdout=subprocess.PIPE,
@@ -193,8 +194,12 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
         if _PROBLEM.search(plain):
             problems.append(plain.rstrip())
         shown = shown and "execute.base.ExecutionError: " not in plain
-        if found := _EXECUTED.search(plain):
-            seconds[found[1]] = float(found[2])
+        if found := _STARTED.search(plain):
+            running = found[1]
+        if found := _FINISHED.search(plain):
+            seconds[found[1]], running = float(found[2]), ""
+    if running:
+        problems.append(f"notebooks/{running}.ipynb did not finish.")
     return process.wait(), seconds, problems
 
 
