@@ -173,11 +173,16 @@ def model():
 
 
 def optimum(data, classes: pd.DataFrame):
-    """Bayes-optimal probabilities of a batch, (N, K); None if not defined.
+    """Bayes-optimal probabilities of a batch of trained species, (N, K).
 
-    Only the planet's own records have one: of real occurrences nobody
+    None where it is not defined: of real occurrences nobody
     knows the process that put them where they are.
     """
     if real_table():
         return None
-    return source().posterior(data.images, data.environment, classes)
+    odds = source().posterior(data.images, data.environment, classes)
+    # A held-out species cannot occur among the other parts.
+    table = shards().table
+    unseen = table["species"][(splits() == "held out").to_numpy()]
+    odds[:, classes["species"].isin(unseen).to_numpy()] = 0
+    return odds / odds.sum(axis=1, keepdims=True)
