@@ -180,7 +180,8 @@ def command(job: Job, pages: Path) -> list[str]:
 def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
     """Run jupyter-book; its status, seconds by notebook, and problems.
 
-    A failed cell's traceback is shown once, not as often as it is handed on.
+    A failed cell's traceback is shown once, not as often as it is handed on,
+    and jupyter-book's last words not at all: the pages will move.
     """
     seconds, problems, running, shown = {}, [], "", True
     process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
@@ -189,6 +190,7 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
                                stderr=subprocess.STDOUT)
     for line in process.stdout:
         plain = _COLOR.sub("", line)
+        shown = shown and "Finished generating HTML" not in plain
         if shown:
             print(plain, end="", flush=True)
         if _PROBLEM.search(plain):
