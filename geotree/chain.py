@@ -9,6 +9,7 @@ else: ``GEOTREE_RUN`` (``sample`` or ``full``), ``GEOTREE_DATA`` (folder),
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def folder() -> Path:
     table = real_table()
     name = os.environ.get("GEOTREE_RUN", "sample")
     return (root / (table.stem if table else "planet") / name).absolute()
+
+
+@contextmanager
+def _one_at_a_time():
+    """Several processes of a run: one makes a file, the others wait."""
+    from filelock import FileLock
+
+    folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(folder() / ".chain.lock", is_singleton=True):
+        yield
 
 
 def real_table() -> Path | None:
@@ -101,12 +112,13 @@ def occurrences() -> pd.DataFrame:
     from geotree import splits
 
     path = folder() / "occurrences.parquet"
-    if not path.exists():
-        run = settings()
-        table = tables.keep(tables.flag(raw_occurrences()))
-        table["rarity"] = splits.rarity(table, rare=run.rare,
-                                        frequent=run.frequent)
-        tables.write(table, path)
+    with _one_at_a_time():
+        if not path.exists():
+            run = settings()
+            table = tables.keep(tables.flag(raw_occurrences()))
+            table["rarity"] = splits.rarity(table, rare=run.rare,
+                                            frequent=run.frequent)
+            tables.write(table, path)
     return tables.read(path)
 
 
@@ -115,11 +127,12 @@ def cube():
     from geotree import pixels
 
     path = folder() / "cube.zarr"
-    try:
-        return pixels.open(path)
-    except (FileNotFoundError, ValueError):
-        return pixels.download(occurrences(), source(), path,
-                               chunk=settings().chunk)
+    with _one_at_a_time():
+        try:
+            return pixels.open(path)
+        except (FileNotFoundError, ValueError):
+            return pixels.download(occurrences(), source(), path,
+                                   chunk=settings().chunk)
 
 
 def shards():
@@ -127,8 +140,9 @@ def shards():
     from geotree import shards as files
 
     path = folder() / "shards"
-    if not (path / files.INDEX).exists():
-        files.write(cube(), occurrences(), path, seed=settings().seed)
+    with _one_at_a_time():
+        if not (path / files.INDEX).exists():
+            files.write(cube(), occurrences(), path, seed=settings().seed)
     return files.open(path)
 
 

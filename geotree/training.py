@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from geotree import taxonomy
+from geotree import distributed, taxonomy
 from geotree.models.store import load_state, write_atomically
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+_LOOK = 20  # steps between two looks at the loss, each of which waits for it
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def fit(model, train, validation, *, settings: Settings | None = None,
         out: str | Path, resume: bool = True,
         progress: bool = True) -> pd.DataFrame:
     """Train a model; leave the best weights in it.
+
+    Under ``torchrun`` or ``accelerate`` all processes share each batch.
 
     Parameters
     ----------
@@ -72,6 +76,8 @@ def fit(model, train, validation, *, settings: Settings | None = None,
     ValueError
         The checkpoint is of another model, class table or settings; the
         loss is not finite.
+    LostProcessError
+        Another process of the run ended.
     """
     settings = settings or Settings()
     taxonomy.same_classes(train.classes, validation.classes)
@@ -81,8 +87,10 @@ def fit(model, train, validation, *, settings: Settings | None = None,
     run = _Run(model, train, validation, settings, Path(out))
     if resume:
         run.restore()
-    with tqdm(total=run.steps, initial=run.step, desc="training",
-              unit="step", disable=not progress) as bar:
+    kept = f"The last whole epoch is in '{run.out / CHECKPOINT}'."
+    with (distributed.together(run.world, kept=kept),
+          tqdm(total=run.steps, initial=run.step, desc="training",
+               unit="step", disable=not progress or run.world.rank) as bar):
         while not run.finished:
             run.epoch_of_training(bar)
             run.validate()
@@ -102,6 +110,7 @@ class _Run:
         self.model, self.train, self.validation = model, train, validation
         self.settings, self.out = settings, out
         self.device = pick_device(settings.device)
+        self.world = distributed.join(self.device)
         self.classes = train.classes
         per_epoch = math.ceil(len(train) / settings.batch_size)
         self.steps = per_epoch * settings.epochs
@@ -109,9 +118,10 @@ class _Run:
         self.epoch = self.step = self.worse = 0
         self.history: list[dict] = []
         self.lowest, self.best = math.inf, None
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed + 100_003 * self.world.rank)
         model.to(self.device)
         model.fit_normalisation(_sample(train))
+        self.shared = self.world.wrap(model)
         self.optimizer = torch.optim.AdamW(
             _groups(model, settings.weight_decay),
             lr=settings.learning_rate)
@@ -137,12 +147,14 @@ class _Run:
             share = 0.5 * (1 + math.cos(math.pi * part))
         return self.settings.learning_rate * share
 
-    def loss(self, batch, *, smoothing: float) -> tuple[Tensor, Tensor]:
+    def loss(self, model, batch, *, smoothing: float
+             ) -> tuple[Tensor, Tensor]:
         labels = torch.as_tensor(batch.labels, device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16,
                             enabled=self.device.type == "cuda"):
-            logits = self.model(batch.images, batch.environment,
-                                self.classes)
+            logits = model(batch.images, batch.environment, self.classes)
+        if not len(labels):  # a process without a row of the last batch
+            return logits.sum(), logits
         return class_loss(logits, labels, self.groups,
                           smoothing=smoothing), logits
 
@@ -155,45 +167,57 @@ class _Run:
         for batch in batches:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
-            loss, _ = self.loss(batch,
+            loss, _ = self.loss(self.shared, self.world.mine(batch),
                                 smoothing=self.settings.label_smoothing)
+            loss = loss * self.world.share(batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(),
                                            self.settings.clip)
             self.optimizer.step()
-            value = loss.item()
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"the loss is {value} at step {self.step}. Lower the "
-                    f"learning rate ({self.settings.learning_rate}); the "
-                    f"last good state is in '{self.out / CHECKPOINT}'.")
-            total += value * len(batch.ids)
+            total = total + loss.detach() * len(batch.ids)
             count += len(batch.ids)
             self.step += 1
             bar.update()
-            speed = count / (time.perf_counter() - started)
-            bar.set_postfix_str(f"loss {total / count:.3f}, "
-                                f"{speed:,.0f} samples/s")
+            if self.step % _LOOK == 0:
+                speed = count / (time.perf_counter() - started)
+                bar.set_postfix_str(f"loss {self.mean(total, count):.3f}, "
+                                    f"{speed:,.0f} samples/s")
         self.row = {"epoch": self.epoch, "step": self.step,
-                    "loss": total / count, "learning_rate": self.rate(),
+                    "loss": self.mean(total, count),
+                    "learning_rate": self.rate(),
                     "samples_per_s": count / (time.perf_counter() - started)}
+
+    def mean(self, total: Tensor, count: int) -> float:
+        """Mean loss over all processes; an error when it is not finite."""
+        value = self.world.total(total, device=self.device)[0]
+        value /= count * self.world.size
+        if math.isfinite(value):
+            return value
+        raise ValueError(
+            f"the loss is {value} by step {self.step}. Lower the learning "
+            f"rate ({self.settings.learning_rate}); the last good state is "
+            f"in '{self.out / CHECKPOINT}'.")
 
     @torch.no_grad()
     def validate(self) -> None:
         self.model.eval()
-        total, right, count = 0.0, 0, 0
-        for batch in self.validation.batches(512):
-            loss, logits = self.loss(batch, smoothing=0.0)
+        total, right, count = torch.zeros(3, dtype=torch.float64,
+                                          device=self.device)
+        for batch in map(self.world.mine, self.validation.batches(512)):
+            loss, logits = self.loss(self.model, batch, smoothing=0.0)
             labels = torch.as_tensor(batch.labels, device=self.device)
-            total += loss.item() * len(labels)
-            right += int((logits.argmax(1) == labels).sum())
+            total += loss * len(labels)
+            right += (logits.argmax(1) == labels).sum()
             count += len(labels)
+        total, right, count = self.world.total(total, right, count,
+                                               device=self.device)
         self.row |= {"validation_loss": total / count,
                      "validation_top1": right / count}
         self.history.append(self.row)
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self.row) + "\n")
+        if not self.world.rank:
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.row) + "\n")
         if total / count < self.lowest:
             self.lowest, self.worse = total / count, 0
             self.best = {name: value.clone() for name, value
@@ -210,6 +234,8 @@ class _Run:
                 "samples": len(self.train)}
 
     def save(self) -> None:
+        if self.world.rank:
+            return
         state = {"identity": self.identity(), "epoch": self.epoch,
                  "step": self.step, "worse": self.worse,
                  "lowest": self.lowest, "best": self.best,
@@ -237,14 +263,17 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         for name in ("epoch", "step", "worse", "lowest", "best", "history"):
             setattr(self, name, state[name])
-        torch.set_rng_state(state["random"].cpu())
+        if not self.world.rank:
+            torch.set_rng_state(state["random"].cpu())
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """The named device, or the best one of this machine."""
     if name != "auto":
         return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _groups(model, weight_decay: float) -> list[dict]:

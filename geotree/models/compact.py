@@ -124,6 +124,7 @@ class CompactClip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         for code in (self.month_code, self.season_code):
             nn.init.normal_(code.weight, std=0.5)
+            code.requires_grad_(config.month_code)  # unused: not trained
         nn.init.normal_(self.summary, std=0.02)
 
     @property
