@@ -1,0 +1,174 @@
+"""The parts of the release's model, with the release's parameter names.
+
+A CLIP vision tower over each month's patch, attention over the months, a
+small network over the 27 variables, and a CLIP text tower over the four
+names; all are built from a configuration, without a download. Chapter 09.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geotree import variables as v
+from geotree.models import tokens
+from geotree.release_shards import LEVELS
+
+_SIDE = 16  # pixels that the patch is enlarged to: one token of ViT-B/16
+
+
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """Sizes of :class:`GeoTreeClip`; the defaults are the release's."""
+
+    vision_width: int = 768
+    vision_depth: int = 12
+    vision_heads: int = 12
+    month_heads: int = 4  # of the attention over months
+    text_width: int = 512  # also D, of the shared space
+    text_depth: int = 12
+    text_heads: int = 8
+    hidden: int = 256  # of the network over the variables
+    vocabulary: int = 49408  # tokens
+    positions: int = 77  # tokens of the longest text
+
+
+def layer(inputs: int, outputs: int) -> nn.Sequential:
+    """A fully connected layer as the release has them."""
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs),
+                         nn.ReLU())
+
+
+class MonthEncoder(nn.Module):
+    """CLIP's vision tower over one patch: (N, C, 5, 5) → (N, width)."""
+
+    def __init__(self, config: ReleaseConfig) -> None:
+        super().__init__()
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        self.model = CLIPVisionModel(CLIPVisionConfig(
+            hidden_size=config.vision_width,
+            intermediate_size=4 * config.vision_width,
+            num_hidden_layers=config.vision_depth,
+            num_attention_heads=config.vision_heads,
+            num_channels=len(v.BANDS), image_size=_SIDE, patch_size=_SIDE))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        patches = F.interpolate(patches, size=(_SIDE, _SIDE),
+                                mode="bilinear", align_corners=False)
+        return self.model(patches).last_hidden_state[:, 0]
+
+
+class MonthAttention(nn.Module):
+    """Self-attention over months, then their mean: (B, T, W) → (B, W)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attn(x, x, x, need_weights=False)[0].mean(dim=1)
+
+
+class TemporalExtractor(nn.Module):
+    """A year of patches as one vector: (B, T, C, 5, 5) → (B, width)."""
+
+    def __init__(self, config: ReleaseConfig) -> None:
+        super().__init__()
+        self.clip_vit = MonthEncoder(config)
+        self.temporal_attention = MonthAttention(config.vision_width,
+                                                 config.month_heads)
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        # A missing month is zero to the attention: no need to encode it.
+        width = self.clip_vit.model.config.hidden_size
+        found = (self.clip_vit(images[mask]) if mask.any()
+                 else images.new_zeros(0, width))  # (months present, width)
+        months = found.new_zeros(*mask.shape, width)
+        months[mask] = found  # (B, T, width)
+        return self.temporal_attention(months)
+
+
+class AuxiliaryEncoder(nn.Module):
+    """The 27 variables in four groups: (B, V) → (B, hidden)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        for name, part in zip(("geo", "terrain", "soil", "bio"),
+                              v.GROUPS.values(), strict=True):
+            self.add_module(f"{name}_encoder",
+                            layer(part.stop - part.start, hidden))
+        self.fusion = layer(4 * hidden, hidden)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *encoders, fusion = self.children()
+        return fusion(torch.cat([
+            encode(x[:, part]) for encode, part in
+            zip(encoders, v.GROUPS.values(), strict=True)], dim=1))
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text tower over ``level0 / family / genus / species``.
+
+    ``tokenizer`` is a hub id, fetched when text is first read, or a folder
+    with ``vocab.json`` and ``merges.txt``.
+    """
+
+    def __init__(self, config: ReleaseConfig, tokenizer: str | Path) -> None:
+        super().__init__()
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        self.tokens = tokens.Reader(tokenizer, config.vocabulary,
+                                    config.positions)
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(
+            hidden_size=config.text_width,
+            intermediate_size=4 * config.text_width,
+            num_hidden_layers=config.text_depth,
+            num_attention_heads=config.text_heads,
+            vocab_size=config.vocabulary,
+            max_position_embeddings=config.positions,
+            bos_token_id=config.vocabulary - 2,
+            eos_token_id=config.vocabulary - 1))
+
+    def forward(self, text_data: Sequence[dict] | pd.DataFrame) -> Tensor:
+        """Names of each sample → (B, D), not normalised.
+
+        Parameters
+        ----------
+        text_data : list of dict, or DataFrame
+            With ``level0``, ``level1_family``, ``level2_genus`` and
+            ``level3_species``; or a class table. Equal names are encoded
+            once.
+        """
+        place, texts = pd.factorize(prompts(text_data))
+        ids, mask = self.tokens(texts, self.text_encoder.device)
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask
+                                   ).last_hidden_state
+        last = mask.sum(dim=1) - 1  # the end token
+        return hidden[torch.arange(len(ids)), last][torch.as_tensor(place)]
+
+
+def prompts(text_data) -> pd.Series:
+    """One line for each sample, as the text tower reads it."""
+    frame = (text_data if isinstance(text_data, pd.DataFrame)
+             else pd.DataFrame.from_records(list(text_data)))
+    ours = all(name in frame for name in LEVELS.values())
+    names = list(LEVELS.values() if ours else LEVELS)
+    missing = [name for name in names if name not in frame
+               or frame[name].isna().any()]
+    if missing or not len(frame):
+        raise ValueError(
+            f"text of {len(frame)} samples lacks {', '.join(missing)}. "
+            f"Expected some, each with {', '.join(LEVELS)}.")
+    first, *others = (frame[name].astype(str) for name in names)
+    return first.str.cat(others, sep=" / ")

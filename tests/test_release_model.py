@@ -1,0 +1,588 @@
+"""GeoTreeClip: the release's names, numbers and files, and none of its traps.
+
+``Published`` is a second, plain reading of the published computation: it
+shares nothing with the module but the weights.
+"""
+
+import io
+import json
+import math
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geotree import evaluation, taxonomy, variables
+from geotree.models import checkpoint, scaling, tokens
+from geotree.models.release import GeoTreeClip, ReleaseConfig
+from geotree.shards import Batch
+
+TABLE = Path(__file__).parents[2] / "shared/data/released_state_dict.tsv"
+SMALL = ReleaseConfig(vision_width=32, vision_depth=2, vision_heads=4,
+                      month_heads=2, text_width=16, text_depth=2,
+                      text_heads=2, hidden=8, vocabulary=700, positions=40)
+LEVELS = ("level0", "level1_family", "level2_genus", "level3_species")
+OWN = {"image_range", "aux_range", "logit_scale"}
+
+
+class Published:
+    """The published forward, written out step by step."""
+
+    def __init__(self, state, config, tokenizer):
+        self.w, self.c, self.tokenizer = state, config, tokenizer
+
+    def linear(self, x, name):
+        return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
+
+    def norm(self, x, name):
+        x = (x - x.mean(-1, keepdim=True)) / torch.sqrt(
+            x.var(-1, keepdim=True, unbiased=False) + 1e-5)
+        return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+    def relu_layer(self, x, name):
+        return self.norm(self.linear(x, f"{name}.0"), f"{name}.1").clamp(min=0)
+
+    def attention(self, q, k, w, heads, hide_later=False):
+        """One head after the other: (N, S, W)."""
+        size, parts = q.shape[-1] // heads, []
+        for h in range(heads):
+            cut = slice(h * size, (h + 1) * size)
+            score = q[..., cut] @ k[..., cut].transpose(1, 2) / math.sqrt(size)
+            if hide_later:
+                later = torch.ones(score.shape[-2:]).triu(1).bool()
+                score = score.masked_fill(later, -math.inf)
+            parts.append(torch.softmax(score, dim=-1) @ w[..., cut])
+        return torch.cat(parts, dim=-1)
+
+    def tower(self, x, name, depth, heads, hide_later):
+        for i in range(depth):
+            at = f"{name}.encoder.layers.{i}"
+            y = self.norm(x, f"{at}.layer_norm1")
+            q, k, w = (self.linear(y, f"{at}.self_attn.{p}_proj")
+                       for p in "qkv")
+            y = self.attention(q, k, w, heads, hide_later)
+            x = x + self.linear(y, f"{at}.self_attn.out_proj")
+            y = self.linear(self.norm(x, f"{at}.layer_norm2"), f"{at}.mlp.fc1")
+            x = x + self.linear(y * torch.sigmoid(1.702 * y), f"{at}.mlp.fc2")
+        return x
+
+    def images(self, images, mask):
+        """Batch extremes of each band, after missing months became 0."""
+        out = torch.zeros_like(images)
+        for band in range(images.shape[2]):
+            x = images[:, :, band].clone()
+            x[~mask] = 0
+            low, high = x.min(), x.max()
+            x = 2 * (x - low) / (high - low + 1e-6) - 1
+            x[~mask] = 0
+            out[:, :, band] = x
+        return out
+
+    def auxiliary(self, dictionaries, mask):
+        order = (["longitude", "latitude", "elevation", "slope", "aspect",
+                  "soil_moisture_0_5cm", "soil_moisture_5_15cm",
+                  "soil_moisture_15_30cm"]
+                 + [f"bio{i:02d}" for i in range(1, 20)])
+        out = torch.zeros(mask.shape)
+        for j, name in enumerate(order):
+            valid = [i for i in range(len(mask)) if mask[i, j]]
+            known = [dictionaries[i][name] for i in valid]
+            low, high = (min(known), max(known)) if known else (0.0, 1.0)
+            if abs(high - low) < 1e-6:
+                high = low + 1.0
+            for i in valid:
+                out[i, j] = 2 * (dictionaries[i][name] - low) / (
+                    high - low + 1e-6) - 1
+        return out
+
+    def year(self, images, mask):
+        at = "temporal_extractor.clip_vit.model.vision_model"
+        months = []
+        for t in range(12):
+            x = torch.nn.functional.interpolate(
+                images[:, t], size=(16, 16), mode="bilinear",
+                align_corners=False)
+            kernel = self.w[f"{at}.embeddings.patch_embedding.weight"]
+            patch = torch.einsum("ncij,kcij->nk", x, kernel)
+            token = self.w[f"{at}.embeddings.class_embedding"]
+            x = torch.stack([token.expand_as(patch), patch], dim=1)
+            x = x + self.w[f"{at}.embeddings.position_embedding.weight"]
+            x = self.norm(x, f"{at}.pre_layrnorm")
+            x = self.tower(x, at, self.c.vision_depth, self.c.vision_heads,
+                           False)
+            months.append(x[:, 0] * mask[:, t, None])
+        x = torch.stack(months, dim=1)
+        at = "temporal_extractor.temporal_attention.attn"
+        q, k, w = (x @ self.w[f"{at}.in_proj_weight"].T
+                   + self.w[f"{at}.in_proj_bias"]).chunk(3, dim=-1)
+        y = self.attention(q, k, w, self.c.month_heads)
+        return self.linear(y, f"{at}.out_proj").mean(dim=1)
+
+    def place(self, x):
+        at = "auxiliary_encoder"
+        parts = [self.relu_layer(x[:, a:b], f"{at}.{name}_encoder")
+                 for name, a, b in (("geo", 0, 3), ("terrain", 3, 5),
+                                    ("soil", 5, 8), ("bio", 8, 27))]
+        return self.relu_layer(torch.cat(parts, dim=1), f"{at}.fusion")
+
+    def text(self, dictionaries):
+        from transformers import CLIPTokenizer
+
+        lines = [" / ".join(d[name] for name in LEVELS) for d in dictionaries]
+        reader = CLIPTokenizer.from_pretrained(self.tokenizer)
+        ids = reader(lines, padding=True, return_tensors="pt")["input_ids"]
+        at = "text_encoder.text_encoder.text_model"
+        x = self.w[f"{at}.embeddings.token_embedding.weight"][ids]
+        x = x + self.w[f"{at}.embeddings.position_embedding.weight"][
+            :ids.shape[1]]
+        x = self.tower(x, at, self.c.text_depth, self.c.text_heads, True)
+        x = self.norm(x, f"{at}.final_layer_norm")
+        first = [row.tolist().index(reader.eos_token_id) for row in ids]
+        return torch.stack([x[i, first[i]] for i in range(len(ids))])
+
+    def __call__(self, images, text_data, auxiliary_data, image_mask,
+                 aux_mask):
+        year = self.year(self.images(images, image_mask), image_mask)
+        place = self.place(self.auxiliary(auxiliary_data, aux_mask))
+        both = torch.cat([self.relu_layer(year, "image_projection"),
+                          self.relu_layer(place, "aux_projection")], dim=1)
+        return self.relu_layer(both, "fusion"), self.text(text_data)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    rows = [("Acer rubrum", "Acer", "Sapindaceae", "Deciduous Broadleaf"),
+            ("Pinus nigra", "Pinus", "Pinaceae", "Evergreen Needleleaf"),
+            ("Quercus alba", "Quercus", "Fagaceae", "Deciduous Broadleaf")]
+    return taxonomy.class_table(pd.DataFrame(
+        rows, columns=["species", "genus", "family", "leafType"]))
+
+
+@pytest.fixture(scope="module")
+def vocabulary(classes, tmp_path_factory):
+    return tokens.train(taxonomy.prompts(classes),
+                        tmp_path_factory.mktemp("tokens"), size=650)
+
+
+def make(vocabulary, seed=0, **options):
+    torch.manual_seed(seed)
+    model = GeoTreeClip(SMALL, tokenizer=vocabulary, **options)
+    with torch.no_grad():  # biases and norms that are not 0 and 1
+        for p in model.parameters():
+            if p.ndim:
+                p.add_(0.1 * torch.randn_like(p))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(vocabulary):
+    return make(vocabulary, normalization="batch")
+
+
+def as_release(batch, classes):
+    """What the release's loader would yield for a batch."""
+    images = torch.from_numpy(batch.images.astype(np.float32))
+    images[torch.from_numpy(batch.images == variables.NODATA)] = math.nan
+    rows = classes.iloc[batch.labels]
+    text = [dict(zip(LEVELS, row, strict=True)) for row in
+            rows[["leafType", "family", "genus", "species"]].to_numpy()]
+    auxiliary = [
+        {"sample_id": int(i)} | {
+            name: 0 if np.isnan(x) else float(x)
+            for name, x in zip(variables.VARIABLE_NAMES, row, strict=True)}
+        for i, row in zip(batch.ids, batch.environment, strict=True)]
+    return (images, text, auxiliary, ~images.isnan().flatten(2).all(2),
+            torch.from_numpy(~np.isnan(batch.environment)))
+
+
+def samples(n):
+    rng = np.random.default_rng(0)
+    images = rng.integers(100, 5000, (n, 12, 10, 5, 5)).astype(np.uint16)
+    images[rng.random((n, 12)) < 0.3] = variables.NODATA
+    environment = rng.normal(50, 20, (n, 27)).astype(np.float32)
+    environment[rng.random((n, 27)) < 0.2] = np.nan
+    environment[:, 7] = np.nan  # nowhere known
+    environment[:, 9] = 12.0  # the same everywhere
+    return Batch(images, environment, rng.integers(0, 3, n),
+                 np.arange(n, dtype=np.int64))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return samples(8)
+
+
+# The architecture -----------------------------------------------------------
+
+
+def expected_names():
+    """The 433 entries of the release's state, from its architecture."""
+    def both(*names):
+        return [f"{name}.{part}" for name in names
+                for part in ("weight", "bias")]
+
+    names = []
+    for tower, norms in (("temporal_extractor.clip_vit.model.vision_model",
+                          ("pre_layrnorm", "post_layernorm")),
+                         ("text_encoder.text_encoder.text_model",
+                          ("final_layer_norm",))):
+        names += [f"{tower}.embeddings.position_ids",
+                  f"{tower}.embeddings.position_embedding.weight"]
+        for i in range(12):
+            at = f"{tower}.encoder.layers.{i}"
+            names += both(*(f"{at}.self_attn.{p}_proj"
+                            for p in ("k", "v", "q", "out")),
+                          f"{at}.layer_norm1", f"{at}.layer_norm2",
+                          f"{at}.mlp.fc1", f"{at}.mlp.fc2")
+        names += both(*(f"{tower}.{norm}" for norm in norms))
+    names += [f"temporal_extractor.clip_vit.model.vision_model.embeddings.{x}"
+              for x in ("class_embedding", "patch_embedding.weight")]
+    names += ["text_encoder.text_encoder.text_model.embeddings."
+              "token_embedding.weight"]
+    at = "temporal_extractor.temporal_attention.attn"
+    names += [f"{at}.in_proj_weight", f"{at}.in_proj_bias",
+              *both(f"{at}.out_proj")]
+    parts = [f"auxiliary_encoder.{x}" for x in (
+        "geo_encoder", "terrain_encoder", "soil_encoder", "bio_encoder",
+        "fusion")] + ["image_projection", "aux_projection", "fusion"]
+    return names + both(*(f"{x}.{i}" for x in parts for i in (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def full_state():
+    """Names and shapes at the release's size; no memory is taken."""
+    with torch.device("meta"):
+        full = GeoTreeClip()
+    assert sum(p.numel() for p in full.parameters()) == 153_880_321
+    return checkpoint.release_names(
+        {k: x for k, x in full.state_dict().items() if k not in OWN})
+
+
+def test_the_names_are_those_of_the_release(full_state):
+    assert len(full_state) == len(expected_names()) == 433
+    assert set(full_state) == set(expected_names())
+
+
+def test_names_and_shapes_are_those_of_the_published_file(full_state):
+    if not TABLE.is_file():
+        pytest.skip("the list of the published checkpoint is not at hand")
+    rows = [line.split("\t") for line in TABLE.read_text().splitlines()]
+    published = {row[0]: (json.loads(row[1]), row[2])
+                 for row in rows if len(row) == 4}
+    ours = {name: (list(x.shape), str(x.dtype).removeprefix("torch."))
+            for name, x in full_state.items()}
+    assert ours == published
+
+
+# The published computation ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(model, vocabulary):
+    state = checkpoint.release_names(
+        {k: x for k, x in model.state_dict().items() if k not in OWN},
+        text_positions=40)
+    return Published(state, SMALL, vocabulary)
+
+
+def close(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_agree_with_the_published_computation(model, published,
+                                                       batch, classes):
+    inputs = as_release(batch, classes)
+    for one, other in zip(model(*inputs), published(*inputs), strict=True):
+        assert one.shape == (8, 16) and one.abs().max() > 0.1
+        close(one, other)
+
+
+@torch.no_grad()
+def test_each_stage_agrees(model, published, batch, classes):
+    images, text, auxiliary, image_mask, aux_mask = as_release(batch, classes)
+    pixels = scaling.pixels(images, image_mask, "cpu")
+    bands = scaling.band_range(pixels[0])
+    assert (bands[0] == 0).all()  # missing months count as zero
+    patches = scaling.scaled(*pixels, *bands[:, :, None, None])
+    close(patches, published.images(images, image_mask))
+    values = scaling.auxiliary(auxiliary, aux_mask, "cpu")
+    others = scaling.scaled(*values, *scaling.variable_range(*values))
+    close(others, published.auxiliary(auxiliary, aux_mask))
+    close(model.temporal_extractor(patches, image_mask),
+          published.year(patches, image_mask))
+    close(model.auxiliary_encoder(others), published.place(others))
+    close(model.text_encoder(text), published.text(text))
+
+
+@torch.no_grad()
+def test_what_the_release_feeds_and_what_we_store_agree(model, batch,
+                                                        classes):
+    combined, text = model(*as_release(batch, classes))
+    close(model.encode_images(batch.images, batch.environment),
+          torch.nn.functional.normalize(combined, dim=-1))
+    close(model.encode_taxa(classes)[torch.as_tensor(batch.labels)],
+          torch.nn.functional.normalize(text, dim=-1))
+
+
+@torch.no_grad()
+def test_padding_is_of_no_influence(model, classes):
+    one = torch.cat([model.encode_taxa(classes.iloc[[i]]) for i in range(3)])
+    close(one, model.encode_taxa(classes))
+
+
+@torch.no_grad()
+def test_equal_names_are_encoded_once_and_a_forward_is_one_pass(
+        model, batch, classes):
+    seen = []
+    hooks = [part.register_forward_hook(
+        lambda module, args, kwargs, out: seen.append(
+            len(out.last_hidden_state)), with_kwargs=True)
+        for part in (model.text_encoder.text_encoder,
+                     model.temporal_extractor.clip_vit.model)]
+    inputs = as_release(batch, classes)
+    model(*inputs)
+    for hook in hooks:
+        hook.remove()
+    assert seen == [int(inputs[3].sum()), len(set(batch.labels))]
+
+
+@torch.no_grad()
+def test_the_faults_of_the_release_are_kept_and_can_be_seen(model, batch):
+    """Order of months, and dependence on the batch; see the book's page."""
+    mixed = batch.images[:, ::-1]
+    close(model.encode_images(mixed, batch.environment),
+          model.encode_images(batch.images, batch.environment))
+    alone = model.encode_images(batch.images[:1], batch.environment[:1])
+    whole = model.encode_images(batch.images, batch.environment)[:1]
+    assert (alone - whole).abs().max() > 0.01
+    values = scaling.auxiliary(batch.environment[:1], None, "cpu")
+    scaled = scaling.scaled(*values, *scaling.variable_range(*values))
+    close(scaled[values[1]], torch.full((int(values[1].sum()),), -1.0))
+
+
+@torch.no_grad()
+def test_without_any_pixel_it_is_finite(model, batch):
+    empty = np.full_like(batch.images, variables.NODATA)
+    assert model.encode_images(empty, batch.environment).isfinite().all()
+
+
+# Normalisation ---------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_with_constants_a_prediction_is_alone(vocabulary, classes):
+    data = samples(512)
+    model = make(vocabulary, normalization="fixed")
+    model.fit_normalisation(data)
+    whole = evaluation.predict(model, data, classes, batch_size=512)
+    for size in (1, 7):
+        parts = evaluation.predict(model, data, classes, batch_size=size)
+        np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_constants_are_the_mean_extremes_of_batches(vocabulary):
+    data = samples(20)
+    model = make(vocabulary)
+    model.fit_normalisation(data, batch_size=10)
+    dn = np.where(data.images == variables.NODATA, 0, data.images)
+    high = np.mean([dn[i::2, :, 3].max() for i in (0, 1)])
+    assert model.image_range[1, 3].item() == pytest.approx(high)
+    low = np.mean([np.nanmin(data.environment[i::2, 4]) for i in (0, 1)])
+    assert model.aux_range[0, 4].item() == pytest.approx(low, rel=1e-5)
+
+
+def test_scaling_by_the_batch_is_warned_of_and_fixed_needs_constants(
+        vocabulary, batch):
+    model = make(vocabulary)
+    with pytest.warns(UserWarning, match="fit_normalisation"):
+        model.encode_images(batch.images, batch.environment)
+    model.normalization = "fixed"
+    with pytest.raises(ValueError, match="has no constants"):
+        model.encode_images(batch.images, batch.environment)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.normalization = "batch"
+        model.encode_images(batch.images, batch.environment)
+        model.normalization = None
+        model.fit_normalisation(batch)
+        model.encode_images(batch.images, batch.environment)
+    with pytest.raises(ValueError, match="expected 'batch'"):
+        GeoTreeClip(SMALL, tokenizer=vocabulary, normalization="none")
+
+
+# Files --------------------------------------------------------------------
+
+
+@pytest.fixture
+def pth(model, tmp_path):
+    return model.to_release(tmp_path / "GGT_6M.pth")
+
+
+def read(path, vocabulary, **options):
+    return GeoTreeClip.from_pretrained(path, tokenizer=vocabulary,
+                                       config=SMALL, **options)
+
+
+def same(one, other, batch, classes):
+    inputs = as_release(batch, classes)
+    with torch.no_grad():
+        for a, b in zip(one(*inputs), other(*inputs), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_the_release_is_read_and_written(
+        model, pth, vocabulary, batch, classes):
+    content = torch.load(pth, weights_only=True)
+    assert list(content) == ["epoch", "model_state_dict",
+                             "optimizer_state_dict", "scheduler_state_dict",
+                             "train_loss"]
+    names = set(content["model_state_dict"])
+    depth = {name for name in expected_names()
+             if not any(f"layers.{i}." in name for i in range(2, 12))}
+    assert names == depth
+    again = read(pth, vocabulary, normalization="batch")
+    same(model, again, batch, classes)
+    assert again.scale().item() == pytest.approx(100)  # as it is scored
+    assert not again.training
+
+
+@pytest.mark.parametrize("towers", [True, False], ids=["v4", "v5"])
+@pytest.mark.parametrize("positions", [True, False])
+def test_both_generations_of_names_load(model, vocabulary, batch, classes,
+                                        tmp_path, towers, positions):
+    state = checkpoint.release_names(
+        {k: x for k, x in model.state_dict().items() if k not in OWN},
+        text_positions=40 if positions else None)
+    if not towers:
+        state = {k.replace("vision_model.", "").replace("text_model.", ""): x
+                 for k, x in state.items()}
+    path = tmp_path / "model.pth"
+    torch.save({"model_state_dict": state}, path)
+    same(model, read(path, vocabulary, normalization="batch"), batch, classes)
+    fresh = make(vocabulary, seed=1, normalization="batch")
+    fresh.load_state_dict(state)  # as the release's README does
+    same(model, fresh, batch, classes)
+
+
+def test_newer_transformers_expect_no_positions_of_text(model, tmp_path):
+    path = model.to_release(tmp_path / "new.pth", position_ids=False)
+    names = [name for name in torch.load(path, weights_only=True)[
+        "model_state_dict"] if name.endswith("position_ids")]
+    assert names == ["temporal_extractor.clip_vit.model.vision_model."
+                     "embeddings.position_ids"]
+
+
+def test_our_folder_keeps_constants_and_card(vocabulary, batch, classes,
+                                             tmp_path):
+    model = make(vocabulary, normalization="fixed")
+    model.fit_normalisation(batch)
+    folder = model.save_pretrained(tmp_path / "model", card={"data": "test"})
+    again = GeoTreeClip.from_pretrained(folder, tokenizer=vocabulary)
+    assert again.card["data"] == "test" and again.normalization == "fixed"
+    same(model, again, batch, classes)
+    weights = sum(x.numel() for x in model.state_dict().values()) * 4
+    size = (folder / "model.safetensors").stat().st_size
+    assert weights < size < weights + 20_000
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda s: s.pop("fusion.0.bias"), "missing: fusion.0.bias"),
+    (lambda s: s.update(extra=torch.ones(1)), "left over: extra"),
+    (lambda s: s.update({"fusion.0.bias": torch.ones(3)}),
+     r"of another shape: fusion.0.bias \(3,\), expected \(16,\)")])
+def test_what_does_not_fit_is_listed(pth, vocabulary, change, message):
+    content = torch.load(pth, weights_only=True)
+    change(content["model_state_dict"])
+    torch.save(content, pth)
+    with pytest.raises(ValueError, match=message):
+        read(pth, vocabulary)
+
+
+class Trap:
+    """Unpickling this would create a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return io.open, (self.path, "w")
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "pickle", "zip", "bomb",
+                                  "cut", "other"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(
+        pth, vocabulary, tmp_path, kind):
+    trapped, whole = tmp_path / "trapped", pth.read_bytes()
+    if kind == "text":
+        pth.write_text("<!doctype html>\n<html>not found</html>\n")
+    elif kind == "empty":
+        pth.write_bytes(b"")
+    elif kind == "pickle":
+        pth.write_bytes(pickle.dumps({"model_state_dict": Trap(trapped)}))
+    elif kind == "zip":
+        torch.save({"model_state_dict": Trap(trapped)}, pth)
+    elif kind == "bomb":
+        with (zipfile.ZipFile(io.BytesIO(whole)) as old,
+              zipfile.ZipFile(pth, "w", zipfile.ZIP_DEFLATED) as new):
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+            new.writestr("archive/data/big", bytes(50_000_000))
+        assert pth.stat().st_size < 1_000_000
+    elif kind == "cut":
+        pth.write_bytes(whole[:len(whole) // 2])
+    else:
+        torch.save([1, 2, 3], pth)
+    with pytest.raises(ValueError, match=r"GGT_6M\.pth.*(checkpoint|holds)"):
+        read(pth, vocabulary)
+    assert not trapped.exists()
+
+
+def test_nothing_there(vocabulary, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        checkpoint.load_tensors(tmp_path / "GGT_6M.pth")
+    with pytest.raises(OSError, match=r"vocab\.json"):
+        make(tmp_path).encode_taxa(pd.DataFrame(
+            {"leafType": ["a"], "family": ["b"], "genus": ["c"],
+             "species": ["d"]}))
+
+
+def test_wrong_inputs_are_errors(model, batch, classes):
+    images, text, auxiliary, image_mask, aux_mask = as_release(batch, classes)
+    with pytest.raises(ValueError, match="10 bands"):
+        model(images[:, :, :9], text, auxiliary, image_mask, aux_mask)
+    with pytest.raises(ValueError, match="lacks elevation"):
+        model(images, text, [{k: x for k, x in row.items()
+                              if k != "elevation"} for row in auxiliary],
+              image_mask, aux_mask)
+    with pytest.raises(ValueError, match="image_mask has shape"):
+        model(images, text, auxiliary, image_mask[:, :3], aux_mask)
+    with pytest.raises(ValueError, match="level1_family"):
+        model(images, [{"level0": "Plantae"}], auxiliary, image_mask,
+              aux_mask)
+
+
+def test_a_vocabulary_too_large_is_refused(vocabulary, classes):
+    small = ReleaseConfig(**{**vars(SMALL), "vocabulary": 520})
+    with pytest.raises(ValueError, match="do not belong together"):
+        GeoTreeClip(small, tokenizer=vocabulary).encode_taxa(classes)
+
+
+def test_inputs_stay_as_they_are(model, batch):
+    before = batch.images.copy(), batch.environment.copy()
+    model.encode_images(batch.images, batch.environment)
+    np.testing.assert_array_equal(before[0], batch.images)
+    np.testing.assert_array_equal(before[1], batch.environment)
+
+
+def test_a_trained_vocabulary_reads_as_it_was_trained(vocabulary):
+    reader = tokens.Reader(vocabulary, 700, 40)
+    ids, mask = reader(["Pinus nigra", "Acer  RUBRUM ž"], "cpu")
+    again, _ = reader(["acer rubrum ž"], "cpu")
+    assert ids[1, :mask[1].sum()].tolist() == again[0].tolist()
+    assert mask.shape == ids.shape and mask.min() == 0
