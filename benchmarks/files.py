@@ -1,0 +1,149 @@
+"""Stages that are files: bytes, reading, start-up, writing, converting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks import machine, published
+from benchmarks.data import Samples, many_classes
+from benchmarks.timing import Result, compare
+from geotree import shards
+from geotree.variables import BAND_NAMES, VARIABLE_NAMES
+
+_FEW = 400  # samples as GeoTIFFs: 12 small files each
+
+
+def size(samples: Samples, runs: int) -> Result:
+    """Bytes a sample on disk."""
+    def bytes_of(data):
+        return sum(file.path.stat().st_size for file in data.files)
+
+    raw = samples.batch
+    return Result(
+        "bytes per sample", "bytes", "≤ 6.3 kB",
+        ours=bytes_of(samples.packed) / len(samples.packed),
+        published=bytes_of(samples.release) / len(samples.release),
+        limit=sum(part.nbytes for part in raw) / len(raw.ids),
+        limit_is="the numbers alone", less_is_better=True)
+
+
+def read_packed(samples: Samples, runs: int) -> Result:
+    """Packed shards, shuffled, batches of 512, one process."""
+    data, release = samples.packed, samples.release_urls
+    paths = [file.path for file in data.files]
+
+    def ours():
+        return sum(len(batch.ids) for batch in
+                   data.batches(512, shuffle=True))
+
+    def limit():
+        machine.read_whole(paths)
+        return len(data)
+
+    return compare("read packed shards", unit="samples/s", runs=runs,
+                   goal="≥ 50 × published, ≥ 30 % of the limit", ours=ours,
+                   published=lambda: _drain(published.loader(release)),
+                   limit=limit,
+                   limit_is="plain read of the same bytes, from memory")
+
+
+def read_release(samples: Samples, runs: int) -> Result:
+    """Shards in the release's layout, batches of 512, one process."""
+    data = samples.release
+    paths = [file.path for file in data.files]
+
+    def ours():
+        return sum(len(batch.ids) for batch in data.batches(512))
+
+    def limit():
+        machine.read_whole(paths)
+        return len(data)
+
+    return compare("read release shards", unit="samples/s", runs=runs,
+                   goal="≥ 3 × published", ours=ours, limit=limit,
+                   published=lambda: _drain(published.loader(
+                       samples.release_urls, shuffle=False)),
+                   limit_is="plain read of the same bytes, from memory")
+
+
+def _drain(batches) -> int:
+    return sum(len(batch[0]) for batch in batches)
+
+
+def start_up(samples: Samples, runs: int) -> Result:
+    """Open shards of ten million samples."""
+    total, folder = 10_000_000, samples.folder / "index-only"
+    _write_index(folder, total)
+
+    def seconds(work):
+        found = []
+        for _ in range(runs + 1):
+            started = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - started)
+        return found[1:]
+
+    ours = seconds(lambda: len(shards.open(folder)))
+    counted = seconds(lambda: published.count(samples.release_urls))
+    each = statistics.median(counted) / len(samples.release)
+    return Result(
+        "start-up, 10 million samples", "ms", "≤ 50 ms",
+        ours=1e3 * statistics.median(ours), published=1e3 * each * total,
+        less_is_better=True, runs={"ours": [1e3 * x for x in ours]},
+        note=f"published: counted {len(samples.release):,} samples, "
+             "scaled to 10 million")
+
+
+def _write_index(folder: Path, total: int, *, pack: int = 256,
+                 packs: int = 64) -> None:
+    """The index of a large data set, and tars that are empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record, entries = 1_572_864, []
+    for number in range(-(-total // (pack * packs))):
+        left = total - number * pack * packs
+        counts = [min(pack, left - at) for at in range(0, min(
+            left, pack * packs), pack)]
+        name = f"shard-{number:06d}.tar"
+        (folder / name).touch()
+        entries.append({
+            "name": name, "samples": sum(counts), "bytes": 0,
+            "sha256": "0" * 64,
+            "records": [[at * record, record, count, at]
+                        for at, count in enumerate(counts)]})
+    (folder / shards.INDEX).write_text(json.dumps({
+        "schema": 1, "layout": "packed", "seed": 0, "pack": pack,
+        "samples": total, "left_out": 0, "bands": BAND_NAMES,
+        "variables": VARIABLE_NAMES, "provenance": {}, "shards": entries,
+        "classes": many_classes(21_001).to_dict(orient="list")}))
+
+
+def write(samples: Samples, runs: int) -> Result:
+    """A cube to packed shards, against GeoTIFFs and JSON to a tar."""
+    few = samples.batch
+    few = type(few)(*(part[:_FEW] for part in few))
+    tiffs, out = samples.folder / "tiffs", samples.folder / "written"
+    if not tiffs.exists():
+        names = samples.packed.classes.to_dict(orient="records")
+        part = samples.folder / "tiffs.part"
+        shutil.rmtree(part, ignore_errors=True)
+        published.write_tiffs(part, few, names)
+        part.rename(tiffs)
+
+    def ours():
+        shards.write(samples.cube, samples.table, out, progress=False)
+        return samples.n
+
+    def copy():
+        data = (samples.folder / "raw.bin")
+        data.write_bytes(samples.batch.images.tobytes())
+        return samples.n
+
+    return compare("write packed shards", unit="samples/s", runs=runs,
+                   goal="≥ 20 × published", ours=ours, limit=copy,
+                   published=lambda: published.convert(
+                       tiffs, samples.folder / "converted.tar"),
+                   limit_is="plain write of the pixels to the same disk")
