@@ -8,10 +8,14 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import machine, published
 from benchmarks.data import Samples, many_classes
 from benchmarks.timing import Result, compare
 from geotree import shards
+from geotree.packed_shards import RECORD
+from geotree.shard_index import RECORDS
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 _FEW = 400  # samples as GeoTIFFs: 12 small files each
@@ -102,7 +106,7 @@ def _write_index(folder: Path, total: int, *, pack: int = 256,
                  packs: int = 64) -> None:
     """The index of a large data set, and tars that are empty."""
     folder.mkdir(parents=True, exist_ok=True)
-    record, entries = 1_572_864, []
+    length, entries, records = 1_572_864, [], []
     for number in range(-(-total // (pack * packs))):
         left = total - number * pack * packs
         counts = [min(pack, left - at) for at in range(0, min(
@@ -112,8 +116,10 @@ def _write_index(folder: Path, total: int, *, pack: int = 256,
         entries.append({
             "name": name, "samples": sum(counts), "bytes": 0,
             "sha256": "0" * 64,
-            "records": [[at * record, record, count, at]
-                        for at, count in enumerate(counts)]})
+            "records": len(counts)})
+        records += [(at * length, length, samples, at)
+                    for at, samples in enumerate(counts)]
+    np.save(folder / RECORDS, np.array(records, RECORD))
     (folder / shards.INDEX).write_text(json.dumps({
         "schema": 1, "layout": "packed", "seed": 0, "pack": pack,
         "samples": total, "left_out": 0, "bands": BAND_NAMES,

@@ -62,6 +62,10 @@ class Record(NamedTuple):
     crc32: int  # of these bytes
 
 
+RECORD = np.dtype([("offset", "<i8"), ("length", "<i8"), ("samples", "<i4"),
+                   ("crc32", "<u4")])  # of a Record on disk
+
+
 class Shard(NamedTuple):
     """One tar file of a data set."""
 
@@ -69,7 +73,7 @@ class Shard(NamedTuple):
     samples: int
     first: int = 0  # row of its first sample in the folder's table
     sha256: str | None = None
-    records: tuple[Record, ...] = ()  # packed layout
+    records: np.ndarray | None = None  # (R,) RECORD, packed layout
     readable: np.ndarray | None = None  # numbers of good records, if scanned
 
 
@@ -105,8 +109,8 @@ def put(tar: tarfile.TarFile, samples: Batch, *, pack: int,
                 buffer.getvalue())
 
 
-def locate(path: Path) -> list[Record]:
-    """Offset, length, samples and checksum of each record of a tar."""
+def locate(path: Path) -> np.ndarray:
+    """Offset, length, samples and checksum of each record: (R,) RECORD."""
     with tarfile.open(path, "r:") as tar:
         members = tar.getmembers()
         end = tar.offset
@@ -118,7 +122,7 @@ def locate(path: Path) -> list[Record]:
             data = bytearray(file.read(stop - start))
             found.append(Record(start, len(data), len(_decode(data).ids),
                                 zlib.crc32(data)))
-    return found
+    return np.array(found, RECORD)
 
 
 def read(shard: Shard, wanted: np.ndarray | None, classes: int,
@@ -143,11 +147,11 @@ def read(shard: Shard, wanted: np.ndarray | None, classes: int,
         The wanted samples of a record, or what is wrong with it. The
         arrays are the caller's own.
     """
-    bounds = np.cumsum([0, *(record.samples for record in shard.records)])
+    bounds = np.cumsum([0, *shard.records["samples"]])
     numbers = np.arange(len(shard.records))
     with shard.path.open("rb") as file:
         for number in numbers if rng is None else rng.permutation(numbers):
-            record = shard.records[number]
+            record = Record._make(shard.records[number].item())
             rows, count = slice(None), record.samples
             if wanted is not None:
                 low, high = np.searchsorted(wanted, bounds[number:number + 2])

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from geotree import occurrences, packed_shards, release_shards, taxonomy
 from geotree.packed_shards import Batch
-from geotree.shard_index import INDEX, SCHEMA, TABLE
+from geotree.shard_index import INDEX, RECORDS, SCHEMA, TABLE
 from geotree.sources import OK
 from geotree.variables import (
     BAND_NAMES,
@@ -55,14 +55,18 @@ def write(cube, table: pd.DataFrame, out: Path, *, layout: str,
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         _scatter(cube, order, size, part, progress)
-        entries = []
+        entries, records = [], []
         for number in tqdm(range(-(-len(order) // size)), "shards",
                            unit="tar", disable=not progress):
             rows = slice(number * size, (number + 1) * size)
             samples = _gather(part, number, labels[rows],
                               table["gbifID"].to_numpy()[rows])
-            entries.append(_tar(part, number, samples, layout, classes, pack,
-                                packs_per_shard))
+            entry, found = _tar(part, number, samples, layout, classes, pack,
+                                packs_per_shard)
+            entries.append(entry)
+            records.append(found)
+        if layout == "packed":
+            np.save(part / RECORDS, np.concatenate(records))
         occurrences.write(table, part / TABLE)
         (part / INDEX).write_text(json.dumps({
             "schema": SCHEMA, "layout": layout, "seed": seed, "pack": pack,
@@ -136,8 +140,8 @@ def _gather(folder: Path, number: int, labels, ids) -> Batch:
     return Batch(samples["images"], samples["environment"], labels, ids)
 
 
-def _tar(folder, number, samples, layout, classes, pack, per_shard) -> dict:
-    """Write one tar; return its entry of the index."""
+def _tar(folder, number, samples, layout, classes, pack, per_shard):
+    """Write one tar; return its entry of the index, and its records."""
     path = folder / f"shard-{number:06d}.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         if layout == "packed":
@@ -149,9 +153,10 @@ def _tar(folder, number, samples, layout, classes, pack, per_shard) -> dict:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     entry = {"name": path.name, "samples": len(samples.ids),
              "bytes": path.stat().st_size, "sha256": digest}
-    if layout == "packed":
-        entry["records"] = packed_shards.locate(path)
-    return entry
+    if layout != "packed":
+        return entry, None
+    records = packed_shards.locate(path)
+    return entry | {"records": len(records)}, records
 
 
 def _replace(part: Path, out: Path) -> None:

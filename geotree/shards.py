@@ -126,8 +126,9 @@ def open(paths, *, on_error: str = "raise",
         raise ValueError(f"on_error is {on_error!r}, expected 'raise' or "
                          "'skip'.")
     single = isinstance(paths, str | os.PathLike)
-    tars = find([Path(path) for path in ([paths] if single else paths)])
-    indexed = [(path.parent / INDEX).exists() for path in tars]
+    tars, found = find([Path(path) for path in
+                        ([paths] if single else paths)])
+    indexed = [path.parent in found for path in tars]
     if any(indexed) and not all(indexed):
         raise ValueError(
             f"{sum(indexed)} of {len(tars)} tar files have an {INDEX} beside "
@@ -135,7 +136,7 @@ def open(paths, *, on_error: str = "raise",
     if not all(indexed):
         return Shards(release_shards.Scan(tars, on_error=on_error,
                                           classes=classes), on_error)
-    source = Index(tars)
+    source = Index(tars, found)
     if classes is not None:
         taxonomy.same_classes(classes, source.classes)
     return Shards(source, on_error)
