@@ -134,7 +134,7 @@ def scale_auxiliary(dictionaries: list[dict], known: Tensor) -> Tensor:
             high = low + 1.0
         for row, value in zip(valid, values, strict=True):
             out[row, column] = 2 * (value - low) / (high - low + 1e-6) - 1
-    return out
+    return out.to(known.device)
 
 
 def forward(model, images, text, auxiliary, months, known
@@ -157,7 +157,8 @@ def texts(model, dictionaries: list[dict]) -> Tensor:
     ids, mask = model.text_encoder.tokens(lines, model.device)
     hidden = model.text_encoder.text_encoder(
         input_ids=ids, attention_mask=mask).last_hidden_state
-    return hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+    rows = torch.arange(len(ids), device=hidden.device)
+    return hidden[rows, mask.sum(dim=1) - 1]
 
 
 def loss(model, batch: tuple) -> Tensor:
@@ -165,7 +166,7 @@ def loss(model, batch: tuple) -> Tensor:
     combined, text = (F.normalize(part, dim=-1)
                       for part in forward(model, *batch))
     logits = combined @ text.T / 0.07
-    target = torch.arange(len(logits))
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target)
             + F.cross_entropy(logits.T, target)) / 2
 

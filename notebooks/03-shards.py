@@ -187,7 +187,7 @@ shutil.rmtree(folder)
 #
 # ## Recap
 #
-# - Packed records of 16-bit pixels: a quarter of the release's bytes.
+# - Packed records of 16-bit pixels: a fifth of the release's bytes.
 # - One global shuffle at write time; an index instead of a scan.
 # - Damage is an error or a count, never silence.
 #

@@ -40,6 +40,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from geotree import chain, evaluation, plots, training
+from geotree.distributed import World
 from geotree.models.compact import CompactClip, CompactConfig
 
 plots.style()
@@ -145,7 +146,40 @@ history = training.fit(
     model, parts["train"], parts["validation"],
     settings=training.Settings(epochs=run.epochs, seed=run.seed),
     out=chain.folder() / "training")
-history.tail(3).round(3)
+shown = ["epoch", "loss", "validation_loss", "validation_top1"]
+history[shown].tail(3).round(3)
+
+# %% [markdown]
+# ## Several processes, one curve
+#
+# More processes must not change what is learnt, only how long it takes.
+# Every process walks through the same batches and keeps its own rows; the
+# gradients are averaged, each with the share of the rows that it saw. On
+# seven rows and three processes:
+
+# %%
+rows = next(parts["train"].batches(7))
+worlds = [World(rank, 3) for rank in range(3)]
+taken = [world.mine(rows).ids for world in worlds]
+assert sorted(np.concatenate(taken)) == sorted(rows.ids)
+[(len(ids), world.share(rows)) for ids, world in zip(taken, worlds)]
+
+# %% [markdown]
+# The mean of the gradients, each times its share, is the gradient of the
+# whole batch. This chapter is the script that one starts on many GPUs, or
+# from a notebook:
+#
+# ```bash
+# torchrun --nproc-per-node=4 notebooks/05-train.py
+# ```
+#
+# ```python
+# from accelerate import notebook_launcher
+# notebook_launcher(train_function, num_processes=4)
+# ```
+#
+# A checkpoint goes on with another number of processes. When one process
+# dies, the others stop and say which epoch is kept.
 
 # %% [markdown]
 # ## How good could it be?

@@ -1,0 +1,122 @@
+"""``python -m benchmarks NAME … [--json] [--save]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import files, growth, machine, memory, models
+from benchmarks.data import Samples
+
+RESULTS = machine.ROOT / "results"
+STAGES = {
+    "bytes": files.size,
+    "read-packed": files.read_packed,
+    "read-release": files.read_release,
+    "start-up": files.start_up,
+    "write": files.write,
+    "convert": files.convert,
+    "render": models.render,
+    "train": models.train,
+    "score-release-90": models.score_release,
+    "score-release-900": lambda s, r: models.score_release(s, r, 900),
+    "score-compact-90": models.score_compact,
+    "score-compact-900": lambda s, r: models.score_compact(s, r, 900),
+    "score-21001": models.score_many,
+    "memory": memory.train,
+}
+OTHERS = {"growth": "cost of each stage at 10³ … 10⁵ samples, and the plan",
+          "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
+
+
+def parser() -> argparse.ArgumentParser:
+    listed = [f"  {name:18} {' '.join((work.__doc__ or '').split())}"
+              for name, work in STAGES.items()]
+    listed += [f"  {name:18} {text}" for name, text in OTHERS.items()]
+    new = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__,
+        epilog="names:\n" + "\n".join(listed) + "\n  all",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    new.add_argument("names", nargs="*", metavar="NAME")
+    new.add_argument("--json", action="store_true",
+                     help="print the rows as JSON")
+    new.add_argument("--save", action="store_true",
+                     help="keep them in results/, with machine and commit")
+    new.add_argument("--runs", type=int, default=5,
+                     help="measured turns (default: 5)")
+    new.add_argument("--samples", type=int, default=16_384,
+                     help="of the planet (default: 16,384)")
+    new.add_argument("--sizes", type=int, nargs="+",
+                     default=[1000, 10_000, 100_000], help="of growth")
+    new.add_argument("--toy", action="store_true",
+                     help="gpu: on the CPU, at a size that proves nothing "
+                          "but that it works")
+    new.add_argument("--folder", type=Path,
+                     help="where inputs are kept (default: made anew)")
+    return new
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    if not options.names:
+        parser().print_help()
+        return 0
+    names = [*STAGES] if "all" in options.names else options.names
+    unknown = [name for name in names if name not in {*STAGES, *OTHERS}]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; there are "
+                 f"{', '.join([*STAGES, *OTHERS])} and all.")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        for name in names:
+            rows = _run(name, options, folder)
+            if options.save:
+                _save(name, rows)
+            if options.json:
+                print(json.dumps(rows))
+            else:
+                for row in rows:
+                    print(_line(row))
+    return 0
+
+
+def _run(name: str, options, folder: Path) -> list[dict]:
+    if name == "gpu":
+        from benchmarks import gpu
+
+        return [result.row() for result in gpu.main(toy=options.toy,
+                                                    folder=folder)]
+    if name == "growth":
+        return growth.measure(folder, tuple(options.sizes)).to_dict("records")
+    samples = Samples(folder, options.samples)
+    return [STAGES[name](samples, options.runs).row()]
+
+
+def _line(row: dict) -> str:
+    if "ours" not in row:
+        return (f"{row['stage']:28} {row['samples']:>9,} samples "
+                f"{row['seconds']:>9.2f} s {row['bytes'] / 1e6:>9.1f} MB")
+    text = f"{row['stage']:40} {row['ours']:>12,.4g} {row['unit']:10}"
+    if row["times_published"]:
+        text += f" {row['times_published']:>8,.3g} × published"
+    if row["share_of_limit"]:
+        text += f", {row['share_of_limit']:.0%} of {row['limit_is']}"
+    return f"{text}  (goal: {row['goal'] or 'none'}) {row['note']}"
+
+
+def _save(name: str, rows: list[dict]) -> None:
+    """One file a benchmark, written whole, with its provenance."""
+    from geotree.models.store import write_atomically
+
+    RESULTS.mkdir(exist_ok=True)
+    write_atomically(
+        RESULTS / f"benchmark-{name}.json",
+        json.dumps({"machine": machine.describe(), "rows": rows}, indent=1,
+                   ensure_ascii=False).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

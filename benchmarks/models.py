@@ -1,0 +1,182 @@
+"""Stages that are models: rendering, training, scoring."""
+
+from __future__ import annotations
+
+import statistics
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import machine, published
+from benchmarks.data import Samples, as_release, many_classes
+from benchmarks.timing import Result, compare, rates
+from geotree import evaluation, taxonomy, training
+from geotree.models import tokens
+from geotree.models.compact import CompactClip
+from geotree.models.release import GeoTreeClip
+from geotree.packed_shards import take
+from geotree.sources.planet import Planet
+
+_RELEASE_BATCH = 16  # samples; one step of the released size takes seconds
+_BATCH = 256
+
+
+@cache
+def release_model(folder: Path) -> GeoTreeClip:
+    """The release's architecture at full size, random weights."""
+    torch.manual_seed(0)
+    return GeoTreeClip(tokenizer=release_tokens(folder),
+                       normalization="batch")
+
+
+def release_tokens(folder: Path) -> Path:
+    """A small vocabulary for the release's text tower."""
+    return tokens.train(taxonomy.prompts(Planet().classes),
+                        folder / "tokens")
+
+
+def render(samples: Samples, runs: int) -> Result:
+    """Pixels and variables of the simulated planet."""
+    planet = Planet()
+    planet.fetch(samples.table.head(64))  # its maps are drawn once
+    table = samples.table.head(4096)
+    return compare("render planet pixels", unit="samples/s", runs=runs,
+                   goal="≥ 5,000 a core",
+                   ours=lambda: len(planet.fetch(table).status))
+
+
+def train(samples: Samples, runs: int) -> Result:
+    """One training step, compact against the release's architecture."""
+    data = samples.packed
+    batch = take(samples.batch, slice(0, _BATCH))
+    model = CompactClip()
+    model.fit_normalisation(batch)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    labels = torch.as_tensor(batch.labels)
+
+    def ours():
+        logits = model(batch.images, batch.environment, data.classes)
+        _step(optimizer, training.class_loss(logits, labels))
+        return len(labels)
+
+    with FlopCounterMode(display=False) as counter:
+        ours()
+    work = counter.get_total_flops() / len(labels)
+    large = release_model(samples.folder).train()
+    theirs = torch.optim.AdamW(large.parameters(), lr=1e-5)
+    few = as_release(take(samples.batch, slice(0, _RELEASE_BATCH)),
+                     data.classes)
+
+    def step():
+        _step(theirs, published.loss(large, few))
+        return _RELEASE_BATCH
+
+    def limit():  # the samples that as many operations would be
+        return machine.product() / work
+
+    return compare("training step", unit="samples/s", runs=runs,
+                   goal="≥ 25 × published", ours=ours, published=step,
+                   limit=limit,
+                   limit_is=f"matrix products of {work / 1e6:.0f} MFLOP "
+                            "per sample",
+                   note=f"compact in batches of {_BATCH}, the release's "
+                        f"architecture in batches of {_RELEASE_BATCH}")
+
+
+def _step(optimizer, loss) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def score_release(samples: Samples, runs: int, k: int = 90) -> Result:
+    """Zero-shot of 10,000 samples, the release's architecture."""
+    model = release_model(samples.folder).eval()
+    batch = take(samples.batch, slice(0, 2 * _RELEASE_BATCH))
+    classes = many_classes(k)
+    dictionaries = as_release(take(
+        samples.batch, slice(0, 1)), samples.packed.classes)[1]
+    some = classes.head(_RELEASE_BATCH)
+    dictionaries = [dict(zip(dictionaries[0], row, strict=True)) for row in
+                    some[["leafType", "family", "genus", "species"]
+                         ].to_numpy()]
+    parts = as_release(batch, samples.packed.classes)
+
+    def encode():
+        evaluation.embed(model, batch, batch_size=len(batch.ids))
+        return len(batch.ids)
+
+    @torch.no_grad()
+    def their_encode():
+        published.forward(model, *parts)
+        return len(batch.ids)
+
+    @torch.no_grad()
+    def names():
+        model.encode_taxa(some)
+        return len(some)
+
+    @torch.no_grad()
+    def their_names():
+        published.texts(model, dictionaries)
+        return len(some)
+
+    found = rates({"ours": encode, "published": their_encode,
+                   "ours, names": names, "published, names": their_names},
+                  runs=runs)
+    middle = {name: statistics.median(x) for name, x in found.items()}
+
+    def seconds(who):
+        return 10_000 / middle[who] + k / middle[f"{who}, names"]
+
+    return Result(f"zero-shot, release architecture, {k} classes", "s",
+                  "≥ 1.5 × published", ours=seconds("ours"),
+                  published=seconds("published"), less_is_better=True,
+                  runs=found, note=f"composed from {len(batch.ids)} samples "
+                                   f"and {len(some)} names")
+
+
+def score_compact(samples: Samples, runs: int, k: int = 90) -> Result:
+    """Zero-shot of 10,000 samples, compact against the release's."""
+    slow = score_release(samples, runs, k)
+    model, classes = CompactClip().eval(), many_classes(k)
+    rows = np.arange(10_000) % len(samples.batch.ids)
+    batch = take(samples.batch, rows)
+
+    def ours():
+        evaluation.predict(model, batch, classes)
+        return len(batch.ids)
+
+    found = rates({"ours": ours}, runs=runs)["ours"]
+    return Result(f"zero-shot, compact, {k} classes", "s",
+                  "≥ 40 × published",
+                  ours=len(rows) / statistics.median(found),
+                  published=slow.published, less_is_better=True,
+                  runs={"ours": found}, note=f"published: {slow.note}")
+
+
+def score_many(samples: Samples, runs: int) -> Result:
+    """10,000 × 21,001 scores from features, with the five best of each."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.normal(size=(10_000, 128)).astype("f4"))
+    names = torch.from_numpy(rng.normal(size=(21_001, 128)).astype("f4"))
+
+    def ours():
+        best = [(chunk @ names.T).softmax(dim=1).topk(5).indices
+                for chunk in images.split(512)]
+        return len(torch.cat(best))
+
+    def limit():
+        for chunk in images.split(512):
+            chunk @ names.T
+        return len(images)
+
+    found = compare("10,000 × 21,001 scores", unit="samples/s", runs=runs,
+                    goal="≤ 1 s", ours=ours, limit=limit,
+                    limit_is="the matrix product alone, 512 rows at a time")
+    found.note = f"{10_000 / found.ours:.2f} s"
+    return found
