@@ -1,38 +1,27 @@
 """Shards as GlobalGeoTree publishes them: one sample a record.
 
-Three members a sample: ``{key}.images.pth`` (float64 tensor, months ×
-bands × 5 × 5, reflectance × 10,000, NaN = missing), ``{key}.text.json``
-(four names) and ``{key}.auxiliary.json`` (``sample_id`` and 27 variables).
-Tensors are read with weights-only loading: a pickle is data, never code.
-Chapters 03 and 09.
+What a record holds, and how it is read without running it, is said in
+:mod:`geotree.release_records`. Chapters 03 and 09.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import pickle
-import posixpath
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import taxonomy
+from geotree import release_records, taxonomy
 from geotree.packed_shards import Batch, Shard, ShardError, add
-from geotree.variables import MONTHS, NODATA, PATCH, VARIABLE_NAMES
+from geotree.release_records import LEVELS, MEMBERS, Sample
+from geotree.variables import NODATA, VARIABLE_NAMES
 
-LEVELS = {"level0": "leafType", "level1_family": "family",
-          "level2_genus": "genus", "level3_species": "species"}
-MEMBERS = ("images.pth", "text.json", "auxiliary.json")
-_SHAPE = (MONTHS, 10, PATCH, PATCH)
-_LARGEST = 1 << 20  # bytes a member may have; a sample needs 31 kB
 _GROUP = 256  # samples handed on together
 
 
@@ -56,138 +45,10 @@ def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame) -> None:
             add(tar, f"{key}.{member}", data)
 
 
-class _Sample(NamedTuple):
-    """A record of a tar, not read yet."""
-
-    key: str
-    tar: tarfile.TarFile
-    members: dict[str, tarfile.TarInfo]
-    faults: list[str]
-
-    def get(self, suffix: str) -> bytes:
-        """The bytes of a member, once the record is known to be whole."""
-        if self.faults:
-            raise ValueError("; ".join(self.faults))
-        if suffix not in self.members:
-            missing = [name for name in MEMBERS if name not in self.members]
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        return self.tar.extractfile(self.members[suffix]).read()
-
-
-def _samples(path: Path) -> Iterator[_Sample]:
-    """Walk a tar; raises ``tarfile.TarError`` where it breaks off."""
-    sample = None
-    with tarfile.open(path, "r:") as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # else memory grows with the file
-            if member.isdir():
-                continue
-            folder, _, name = member.name.rpartition("/")
-            name, _, suffix = name.partition(".")
-            key = f"{folder}/{name}" if folder else name
-            if sample is None or key != sample.key:
-                if sample is not None:
-                    yield sample
-                sample = _Sample(key, tar, {}, [])
-            fault = _fault(member)
-            if fault:
-                sample.faults.append(fault)
-            sample.members[suffix] = member
-        if sample is not None:
-            yield sample
-        # tarfile takes a broken header, or none, for the end of the tar.
-        tar.fileobj.seek(tar.offset)
-        if tar.fileobj.read(512) != bytes(512):
-            raise tarfile.ReadError("no end mark where the records stop")
-
-
-def _fault(member: tarfile.TarInfo) -> str:
-    """Why a member is refused, or nothing."""
-    parts = posixpath.normpath(member.name).split("/")
-    if member.name.startswith("/") or ".." in parts:
-        return f"member {member.name!r} leads out of the archive: refused"
-    if not member.isreg():
-        return f"member {member.name!r} is no regular file: refused"
-    if member.size > _LARGEST:
-        return (f"member {member.name!r} has {member.size:,} bytes, at most "
-                f"{_LARGEST:,} are expected")
-    return ""
-
-
-def _dictionary(data: bytes, name: str) -> dict:
-    """JSON of one dictionary; the release sometimes wraps it in a list."""
-    try:
-        content = json.loads(data)
-    except RecursionError as error:
-        raise ValueError(f"{name} is nested too deeply") from error
-    if isinstance(content, list) and len(content) == 1:
-        content = content[0]
-    if not isinstance(content, dict):
-        raise ValueError(f"{name} holds a {type(content).__name__}, expected "
-                         "one dictionary")
-    return content
-
-
-def _text(sample: _Sample) -> dict[str, str]:
-    """The four names of a sample, under our column names."""
-    levels = _dictionary(sample.get("text.json"), "text.json")
-    missing = [name for name in LEVELS if not levels.get(name)]
-    if missing:
-        raise ValueError(f"text.json lacks {', '.join(missing)}")
-    return {ours: str(levels[theirs]) for theirs, ours in LEVELS.items()}
-
-
-def _auxiliary(sample: _Sample) -> tuple[int, np.ndarray]:
-    """``sample_id`` and the variables: (V,) float64, NaN = missing."""
-    content = _dictionary(sample.get("auxiliary.json"), "auxiliary.json")
-    missing = [name for name in ("sample_id", *VARIABLE_NAMES)
-               if name not in content]
-    if missing:
-        raise ValueError(f"auxiliary.json lacks {', '.join(missing[:5])}")
-    try:
-        number = int(content["sample_id"])
-        np.int64(number)
-        values = np.array([content[name] for name in VARIABLE_NAMES],
-                          dtype=np.float64)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"auxiliary.json: {error}") from error
-    return number, values
-
-
-def _images(sample: _Sample) -> np.ndarray:
+def _images(sample: Sample) -> np.ndarray:
     """The tensor as digital numbers: (T, C, H, W) uint16."""
-    import torch
-
-    data = io.BytesIO(sample.get("images.pth"))
-    try:
-        if zipfile.is_zipfile(data):
-            with zipfile.ZipFile(data) as archive:
-                size = sum(info.file_size for info in archive.infolist())
-                if size > _LARGEST:
-                    raise ValueError(f"it unpacks to {size:,} bytes")
-                if archive.testzip():
-                    raise ValueError("a checksum does not match")
-        data.seek(0)
-        tensor = torch.load(data, weights_only=True, map_location="cpu")
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"it holds a {type(tensor).__name__}")
-        values = tensor.detach().to(torch.float64).numpy()
-    except (ValueError, RuntimeError, TypeError, EOFError, KeyError,
-            AttributeError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:
-        # PyTorch's own words would advise to switch the protection off.
-        reason = ("it is damaged or would run code, which is refused"
-                  if isinstance(error, pickle.UnpicklingError)
-                  else str(error).partition("\n")[0])
-        raise ValueError(f"images.pth is no plain tensor: {reason}"
-                         ) from error
-    if values.shape != _SHAPE:
-        raise ValueError(
-            f"images.pth has shape {values.shape}, expected {_SHAPE}: 12 "
-            "months of 10 bands of 5 × 5 pixels")
+    values = release_records.reflectance(sample)
     known = np.isfinite(values)
-    if not known.any():
-        raise ValueError("images.pth has no valid pixel")
     values = np.where(known, np.rint(values).clip(0, NODATA - 1), NODATA)
     return values.astype(np.uint16)
 
@@ -216,7 +77,8 @@ def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
     waiting: list[tuple] = []
     key = "the first"
     try:
-        for number, sample in enumerate(_samples(shard.path)):
+        for number, sample in enumerate(
+                release_records.samples(shard.path)):
             if not left:
                 break
             if number not in left:
@@ -240,12 +102,12 @@ def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
                          len(left))
 
 
-def _decode(sample: _Sample, species: pd.Index) -> tuple:
-    name = _text(sample)["species"]
+def _decode(sample: Sample, species: pd.Index) -> tuple:
+    name = release_records.text(sample)["species"]
     if name not in species:
         raise ValueError(f"species {name!r} is not among the {len(species)} "
                          "classes")
-    number, environment = _auxiliary(sample)
+    number, environment = release_records.auxiliary(sample)
     return (_images(sample), environment.astype(np.float32),
             species.get_loc(name), number)
 
@@ -321,17 +183,17 @@ class Scan:
 def _scan(path: Path) -> Iterator[dict | ShardError]:
     key = "the first"
     try:
-        for sample in _samples(path):
+        for sample in release_records.samples(path):
             key = sample.key
             try:
-                number, values = _auxiliary(sample)
+                number, values = release_records.auxiliary(sample)
                 missing = [m for m in MEMBERS if m not in sample.members]
                 if missing:
                     raise ValueError(f"it lacks {', '.join(missing)}")
                 yield {"gbifID": number,
                        "decimalLatitude": float(values[1]),
                        "decimalLongitude": float(values[0]),
-                       **_text(sample)}
+                       **release_records.text(sample)}
             except ValueError as error:
                 yield ShardError(path, f"record {key}", str(error))
     except tarfile.TarError as error:

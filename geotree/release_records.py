@@ -1,0 +1,191 @@
+"""One sample of a tar of the release: found, checked, read as data.
+
+Three members a sample: ``{key}.images.pth`` (float64 tensor, months ×
+bands × 5 × 5, reflectance × 10,000, NaN = missing), ``{key}.text.json``
+(four names) and ``{key}.auxiliary.json`` (``sample_id`` and 27 variables).
+Tensors are read with weights-only loading: a pickle is data, never code.
+Chapters 03 and 09.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import posixpath
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from geotree.variables import MONTHS, PATCH, VARIABLE_NAMES
+
+LEVELS = {"level0": "leafType", "level1_family": "family",
+          "level2_genus": "genus", "level3_species": "species"}
+MEMBERS = ("images.pth", "text.json", "auxiliary.json")
+_SHAPE = (MONTHS, 10, PATCH, PATCH)
+_LARGEST = 1 << 20  # bytes a member may have; a sample needs 31 kB
+_MOST = 16  # members of a sample that are looked at
+
+
+class Sample(NamedTuple):
+    """A sample of a tar: where its members lie; nothing is read yet."""
+
+    path: Path
+    key: str
+    members: dict[str, tarfile.TarInfo]
+    faults: list[str]
+
+    def get(self, suffix: str) -> bytes:
+        """The bytes of a member, once the record is known to be whole."""
+        if self.faults:
+            raise ValueError("; ".join(self.faults))
+        if suffix not in self.members:
+            missing = [name for name in MEMBERS if name not in self.members]
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        member = self.members[suffix]
+        with self.path.open("rb") as file:
+            file.seek(member.offset_data)
+            data = file.read(member.size)
+        if len(data) < member.size:
+            raise ValueError(f"the tar ends within {suffix}")
+        return data
+
+
+class _Careful:
+    """A file that tarfile reads headers from; a giant one is refused."""
+
+    def __init__(self, file):
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST:
+            raise tarfile.ReadError(f"a header of {size:,} bytes: refused")
+        return self._file.read(size)
+
+
+def samples(path: Path) -> Iterator[Sample]:
+    """Walk a tar; raises ``tarfile.TarError`` where it breaks off."""
+    sample = None
+    with (path.open("rb") as file,
+          tarfile.open(fileobj=_Careful(file), mode="r:") as tar):
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # else memory grows with the file
+            if member.isdir():
+                continue
+            folder, _, name = member.name.rpartition("/")
+            name, _, suffix = name.partition(".")
+            key = f"{folder}/{name}" if folder else name
+            if sample is None or key != sample.key:
+                if sample is not None:
+                    yield sample
+                sample = Sample(path, key, {}, [])
+            if len(sample.members) < _MOST:
+                sample.members[suffix] = member
+                fault = _fault(member)
+                if fault:
+                    sample.faults.append(fault)
+        if sample is not None:
+            yield sample
+        # tarfile takes a broken header, or none, for the end of the tar.
+        file.seek(tar.offset)
+        if file.read(512) != bytes(512):
+            raise tarfile.ReadError("no end mark where the records stop")
+
+
+def _fault(member: tarfile.TarInfo) -> str:
+    """Why a member is refused, or nothing."""
+    parts = posixpath.normpath(member.name).split("/")
+    if member.name.startswith("/") or ".." in parts:
+        return f"member {member.name!r} leads out of the archive: refused"
+    if not member.isreg() or member.issparse():
+        return f"member {member.name!r} is no regular file: refused"
+    if member.size > _LARGEST:
+        return (f"member {member.name!r} has {member.size:,} bytes, at most "
+                f"{_LARGEST:,} are expected")
+    return ""
+
+
+def _dictionary(data: bytes, name: str) -> dict:
+    """JSON of one dictionary; the release sometimes wraps it in a list."""
+    try:
+        content = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deeply") from error
+    if isinstance(content, list) and len(content) == 1:
+        content = content[0]
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} holds a {type(content).__name__}, expected "
+                         "one dictionary")
+    return content
+
+
+def levels(sample: Sample) -> dict:
+    """``text.json``: the four names of a sample, under the release's."""
+    found = _dictionary(sample.get("text.json"), "text.json")
+    missing = [name for name in LEVELS if not found.get(name)]
+    if missing:
+        raise ValueError(f"text.json lacks {', '.join(missing)}")
+    return found
+
+
+def text(sample: Sample) -> dict[str, str]:
+    """The four names of a sample, under our column names."""
+    found = levels(sample)
+    return {ours: str(found[theirs]) for theirs, ours in LEVELS.items()}
+
+
+def auxiliary(sample: Sample) -> tuple[int, np.ndarray]:
+    """``sample_id`` and the variables: (V,) float64, NaN = missing."""
+    content = _dictionary(sample.get("auxiliary.json"), "auxiliary.json")
+    missing = [name for name in ("sample_id", *VARIABLE_NAMES)
+               if name not in content]
+    if missing:
+        raise ValueError(f"auxiliary.json lacks {', '.join(missing[:5])}")
+    try:
+        number = int(content["sample_id"])
+        np.int64(number)
+        values = np.array([content[name] for name in VARIABLE_NAMES],
+                          dtype=np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"auxiliary.json: {error}") from error
+    return number, values
+
+
+def reflectance(sample: Sample) -> np.ndarray:
+    """The tensor as it is: (T, C, H, W) float64, NaN = missing."""
+    import torch
+
+    data = io.BytesIO(sample.get("images.pth"))
+    try:
+        if zipfile.is_zipfile(data):
+            with zipfile.ZipFile(data) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+                if size > _LARGEST:
+                    raise ValueError(f"it unpacks to {size:,} bytes")
+                if archive.testzip():
+                    raise ValueError("a checksum does not match")
+        data.seek(0)
+        tensor = torch.load(data, weights_only=True, map_location="cpu")
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"it holds a {type(tensor).__name__}")
+        values = tensor.detach().to(torch.float64).numpy()
+    except (ValueError, RuntimeError, TypeError, EOFError, KeyError,
+            AttributeError, pickle.UnpicklingError,
+            zipfile.BadZipFile) as error:
+        # PyTorch's own words would advise to switch the protection off.
+        reason = ("it is damaged or would run code, which is refused"
+                  if isinstance(error, pickle.UnpicklingError)
+                  else str(error).partition("\n")[0])
+        raise ValueError(f"images.pth is no plain tensor: {reason}"
+                         ) from error
+    if values.shape != _SHAPE:
+        raise ValueError(
+            f"images.pth has shape {values.shape}, expected {_SHAPE}: 12 "
+            "months of 10 bands of 5 × 5 pixels")
+    if not np.isfinite(values).any():
+        raise ValueError("images.pth has no valid pixel")
+    return values
