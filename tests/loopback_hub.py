@@ -1,0 +1,133 @@
+"""A hub on loopback: lists, redirects, ranges, and what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+class LoopbackHub:
+    """Serves ``repositories``: {"datasets/owner/name": {path: bytes}}.
+
+    ``faults`` maps a path to what its next transfer does: "429", "cut"
+    (ends halfway), "wrong" (other bytes of the same size), "500".
+    """
+
+    def __init__(self, repositories: dict[str, dict[str, bytes]]):
+        self.repositories, self.commit = repositories, COMMIT
+        self.faults: dict[str, list[str]] = {}
+        self.requests: list[tuple[str, str, str | None]] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def do_GET(self):
+                hub.answer(self)
+
+            do_HEAD = do_GET
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever,
+                         daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request) -> None:
+        path = urlsplit(request.path).path
+        self.requests.append((request.command, path,
+                              request.headers.get("Range")))
+        self.token = request.headers.get("Authorization")
+        for pattern, method in (
+                (r"/api/(\w+/[^/]+/[^/]+)/revision/(.+)", self.revision),
+                (r"/api/(\w+/[^/]+/[^/]+)/tree/([^/]+)", self.tree),
+                (r"/cdn/(\w+/[^/]+/[^/]+)/(.+)", self.content),
+                (r"/(datasets/[^/]+/[^/]+)/resolve/(\w+)/(.+)",
+                 self.resolve),
+                (r"/([^/]+/[^/]+)/resolve/(\w+)/(.+)", self.resolve)):
+            if found := re.fullmatch(pattern, path):
+                return method(request, *found.groups())
+        self.send(request, 404, b"{}")
+
+    def send(self, request, status, body=b"", **headers):
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        if "Content_Length" not in headers:
+            request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(body)
+
+    def json(self, request, content):
+        self.send(request, 200, json.dumps(content).encode(),
+                  Content_Type="application/json")
+
+    def revision(self, request, repo, name):
+        if repo not in self.repositories or name not in ("main",
+                                                         self.commit):
+            return self.send(request, 404, b"{}",
+                             X_Error_Code="RepoNotFound")
+        self.json(request, {"id": repo.partition("/")[2], "sha": self.commit,
+                            "siblings": []})
+
+    def tree(self, request, repo, name):
+        rows = [{"type": "directory", "path": "files", "size": 0,
+                 "oid": "0" * 40}]
+        for path, data in self.repositories.get(repo, {}).items():
+            git = hashlib.sha1(f"blob {len(data)}\0".encode() + data)
+            row = {"type": "file", "path": path, "size": len(data),
+                   "oid": git.hexdigest()}
+            if path.endswith((".tar", ".pth", ".safetensors")):
+                row["lfs"] = {"oid": hashlib.sha256(data).hexdigest(),
+                              "size": len(data), "pointerSize": 130}
+            rows.append(row)
+        self.json(request, rows)
+
+    def resolve(self, request, repo, name, path):
+        if not repo.startswith("datasets/"):
+            repo = f"models/{repo}"
+        data = self.repositories.get(repo, {}).get(path)
+        if data is None:
+            return self.send(request, 404, b"",
+                             X_Error_Code="EntryNotFound")
+        headers = {"X_Repo_Commit": self.commit,
+                   "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+        if request.command == "HEAD":
+            return self.send(request, 200, b"", **headers,
+                             Content_Length=str(len(data)))
+        self.send(request, 302, b"", Location=f"/cdn/{repo}/{path}",
+                  **headers)
+
+    def content(self, request, repo, path):
+        data = self.repositories[repo][path]
+        waiting = self.faults.get(path)
+        fault = waiting.pop(0) if waiting else ""
+        if fault in ("429", "500"):
+            return self.send(request, int(fault), b"", Retry_After="0")
+        start, status, headers = 0, 200, {}
+        if found := re.fullmatch(r"bytes=(\d+)-(\d*)",
+                                 request.headers.get("Range", "")):
+            start, status = int(found[1]), 206
+            headers["Content_Range"] = (
+                f"bytes {start}-{len(data) - 1}/{len(data)}")
+        body = data[start:]
+        if fault == "wrong":
+            body = bytes(255 - x for x in body)
+        if fault == "cut":
+            request.close_connection = True
+            return self.send(request, status, body[:len(body) // 2],
+                             Content_Length=str(len(body)), **headers)
+        self.send(request, status, body, **headers)
