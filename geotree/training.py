@@ -1,7 +1,7 @@
 """Training: one loop, resumable to the bit, every parameter trained.
 
-The loss is a softmax over the class table, so that two records of one
-species are never negatives of each other. Explained in chapter 05.
+What a step learns from, and at which rate, is the recipe's to say; see
+:mod:`geotree.recipes`. Explained in chapter 05.
 """
 
 from __future__ import annotations
@@ -16,14 +16,21 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from geotree import distributed, taxonomy
+from geotree import distributed, recipes, taxonomy
 from geotree.models.store import load_state, write_atomically
+from geotree.recipes import class_loss, contrastive_loss
 
+__all__ = ["CHECKPOINT", "FEW_SHOT", "LOG", "RELEASE", "Settings",
+           "class_loss", "contrastive_loss", "fit", "pick_device"]
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+# GlobalGeoTree's own: training.Settings(**training.RELEASE | {...}). There,
+# three processes take a batch each before a step.
+RELEASE = {"recipe": "release", "epochs": 25, "batch_size": 192,
+           "accumulate": 2, "learning_rate": 1e-5, "weight_decay": 1e-4}
+FEW_SHOT = RELEASE | {"epochs": 10, "batch_size": 128, "accumulate": 1}
 _LOOK = 20  # steps between two looks at the loss, each of which waits for it
 
 
@@ -31,14 +38,17 @@ _LOOK = 20  # steps between two looks at the loss, each of which waits for it
 class Settings:
     """How to train; the defaults suit the sample run."""
 
+    recipe: str = "mended"  # or "release", for those who must compare
     epochs: int = 10  # passes over the training samples
     batch_size: int = 256  # samples
+    accumulate: int = 1  # batches a step
     learning_rate: float = 1.5e-3  # peak
     warmup: float = 0.1  # share of the steps
     weight_decay: float = 0.05
     clip: float = 1.0  # largest norm of the gradient
     label_smoothing: float = 0.02
     rank_weight: float = 0.2  # of the loss at genus and at family
+    temperature: float = 0.07  # of recipe "release"
     patience: int = 100  # epochs without a better validation loss
     seed: int = 0
     device: str = "auto"  # "cpu", "cuda", …
@@ -53,7 +63,7 @@ def fit(model, train, validation, *, settings: Settings | None = None,
 
     Parameters
     ----------
-    model : CompactClip
+    model : CompactClip or GeoTreeClip
         Its normalisation is fitted here, unless a checkpoint has it.
     train, validation : Shards
         With the same class table; ``validation`` decides which epoch is
@@ -75,7 +85,7 @@ def fit(model, train, validation, *, settings: Settings | None = None,
     ------
     ValueError
         The checkpoint is of another model, class table or settings; the
-        loss is not finite.
+        recipe would take no step; the loss is not finite.
     LostProcessError
         Another process of the run ended.
     """
@@ -112,20 +122,28 @@ class _Run:
         self.device = pick_device(settings.device)
         self.world = distributed.join(self.device)
         self.classes = train.classes
-        per_epoch = math.ceil(len(train) / settings.batch_size)
-        self.steps = per_epoch * settings.epochs
-        self.per_epoch = per_epoch
+        self.recipe = recipes.get(settings.recipe)
+        self.per_epoch = (len(train) // settings.batch_size
+                          if self.recipe.drop_last
+                          else math.ceil(len(train) / settings.batch_size))
+        if not self.per_epoch:
+            raise ValueError(
+                f"recipe '{settings.recipe}' drops the last batch if it is "
+                f"not full: {len(train)} samples in batches of "
+                f"{settings.batch_size} make no step. Lower batch_size, or "
+                "take recipe='mended'.")
+        self.steps = self.per_epoch * settings.epochs
         self.epoch = self.step = self.worse = 0
         self.history: list[dict] = []
         self.lowest, self.best = math.inf, None
         torch.manual_seed(settings.seed + 100_003 * self.world.rank)
         model.to(self.device)
-        model.fit_normalisation(_sample(train))
+        if not getattr(model, "fitted", False):  # else it keeps its own
+            model.fit_normalisation(_sample(train))
         self.shared = self.world.wrap(model)
         self.optimizer = torch.optim.AdamW(
-            _groups(model, settings.weight_decay),
-            lr=settings.learning_rate)
-        self.groups = [
+            self.recipe.groups(model, settings), lr=settings.learning_rate)
+        self.ranks = [
             (settings.rank_weight,
              torch.as_tensor(taxonomy.members(self.classes, rank)[1],
                              device=self.device))
@@ -137,45 +155,44 @@ class _Run:
         return (self.epoch >= self.settings.epochs
                 or self.worse >= self.settings.patience)
 
-    def rate(self) -> float:
-        """Learning rate: linear warm-up, then a cosine to zero."""
-        warm = max(round(self.settings.warmup * self.steps), 1)
-        if self.step < warm:
-            share = (self.step + 1) / warm
-        else:
-            part = (self.step - warm) / max(self.steps - warm, 1)
-            share = 0.5 * (1 + math.cos(math.pi * part))
-        return self.settings.learning_rate * share
+    def rates(self) -> list[float]:
+        """Learning rate of each group of parameters at this step."""
+        return self.recipe.rates(self.settings, self.step / self.per_epoch,
+                                 self.optimizer.param_groups, self.steps)
 
-    def loss(self, model, batch, *, smoothing: float
-             ) -> tuple[Tensor, Tensor]:
-        labels = torch.as_tensor(batch.labels, device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16,
-                            enabled=self.device.type == "cuda"):
-            logits = model(batch.images, batch.environment, self.classes)
-        if not len(labels):  # a process without a row of the last batch
-            return logits.sum(), logits
-        return class_loss(logits, labels, self.groups,
-                          smoothing=smoothing), logits
+    def autocast(self):
+        return torch.autocast(self.device.type, torch.bfloat16,
+                              enabled=self.device.type == "cuda")
+
+    def learn(self, batch) -> Tensor:
+        """Add the gradient of a batch; this process's part of its loss."""
+        mine = self.world.mine(batch)
+        labels = torch.as_tensor(mine.labels, device=self.device)
+        with self.autocast():
+            loss = self.recipe.loss(self.shared, mine, labels, self.classes,
+                                    self.ranks, self.settings)
+        loss = loss * self.world.share(batch)
+        (loss / self.settings.accumulate).backward()
+        return loss.detach()
 
     def epoch_of_training(self, bar) -> None:
         self.model.train()
         started, total, count = time.perf_counter(), 0.0, 0
         batches = self.train.batches(
             self.settings.batch_size, shuffle=True, seed=self.settings.seed,
-            epoch=self.epoch)
-        for batch in batches:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
-            loss, _ = self.loss(self.shared, self.world.mine(batch),
-                                smoothing=self.settings.label_smoothing)
-            loss = loss * self.world.share(batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(),
-                                           self.settings.clip)
-            self.optimizer.step()
-            total = total + loss.detach() * len(batch.ids)
+            epoch=self.epoch, drop_last=self.recipe.drop_last)
+        self.optimizer.zero_grad(set_to_none=True)
+        for number, batch in enumerate(batches, 1):
+            for group, rate in zip(self.optimizer.param_groups, self.rates(),
+                                   strict=True):
+                group["lr"] = rate
+            total = total + self.learn(batch) * len(batch.ids)
+            if (number % self.settings.accumulate == 0
+                    or number == self.per_epoch):
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(),
+                                               self.settings.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
             count += len(batch.ids)
             self.step += 1
             bar.update()
@@ -185,7 +202,7 @@ class _Run:
                                     f"{speed:,.0f} samples/s")
         self.row = {"epoch": self.epoch, "step": self.step,
                     "loss": self.mean(total, count),
-                    "learning_rate": self.rate(),
+                    "learning_rate": self.rates()[0],
                     "samples_per_s": count / (time.perf_counter() - started)}
 
     def mean(self, total: Tensor, count: int) -> float:
@@ -205,9 +222,13 @@ class _Run:
         total, right, count = torch.zeros(3, dtype=torch.float64,
                                           device=self.device)
         for batch in map(self.world.mine, self.validation.batches(512)):
-            loss, logits = self.loss(self.model, batch, smoothing=0.0)
             labels = torch.as_tensor(batch.labels, device=self.device)
-            total += loss * len(labels)
+            if not len(labels):  # no row of the last batch is this one's
+                continue
+            with self.autocast():
+                logits = self.model(batch.images, batch.environment,
+                                    self.classes)
+            total += class_loss(logits, labels, self.ranks) * len(labels)
             right += (logits.argmax(1) == labels).sum()
             count += len(labels)
         total, right, count = self.world.total(total, right, count,
@@ -241,7 +262,11 @@ class _Run:
                  "lowest": self.lowest, "best": self.best,
                  "history": self.history, "model": self.model.state_dict(),
                  "optimizer": self.optimizer.state_dict(),
-                 "random": torch.get_rng_state()}
+                 "random": torch.get_rng_state(),
+                 # Of parameters that the recipe leaves out, if any.
+                 "gradients": {name: p.grad for name, p
+                               in self.model.named_parameters()
+                               if p.grad is not None}}
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(self.out / CHECKPOINT, buffer.getvalue())
@@ -265,6 +290,8 @@ class _Run:
             setattr(self, name, state[name])
         if not self.world.rank:
             torch.set_rng_state(state["random"].cpu())
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = state["gradients"].get(name)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -276,71 +303,8 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _groups(model, weight_decay: float) -> list[dict]:
-    """Every parameter, decay on matrices only."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    other = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": decay, "weight_decay": weight_decay},
-            {"params": other, "weight_decay": 0.0}]
-
-
 def _sample(train, limit: int = 20_000):
     """Enough samples to work out the normalisation."""
     if len(train) <= limit:
         return train.load()
     return train.select(range(0, len(train), len(train) // limit)).load()
-
-
-def class_loss(logits: Tensor, labels: Tensor,
-               groups: list[tuple[float, Tensor]] = (), *,
-               smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy over the class table, plus that of coarser ranks.
-
-    Parameters
-    ----------
-    logits : (B, K) float
-    labels : (B,) int64
-    groups : list of (weight, (K,) int64)
-        Group number of each class and the weight of its loss: the negative
-        log of the summed probability of the right group.
-    smoothing : float
-        Label smoothing at species level.
-
-    Returns
-    -------
-    scalar Tensor
-    """
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    log_probability = logits.log_softmax(dim=1)  # (B, K)
-    for weight, group in groups:
-        same = group[labels][:, None] == group  # (B, K)
-        inside = log_probability.masked_fill(~same, -math.inf)
-        loss = loss - weight * inside.logsumexp(dim=1).mean()
-    return loss
-
-
-def contrastive_loss(image_features: Tensor, text_features: Tensor, *,
-                     logit_scale: float | Tensor,
-                     labels: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE over a batch, as CLIP trains.
-
-    Parameters
-    ----------
-    image_features, text_features : (B, D), of length 1
-    logit_scale : float
-    labels : (B,) int64, optional
-        With labels, all pairs of one class count as matches. Without, as
-        in the release, another record of the same species is a negative.
-
-    Returns
-    -------
-    scalar Tensor
-    """
-    logits = logit_scale * image_features @ text_features.T  # (B, B)
-    if labels is None:
-        labels = torch.arange(len(logits), device=logits.device)
-    match = (labels[:, None] == labels).float()
-    target = match / match.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(logits, target)
-            + F.cross_entropy(logits.T, target)) / 2
