@@ -1,0 +1,234 @@
+"""CLIP and RemoteCLIP as baselines: true-colour images, no variables.
+
+The release fed both with reflectance through an 8-bit conversion that wraps
+around. Here the three visible bands are scaled to 0 … 1 first, as in the
+true-colour images that such models know. Batch B, months T, features D.
+Chapter 09.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geotree import taxonomy
+from geotree import variables as v
+from geotree.models import checkpoint, store, tokens
+from geotree.models.release import CLIP
+
+_RGB = [v.BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
+_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_CHUNK = 256  # images at once
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Where the weights come from, and how images are shown to them."""
+
+    source: str = CLIP
+    brightest: float = 0.3  # reflectance that becomes 1, as in ESA's TCI
+
+
+def true_color(images, *, brightest: float = 0.3) -> tuple[Tensor, Tensor]:
+    """Red, green, blue of each month, and the months present.
+
+    Parameters
+    ----------
+    images : (B, T, C, H, W) uint16 or int32
+        Digital numbers; 65535 is missing.
+    brightest : float
+        Reflectance that becomes 1; 0 is 0, in between is linear.
+
+    Returns
+    -------
+    (B, T, 3, H, W) float32, (B, T) bool
+        0 to 1; a missing pixel has the mean of its patch.
+    """
+    v.check_images(images)
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.ascontiguousarray(images))
+    bands = images[:, :, _RGB].to(torch.float32)
+    valid = bands != v.NODATA
+    values = (bands * v.REFLECTANCE_SCALE / brightest).clamp(0, 1) * valid
+    count = valid.sum(dim=(3, 4), keepdim=True)
+    mean = values.sum(dim=(3, 4), keepdim=True) / count.clamp(min=1)
+    return (torch.where(valid, values, mean),
+            (count > 0).all(dim=2).flatten(1))
+
+
+class ClipBaseline(nn.Module):
+    """A CLIP model that scores places by their true-colour images.
+
+    It answers as :class:`~geotree.models.compact.CompactClip` does, so that
+    evaluation and fine-tuning are the same calls.
+    """
+
+    def __init__(self, clip: nn.Module, tokenizer: str | Path = CLIP, *,
+                 config: ClipConfig | None = None) -> None:
+        super().__init__()
+        self.clip, self.config, self.card = clip, config or ClipConfig(), {}
+        text = clip.config.text_config
+        self.tokens = tokens.Reader(tokenizer, text.vocab_size,
+                                    text.max_position_embeddings)
+        self.fitted = True  # the scale of images is that of CLIP
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path = CLIP, *,
+                        tokenizer: str | Path | None = None,
+                        brightest: float = 0.3) -> ClipBaseline:
+        """CLIP by hub id, or a folder that transformers wrote."""
+        from transformers import CLIPModel
+
+        clip = CLIPModel.from_pretrained(source)
+        return cls(clip, tokenizer or source, config=ClipConfig(
+            str(source), brightest)).eval()
+
+    @classmethod
+    def from_open_clip(cls, path: str | Path, *,
+                       tokenizer: str | Path = CLIP,
+                       activation: str = "gelu", head: int = 64,
+                       brightest: float = 0.3) -> ClipBaseline:
+        """A ViT of open_clip, such as ``RemoteCLIP-ViT-B-32.pt``.
+
+        Parameters
+        ----------
+        activation : str
+            ``"gelu"`` as in open_clip's own models and RemoteCLIP;
+            ``"quick_gelu"`` for weights of OpenAI.
+        head : int
+            Width of an attention head.
+        """
+        from transformers import CLIPConfig, CLIPModel
+
+        state = checkpoint.read(path)
+        try:
+            clip = CLIPModel(CLIPConfig(**_sizes(state, activation, head)))
+            state = _from_open_clip(state)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"'{path}' holds no ViT of open_clip "
+                             f"({error!r}).") from error
+        store.load_state(clip, state, where=f"'{path}'")
+        return cls(clip, tokenizer, config=ClipConfig(
+            str(path), brightest)).eval()
+
+    @property
+    def device(self) -> torch.device:
+        return self.clip.logit_scale.device
+
+    def fit_normalisation(self, batch) -> None:
+        """Nothing to fit: images are scaled as CLIP's."""
+
+    def encode_images(self, images, environment=None) -> Tensor:
+        """Unit vectors (B, D): the mean of the months that are there.
+
+        ``environment`` is not looked at.
+        """
+        pixels, present = true_color(images, brightest=self.config.brightest)
+        side = self.clip.config.vision_config.image_size
+        mean, std = (torch.tensor(x, device=self.device)[:, None, None]
+                     for x in (_MEAN, _STD))
+        found = [F.normalize(self._look(
+            (F.interpolate(part.to(self.device), (side, side),
+                           mode="bicubic").clamp(0, 1) - mean) / std), dim=-1)
+            for part in pixels[present].split(_CHUNK)]
+        width = self.clip.config.projection_dim
+        months = torch.zeros(*present.shape, width, device=self.device)
+        if len(found[0]):
+            months[present.to(self.device)] = torch.cat(found).float()
+        return F.normalize(months.sum(dim=1), dim=-1)
+
+    def _look(self, pixels: Tensor) -> Tensor:
+        if not len(pixels):
+            return pixels.new_zeros(0, self.clip.config.projection_dim)
+        return self.clip.visual_projection(
+            self.clip.vision_model(pixels).pooler_output)
+
+    def encode_taxa(self, classes: pd.DataFrame) -> Tensor:
+        """Unit vectors (K, D) of the rows of a class table."""
+        ids, mask = self.tokens(taxonomy.prompts(classes), self.device)
+        hidden = self.clip.text_model(input_ids=ids, attention_mask=mask
+                                      ).last_hidden_state
+        last = hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+        return F.normalize(self.clip.text_projection(last).float(), dim=-1)
+
+    def forward(self, images, environment, classes) -> Tensor:
+        """Logits (B, K) over the rows of ``classes``."""
+        return self.scale() * (self.encode_images(images, environment)
+                               @ self.encode_taxa(classes).T)
+
+    def scale(self) -> Tensor:
+        """Factor of the cosines."""
+        return self.clip.logit_scale.exp()
+
+
+def _sizes(state: dict[str, Tensor], activation: str, head: int) -> dict:
+    """The configuration that the shapes of a state tell."""
+    def tower(prefix, width):
+        blocks = {name.split("resblocks.")[1].split(".")[0]
+                  for name in state
+                  if name.startswith(f"{prefix}transformer.resblocks.")}
+        first = f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"
+        return {"hidden_size": width, "num_hidden_layers": len(blocks),
+                "num_attention_heads": max(width // head, 1),
+                "intermediate_size": state[first].shape[0],
+                "hidden_act": activation,
+                "projection_dim": state["text_projection"].shape[1]}
+
+    vocabulary, width = state["token_embedding.weight"].shape
+    patch = state["visual.conv1.weight"].shape[-1]
+    grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
+    return {
+        "projection_dim": state["text_projection"].shape[1],
+        "vision_config": tower("visual.", len(state["visual.conv1.weight"]))
+        | {"patch_size": patch, "image_size": grid * patch},
+        "text_config": tower("", width) | {
+            "vocab_size": vocabulary,
+            "max_position_embeddings": len(state["positional_embedding"]),
+            "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}}
+
+
+def _from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of open_clip → those of transformers."""
+    found = {}
+    for name, value in state.items():
+        tower = "vision_model." if name.startswith("visual.") else (
+            "text_model.")
+        name = name.removeprefix("visual.")
+        if name == "logit_scale":
+            found[name] = value
+        elif name in ("proj", "text_projection"):
+            side = "visual" if name == "proj" else "text"
+            found[f"{side}_projection.weight"] = value.T.contiguous()
+        elif "attn.in_proj_" in name:
+            at, kind = name.split("attn.in_proj_")
+            for part, rows in zip("qkv", value.chunk(3), strict=True):
+                new = f"{at}self_attn.{part}_proj.{kind}"
+                found[tower + _block(new)] = rows.contiguous()
+        elif name != "attn_mask":
+            found[tower + _block(name)] = value
+    return found
+
+
+_NAMES = (("transformer.resblocks.", "encoder.layers."),
+          ("attn.out_proj", "self_attn.out_proj"), ("ln_1", "layer_norm1"),
+          ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"),
+          ("mlp.c_proj", "mlp.fc2"), ("ln_pre", "pre_layrnorm"),
+          ("ln_post", "post_layernorm"), ("ln_final", "final_layer_norm"),
+          ("class_embedding", "embeddings.class_embedding"),
+          ("conv1", "embeddings.patch_embedding"),
+          ("positional_embedding", "embeddings.position_embedding.weight"),
+          ("token_embedding", "embeddings.token_embedding"))
+
+
+def _block(name: str) -> str:
+    for theirs, ours in _NAMES:
+        if theirs in name and ours not in name:
+            name = name.replace(theirs, ours)
+    return name

@@ -1,0 +1,136 @@
+"""Which taxa a map of embeddings shows, as GlobalGeoTree's JSON files say.
+
+Five families, five genera of one of them, five species of one of those:
+few enough to tell by colour. Chapter 08.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RANKS = ("family", "genus", "species")
+
+
+def draw(table: pd.DataFrame, *, n: int = 5, seed: int = 42) -> dict:
+    """Choose taxa at random; the same for the same seed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With ``family``, ``genus``, ``species`` and, if known, ``rarity``.
+    n : int
+        Taxa of each rank, at most.
+    seed : int
+
+    Returns
+    -------
+    dict
+        The content of a file of selections. Genera are of the family of
+        the chosen that has most of them, species of such a genus.
+    """
+    if not len(table) or n < 1:
+        raise ValueError(f"{len(table)} records and n={n}: nothing to "
+                         "choose from, or nothing to choose.")
+    rng = np.random.default_rng(seed)
+
+    def some(names) -> list[str]:
+        names = sorted(set(names))
+        return sorted(rng.choice(names, min(n, len(names)), replace=False
+                                 ).tolist())
+
+    def within(part, rank, names, inner) -> tuple[str, pd.DataFrame]:
+        """The richest of ``names``, and its records."""
+        found = part[part[rank].isin(names)]
+        richest = found.groupby(rank)[inner].nunique().idxmax()
+        return richest, found[found[rank] == richest]
+
+    families = some(table["family"])
+    family, part = within(table, "family", families, "genus")
+    genera = some(part["genus"])
+    genus, part = within(part, "genus", genera, "species")
+    species = some(part["species"])
+    rarity = (table.groupby("family")["rarity"].agg(
+        lambda column: column.mode().iloc[0]) if "rarity" in table
+        else pd.Series("", families))
+    return {
+        "seed": seed,
+        "family_level": {"selected_families": [
+            {"name": name, "category": str(rarity[name])}
+            for name in families]},
+        "genus_level": {"source_family_from_initial_selection": family,
+                        "selected_genera": genera},
+        "species_level": {"source_family": family,
+                          "source_genus_from_selected_genera": genus,
+                          "selected_species": species}}
+
+
+def read(path: str | os.PathLike) -> dict:
+    """Read a file of selections, and see that each rank can be used."""
+    path = Path(path)
+    try:
+        selections = json.loads(path.read_text("utf-8"))
+        for rank in RANKS:
+            names(selections, rank)
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no file of selections: {error}. "
+                         "selections.write makes one.") from error
+    return selections
+
+
+def write(selections: dict, path: str | os.PathLike) -> Path:
+    """Write a file of selections that the release's scripts read."""
+    for rank in RANKS:
+        names(selections, rank)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(selections, indent=4, ensure_ascii=False),
+                    "utf-8")
+    return path
+
+
+def names(selections: dict, rank: str) -> list[str]:
+    """The chosen taxa of a rank."""
+    return _level(selections, rank)[0]
+
+
+def rows(table: pd.DataFrame, selections: dict, rank: str) -> np.ndarray:
+    """Which records of a table are shown at a rank: (N,) bool."""
+    chosen, within = _level(selections, rank)
+    keep = table[rank].isin(chosen)
+    for column, value in within.items():
+        keep &= table[column] == value
+    if not keep.any():
+        raise ValueError(f"none of {len(table)} records is of "
+                         f"{', '.join(chosen[:5])}. Draw selections from "
+                         "this table.")
+    return keep.to_numpy()
+
+
+def _level(selections: dict, rank: str) -> tuple[list[str], dict[str, str]]:
+    """Taxa of a rank, and the taxa that they must be within."""
+    if rank not in RANKS:
+        raise ValueError(f"rank is {rank!r}, expected one of "
+                         f"{', '.join(RANKS)}.")
+    try:
+        level = selections[f"{rank}_level"]
+        if rank == "family":
+            found, within = [taxon["name"] for taxon
+                             in level["selected_families"]], {}
+        elif rank == "genus":
+            found, within = level["selected_genera"], {
+                "family": level["source_family_from_initial_selection"]}
+        else:
+            found, within = level["selected_species"], {
+                "family": level["source_family"],
+                "genus": level["source_genus_from_selected_genera"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"selections of rank {rank!r} lack {error}"
+                         ) from error
+    if not found:
+        raise ValueError(f"selections of rank {rank!r} are empty")
+    return list(found), within
