@@ -30,9 +30,10 @@ BUILD = ROOT / "_build"
 FIRST_PAGE = "book/intro.html"
 _COLOR = re.compile(r"\x1b\[[\d;]*m")
 _PROBLEM = re.compile(r": (WARNING|ERROR|CRITICAL): ")
-_STARTED = re.compile(r"([\w.-]+)\.ipynb: Executing notebook using")
-_FINISHED = re.compile(r"([\w.-]+)\.ipynb: Executed notebook in "
+_STARTED = re.compile(r"([\w.-]+)\.(?:ipynb|md): Executing notebook using")
+_FINISHED = re.compile(r"([\w.-]+)\.(?:ipynb|md): Executed notebook in "
                        r"([\d.]+) seconds")
+_CODE = re.compile(r"^```\{code-cell\}.*?^```", re.MULTILINE | re.DOTALL)
 
 
 class Job(NamedTuple):
@@ -133,6 +134,9 @@ def key(root: Path, run: str, table: Path | None) -> str:
         code = ["".join(cell["source"]) for cell in cells
                 if cell["cell_type"] == "code"]
         add(path.name, json.dumps(code).encode())
+    for path in sorted((root / "book").glob("*.md")):
+        code = _CODE.findall(path.read_text("utf-8"))
+        add(path.name, json.dumps(code).encode())
     return digest.hexdigest()
 
 
@@ -201,7 +205,7 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
         if found := _FINISHED.search(plain):
             seconds[found[1]], running = float(found[2]), ""
     if running:
-        problems.append(f"notebooks/{running}.ipynb did not finish.")
+        problems.append(f"The page '{running}' did not finish.")
     return process.wait(), seconds, problems
 
 

@@ -267,17 +267,22 @@ def notebook(code="x = 1", prose="Hello"):
         {"cell_type": "code", "source": [code]}]})
 
 
+def page(code, prose="Hello"):
+    return f"# {prose}\n\n```{{code-cell}}\n{code}\n```\n\n{prose}\n"
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A repository of two modules, two notebooks and a table."""
     root = tmp_path / "repository"
-    for name in ("geotree/data", "notebooks"):
+    for name in ("geotree/data", "notebooks", "book"):
         (root / name).mkdir(parents=True)
     (root / "requirements.lock").write_text("a==1\n")
     (root / "geotree/a.py").write_text("A = 1\n")
     (root / "geotree/data/b.csv").write_text("b\n1\n")
     (root / "notebooks/01.ipynb").write_text(notebook())
     (root / "notebooks/02.ipynb").write_text(notebook("y = 2"))
+    (root / "book/page.md").write_text(page("x = 1"))
     (root / "table.csv").write_text("latitude\n1\n")
     return root
 
@@ -286,6 +291,7 @@ def tree(tmp_path):
     ("geotree/a.py", "A = 2\n"), ("geotree/new.py", ""),
     ("geotree/data/b.csv", "b\n2\n"), ("requirements.lock", "a==2\n"),
     ("notebooks/01.ipynb", notebook("x = 2")),
+    ("book/page.md", page("x = 2")),
     ("notebooks/03.ipynb", notebook()), ("table.csv", "latitude\n2\n")])
 def test_key_changes_with_all_that_outputs_depend_on(build, tree, name, text):
     table = tree / "table.csv"
@@ -299,6 +305,7 @@ def test_key_tells_runs_and_tables_apart_and_ignores_prose(build, tree):
             for table in (None, tree / "table.csv")}
     assert len(keys) == 4
     (tree / "notebooks/01.ipynb").write_text(notebook(prose="Good-bye"))
+    (tree / "book/page.md").write_text(page("x = 1", prose="Good-bye"))
     (tree / "geotree/__pycache__").mkdir()
     (tree / "geotree/__pycache__/a.pyc").write_bytes(b"1")
     assert build.key(tree, "sample", None) in keys

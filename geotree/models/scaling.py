@@ -53,8 +53,8 @@ def _numbers(data: Sequence[dict]) -> np.ndarray:
     if missing:
         raise ValueError(f"auxiliary_data lacks {', '.join(missing[:5])}; "
                          "each sample needs the 27 variables by name.")
-    return frame[list(v.VARIABLE_NAMES)].to_numpy(np.float32,
-                                                   na_value=np.nan)
+    return frame[list(v.VARIABLE_NAMES)].to_numpy(
+        np.float32, copy=True, na_value=np.nan)
 
 
 def _mask(mask, shape, name: str, device) -> Tensor:
