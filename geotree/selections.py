@@ -16,7 +16,8 @@ import pandas as pd
 RANKS = ("family", "genus", "species")
 
 
-def draw(table: pd.DataFrame, *, n: int = 5, seed: int = 42) -> dict:
+def draw(table: pd.DataFrame, *, n: int = 5, least: int = 1,
+         seed: int = 42) -> dict:
     """Choose taxa at random; the same for the same seed.
 
     Parameters
@@ -25,35 +26,38 @@ def draw(table: pd.DataFrame, *, n: int = 5, seed: int = 42) -> dict:
         With ``family``, ``genus``, ``species`` and, if known, ``rarity``.
     n : int
         Taxa of each rank, at most.
+    least : int
+        Records that a species needs to be looked at.
     seed : int
 
     Returns
     -------
     dict
-        The content of a file of selections. Genera are of the family of
-        the chosen that has most of them, species of such a genus.
+        The content of a file of selections. The family with most species
+        is always there, and so is its genus with most: of these are the
+        genera and the species.
     """
+    records = table.groupby("species")["species"].transform("size")
+    table = table[records >= least]
     if not len(table) or n < 1:
-        raise ValueError(f"{len(table)} records and n={n}: nothing to "
-                         "choose from, or nothing to choose.")
+        raise ValueError(
+            f"{len(table)} records of species with {least} or more, and "
+            f"n={n}: nothing to choose from, or nothing to choose.")
     rng = np.random.default_rng(seed)
 
-    def some(names) -> list[str]:
-        names = sorted(set(names))
-        return sorted(rng.choice(names, min(n, len(names)), replace=False
-                                 ).tolist())
+    def some(names, first: str | None = None) -> list[str]:
+        """``first`` and others at random, ``n`` in all."""
+        others = sorted(set(names) - {first})
+        count = min(n - (first is not None), len(others))
+        drawn = rng.choice(others, count, replace=False).tolist()
+        return sorted([first, *drawn] if first is not None else drawn)
 
-    def within(part, rank, names, inner) -> tuple[str, pd.DataFrame]:
-        """The richest of ``names``, and its records."""
-        found = part[part[rank].isin(names)]
-        richest = found.groupby(rank)[inner].nunique().idxmax()
-        return richest, found[found[rank] == richest]
-
-    families = some(table["family"])
-    family, part = within(table, "family", families, "genus")
-    genera = some(part["genus"])
-    genus, part = within(part, "genus", genera, "species")
-    species = some(part["species"])
+    family = table.groupby("family")["species"].nunique().idxmax()
+    within = table[table["family"] == family]
+    genus = within.groupby("genus")["species"].nunique().idxmax()
+    families = some(table["family"], family)
+    genera = some(within["genus"], genus)
+    species = some(within.loc[within["genus"] == genus, "species"])
     rarity = (table.groupby("family")["rarity"].agg(
         lambda column: column.mode().iloc[0]) if "rarity" in table
         else pd.Series("", families))

@@ -17,7 +17,8 @@
 # **In:** `model/`. **Out:** maps of its inner space.
 #
 # :::{admonition} Before you start
-# *You will learn* to read a t-SNE map, and what it cannot show.
+# *You will learn* to read a t-SNE map, to draw the maps of the release,
+# and what neither can show.
 #
 # *You need* [chapter 05](05-train).
 #
@@ -34,7 +35,7 @@ if "google.colab" in sys.modules:
 
 # %%
 import numpy as np
-from geotree import chain, evaluation, plots
+from geotree import baselines, chain, evaluation, plots, selections
 from sklearn.manifold import TSNE
 
 plots.style()
@@ -78,26 +79,58 @@ plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 plots.embedding(points, table["family"]);
 
 # %% [markdown]
-# ## Genera within one family
+# ## The taxa that the release shows
+#
+# With a hundred species, colours run out. GlobalGeoTree's figures show five
+# families, five genera of one of them, and five species of one of those,
+# kept in a JSON file. Its file is read here, and ours is read by its
+# scripts.
 
-# %% mystnb={"image": {"alt": "t-SNE map of the samples of the family with most genera, coloured by genus."}}
-genera = test.table.groupby("family")["genus"].nunique()
-family = genera.idxmax()
-within = (test.table["family"] == family).to_numpy()
-ax = plots.embedding(layout(features[within]),
-                     test.table.loc[within, "genus"])
-ax.set_title(f"{family}, n = {within.sum():,}");
+# %%
+chosen = selections.draw(test.table, n=5, least=15, seed=42)
+path = selections.write(chosen, chain.folder() / "tsne_selections.json")
+assert selections.read(path) == chosen
+for rank in selections.RANKS:
+    print(f"{rank}:", *selections.names(chosen, rank), sep="  ")
+
+
+# %%
+def draw_map(features, rank, ax=None):
+    """The chosen taxa of a rank, as neighbours on paper."""
+    keep = selections.rows(test.table, chosen, rank)
+    return plots.embedding(layout(features[keep]),
+                           test.table.loc[keep, rank], ax=ax)
+
+
+# %% mystnb={"image": {"alt": "t-SNE map of the model's features of five families."}}
+draw_map(features, "family");
+
+# %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five genera of one family."}}
+draw_map(features, "genus");
+
+# %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five species of one genus."}}
+draw_map(features, "species");
 
 # %% [markdown]
-# ## Species within one genus
+# ## Would a simple baseline look the same?
+#
+# The same families, by the numbers that the random forest of
+# [chapter 06](06-zero-shot) reads: no model has touched them.
 
-# %% mystnb={"image": {"alt": "t-SNE map of the samples of the genus with most species, coloured by species."}}
-species = test.table.groupby("genus")["species"].nunique()
-genus = species.idxmax()
-within = (test.table["genus"] == genus).to_numpy()
-ax = plots.embedding(layout(features[within]),
-                     test.table.loc[within, "species"])
-ax.set_title(f"{genus}, n = {within.sum():,}");
+# %%
+numbers = baselines.statistics(test.load())
+plain = (numbers - np.nanmean(numbers, 0)) / np.nanstd(numbers, 0)
+plain = np.nan_to_num(plain)
+plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+
+# %% mystnb={"image": {"alt": "t-SNE map of plain statistics of pixels and variables of the same five families."}}
+draw_map(plain, "family");
+
+# %% [markdown]
+# Any model with `encode_images` can stand here. CLIP, which sees true
+# colour only, takes a network and one line:
+# `evaluation.embed(ClipBaseline.from_pretrained(), test)` with
+# `from geotree.models.clip import ClipBaseline`.
 
 # %% [markdown]
 # ## A number beside the picture
@@ -106,13 +139,19 @@ ax.set_title(f"{genus}, n = {within.sum():,}");
 # full space share the family, and how often by chance?
 
 # %%
-near = features @ features.T
-np.fill_diagonal(near, -1)
+def nearest(features):
+    """The sample that is nearest to each, itself apart."""
+    near = features @ features.T
+    np.fill_diagonal(near, -1)
+    return near.argmax(axis=1)
+
+
 family = test.table["family"].to_numpy()
-shared = (family[near.argmax(axis=1)] == family).mean()
+for name, vectors in (("model", features), ("statistics", plain)):
+    shared = (family[nearest(vectors)] == family).mean()
+    print(f"{name}: nearest neighbour of the same family {shared:.1%}")
 share = test.table["family"].value_counts(normalize=True)
-print(f"nearest neighbour of the same family: {shared:.1%}, "
-      f"by chance {np.square(share).sum():.1%}")
+print(f"by chance {np.square(share).sum():.1%}")
 
 # %% [markdown]
 # ## Is it the place that it understood?
@@ -122,11 +161,11 @@ print(f"nearest neighbour of the same family: {shared:.1%}, "
 # %%
 from geotree import splits
 
-nearest = test.table.iloc[near.argmax(axis=1)]
+other = test.table.iloc[nearest(features)]
 apart = splits.distance_km(test.table["decimalLatitude"],
                            test.table["decimalLongitude"],
-                           nearest["decimalLatitude"].to_numpy(),
-                           nearest["decimalLongitude"].to_numpy())
+                           other["decimalLatitude"].to_numpy(),
+                           other["decimalLongitude"].to_numpy())
 print(f"median distance to it: {np.median(apart):,.0f} km")
 
 # %% [markdown]

@@ -56,14 +56,18 @@ def test_what_is_drawn_has_the_form_of_the_release(table, tmp_path):
         assert len(selections.names(found, rank)) <= 3
         assert set(table.loc[selections.rows(table, found, rank), rank]
                    ) == set(selections.names(found, rank))
-    drawn = [tuple(selections.names(selections.draw(table, n=2, seed=s),
-                                    "family")) for s in range(20)]
-    assert len(set(drawn)) > 2
+    drawn = [selections.names(selections.draw(table, n=2, seed=s), "family")
+             for s in range(20)]
+    assert len(set(map(tuple, drawn))) > 2
+    assert all("Rosaceae" in names for names in drawn)
     whole = selections.draw(table, n=9)
     assert whole["genus_level"]["source_family_from_initial_selection"
                                 ] == "Rosaceae"
     assert selections.names(whole, "species") == ["Prunus avium",
                                                   "Prunus padus"]
+    often = selections.draw(table, n=9, least=2)
+    assert selections.names(often, "family") == ["Rosaceae"]
+    assert selections.names(often, "species") == ["Prunus avium"]
     categories = {row["name"]: row["category"] for row
                   in whole["family_level"]["selected_families"]}
     assert categories["Pinaceae"] == "Common"

@@ -17,6 +17,14 @@ def _scripts_once(app, pagename, templatename, context, doctree):
     context["script_files"] = kept
 
 
+def _no_launch(app, pagename, templatename, context, doctree):
+    """Colab opens notebooks only: no button on a page of Markdown."""
+    if str(app.env.doc2path(pagename)).endswith(".md"):
+        context["header_buttons"] = [
+            button for button in context.get("header_buttons", [])
+            if button.get("label") != "launch-buttons"]
+
+
 def _collect_alt(app, doctree):
     """Note the alternative text of each image of a notebook."""
     if not hasattr(app.env, "alt_texts"):
@@ -38,6 +46,7 @@ def _paste_alt(app, doctree, docname):
 def setup(app):
     """Register with Sphinx."""
     app.connect("html-page-context", _scripts_once, priority=900)
+    app.connect("html-page-context", _no_launch, priority=900)
     app.connect("doctree-read", _collect_alt)
     app.connect("doctree-resolved", _paste_alt)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
