@@ -110,7 +110,7 @@ def _over_pairs(model, batch, labels, classes, ranks, settings) -> Tensor:
     logits = model(batch.images, batch.environment,
                    classes.iloc[rows.tolist()])
     own = getattr(model, "module", model)  # within several processes
-    cosines = logits.float() / own.scale().detach()
+    cosines = logits.float() / own.scale()
     return _symmetric(cosines[:, place] / settings.temperature)
 
 

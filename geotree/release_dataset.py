@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from geotree import release_records, shard_index
 from geotree.packed_shards import ShardError
 from geotree.release_records import Sample
+from geotree.tensor_files import TensorReader
 from geotree.variables import VARIABLE_NAMES
 
 
@@ -65,7 +66,7 @@ class GGTDataset:
                  world_size: int | None = None, rank: int | None = None,
                  shard_counts_json_path: str | Path | None = None, *,
                  seed: int = 0, on_error: str = "raise") -> None:
-        self.files = _files(shards_path)
+        self.files, index = _files(shards_path)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.shuffle, self.shardshuffle = int(shuffle), shardshuffle
         self.resampled, self.seed, self.on_error = resampled, seed, on_error
@@ -80,7 +81,8 @@ class GGTDataset:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}, expected 'raise' or "
                              "'skip'.")
-        self._known = _known_counts(self.files, shard_counts_json_path)
+        self._known = _known_counts(self.files, index,
+                                    shard_counts_json_path)
         self._skipped = torch.zeros(1, dtype=torch.int64).share_memory_()
         self.epoch = 0
 
@@ -174,24 +176,27 @@ class GGTDataset:
     def batches(self, worker: int = 0, workers: int = 1) -> Iterator[tuple]:
         """Every ``workers``-th batch; all workers draw the same order."""
         first = epoch = self.epoch
+        reader = TensorReader()
         while epoch == first or self.resampled:
             drawn, number = self._drawn(epoch), 0
             while chunk := list(islice(drawn, self.batch_size)):
                 if number % workers == worker:
-                    decoded = [x for x in map(self._decoded, chunk) if x]
-                    if decoded:
-                        yield _collated(decoded)
+                    decoded = [self._decoded(x, reader) for x in chunk]
+                    whole = [x for x in decoded if x is not None]
+                    if whole:
+                        yield _collated(whole)
                 number += 1
             if not number:
                 raise ValueError(f"no sample in {len(self.files)} files, the "
                                  f"first is '{self.files[0]}'.")
             epoch += 1
 
-    def _decoded(self, sample: Sample | ShardError) -> tuple | None:
+    def _decoded(self, sample: Sample | ShardError,
+                 reader: TensorReader) -> tuple | None:
         error = sample
         if isinstance(sample, Sample):
             try:
-                return _decode(sample)
+                return _decode(sample, reader)
             except ValueError as reason:
                 error = ShardError(sample.path, f"record {sample.key}",
                                    str(reason))
@@ -237,11 +242,11 @@ class _Loader(DataLoader):
         data.epoch += 1
 
 
-def _decode(sample: Sample) -> tuple:
+def _decode(sample: Sample, reader: TensorReader) -> tuple:
     """A sample as the release hands it on."""
     levels = release_records.levels(sample)
     number, values = release_records.auxiliary(sample)
-    images = release_records.reflectance(sample).astype(np.float32)
+    images = release_records.reflectance(sample, reader).astype(np.float32)
     known = np.isfinite(values)
     auxiliary = {"sample_id": number} | dict(zip(
         VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
@@ -256,8 +261,8 @@ def _collated(samples: list[tuple]) -> tuple:
             torch.from_numpy(np.stack(known)))
 
 
-def _files(paths) -> list[Path]:
-    """The tars; addresses and commands are refused."""
+def _files(paths) -> tuple[list[Path], dict[Path, dict]]:
+    """The tars, and indices by folder; addresses, commands are refused."""
     single = isinstance(paths, str | os.PathLike)
     names = [os.fspath(path) for path in ([paths] if single else paths)]
     for name in names:
@@ -265,19 +270,19 @@ def _files(paths) -> list[Path]:
             raise ValueError(
                 f"'{name}' is an address or a command, expected a file. "
                 "Fetch it first: hub.fetch(…) checks what arrives.")
-    files = shard_index.find([Path(name) for name in names])
+    files, found = shard_index.find([Path(name) for name in names])
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"no shard '{path}'. Check the path.")
-        index = path.parent / shard_index.INDEX
-        if index.exists() and shard_index.load(path.parent)[
+        if path.parent in found and found[path.parent][
                 "layout"] != "release":
             raise ValueError(f"'{path}' is a packed shard. Open it with "
                              "shards.open, or write layout='release'.")
-    return files
+    return files, found
 
 
-def _known_counts(files: list[Path], counts) -> dict[Path, int]:
+def _known_counts(files: list[Path], indices: dict[Path, dict], counts
+                  ) -> dict[Path, int]:
     """Samples of each file that an index or a JSON file tells."""
     told: dict[str, int] = {}
     if counts is not None:
@@ -289,8 +294,7 @@ def _known_counts(files: list[Path], counts) -> dict[Path, int]:
             raise ValueError(f"'{counts}' does not hold counts by file name "
                              f"as JSON ({error}).") from error
     known = {path: told[path.name] for path in files if path.name in told}
-    for folder in {path.parent for path in files}:
-        if (folder / shard_index.INDEX).exists():
-            known |= {folder / entry["name"]: entry["samples"]
-                      for entry in shard_index.load(folder)["shards"]}
+    for index in indices.values():
+        known |= {shard.path: shard.samples
+                  for shard in index["shards"].values()}
     return known

@@ -9,11 +9,9 @@ Chapters 03 and 09.
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import posixpath
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geotree.tar_members import Member, members
+from geotree.tensor_files import TensorReader
 from geotree.variables import MONTHS, PATCH, VARIABLE_NAMES
 
 LEVELS = {"level0": "leafType", "level1_family": "family",
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
     path: Path
     key: str
-    members: dict[str, tarfile.TarInfo]
+    members: dict[str, Member]
     faults: list[str]
 
     def get(self, suffix: str) -> bytes:
@@ -48,33 +48,19 @@ class Sample(NamedTuple):
             raise ValueError(f"it lacks {', '.join(missing)}")
         member = self.members[suffix]
         with self.path.open("rb") as file:
-            file.seek(member.offset_data)
+            file.seek(member.offset)
             data = file.read(member.size)
         if len(data) < member.size:
             raise ValueError(f"the tar ends within {suffix}")
         return data
 
 
-class _Careful:
-    """A file that tarfile reads headers from; a giant one is refused."""
-
-    def __init__(self, file):
-        self.seek, self.tell, self._file = file.seek, file.tell, file
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LARGEST:
-            raise tarfile.ReadError(f"a header of {size:,} bytes: refused")
-        return self._file.read(size)
-
-
 def samples(path: Path) -> Iterator[Sample]:
     """Walk a tar; raises ``tarfile.TarError`` where it breaks off."""
     sample = None
-    with (path.open("rb") as file,
-          tarfile.open(fileobj=_Careful(file), mode="r:") as tar):
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # else memory grows with the file
-            if member.isdir():
+    with path.open("rb") as file:
+        for member in members(file):
+            if member.kind == "folder":
                 continue
             folder, _, name = member.name.rpartition("/")
             name, _, suffix = name.partition(".")
@@ -90,18 +76,14 @@ def samples(path: Path) -> Iterator[Sample]:
                     sample.faults.append(fault)
         if sample is not None:
             yield sample
-        # tarfile takes a broken header, or none, for the end of the tar.
-        file.seek(tar.offset)
-        if file.read(512) != bytes(512):
-            raise tarfile.ReadError("no end mark where the records stop")
 
 
-def _fault(member: tarfile.TarInfo) -> str:
+def _fault(member: Member) -> str:
     """Why a member is refused, or nothing."""
     parts = posixpath.normpath(member.name).split("/")
     if member.name.startswith("/") or ".." in parts:
         return f"member {member.name!r} leads out of the archive: refused"
-    if not member.isreg() or member.issparse():
+    if member.kind != "file":
         return f"member {member.name!r} is no regular file: refused"
     if member.size > _LARGEST:
         return (f"member {member.name!r} has {member.size:,} bytes, at most "
@@ -155,24 +137,14 @@ def auxiliary(sample: Sample) -> tuple[int, np.ndarray]:
     return number, values
 
 
-def reflectance(sample: Sample) -> np.ndarray:
-    """The tensor as it is: (T, C, H, W) float64, NaN = missing."""
-    import torch
+def reflectance(sample: Sample, reader: TensorReader) -> np.ndarray:
+    """The tensor as it is: (T, C, H, W) float64, NaN = missing.
 
-    data = io.BytesIO(sample.get("images.pth"))
+    ``reader`` remembers the form of such files from one to the next.
+    """
+    data = sample.get("images.pth")
     try:
-        if zipfile.is_zipfile(data):
-            with zipfile.ZipFile(data) as archive:
-                size = sum(info.file_size for info in archive.infolist())
-                if size > _LARGEST:
-                    raise ValueError(f"it unpacks to {size:,} bytes")
-                if archive.testzip():
-                    raise ValueError("a checksum does not match")
-        data.seek(0)
-        tensor = torch.load(data, weights_only=True, map_location="cpu")
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"it holds a {type(tensor).__name__}")
-        values = tensor.detach().to(torch.float64).numpy()
+        values = reader.read(data).astype(np.float64)
     except (ValueError, RuntimeError, TypeError, EOFError, KeyError,
             AttributeError, pickle.UnpicklingError,
             zipfile.BadZipFile) as error:

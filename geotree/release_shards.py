@@ -20,6 +20,7 @@ from tqdm import tqdm
 from geotree import release_records, taxonomy
 from geotree.packed_shards import Batch, Shard, ShardError, add
 from geotree.release_records import LEVELS, MEMBERS, Sample
+from geotree.tensor_files import TensorReader
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 _GROUP = 256  # samples handed on together
@@ -45,9 +46,9 @@ def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame) -> None:
             add(tar, f"{key}.{member}", data)
 
 
-def _images(sample: Sample) -> np.ndarray:
+def _images(sample: Sample, reader: TensorReader) -> np.ndarray:
     """The tensor as digital numbers: (T, C, H, W) uint16."""
-    values = release_records.reflectance(sample)
+    values = release_records.reflectance(sample, reader)
     known = np.isfinite(values)
     values = np.where(known, np.rint(values).clip(0, NODATA - 1), NODATA)
     return values.astype(np.uint16)
@@ -75,6 +76,7 @@ def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
         rows = shard.readable[rows]
     left = set(rows.tolist())
     waiting: list[tuple] = []
+    reader = TensorReader()
     key = "the first"
     try:
         for number, sample in enumerate(
@@ -86,7 +88,7 @@ def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
             left.remove(number)
             key = sample.key
             try:
-                waiting.append(_decode(sample, species))
+                waiting.append(_decode(sample, species, reader))
             except ValueError as error:
                 yield ShardError(shard.path, f"record {key}", str(error))
             if len(waiting) == _GROUP:
@@ -102,13 +104,14 @@ def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
                          len(left))
 
 
-def _decode(sample: Sample, species: pd.Index) -> tuple:
+def _decode(sample: Sample, species: pd.Index,
+            reader: TensorReader) -> tuple:
     name = release_records.text(sample)["species"]
     if name not in species:
         raise ValueError(f"species {name!r} is not among the {len(species)} "
                          "classes")
     number, environment = release_records.auxiliary(sample)
-    return (_images(sample), environment.astype(np.float32),
+    return (_images(sample, reader), environment.astype(np.float32),
             species.get_loc(name), number)
 
 

@@ -1,6 +1,10 @@
 """Recipes: the release's faults are there when asked for, and only then."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +213,50 @@ def test_the_release_resumes_to_the_bit(halves, vocabulary, tmp_path,
         run(tmp_path / "parts")
     monkeypatch.undo()
     assert torch.equal(run(tmp_path / "parts"), whole)
+
+
+PROGRAM = """
+import sys, torch
+from geotree import shards, training
+from geotree.models.release import GeoTreeClip
+from geotree.models.towers import ReleaseConfig
+
+data, recipe = shards.open(sys.argv[1]), sys.argv[3]
+torch.manual_seed(0)
+model = GeoTreeClip(ReleaseConfig(16, 1, 2, 2, 16, 1, 2, 8, 700, 40),
+                    tokenizer=sys.argv[2])
+history = training.fit(
+    model, data.select(range(129)), data.select(range(200, 217)),
+    out=sys.argv[4], progress=False, settings=training.Settings(
+        recipe=recipe, epochs=1, batch_size=64, learning_rate=1e-3))
+print("loss", history["loss"].iloc[0], history["validation_loss"].iloc[0])
+"""
+
+
+@pytest.mark.parametrize("recipe", ["mended", "release"])
+def test_two_processes_train_the_released_model(data, vocabulary, tmp_path,
+                                                recipe):
+    """Also when the last batch has a row for one of them only."""
+    said = {}
+    for count in (1, 2):
+        launcher = [] if count == 1 else [
+            "-m", "torch.distributed.run", "--standalone",
+            "--nproc-per-node=2"]
+        (tmp_path / "train.py").write_text(PROGRAM)
+        done = subprocess.run(
+            [sys.executable, *launcher, str(tmp_path / "train.py"),
+             str(data.files[0].path.parent), str(vocabulary), recipe,
+             str(tmp_path / str(count))], capture_output=True, text=True,
+            timeout=200, env=os.environ | {
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(Path(training.__file__).parents[1])})
+        assert done.returncode == 0, done.stderr
+        lines = [line.split()[1:] for line in done.stdout.splitlines()
+                 if line.startswith("loss")]
+        assert len(lines) == count and lines[0] == lines[-1]
+        said[count] = np.array(lines[0], float)
+    if recipe == "mended":  # the release's pairs are those of one process
+        np.testing.assert_allclose(said[2], said[1], rtol=1e-3)
 
 
 def test_the_mended_schedule_by_hand():

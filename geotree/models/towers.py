@@ -58,6 +58,8 @@ class MonthEncoder(nn.Module):
             num_hidden_layers=config.vision_depth,
             num_attention_heads=config.vision_heads,
             num_channels=len(v.BANDS), image_size=_SIDE, patch_size=_SIDE))
+        # Of an output that is not read: it never has a gradient.
+        self.model.post_layernorm.requires_grad_(False)
 
     def forward(self, patches: Tensor) -> Tensor:
         patches = F.interpolate(patches, size=(_SIDE, _SIDE),
@@ -87,10 +89,11 @@ class TemporalExtractor(nn.Module):
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         # A missing month is zero to the attention: no need to encode it.
-        width = self.clip_vit.model.config.hidden_size
-        found = (self.clip_vit(images[mask]) if mask.any()
-                 else images.new_zeros(0, width))  # (months present, width)
-        months = found.new_zeros(*mask.shape, width)
+        patches = images[mask]  # (months present, C, 5, 5)
+        if not len(patches):  # each weight has a gradient all the same
+            patches = images.new_zeros(1, *images.shape[2:])
+        found = self.clip_vit(patches)[:mask.sum()]
+        months = found.new_zeros(*mask.shape, found.shape[-1])
         months[mask] = found  # (B, T, width)
         return self.temporal_attention(months)
 
