@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import pickle
 import posixpath
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,36 +60,38 @@ def samples(path: Path) -> Iterator[Sample]:
     """Walk a tar; raises ``tarfile.TarError`` where it breaks off."""
     sample = None
     with path.open("rb") as file:
-        for member in members(file):
-            if member.kind == "folder":
-                continue
-            folder, _, name = member.name.rpartition("/")
-            name, _, suffix = name.partition(".")
-            key = f"{folder}/{name}" if folder else name
-            if sample is None or key != sample.key:
-                if sample is not None:
-                    yield sample
-                sample = Sample(path, key, {}, [])
-            if len(sample.members) < _MOST:
-                sample.members[suffix] = member
-                fault = _fault(member)
-                if fault:
-                    sample.faults.append(fault)
+        try:
+            for member in members(file):
+                if member.kind == "folder":
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                name, _, suffix = name.partition(".")
+                key = f"{folder}/{name}" if folder else name
+                if sample is None or key != sample.key:
+                    if sample is not None:
+                        yield sample
+                    sample = Sample(path, key, {}, [])
+                if len(sample.members) < _MOST:
+                    sample.members[suffix] = member
+                    sample.faults.extend(_faults(member))
+        except tarfile.TarError:
+            if sample is not None and sample.members.keys() >= set(MEMBERS):
+                yield sample  # it is whole: the fault comes after it
+            raise
         if sample is not None:
             yield sample
 
 
-def _fault(member: Member) -> str:
-    """Why a member is refused, or nothing."""
+def _faults(member: Member) -> Iterator[str]:
+    """Why a member is refused, if it is."""
     parts = posixpath.normpath(member.name).split("/")
     if member.name.startswith("/") or ".." in parts:
-        return f"member {member.name!r} leads out of the archive: refused"
+        yield f"member {member.name!r} leads out of the archive: refused"
     if member.kind != "file":
-        return f"member {member.name!r} is no regular file: refused"
+        yield f"member {member.name!r} is no regular file: refused"
     if member.size > _LARGEST:
-        return (f"member {member.name!r} has {member.size:,} bytes, at most "
-                f"{_LARGEST:,} are expected")
-    return ""
+        yield (f"member {member.name!r} has {member.size:,} bytes, at most "
+               f"{_LARGEST:,} are expected")
 
 
 def _dictionary(data: bytes, name: str) -> dict:
