@@ -1,5 +1,6 @@
 """The page of changes: every point is there, and its numbers are computed."""
 
+import ast
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import jupytext
 import pytest
+
+from geotree import occurrences
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book/changes.md"
@@ -69,3 +72,16 @@ def test_the_numbers_of_the_page_say_what_the_page_says(said):
     assert (number(said, r"random rows\s+([\d.]+)%")
             > number(said, r"5° blocks\s+([\d.]+)%"))
     assert number(said, r"([\d,]+) MB of tars") > 10
+
+
+def test_the_published_support_is_that_of_the_release(real_table):
+    """111 records for one shot of 90 species, up to three of one."""
+    source = next(cell for cell in code() if "published_support(" in cell)
+    function, = [node for node in ast.parse(source).body
+                 if isinstance(node, ast.FunctionDef)]
+    names = {}
+    exec(ast.unparse(function), names)
+    support = names["published_support"](
+        occurrences.read_release(real_table), 1)
+    assert len(support) == 111
+    assert support["species"].value_counts().max() == 3
