@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import machine, published
 from benchmarks.data import Samples, many_classes
 from benchmarks.timing import Result, compare
-from geotree import shards
+from geotree import shard_conversion, shards
 from geotree.packed_shards import RECORD
 from geotree.shard_index import RECORDS
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
@@ -153,3 +153,20 @@ def write(samples: Samples, runs: int) -> Result:
                    published=lambda: published.convert(
                        tiffs, samples.folder / "converted.tar"),
                    limit_is="plain write of the pixels to the same disk")
+
+
+def convert(samples: Samples, runs: int) -> Result:
+    """Release shards to packed shards on all cores."""
+    paths = [file.path for file in samples.release.files]
+    out = samples.folder / "repacked"
+
+    def ours():
+        shard_conversion.convert(paths, out, progress=False)
+        return samples.n
+
+    def reading():
+        return sum(len(batch.ids) for batch in samples.release.batches(512))
+
+    return compare("release shards to packed", unit="samples/s", runs=runs,
+                   goal="bound by reading", ours=ours, limit=reading,
+                   limit_is="reading release shards in one process")

@@ -15,8 +15,9 @@ import posixpath
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Sample(NamedTuple):
     """A sample of a tar: where its members lie; nothing is read yet."""
 
     path: Path
+    file: BinaryIO  # the tar, open while it is walked
     key: str
     members: dict[str, Member]
     faults: list[str]
@@ -48,7 +50,8 @@ class Sample(NamedTuple):
             missing = [name for name in MEMBERS if name not in self.members]
             raise ValueError(f"it lacks {', '.join(missing)}")
         member = self.members[suffix]
-        with self.path.open("rb") as file:
+        with (self.path.open("rb") if self.file.closed
+              else nullcontext(self.file)) as file:
             file.seek(member.offset)
             data = file.read(member.size)
         if len(data) < member.size:
@@ -70,7 +73,7 @@ def samples(path: Path) -> Iterator[Sample]:
                 if sample is None or key != sample.key:
                     if sample is not None:
                         yield sample
-                    sample = Sample(path, key, {}, [])
+                    sample = Sample(path, file, key, {}, [])
                 if len(sample.members) < _MOST:
                     sample.members[suffix] = member
                     sample.faults.extend(_faults(member))

@@ -115,6 +115,31 @@ def _decode(sample: Sample, species: pd.Index,
             species.get_loc(name), number)
 
 
+def walk(path: Path) -> Iterator[tuple | ShardError]:
+    """Read every sample of a tar, whatever its species.
+
+    Yields
+    ------
+    tuple or ShardError
+        Pixels (T, C, H, W) uint16, variables (V,) float32, ``sample_id``
+        and the four names; or what is wrong with a sample.
+    """
+    reader, key = TensorReader(), "the first"
+    try:
+        for sample in release_records.samples(path):
+            key = sample.key
+            try:
+                number, environment = release_records.auxiliary(sample)
+                yield (_images(sample, reader),
+                       environment.astype(np.float32), number,
+                       release_records.text(sample))
+            except ValueError as error:
+                yield ShardError(path, f"record {key}", str(error))
+    except tarfile.TarError as error:
+        yield ShardError(path, f"after record {key}",
+                         f"the tar is damaged here ({error})")
+
+
 def _batch(samples: list[tuple]) -> Batch:
     images, environment, labels, ids = zip(*samples, strict=True)
     return Batch(np.stack(images), np.stack(environment),

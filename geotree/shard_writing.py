@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from geotree.variables import (
 )
 
 _READ = 8192  # samples of the cube in memory
-_SAMPLE = np.dtype([
+SAMPLE = np.dtype([  # as scratch files hold it
     ("images", "<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
     ("environment", "<f4", (len(VARIABLE_NAMES),)),
 ])
@@ -48,42 +49,74 @@ def write(cube, table: pd.DataFrame, out: Path, *, layout: str,
                          "cube has imagery: nothing to write.")
     order = np.random.default_rng(seed).permutation(usable)
     table = _matching(table, cube["sample"].to_numpy()[order])
-    labels = taxonomy.labels(table, classes)
     size = pack * packs_per_shard
+
+    def fill(part: Path):
+        _scatter(cube, order, size, part, progress)
+        return lambda number, rows: _gather(part, number)
+
+    finish(table, fill, out, layout=layout, classes=classes, pack=pack,
+           size=size, progress=progress, about={
+               "seed": seed, "provenance": cube.attrs,
+               "left_out": int(cube.sizes["sample"] - len(order))},
+           kept="The cube is untouched, and so are")
+
+
+def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
+           classes: pd.DataFrame, pack: int, size: int, progress: bool,
+           about: dict, kept: str) -> None:
+    """Write tars and index beside ``out``, then put them in its place.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table of the samples, in their order.
+    fill : callable
+        Given the folder of parts, returns a function of the number of a
+        tar and its rows of ``table``, which returns its samples as an
+        array of :data:`SAMPLE`.
+    size : int
+        Samples a tar.
+    about : dict
+        ``seed``, ``left_out`` and ``provenance`` of the index.
+    kept : str
+        What an error may promise, before "shards written there before".
+    """
+    labels = taxonomy.labels(table, classes)
     part = out.with_name(f".{out.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _scatter(cube, order, size, part, progress)
+        samples_of = fill(part)
         entries, records = [], []
-        for number in tqdm(range(-(-len(order) // size)), "shards",
+        for number in tqdm(range(-(-len(table) // size)), "shards",
                            unit="tar", disable=not progress):
             rows = slice(number * size, (number + 1) * size)
-            samples = _gather(part, number, labels[rows],
-                              table["gbifID"].to_numpy()[rows])
-            entry, found = _tar(part, number, samples, layout, classes, pack,
-                                packs_per_shard)
+            samples = samples_of(number, rows)
+            batch = Batch(samples["images"], samples["environment"],
+                          labels[rows], table["gbifID"].to_numpy()[rows])
+            entry, found = _tar(part, number, batch, layout, classes, pack,
+                                size // pack)
             entries.append(entry)
             records.append(found)
         if layout == "packed":
             np.save(part / RECORDS, np.concatenate(records))
         occurrences.write(table, part / TABLE)
         (part / INDEX).write_text(json.dumps({
-            "schema": SCHEMA, "layout": layout, "seed": seed, "pack": pack,
-            "samples": len(order),
-            "left_out": int(cube.sizes["sample"] - len(order)),
-            "bands": BAND_NAMES, "variables": VARIABLE_NAMES,
+            "schema": SCHEMA, "layout": layout, "pack": pack,
+            "samples": len(table), "bands": BAND_NAMES,
+            "variables": VARIABLE_NAMES,
             "classes": classes.astype(str).to_dict(orient="list"),
-            "provenance": {name: str(value)
-                           for name, value in cube.attrs.items()},
+            **about, "provenance": {name: str(value) for name, value
+                                    in about["provenance"].items()},
             "shards": entries}, ensure_ascii=False), encoding="utf-8")
         _replace(part, out)
     except OSError as error:
         raise OSError(
             error.errno or 0, f"cannot write shards to '{out}' "
-            f"({error.strerror or error}). The cube is untouched, and so are "
-            "shards written there before; free space or choose another "
-            "folder, then write again") from error
+            f"({error.strerror or error}). {kept} shards written there "
+            "before; free space or choose another folder, then write again"
+            ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -108,7 +141,7 @@ def _scatter(cube, order, size, folder, progress) -> None:
               disable=not progress) as bar:
         for start in range(0, total, _READ):
             rows = slice(start, min(start + _READ, total))
-            samples = np.empty(rows.stop - start, _SAMPLE)
+            samples = np.empty(rows.stop - start, SAMPLE)
             for name, source in (("images", "reflectance"),
                                  ("environment", "environment")):
                 samples[name] = cube[source].isel(sample=rows).to_numpy()
@@ -124,7 +157,7 @@ def _drop(path: Path, places, samples) -> None:
     path.touch()
     with path.open("r+b") as file:
         for place, sample in zip(places.tolist(), samples, strict=True):
-            file.seek(place * _SAMPLE.itemsize)
+            file.seek(place * SAMPLE.itemsize)
             file.write(sample.tobytes())
 
 
@@ -132,12 +165,12 @@ def _scratch(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.scratch"
 
 
-def _gather(folder: Path, number: int, labels, ids) -> Batch:
-    """The samples of a shard in their order; the scratch file goes."""
+def _gather(folder: Path, number: int) -> np.ndarray:
+    """The samples of a tar in their order; the scratch file goes."""
     path = _scratch(folder, number)
-    samples = np.fromfile(path, _SAMPLE)
+    samples = np.fromfile(path, SAMPLE)
     path.unlink()
-    return Batch(samples["images"], samples["environment"], labels, ids)
+    return samples
 
 
 def _tar(folder, number, samples, layout, classes, pack, per_shard):

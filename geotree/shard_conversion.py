@@ -1,0 +1,200 @@
+"""From shards of the release to packed shards, on all cores, resumable.
+
+Each tar of the release is one unit of work: a process reads it once and
+leaves its samples as plain arrays; a tar that is done is not read again.
+Then the samples are shuffled over all tars and packed. Chapter 09.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from geotree import release_records, release_shards, taxonomy
+from geotree.occurrences.table import COLUMNS, OPTIONAL, replace
+from geotree.packed_shards import ShardError
+from geotree.pixels import lock
+from geotree.shard_index import find
+from geotree.shard_writing import SAMPLE, finish
+from geotree.shards import Shards, open
+
+_UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
+
+
+def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
+            classes: pd.DataFrame | None = None, seed: int = 0,
+            pack: int = 256, packs_per_shard: int = 64,
+            workers: int | None = None, on_error: str = "raise",
+            progress: bool = True) -> Shards:
+    """Pack the shards of the release.
+
+    Parameters
+    ----------
+    paths : path or list of paths
+        Tars of the release, or a folder of them.
+    out : path
+        Folder of the packed shards; appears when all is written. Beside
+        it, ``.<name>.work`` keeps what is done until then (6 kB a sample):
+        a second call goes on with the rest.
+    table : DataFrame, optional
+        Occurrence table whose ``gbifID`` are the ``sample_id`` of the
+        shards, e.g. :func:`geotree.occurrences.read_release`. Without it
+        the index knows places and names only.
+    classes : DataFrame, optional
+        Class table; default: that of the samples.
+    workers : int, optional
+        Processes; default: one for each core.
+    on_error : "raise" or "skip"
+        What a damaged sample does: stop, or be counted in ``left_out``.
+
+    Returns
+    -------
+    Shards
+
+    Raises
+    ------
+    ShardError
+        A sample is damaged; the tars that are done stay done.
+    ValueError
+        A sample is not in ``table`` or its species not in ``classes``.
+    OSError
+        The disk is full or the folder cannot be written.
+    """
+    single = isinstance(paths, str | os.PathLike)
+    tars, _ = find([Path(path) for path in ([paths] if single else paths)])
+    out = Path(out).absolute()
+    work = out.with_name(f".{out.name}.work")
+    with lock(out):
+        work.mkdir(parents=True, exist_ok=True)
+        parts = _read_all(tars, work, workers or os.cpu_count() or 1,
+                          on_error, progress)
+        found = pd.concat([pd.read_parquet(part / "table.parquet")
+                           for part in parts], ignore_index=True)
+        if found.empty:
+            raise ValueError(f"no sample in {len(tars)} tar files could be "
+                             "read: nothing to pack.")
+        skipped = sum(json.loads((part / "done.json").read_text())["skipped"]
+                      for part in parts)
+        order = np.random.default_rng(seed).permutation(len(found))
+        chosen = _chosen(found.iloc[order], table)
+        finish(chosen, lambda part: _gather(parts, found["part"], order),
+               out, layout="packed", pack=pack,
+               classes=(taxonomy.class_table(chosen) if classes is None
+                        else classes),
+               size=pack * packs_per_shard, progress=progress, about={
+                   "seed": seed, "left_out": skipped,
+                   "provenance": {"source": "GlobalGeoTree release",
+                                  "tars": len(tars)}},
+               kept="What was read is kept beside it, and so are")
+        shutil.rmtree(work)
+    return open(out)
+
+
+def _read_all(tars, work: Path, workers: int, on_error: str, progress: bool
+              ) -> list[Path]:
+    """Read each tar that is not done; the folder of each."""
+    parts = [work / f"{number:06d}" for number in range(len(tars))]
+    left = [(tar, part) for tar, part in zip(tars, parts, strict=True)
+            if not _is_done(tar, part)]
+    context = multiprocessing.get_context("spawn")
+    with (ProcessPoolExecutor(min(workers, len(left) or 1),
+                              mp_context=context) as pool,
+          tqdm(total=len(tars), initial=len(tars) - len(left), desc="read",
+               unit="tar", disable=not progress) as bar):
+        jobs = [pool.submit(_read_one, tar, part, on_error)
+                for tar, part in left]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return parts
+
+
+def _mark(tar: Path) -> dict:
+    """What tells a tar from another one in its place."""
+    about = tar.stat()
+    return {"tar": str(tar.absolute()), "bytes": about.st_size,
+            "modified": about.st_mtime_ns}
+
+
+def _is_done(tar: Path, part: Path) -> bool:
+    try:
+        done = json.loads((part / "done.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return _mark(tar).items() <= done.items()
+
+
+def _read_one(tar: Path, part: Path, on_error: str) -> None:
+    """Read a tar into ``samples.bin`` and ``table.parquet`` of a folder."""
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    rows, skipped = [], 0
+    with (part / "samples.bin").open("wb") as file:
+        for found in release_shards.walk(tar):
+            if isinstance(found, ShardError):
+                if on_error == "raise":
+                    raise found
+                skipped += found.samples
+                continue
+            image, environment, number, names = found
+            sample = np.empty((), SAMPLE)
+            sample["images"], sample["environment"] = image, environment
+            file.write(sample.tobytes())
+            rows.append((number, *environment[[1, 0]].tolist(),
+                         *names.values()))
+    frame = pd.DataFrame(rows, columns=[
+        "gbifID", "decimalLatitude", "decimalLongitude",
+        *release_records.LEVELS.values()])
+    frame["part"] = int(part.name)
+    frame.to_parquet(part / "table.parquet", index=False)
+    replace(part / "done.json", lambda path: path.write_text(
+        json.dumps(_mark(tar) | {"skipped": skipped}), "utf-8"))
+
+
+def _chosen(found: pd.DataFrame, table: pd.DataFrame | None
+            ) -> pd.DataFrame:
+    """The occurrence table of the samples, in their order."""
+    found = found.drop(columns="part").reset_index(drop=True)
+    if table is None:
+        for name, kind in COLUMNS.items():
+            if name not in found:
+                found[name] = (np.nan if name in OPTIONAL
+                               else _UNKNOWN[kind])
+        return found
+    place = pd.Index(table["gbifID"]).get_indexer(found["gbifID"])
+    if (place < 0).any():
+        missing = found["gbifID"].to_numpy()[place < 0]
+        raise ValueError(
+            f"{len(missing)} of {len(found)} samples are not in the table, "
+            f"e.g. sample_id {missing[0]}. Is it the table of these shards?")
+    return table.iloc[place].reset_index(drop=True)
+
+
+def _gather(parts: list[Path], part_of: pd.Series, order: np.ndarray):
+    """A function that fetches the samples of a tar, in shuffled order."""
+    counts = np.bincount(part_of, minlength=len(parts))
+    first = np.cumsum([0, *counts[:-1]])
+    owner = part_of.to_numpy()
+
+    def samples_of(number: int, rows: slice) -> np.ndarray:
+        wanted = order[rows]
+        samples = np.empty(len(wanted), SAMPLE)
+        for part in np.unique(owner[wanted]):
+            mine = owner[wanted] == part
+            stored = np.memmap(parts[part] / "samples.bin", SAMPLE, "r")
+            samples[mine] = stored[wanted[mine] - first[part]]
+        return samples
+
+    return samples_of

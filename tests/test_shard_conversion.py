@@ -1,0 +1,147 @@
+"""Release shards to packed shards: equal samples, resumed, nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_source import FakeSource, occurrence_table
+
+from geotree import pixels, shard_conversion, shards
+from geotree.packed_shards import ShardError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Five tars of the release of 16 samples or fewer, and their table."""
+    folder = tmp_path_factory.mktemp("release")
+    table = occurrence_table(75)
+    cube = pixels.download(table, FakeSource(), folder / "cube.zarr",
+                           progress=False)
+    shards.write(cube, table, folder / "indexed", layout="release", pack=16,
+                 packs_per_shard=1, progress=False)
+    plain = folder / "tars"
+    plain.mkdir()
+    for path in (folder / "indexed").glob("*.tar"):
+        os.link(path, plain / path.name)
+    return plain, table
+
+
+def convert(source, out, **options):
+    return shard_conversion.convert(
+        source, out, pack=8, packs_per_shard=3, progress=False, workers=2,
+        **options)
+
+
+def by_id(data):
+    batch = data.load()
+    order = np.argsort(batch.ids)
+    names = data.classes["species"].to_numpy()[batch.labels[order]]
+    return batch.ids[order], batch.images[order], batch.environment[
+        order], names
+
+
+def same(one, other):
+    for a, b in zip(by_id(one), by_id(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_same_samples_in_another_order(source, tmp_path):
+    plain, _ = source
+    packed, release = convert(plain, tmp_path / "out"), shards.open(plain)
+    assert packed.layout == "packed"
+    same(packed, release)
+    assert (packed.load().ids != release.load().ids).mean() > 0.8
+    packed.verify()
+    assert [p.name for p in tmp_path.iterdir() if "work" in p.name] == []
+    assert convert(plain, tmp_path / "again").load().ids.tolist() == (
+        packed.load().ids.tolist())
+    assert convert(plain, tmp_path / "other", seed=1).load().ids.tolist() != (
+        packed.load().ids.tolist())
+
+
+def test_a_table_gives_the_index_its_columns(source, tmp_path):
+    plain, table = source
+    packed = convert(plain, tmp_path / "out", table=table)
+    expected = table.set_index("gbifID").loc[packed.table["gbifID"]]
+    assert packed.table["year"].tolist() == expected["year"].tolist()
+    with pytest.raises(ValueError, match="not in the table"):
+        convert(plain, tmp_path / "other", table=table.head(10))
+
+
+def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
+    plain, _ = source
+    work = tmp_path / ".out.work"
+    tars = sorted(plain.glob("*.tar"))
+    for number, tar in enumerate(tars[:3]):
+        shard_conversion._read_one(tar, work / f"{number:06d}", "raise")
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.bin")}
+    seen = {}
+    finish = shard_conversion.finish
+
+    def look(*args, **options):
+        seen.update({path: path.stat().st_mtime_ns for path in before})
+        return finish(*args, **options)
+
+    monkeypatch.setattr(shard_conversion, "finish", look)
+    same(convert(plain, tmp_path / "out"), shards.open(plain))
+    assert seen == before and len(before) == 3
+
+
+def test_killed_and_started_again(source, tmp_path):
+    """Killed at any moment, it ends in the same bytes."""
+    plain, _ = source
+    whole = convert(plain, tmp_path / "whole")
+    program = tmp_path / "convert.py"
+    program.write_text(f"""
+from geotree import shard_conversion
+if __name__ == "__main__":
+    shard_conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
+                             pack=8, packs_per_shard=3, workers=1)
+""")
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, str(program)], cwd=ROOT, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        work, done = tmp_path / ".out.work", 0
+        while process.poll() is None:
+            found = len(list(work.glob("*/done.json")))
+            if found > done or found == 5:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+            done = max(done, found)
+            time.sleep(0.005)
+        if process.wait() == 0:
+            break
+    out = convert(plain, tmp_path / "out")
+    for one, other in zip(whole.files, out.files, strict=True):
+        assert one.sha256 == other.sha256
+
+
+def test_a_damaged_sample_stops_or_is_counted(source, tmp_path):
+    plain, _ = source
+    copies = tmp_path / "tars"
+    copies.mkdir()
+    for path in plain.iterdir():
+        (copies / path.name).write_bytes(path.read_bytes())
+    broken = sorted(copies.iterdir())[1]
+    data = bytearray(broken.read_bytes())
+    at = data.index(b"data.pkl") + 60
+    data[at:at + 40] = bytes(40)
+    broken.write_bytes(data)
+    with pytest.raises(ShardError, match=broken.name):
+        convert(copies, tmp_path / "out")
+    packed = convert(copies, tmp_path / "out", on_error="skip")
+    assert packed.left_out == 1
+    assert len(packed) == len(shards.open(plain)) - 1
+
+
+def test_nothing_to_convert_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        convert(tmp_path / "nowhere", tmp_path / "out")
