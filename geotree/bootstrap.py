@@ -1,6 +1,6 @@
 """Intervals from resampling blocks of the globe, quickly.
 
-Right answers are summed per block once; each chunk of draws is then one
+What was scored is summed per block once; each chunk of draws is then one
 matrix product. Rows are never touched again, however many draws there are.
 Used by ``evaluation``, explained in chapter 04.
 """
@@ -58,45 +58,58 @@ def interval(values: np.ndarray) -> np.ndarray:
     return ends
 
 
-class Accuracy:
-    """Right answers of N samples, summed by unit and by true name.
+class Sums:
+    """What N samples scored, summed by unit and by true name.
 
     Parameters
     ----------
-    right : dict of (N,) bool
+    values : dict of (N,) float or bool
         One or more metrics; the macro mean is that of the first.
-    target : (N,) int
-        True names.
+    target, answer : (N,) int
+        True names and those given.
     unit : (N,) int
         From :func:`units`.
     size : int
         Number of units, of which these samples may miss some.
     """
 
-    def __init__(self, right: dict, target, unit, size: int) -> None:
+    def __init__(self, values: dict, target, answer, unit, size: int
+                 ) -> None:
         from scipy.sparse import csr_array
 
         names, code = np.unique(target, return_inverse=True)
-        first, *_ = right.values()
+        first, *_ = values.values()
         shape = (size, len(names))
+        self.size = size
         self.number = np.bincount(unit, minlength=size).astype(float)
-        self.right = np.stack([
+        self.total = np.stack([
             np.bincount(unit, weights=value, minlength=size)
-            for value in right.values()], axis=1)  # (U, metrics)
+            for value in values.values()], axis=1)  # (U, metrics)
         self.of_name = csr_array((np.ones(len(unit)), (unit, code)), shape)
-        self.right_of_name = csr_array(
+        self.first_of_name = csr_array(
             (first.astype(float), (unit, code)), shape)
+        right = (np.asarray(answer) == target).astype(float)
+        self.right = csr_array((right, (unit, code)), shape)
+        known = np.isin(answer, names)  # others take part as misses alone
+        self.given = csr_array(
+            (np.ones(known.sum()),
+             (unit[known], np.searchsorted(names, answer[known]))), shape)
 
     def values(self, weight: np.ndarray) -> np.ndarray:
-        """Metrics and macro mean: (draws, metrics + 1); NaN if none drawn.
+        """Metrics, macro mean and macro F1: (draws, metrics + 2).
 
-        The macro mean is over the names that a draw holds.
+        The last two are over the true names that a draw holds; NaN where it
+        holds none.
         """
         number = weight @ self.of_name  # (draws, names)
         seen = number > 0
-        share = np.divide(weight @ self.right_of_name, number,
+        share = np.divide(weight @ self.first_of_name, number,
                           out=np.zeros_like(number), where=seen)
+        f1 = np.divide(2 * (weight @ self.right),
+                       number + weight @ self.given,
+                       out=np.zeros_like(number), where=seen)
         with np.errstate(invalid="ignore"):
-            plain = (weight @ self.right) / (weight @ self.number)[:, None]
+            plain = (weight @ self.total) / (weight @ self.number)[:, None]
             macro = share.sum(axis=1) / seen.sum(axis=1)
-        return np.column_stack([plain, macro])
+            mean_f1 = f1.sum(axis=1) / seen.sum(axis=1)
+        return np.column_stack([plain, macro, mean_f1])

@@ -1,4 +1,4 @@
-"""Evaluation: scores by rank with intervals, few shots, calibration.
+"""Evaluation: predictions, and scores by rank with intervals.
 
 Every sample is scored, alone: no result depends on the batch it came in.
 Intervals come from resampling blocks of the globe, because neighbours are
@@ -7,17 +7,21 @@ no independent witnesses. Explained in chapters 06 and 07.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
-from geotree import bootstrap, splits, taxonomy
+from geotree import bootstrap, metrics, splits, taxonomy
 from geotree.few_shot import class_means, fine_tune, nearest_mean
+from geotree.metrics import check, hits
 from geotree.shards import Batch, Shards
 from geotree.taxonomy import RANKS
 
-__all__ = ["calibration", "check", "class_means", "compare", "embed",
-           "expected_calibration_error", "fine_tune", "hits",
-           "nearest_mean", "predict", "score", "spatial_blocks"]
+__all__ = ["check", "class_means", "compare", "embed", "fine_tune", "hits",
+           "leaderboard", "nearest_mean", "predict", "predict_batches",
+           "score",
+           "spatial_blocks"]
 
 
 # Predictions ---------------------------------------------------------------
@@ -57,6 +61,29 @@ def embed(model, data: Shards | Batch, *,
     return np.concatenate(parts)
 
 
+def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
+                    batch_size: int = 512) -> Iterator[np.ndarray]:
+    """:func:`predict`, a batch at a time: many samples, many classes.
+
+    The names are encoded once; each batch is one matrix product. What is
+    held does not grow with samples × classes: :func:`score` takes these
+    batches as they come.
+
+    Yields
+    ------
+    (B, K) float32
+    """
+    import torch
+
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        text = (model.scale() * model.encode_taxa(classes)).float()
+    model.train(training)
+    for features in _features(model, data, batch_size):
+        yield (features @ text.T).softmax(dim=1).cpu().numpy()
+
+
 def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
             batch_size: int = 512) -> np.ndarray:
     """Probability of each class for each sample.
@@ -75,15 +102,8 @@ def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
     (N, K) float32
         Rows sum to one.
     """
-    import torch
-
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        text = (model.scale() * model.encode_taxa(classes)).float()
-    model.train(training)
-    parts = [(features @ text.T).softmax(dim=1).cpu().numpy()
-             for features in _features(model, data, batch_size)]
+    parts = list(predict_batches(model, data, classes,
+                                 batch_size=batch_size))
     if not parts:
         raise ValueError("data has no samples: nothing to predict.")
     return np.concatenate(parts)
@@ -91,76 +111,20 @@ def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
 
 # Scores --------------------------------------------------------------------
 
-def check(probabilities: np.ndarray, labels: np.ndarray,
-          classes: pd.DataFrame) -> None:
-    """Raise ``ValueError`` unless scores, labels and classes fit."""
-    shape = np.shape(probabilities)
-    if shape != (len(labels), len(classes)):
-        raise ValueError(
-            f"probabilities have shape {shape}, expected ({len(labels)} "
-            f"labels, {len(classes)} classes).")
-    _check_labels(labels, len(classes))
-    values = np.asarray(probabilities)
-    total = values.sum(axis=1, dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
-                         | (values.min(axis=1) < -1e-6))
-    if len(bad):
-        row = bad[0]
-        raise ValueError(
-            f"{len(bad)} of {len(total)} rows are no probabilities, the "
-            f"first is row {row}: they run from {values[row].min():.4g} to "
-            f"{values[row].max():.4g} and do not sum to one, but to "
-            f"{total[row]:.4f}. Apply a softmax to logits.")
-
-
-def _check_labels(labels, k: int) -> None:
-    labels = np.asarray(labels)
-    if not labels.size:
-        raise ValueError("no samples to score.")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels are {labels.dtype} of shape "
-                         f"{labels.shape}, expected whole numbers, one per "
-                         "sample. See taxonomy.labels.")
-    bad = np.flatnonzero((labels < 0) | (labels >= k))
-    if len(bad):
-        raise ValueError(
-            f"{len(bad)} labels are not among the {k} classes 0 to {k - 1}, "
-            f"the first is {labels[bad[0]]} in row {bad[0]}. Were they made "
-            "with another class table?")
-
-
-def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
-         ) -> np.ndarray:
-    """Whether the right class is among the ``k`` best: (N,) bool.
-
-    Classes of equal probability rank in order of their number; a class of
-    probability zero is never right.
-    """
-    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
-    if len(probabilities) != len(labels):
-        raise ValueError(f"{len(probabilities)} rows of probabilities, but "
-                         f"{len(labels)} labels.")
-    _check_labels(labels, probabilities.shape[1])
-    right = probabilities[np.arange(len(labels)), labels][:, None]
-    number = np.arange(probabilities.shape[1])
-    ahead = (probabilities > right).sum(axis=1) + (
-        (probabilities == right) & (number < labels[:, None])).sum(axis=1)
-    return (ahead < k) & (right[:, 0] > 0)
-
-
-def score(probabilities: np.ndarray, labels: np.ndarray,
-          classes: pd.DataFrame, *, ranks=RANKS, groups=None, blocks=None,
-          draws: int = 500, seed: int = 0) -> pd.DataFrame:
-    """Accuracy at each rank, with 95 % intervals.
+def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
+          ranks=RANKS, groups=None, blocks=None, draws: int = 500,
+          seed: int = 0) -> pd.DataFrame:
+    """Scores at each rank, with 95 % intervals.
 
     Parameters
     ----------
-    probabilities : (N, K) float
+    probabilities : (N, K) float, or an iterable of batches of it
         Rows sum to one; coarser ranks are summed, never read off species.
     labels : (N,) int
     classes : DataFrame of K rows
-    groups : (N,) str, optional
-        Score each group too, e.g. rarity.
+    groups : (N,) str or DataFrame of N rows, optional
+        Score each group too, e.g. rarity; each column of a frame is a way
+        to group.
     blocks : (N,) int, optional
         Units of the bootstrap, e.g. :func:`spatial_blocks`; default: rows,
         which is too narrow where records are clustered.
@@ -171,45 +135,77 @@ def score(probabilities: np.ndarray, labels: np.ndarray,
     -------
     DataFrame
         One row per rank, group and metric: ``value``, ``low``, ``high``
-        (shares), ``n``. Metrics: ``top1``; ``top5`` where there are more
-        than five names; ``macro_top1``, the mean over the names that
-        occur. No interval (NaN) where all records lie in one block.
+        (shares), ``n``; ``by`` names the way of grouping. Metrics:
+        ``top1``; ``top5`` where there are more than five names; ``mrr``,
+        the mean of 1 / position of the right name; ``macro_top1`` and
+        ``macro_f1``, means over the names that occur. No interval (NaN)
+        where all records lie in one block.
     """
     labels = np.asarray(labels)
-    check(probabilities, labels, classes)
-    subsets = {"all": np.ones(len(labels), bool)}
-    if groups is not None:
-        groups = bootstrap.column(groups, len(labels), "groups").astype(str)
-        subsets |= {name: groups == name for name in pd.unique(groups)}
+    outcomes = _outcomes(probabilities, labels, classes, ranks)
+    subsets = _subsets(groups, len(labels))
     units = bootstrap.units(blocks, len(labels))
     parts, found = [], []
-    for rank in ranks:
-        summed, names = taxonomy.roll_up(probabilities, classes, rank)
-        target = taxonomy.roll_up_labels(labels, classes, rank)
-        right = {"top1": hits(summed, target)}
-        if len(names) > 5:
-            right["top5"] = hits(summed, target, 5)
-        for name, rows in subsets.items():
+    for rank, one in outcomes.items():
+        value = {"top1": one.position <= 1, "top5": one.position <= 5,
+                 "mrr": 1 / one.position}
+        if classes[str(rank)].nunique() <= 5:
+            del value["top5"]
+        for (by, name), rows in subsets.items():
             enough = len(np.unique(units[rows])) > 1
-            found += [(str(rank), metric, name, int(rows.sum()), enough)
-                      for metric in (*right, "macro_top1")]
-            parts.append(bootstrap.Accuracy(
-                {metric: value[rows] for metric, value in right.items()},
-                target[rows], units[rows], units.max() + 1))
+            found += [(str(rank), metric, by, name, int(rows.sum()), enough)
+                      for metric in (*value, "macro_top1", "macro_f1")]
+            parts.append(bootstrap.Sums(
+                {metric: column[rows] for metric, column in value.items()},
+                one.target[rows], one.answer[rows], units[rows],
+                units.max() + 1))
     values = np.concatenate([
         np.column_stack([part.values(weight) for part in parts])
         for weight in bootstrap.weights(units.max() + 1, draws, seed)])
-    table = pd.DataFrame(found, columns=["rank", "metric", "group", "n",
-                                         "enough"])
+    table = pd.DataFrame(found, columns=["rank", "metric", "by", "group",
+                                         "n", "enough"])
     table["value"] = values[0]
     table["low"], table["high"] = bootstrap.interval(values[1:])
     table.loc[~table.pop("enough"), ["low", "high"]] = np.nan
-    return table[["rank", "metric", "group", "value", "low", "high", "n"]]
+    return table[["rank", "metric", "by", "group", "value", "low", "high",
+                  "n"]]
+
+
+def _outcomes(probabilities, labels, classes, ranks) -> dict:
+    """Outcome of all samples at each rank, from one array or batches."""
+    whole = isinstance(probabilities, np.ndarray)
+    parts, done = {rank: [] for rank in ranks}, 0
+    for batch in [probabilities] if whole else probabilities:
+        target = labels if whole else labels[done:done + len(batch)]
+        metrics.check(batch, target, classes)
+        done += len(batch)
+        for rank in ranks:
+            parts[rank].append(metrics.outcome(batch, target, classes, rank))
+    if done != len(labels):
+        raise ValueError(f"probabilities of {done} samples, but "
+                         f"{len(labels)} labels.")
+    return {rank: metrics.Outcome(*map(np.concatenate,
+                                       zip(*some, strict=True)))
+            for rank, some in parts.items()}
+
+
+def _subsets(groups, n: int) -> dict:
+    """Rows of each (way of grouping, group), all rows first."""
+    subsets = {("all", "all"): np.ones(n, bool)}
+    if groups is None:
+        return subsets
+    if not isinstance(groups, pd.DataFrame):
+        groups = {getattr(groups, "name", None) or "group": groups}
+    for by, column in groups.items():
+        column = bootstrap.column(column, n, "groups").astype(str)
+        subsets |= {(by, name): column == name for name in np.unique(column)}
+    return subsets
 
 
 def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
-            blocks=None, draws: int = 1000, seed: int = 0) -> pd.Series:
-    """Paired difference in top-1, first − second, with its 95 % interval.
+            blocks=None, metric: str = "top1", draws: int = 1000,
+            seed: int = 0) -> pd.Series:
+    """Paired difference of two models, first − second, with its interval.
 
     Parameters
     ----------
@@ -218,61 +214,80 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         a coarser rank.
     blocks : (N,) int, optional
         As in :func:`score`.
+    metric : "top1" or "macro_top1"
+
+    Returns
+    -------
+    Series
+        ``difference``, ``low``, ``high`` (95 %), ``n``.
     """
     if np.shape(first) != np.shape(second):
         raise ValueError(f"two answers of shapes {np.shape(first)} and "
                          f"{np.shape(second)}: score both on the same "
                          "samples and classes.")
+    if metric not in ("top1", "macro_top1"):
+        raise ValueError(f"metric is {metric!r}, expected 'top1' or "
+                         "'macro_top1'.")
+    labels = np.asarray(labels)
     difference = hits(first, labels).astype(float) - hits(second, labels)
     units = bootstrap.units(blocks, len(labels))
-    number = np.bincount(units)
-    total = np.bincount(units, weights=difference)
-    values = np.concatenate([(w @ total) / (w @ number) for w in
-                             bootstrap.weights(len(number), draws, seed)])
+    sums = bootstrap.Sums({"top1": difference}, labels, labels, units,
+                          units.max() + 1)
+    column = 0 if metric == "top1" else 1
+    values = np.concatenate([sums.values(weight)[:, column] for weight in
+                             bootstrap.weights(sums.size, draws, seed)])
     low, high = (bootstrap.interval(values[1:, None])[:, 0]
-                 if len(number) > 1 else (np.nan, np.nan))
+                 if sums.size > 1 else (np.nan, np.nan))
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
+
+
+def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
+                classes: pd.DataFrame, *, reference: str,
+                blocks=None, optimum: np.ndarray | None = None,
+                rank: str = "species", draws: int = 500) -> pd.DataFrame:
+    """All models in one table, each beside what it has to beat.
+
+    Parameters
+    ----------
+    answers : dict of (N, K) float
+        Probabilities by the name of the model.
+    reference : str
+        The model to beat, e.g. ``baselines.best_without_pixels(…)``.
+    optimum : (N, K) float, optional
+        The Bayes posterior, where it is known.
+
+    Returns
+    -------
+    DataFrame
+        One row per model: ``model, value, low, high`` (top-1), ``top5,
+        macro_top1, macro_f1, mrr, adds, adds_low, adds_high`` (paired
+        difference to the reference), ``of_optimum`` (share of its top-1),
+        ``n``.
+    """
+    if reference not in answers:
+        raise ValueError(f"reference is {reference!r}, expected one of "
+                         f"{', '.join(answers)}.")
+    target = taxonomy.roll_up_labels(labels, classes, rank)
+    rolled = {name: taxonomy.roll_up(answer, classes, rank)[0]
+              for name, answer in answers.items()}
+    best = (np.nan if optimum is None else
+            hits(taxonomy.roll_up(optimum, classes, rank)[0], target).mean())
+    rows = []
+    for name, answer in answers.items():
+        table = score(answer, labels, classes, ranks=[rank], blocks=blocks,
+                      draws=draws).set_index("metric")
+        gain = compare(rolled[name], rolled[reference], target,
+                       blocks=blocks, draws=draws)
+        rows.append({
+            "model": name, **table.loc["top1", ["value", "low", "high"]],
+            **table["value"].drop("top1"), "adds": gain["difference"],
+            "adds_low": gain["low"], "adds_high": gain["high"],
+            "of_optimum": table.loc["top1", "value"] / best,
+            "n": len(labels)})
+    return pd.DataFrame(rows)
 
 
 def spatial_blocks(table: pd.DataFrame, degrees: float = 5.0) -> np.ndarray:
     """Units of the bootstrap; see :func:`geotree.splits.blocks`."""
     return splits.blocks(table, degrees)
-
-
-# Calibration ---------------------------------------------------------------
-
-def calibration(probabilities: np.ndarray, labels: np.ndarray, *,
-                bins: int = 10) -> pd.DataFrame:
-    """Confidence against accuracy in bins of equal size.
-
-    Samples of equal confidence share a bin, so that the order of the
-    samples is of no influence; bins may be fewer and uneven for it.
-
-    Returns
-    -------
-    DataFrame
-        One row per bin: mean ``confidence``, ``accuracy``, binomial 95 %
-        ``error`` of the accuracy, ``n``.
-    """
-    if bins < 1:
-        raise ValueError(f"bins is {bins}, expected 1 or more.")
-    probabilities = np.asarray(probabilities)
-    right = hits(probabilities, labels)
-    confidence = probabilities.max(axis=1)
-    edges = np.quantile(confidence, np.arange(1, bins) / bins)
-    rows = pd.DataFrame({"confidence": confidence, "accuracy": right})
-    grouped = rows.astype(float).groupby(
-        np.searchsorted(edges, confidence, side="right"))
-    table = grouped.mean().assign(n=grouped.size())
-    spread = (table["accuracy"] * (1 - table["accuracy"])).clip(
-        lower=1 / table["n"])  # none right of 50 is no proof of never
-    table["error"] = 1.96 * np.sqrt(spread / table["n"])
-    return table[["confidence", "accuracy", "error", "n"]].reset_index(
-        drop=True)
-
-
-def expected_calibration_error(table: pd.DataFrame) -> float:
-    """Mean gap of confidence and accuracy in :func:`calibration`'s bins."""
-    gap = (table["confidence"] - table["accuracy"]).abs()
-    return float((gap * table["n"]).sum() / table["n"].sum())

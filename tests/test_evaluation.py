@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import f1_score
 
 from geotree import bootstrap, evaluation, taxonomy
 from geotree.shards import Batch
@@ -122,9 +123,6 @@ def test_order_is_of_no_influence(answers):
     mixed = evaluation.score(probabilities[order], labels[order], CLASSES,
                              blocks=blocks[order])
     pd.testing.assert_frame_equal(whole, mixed)
-    pd.testing.assert_frame_equal(
-        evaluation.calibration(probabilities, labels),
-        evaluation.calibration(probabilities[order], labels[order]))
 
 
 def test_perfect_and_chance():
@@ -140,7 +138,6 @@ def test_perfect_and_chance():
 def test_inputs_stay_as_they_are(answers):
     probabilities, labels = (x.copy() for x in answers)
     evaluation.score(probabilities, labels, CLASSES)
-    evaluation.calibration(probabilities, labels)
     np.testing.assert_array_equal(probabilities, answers[0])
     np.testing.assert_array_equal(labels, answers[1])
 
@@ -206,7 +203,8 @@ def test_bootstrap_equals_resampled_rows(answers):
     probabilities, labels = answers
     units = np.random.default_rng(3).integers(0, 30, len(labels))
     right = evaluation.hits(probabilities, labels)
-    sums = bootstrap.Accuracy({"top1": right}, labels, units, 30)
+    answer = probabilities.argmax(1)
+    sums = bootstrap.Sums({"top1": right}, labels, answer, units, 30)
     first, rest = bootstrap.weights(30, 5, seed=7)
     assert (first == 1).all()
     for weight, found in zip(rest, sums.values(rest), strict=True):
@@ -214,8 +212,10 @@ def test_bootstrap_equals_resampled_rows(answers):
                          weight[units].astype(int))
         by_class = [right[rows][labels[rows] == i].mean()
                     for i in np.unique(labels[rows])]
+        f1 = f1_score(labels[rows], answer[rows], average="macro",
+                      labels=np.unique(labels[rows]))
         np.testing.assert_allclose(found, [right[rows].mean(),
-                                           np.mean(by_class)])
+                                           np.mean(by_class), f1])
 
 
 def test_chunks_of_draws_change_nothing(monkeypatch):
@@ -250,49 +250,6 @@ def test_comparison_is_paired(answers):
     assert same["low"] == same["difference"] == same["high"] == 0
     with pytest.raises(ValueError, match="two answers of shapes"):
         evaluation.compare(probabilities, worse[:9], labels)
-
-
-def test_scores_of_ten_thousand_are_fast():
-    import time
-
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, K, 10_000)
-    probabilities = rng.dirichlet(np.ones(K), 10_000)
-    start = time.perf_counter()
-    evaluation.score(probabilities, labels, CLASSES,
-                     blocks=labels * 100 + rng.integers(0, 100, 10_000),
-                     groups=rng.choice(["a", "b", "c"], 10_000))
-    assert time.perf_counter() - start < 5
-
-
-# Calibration -----------------------------------------------------------------
-
-def test_calibration_of_an_honest_model():
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.full(K, 0.5), 20_000)
-    labels = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
-    table = evaluation.calibration(probabilities, labels)
-    assert table["n"].tolist() == [2000] * 10
-    gap = (table["confidence"] - table["accuracy"]).abs()
-    assert (gap < 1.6 * table["error"]).all()
-    assert evaluation.expected_calibration_error(table) < 0.015
-
-
-def test_calibration_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6],
-                              [0.6, 0.4]])
-    table = evaluation.calibration(probabilities, np.array([0, 1, 1, 1]),
-                                   bins=2)
-    np.testing.assert_allclose(table["confidence"], [0.6, 0.9])
-    np.testing.assert_allclose(table["accuracy"], [0.5, 0.5])
-    assert evaluation.expected_calibration_error(table) == pytest.approx(
-        (0.1 * 2 + 0.4 * 2) / 4)
-
-
-def test_equal_confidence_shares_a_bin():
-    flat = np.tile([0.7, 0.3], (50, 1))
-    table = evaluation.calibration(flat, np.arange(50) % 2)
-    assert len(table) == 1 and table["n"].item() == 50
 
 
 # Models ----------------------------------------------------------------------
@@ -389,7 +346,7 @@ def test_fine_tuning_learns_on_a_copy_and_repeats(model):
     model.eval()
     before = {k: x.clone() for k, x in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    tuned = evaluation.fine_tune(model, support, CLASSES, steps=80,
+    tuned = evaluation.fine_tune(model, support, CLASSES, steps=160,
                                  learning_rate=3e-3, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     for key, tensor in model.state_dict().items():
@@ -399,7 +356,7 @@ def test_fine_tuning_learns_on_a_copy_and_repeats(model):
     second = evaluation.predict(tuned, query, CLASSES)
     assert evaluation.hits(second, query.labels).mean() > 0.8
     assert evaluation.hits(first, query.labels).mean() < 0.5
-    again = evaluation.fine_tune(model, support, CLASSES, steps=80,
+    again = evaluation.fine_tune(model, support, CLASSES, steps=160,
                                  learning_rate=3e-3, seed=1)
     np.testing.assert_array_equal(
         evaluation.predict(again, query, CLASSES), second)

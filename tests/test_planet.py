@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import evaluation, taxonomy, variables
+from geotree import calibration, evaluation, taxonomy, variables
 from geotree.simulation import climate, spectra, traits
 from geotree.sources import OK, Source
 from geotree.sources.planet import Planet
@@ -177,7 +177,7 @@ def test_posterior_is_calibrated(planet, table, pixels):
     posterior = planet.posterior(pixels.reflectance, pixels.environment)
     np.testing.assert_allclose(posterior.sum(axis=1), 1)
     labels = taxonomy.labels(table, planet.classes)
-    for bin_ in evaluation.calibration(posterior, labels).itertuples():
+    for bin_ in calibration.reliability(posterior, labels).itertuples():
         assert abs(bin_.confidence - bin_.accuracy) < 1.6 * bin_.error + 0.01
     # The mean confidence is the accuracy, within its sampling error.
     right = evaluation.hits(posterior, labels).mean()

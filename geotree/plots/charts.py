@@ -87,7 +87,7 @@ def reliability(tables: dict[str, pd.DataFrame], *,
     Parameters
     ----------
     tables : dict of DataFrame
-        By name, from ``evaluation.calibration``.
+        By name, from ``calibration.reliability``.
     """
     ax = axes_of(ax, figsize=(4.8, 4.8))
     ax.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=1.2)

@@ -1,0 +1,198 @@
+"""What is measured on each sample, before anything is averaged.
+
+Every row is measured by itself, so no number depends on the batch or the
+order. Used by ``evaluation`` and ``calibration``, explained in chapter 06.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from geotree import taxonomy
+
+
+class Outcome(NamedTuple):
+    """What came out for N samples at one rank."""
+
+    target: np.ndarray  # (N,) int, number of the right name
+    answer: np.ndarray  # (N,) int, number of the likeliest name
+    position: np.ndarray  # (N,) float, 1 = best; inf: probability zero
+    confidence: np.ndarray  # (N,) float, probability of the answer
+
+
+def check_labels(labels, k: int) -> np.ndarray:
+    """Labels as an array of class numbers, or a ``ValueError``."""
+    labels = np.asarray(labels)
+    if not labels.size:
+        raise ValueError("no samples to score.")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are {labels.dtype} of shape "
+                         f"{labels.shape}, expected whole numbers, one per "
+                         "sample. See taxonomy.labels.")
+    bad = np.flatnonzero((labels < 0) | (labels >= k))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} labels are not among the {k} classes 0 to {k - 1}, "
+            f"the first is {labels[bad[0]]} in row {bad[0]}. Were they made "
+            "with another class table?")
+    return labels
+
+
+def check(probabilities: np.ndarray, labels: np.ndarray,
+          classes: pd.DataFrame) -> None:
+    """Raise ``ValueError`` unless scores, labels and classes fit."""
+    shape = np.shape(probabilities)
+    if shape != (len(labels), len(classes)):
+        raise ValueError(
+            f"probabilities have shape {shape}, expected ({len(labels)} "
+            f"labels, {len(classes)} classes).")
+    check_labels(labels, len(classes))
+    values = np.asarray(probabilities)
+    total = values.sum(axis=1, dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
+                         | (values.min(axis=1) < -1e-6))
+    if len(bad):
+        row = bad[0]
+        raise ValueError(
+            f"{len(bad)} of {len(total)} rows are no probabilities, the "
+            f"first is row {row}: they run from {values[row].min():.4g} to "
+            f"{values[row].max():.4g} and do not sum to one, but to "
+            f"{total[row]:.4f}. Apply a softmax to logits.")
+
+
+def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Place of the right class in the order of the answer: (N,) float.
+
+    1 is the best. Classes of equal probability stand in order of their
+    number; a class of probability zero has no place, but infinity.
+    """
+    values, labels = np.asarray(probabilities), np.asarray(labels)
+    if len(values) != len(labels):
+        raise ValueError(f"{len(values)} rows of probabilities, but "
+                         f"{len(labels)} labels.")
+    check_labels(labels, values.shape[1])
+    right = values[np.arange(len(labels)), labels][:, None]
+    number = np.arange(values.shape[1])
+    ahead = (values > right).sum(axis=1) + (
+        (values == right) & (number < labels[:, None])).sum(axis=1)
+    return np.where(right[:, 0] > 0, ahead + 1.0, np.inf)
+
+
+def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
+         ) -> np.ndarray:
+    """Whether the right class is among the ``k`` best: (N,) bool.
+
+    Equal probabilities and probability zero: see :func:`positions`.
+    """
+    return positions(probabilities, labels) <= k
+
+
+def outcome(probabilities: np.ndarray, labels: np.ndarray,
+            classes: pd.DataFrame, rank: str) -> Outcome:
+    """What came out at a rank; species probabilities are summed first."""
+    summed, _ = taxonomy.roll_up(probabilities, classes, rank)
+    target = taxonomy.roll_up_labels(labels, classes, rank)
+    answer = summed.argmax(axis=1)
+    return Outcome(target, answer, positions(summed, target),
+                   summed[np.arange(len(answer)), answer])
+
+
+def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
+            confidence: float) -> pd.DataFrame:
+    """The most exact name that a model is sure enough of.
+
+    Species first, then genus, family and leaf type: the first rank whose
+    likeliest name reaches the confidence. Where none does, no answer.
+
+    Parameters
+    ----------
+    probabilities : (N, K) float
+    confidence : float
+        Least probability of an answer, 0 to 1.
+
+    Returns
+    -------
+    DataFrame of N rows
+        ``rank`` and ``name`` (missing: no answer), ``confidence``.
+    """
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence is {confidence}, expected 0 to 1.")
+    values = np.asarray(probabilities)
+    n = len(values)
+    ranks, found = np.full(n, None, object), np.full(n, None, object)
+    sure = np.full(n, np.nan)
+    for rank in reversed(taxonomy.RANKS):
+        summed, names = taxonomy.roll_up(values, classes, rank)
+        best = summed.argmax(axis=1)
+        highest = summed[np.arange(n), best]
+        take = pd.isna(ranks) & (highest >= confidence)
+        ranks[take], found[take] = str(rank), names[best[take]]
+        sure[take] = highest[take]
+    return pd.DataFrame({"rank": ranks, "name": found, "confidence": sure})
+
+
+def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
+                      classes: pd.DataFrame, *,
+                      thresholds=None) -> pd.DataFrame:
+    """How often :func:`deepest` answers, and is right, by threshold.
+
+    Parameters
+    ----------
+    thresholds : sequence of float, optional
+        Default: 0 to 0.95 in steps of 0.05.
+
+    Returns
+    -------
+    DataFrame
+        One row per threshold: ``coverage`` (share answered), ``accuracy``
+        of the answers, and the share answered at each rank.
+    """
+    check(probabilities, labels, classes)
+    truth = classes.iloc[labels].reset_index(drop=True)
+    rows = []
+    for threshold in np.arange(20) / 20 if thresholds is None else thresholds:
+        answer = deepest(probabilities, classes, confidence=threshold)
+        right = np.zeros(len(labels), bool)
+        share = {}
+        for rank in taxonomy.RANKS:
+            at = (answer["rank"] == rank).to_numpy()
+            share[str(rank)] = at.mean()
+            right[at] = (answer["name"] == truth[str(rank)])[at]
+        given = answer["rank"].notna().to_numpy()
+        rows.append({"threshold": threshold, "coverage": given.mean(),
+                     "accuracy": right[given].mean() if given.any()
+                     else np.nan, **share, "n": len(labels)})
+    return pd.DataFrame(rows)
+
+
+def risk_coverage(probabilities: np.ndarray, labels: np.ndarray, *,
+                  score: np.ndarray | None = None) -> pd.DataFrame:
+    """The error among the surest samples, as more of them are answered.
+
+    Parameters
+    ----------
+    score : (N,) float, optional
+        What to be sure by; default: the highest probability.
+
+    Returns
+    -------
+    DataFrame
+        ``coverage`` (share answered, surest first), ``risk`` (share wrong
+        of those) and the ``score`` of the last. Equal scores are answered
+        together. ``attrs["area"]``: mean risk over all coverages.
+    """
+    wrong = ~hits(probabilities, labels)
+    score = np.asarray(probabilities).max(axis=1) if score is None else (
+        np.asarray(score))
+    order = np.argsort(-score, kind="stable")
+    count = np.arange(1, len(order) + 1)
+    risk = wrong[order].cumsum() / count
+    last = np.append(np.diff(score[order]) != 0, True)
+    table = pd.DataFrame({"coverage": (count / len(order))[last],
+                          "risk": risk[last], "score": score[order][last]})
+    widths = np.diff(table["coverage"], prepend=0)
+    table.attrs["area"] = float((table["risk"] * widths).sum())
+    return table

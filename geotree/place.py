@@ -1,0 +1,317 @@
+"""Place alone: what can be told of a tree from where it stands.
+
+Models that read latitude and longitude and nothing else. As a baseline
+they are what pixels have to beat; as a prior they know the ranges. Each is
+made from records and then asked about places. Explained in chapter 04.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from geotree.distance import EARTH
+
+_CELLS = 20_000_000  # probabilities held at once
+
+
+def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
+    """Unit vectors of places: (N, 3) float64.
+
+    Parameters
+    ----------
+    where : DataFrame or (N, 2) array
+        An occurrence table, or latitudes and longitudes in degrees.
+    """
+    if isinstance(where, pd.DataFrame):
+        where = where[["decimalLatitude", "decimalLongitude"]]
+    places = np.asarray(where, np.float64)
+    if places.ndim != 2 or places.shape[1] != 2:
+        raise ValueError(f"places have shape {places.shape}, expected an "
+                         "occurrence table or (N, 2) latitudes and "
+                         "longitudes.")
+    wrong = ~(np.isfinite(places).all(axis=1) & (abs(places[:, 0]) <= 90))
+    if wrong.any():
+        raise ValueError(
+            f"{int(wrong.sum())} of {len(places)} places are not on the "
+            f"globe, the first is {places[wrong][0].tolist()}. Latitude "
+            "comes first.")
+    lat, lon = np.radians(places).T
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon),
+                     np.sin(lat)], axis=1)
+
+
+class PlaceModel:
+    """What all models of place share; see the subclasses.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table of the records to learn from.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        if table.empty:
+            raise ValueError("table is empty: no record to learn from.")
+        codes, names = pd.factorize(table["species"], sort=True)
+        self.labels, self.species = codes, pd.Index(names)
+        self.frequency = np.bincount(codes) / len(codes)
+
+    def predict(self, where: pd.DataFrame | np.ndarray,
+                classes: pd.DataFrame) -> np.ndarray:
+        """Probability of each class at each place.
+
+        Parameters
+        ----------
+        where : DataFrame or (N, 2) array
+            An occurrence table, or latitudes and longitudes in degrees.
+        classes : DataFrame of K rows
+            Class table. Species without a record get probability zero.
+
+        Returns
+        -------
+        (N, K) float32
+            Rows sum to one. A place that says nothing of these classes
+            gets their frequencies.
+        """
+        column = pd.Index(classes["species"]).get_indexer(self.species)
+        known = column >= 0
+        if not known.any():
+            raise ValueError(
+                f"none of the {len(classes)} classes has a record to learn "
+                "from: their ranges are unknown.")
+        points = vectors(where)
+        answer = np.zeros((len(points), len(classes)), np.float32)
+        usual = self.frequency[known] / self.frequency[known].sum()
+        chunk = max(1, _CELLS // len(self.species))
+        for start in range(0, len(points), chunk):
+            part = slice(start, start + chunk)
+            odds = self.odds(points[part])[:, known]
+            total = odds.sum(axis=1, keepdims=True)
+            answer[part, column[known]] = np.where(
+                total > 0, odds / np.where(total > 0, total, 1), usual)
+        return answer
+
+    def odds(self, points: np.ndarray) -> np.ndarray:
+        """Unnormalised weight of each species at unit vectors: (N, S)."""
+        raise TypeError("PlaceModel is a pattern: make a Nearest, a "
+                        "Kernel, a Trees, a Network or a Mixture.")
+
+
+class Nearest(PlaceModel):
+    """Vote of the nearest records on the sphere, the near ones louder.
+
+    Parameters
+    ----------
+    table : DataFrame
+    neighbours : int
+        How many vote.
+    weight : callable, optional
+        From distances in km to weights; default 1 / distance, from 1 m on.
+    apart_km : float
+        Records nearer than this do not vote. Asked about its own records,
+        the model then answers as if each had been left out, and all that
+        is near to it.
+
+    Notes
+    -----
+    A k-d tree of unit vectors: the nearest by chord are the nearest by
+    great circle, over the poles and across 180°. Ten thousand questions to
+    six million records take seconds.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, neighbours: int = 25,
+                 weight: Callable | None = None,
+                 apart_km: float = 0.0) -> None:
+        from scipy.spatial import KDTree
+
+        super().__init__(table)
+        if neighbours < 1:
+            raise ValueError(f"neighbours is {neighbours}, expected 1 or "
+                             "more.")
+        self.tree = KDTree(vectors(table))
+        self.neighbours = min(neighbours, len(table))
+        self.weight = weight or (lambda km: 1 / np.maximum(km, 1e-3))
+        self.chord = 2 * np.sin(min(apart_km / EARTH, np.pi) / 2)
+
+    def odds(self, points):
+        skip = (self.tree.query_ball_point(
+            points, self.chord * (1 - 1e-9), return_length=True)
+            if self.chord else np.zeros(len(points), int))
+        if (skip == self.tree.n).any():
+            km = 2 * EARTH * np.arcsin(self.chord / 2)
+            raise ValueError(f"no record is {km:.0f} km or more away from "
+                             f"{int((skip == self.tree.n).sum())} of the "
+                             "places. Use a smaller apart_km.")
+        votes = np.empty((len(points), len(self.species)))
+        order = np.argsort(skip, kind="stable")
+        start = 0
+        while start < len(order):
+            # Those with as many to skip are asked about together.
+            most = max(int(skip[order[start]] * 1.2), self.neighbours)
+            end = start + max(1, _CELLS // (most + self.neighbours))
+            end = start + np.searchsorted(skip[order[start:end]], most,
+                                          side="right")
+            rows = order[start:end]
+            votes[rows] = self._votes(points[rows], skip[rows])
+            start = end
+        return votes
+
+    def _votes(self, points, skip):
+        k = min(int(skip.max()) + self.neighbours, self.tree.n)
+        chord, index = self.tree.query(points, k=np.arange(1, k + 1))
+        take = np.arange(self.neighbours) + skip[:, None]
+        some = take < k
+        take = np.minimum(take, k - 1)
+        chord, index = (np.take_along_axis(x, take, 1)
+                        for x in (chord, index))
+        km = 2 * EARTH * np.arcsin(np.clip(chord / 2, 0, 1))
+        classes = len(self.species)
+        cell = np.arange(len(index))[:, None] * classes + self.labels[index]
+        return np.bincount(cell.ravel(), (self.weight(km) * some).ravel(),
+                           len(index) * classes).reshape(-1, classes)
+
+
+class Kernel(Nearest):
+    """Density of the records of each species, exponential in the distance.
+
+    Parameters
+    ----------
+    table : DataFrame
+    km : float
+        Distance at which a record counts for 1 / e.
+    neighbours : int
+        Records further away than these count for nothing.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, km: float = 50.0,
+                 neighbours: int = 500) -> None:
+        if not km > 0:
+            raise ValueError(f"km is {km}, expected more than 0.")
+        super().__init__(table, neighbours=neighbours)
+        # Beside the nearest record, so that no place is too far for a vote.
+        self.weight = lambda d: np.exp((d[:, :1] - d) / km)
+
+
+class Trees(PlaceModel):
+    """Extra trees on coordinates that are turned at random.
+
+    A tree cuts along its axes; turned copies of the sphere let it cut in
+    any direction.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, turns: int = 6,
+                 trees: int = 200, leaf: int = 3, seed: int = 0) -> None:
+        from scipy.spatial.transform import Rotation
+        from sklearn.ensemble import ExtraTreesClassifier
+
+        super().__init__(table)
+        turned = Rotation.random(turns, random_state=seed).as_matrix()
+        self.turn = np.concatenate([np.eye(3)[None], turned]).reshape(-1, 3)
+        self.forest = ExtraTreesClassifier(
+            trees, min_samples_leaf=leaf, n_jobs=-1, random_state=seed)
+        self.forest.fit(vectors(table) @ self.turn.T, self.labels)
+
+    def odds(self, points):
+        return self.forest.predict_proba(points @ self.turn.T)
+
+
+class Network(PlaceModel):
+    """A residual network on sines and cosines, after SINR.
+
+    Parameters
+    ----------
+    table : DataFrame
+    width, depth : int
+        Of the residual blocks.
+    epochs : int
+    seed : int
+        Of weights, batches and dropout.
+
+    Notes
+    -----
+    Cole et al. (2023). Theirs answers "present here?" for each species; a
+    softmax, as here, answers "which one?", the question of this benchmark.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, width: int = 128,
+                 depth: int = 3, epochs: int = 40,
+                 learning_rate: float = 2e-3, seed: int = 0) -> None:
+        import torch
+        from torch import nn
+
+        super().__init__(table)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = nn.Sequential(
+                nn.Linear(6, width),
+                *(_residual(width) for _ in range(depth)),
+                nn.Linear(width, len(self.species)))
+            x = self._inputs(vectors(table))
+            y = torch.as_tensor(self.labels)
+            optimizer = torch.optim.AdamW(
+                self.net.parameters(), lr=learning_rate, weight_decay=0.01)
+            steps = -(-len(x) // 256) * epochs
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+                optimizer, steps)
+            for _ in range(epochs):
+                for rows in torch.randperm(len(x)).split(256):
+                    loss = nn.functional.cross_entropy(
+                        self.net(x[rows]), y[rows], label_smoothing=0.05)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+            self.net.eval()
+
+    @staticmethod
+    def _inputs(points):
+        """Sines and cosines of both angles, and the height: (N, 6)."""
+        import torch
+
+        lat = np.arcsin(points[:, 2].clip(-1, 1))
+        lon = np.arctan2(points[:, 1], points[:, 0])
+        values = [f(angle) for angle in (lon, 2 * lat)
+                  for f in (np.sin, np.cos)]
+        values += [np.sin(lat), np.cos(lat)]
+        return torch.as_tensor(np.stack(values, axis=1), dtype=torch.float32)
+
+    def odds(self, points):
+        import torch
+
+        with torch.no_grad():
+            return self.net(self._inputs(points)).softmax(1).numpy()
+
+
+class Mixture(PlaceModel):
+    """The mean of several models of place."""
+
+    def __init__(self, models: list[PlaceModel]) -> None:
+        if not models or any(not model.species.equals(models[0].species)
+                             for model in models):
+            raise ValueError("a mixture needs models made from one table.")
+        self.models, self.species = models, models[0].species
+        self.frequency = models[0].frequency
+
+    def odds(self, points):
+        parts = [model.odds(points) for model in self.models]
+        return sum(part / part.sum(axis=1, keepdims=True) for part in parts)
+
+
+def _residual(width: int):
+    """x + f(x), where f is two layers with dropout."""
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(),
+                nn.Dropout(0.2), nn.Linear(width, width))
+
+        def forward(self, x):
+            return x + self.inner(x)
+
+    return Residual()

@@ -1,0 +1,210 @@
+"""The range prior: what a place allows, kept apart from what pixels say.
+
+A model that reads both cannot say which of the two convinced it. Two
+models and one number can: ``log p = log p_pixels + a · log p_place``.
+Explained in chapter 06.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from geotree.calibration import FLOOR, log_loss
+from geotree.taxonomy import RANKS, roll_up
+
+_DOUBT = 1e-3  # share of the records that stand outside any known range
+
+
+def combine(p_pixels: np.ndarray, p_place: np.ndarray, weight: float, *,
+            doubt: float = _DOUBT) -> np.ndarray:
+    """Weigh what pixels say by what the place allows.
+
+    Parameters
+    ----------
+    p_pixels, p_place : (N, K) float
+        Probabilities of one class table; rows sum to one.
+    weight : float
+        ``a``, 0 or more; 0 gives ``p_pixels`` back. See
+        :func:`fit_weight`.
+    doubt : float
+        Share of an even chance mixed into ``p_place``, so that no species
+        is impossible for having no record nearby.
+
+    Returns
+    -------
+    (N, K) of the dtype of ``p_pixels``
+        Rows sum to one.
+    """
+    pixels = np.asarray(p_pixels)
+    if pixels.shape != np.shape(p_place):
+        raise ValueError(f"pixels give shape {pixels.shape}, the place "
+                         f"{np.shape(p_place)}: ask both about the same "
+                         "samples and classes.")
+    if weight < 0 or not 0 < doubt < 1:
+        raise ValueError(f"weight is {weight} and doubt {doubt}, expected "
+                         "0 or more, and 0 to 1.")
+    if weight == 0:
+        return pixels.copy()
+    allowed = (1 - doubt) * np.asarray(p_place, np.float64)
+    allowed += doubt / pixels.shape[1]
+    return _normalised(np.log(np.maximum(pixels, FLOOR))
+                       + weight * np.log(allowed), pixels.dtype)
+
+
+def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
+               labels: np.ndarray, *, doubt: float = _DOUBT,
+               most: float = 2.0) -> float:
+    """The weight of the place that suits a validation part best.
+
+    Parameters
+    ----------
+    p_pixels, p_place : (N, K) float
+    labels : (N,) int
+    most : float
+        Largest weight tried.
+
+    Returns
+    -------
+    float
+        0 to ``most``, by the smallest mean log loss; 0 where the place
+        does not help.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(weight: float) -> float:
+        mixed = combine(p_pixels, p_place, weight, doubt=doubt)
+        return float(log_loss(mixed, labels).mean())
+
+    found = minimize_scalar(loss, bounds=(0, most), method="bounded",
+                            options={"xatol": 1e-3})
+    return float(found.x) if found.fun < loss(0.0) else 0.0
+
+
+def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
+           tau: float = 1.0) -> np.ndarray:
+    """Take the frequency of the classes out of an answer.
+
+    Divides by ``frequency ** tau``. Frequent species are then no longer
+    the better guess for being frequent: accuracy falls, its mean over
+    species rises.
+
+    Parameters
+    ----------
+    probabilities : (N, K) float
+    frequency : (K,) float
+        Share of the training records; a class without any counts as one
+        with the smallest share.
+    tau : float
+        0: as it is; 1: as if all species were equally frequent.
+
+    Notes
+    -----
+    Menon et al. (2021), post-hoc logit adjustment.
+    """
+    values, share = np.asarray(probabilities), np.asarray(frequency, float)
+    if share.shape != (values.shape[1],) or not (share > 0).any() or (
+            share < 0).any():
+        raise ValueError(f"frequency has shape {share.shape}, expected "
+                         f"shares of the {values.shape[1]} classes, 0 or "
+                         "more, not all 0.")
+    share = np.maximum(share, share[share > 0].min())
+    return _normalised(np.log(np.maximum(values, FLOOR))
+                       - tau * np.log(share), values.dtype)
+
+
+def checklist(table: pd.DataFrame, classes: pd.DataFrame,
+              groups: pd.Series | np.ndarray, *, by: str = "countryCode"
+              ) -> np.ndarray:
+    """Which classes have a record in the group of each sample.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Records that make the list, the training part.
+    classes : DataFrame of K rows
+    groups : (N,) str
+        Country of each sample to answer for. One without any record
+        allows all classes: nothing is known.
+    by : str
+        Column of ``table`` that groups come from.
+
+    Returns
+    -------
+    (N, K) bool
+    """
+    known = table[table["species"].isin(classes["species"])]
+    lists = pd.crosstab(known[by], known["species"]).reindex(
+        columns=classes["species"], fill_value=0) > 0
+    groups = pd.Index(np.asarray(groups))
+    allowed = lists.reindex(groups, fill_value=True).to_numpy(bool)
+    return allowed
+
+
+def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Keep to a list of species; the rest of the probability is shared out.
+
+    Parameters
+    ----------
+    probabilities : (N, K) float
+    allowed : (K,) or (N, K) bool
+        From :func:`checklist`, or one list for all samples.
+
+    Raises
+    ------
+    ValueError
+        A list allows nothing that its sample has a probability for.
+    """
+    values = np.asarray(probabilities)
+    allowed = np.asarray(allowed)
+    if allowed.dtype != bool or allowed.shape not in (
+            values.shape, values.shape[1:]):
+        raise ValueError(f"allowed is {allowed.dtype} of shape "
+                         f"{allowed.shape}, expected bool of shape "
+                         f"{values.shape[1:]} or {values.shape}.")
+    kept = values * allowed
+    total = kept.sum(axis=1, keepdims=True)
+    empty = np.flatnonzero(total[:, 0] <= 0)
+    if len(empty):
+        raise ValueError(f"{len(empty)} of {len(values)} samples have no "
+                         "allowed species of any probability, the first is "
+                         f"row {empty[0]}. Is the list of another class "
+                         "table?")
+    return kept / total
+
+
+def relatives(p_place: np.ndarray, seen: pd.DataFrame, new: pd.DataFrame, *,
+              frequency: np.ndarray) -> np.ndarray:
+    """Where species without any record might be, by where relatives are.
+
+    A new species is taken to be as unusual here as the closest relatives
+    with records are: those of its genus, else family, else leaf type.
+
+    Parameters
+    ----------
+    p_place : (N, K) float
+        Probabilities of the seen classes at each place.
+    seen, new : DataFrame of K and J rows
+        Class tables.
+    frequency : (K,) float
+        Share of the records of each seen class.
+
+    Returns
+    -------
+    (N, J) float64
+        Rows sum to one; all equal where no relative is known.
+    """
+    lift = np.ones((len(p_place), len(new)))
+    for rank in RANKS[:-1]:  # coarse to fine: the finest known one stays
+        here, names = roll_up(p_place, seen, rank)
+        usual = roll_up(np.asarray(frequency)[None], seen, rank)[0]
+        column = pd.Index(names).get_indexer(new[str(rank)])
+        known = column >= 0
+        ratio = (here + _DOUBT * usual) / (usual * (1 + _DOUBT))
+        lift[:, known] = ratio[:, column[known]]
+    return lift / lift.sum(axis=1, keepdims=True)
+
+
+def _normalised(logs: np.ndarray, dtype) -> np.ndarray:
+    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return (odds / odds.sum(axis=1, keepdims=True)).astype(dtype)
