@@ -38,8 +38,8 @@ if "google.colab" in sys.modules:
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from geotree import chain, evaluation, plots, taxonomy, variables, world
-from geotree.shards import Batch
+from geotree import (
+    chain, evaluation, explore, plots, taxonomy, variables, world)
 
 plots.style()
 model, parts = chain.model(), chain.parts()
@@ -114,36 +114,45 @@ answers.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
 # %%
 step = 2.0  # degrees
 grid = np.mgrid[-56:72:step, -180:180:step].reshape(2, -1) + step / 2
-keep = world.is_land(lat=grid[0], lon=grid[1])
-lat, lon = grid[:, keep]
+land = world.is_land(lat=grid[0], lon=grid[1])
+source = chain.source()
 
 # %%
-planet = chain.source()
-prior = planet.prior(lat=lat, lon=lon)
-grows = prior.sum(axis=1) > 0
-lat, lon, likely = lat[grows], lon[grows], prior[grows].argmax(axis=1)
-print(f"{len(lat):,} cells with trees")
+answers = explore.ask(model, source, classes,
+                      lat=grid[0, land], lon=grid[1, land])
+print(f"{len(answers):,} cells with trees")
 
 # %%
-trees = planet.classes.iloc[likely].reset_index(drop=True)
-places = trees.assign(
-    gbifID=np.arange(len(lat)), decimalLatitude=lat, decimalLongitude=lon,
-    year=2020)
-
-# %%
-seen = planet.fetch(places)
-blank = np.zeros(len(lat), np.int64)
-cells = Batch(seen.reflectance, seen.environment, blank, blank)
-summed, kinds = taxonomy.roll_up(
-    evaluation.predict(model, cells, classes), classes, "leafType")
+summed, kinds = taxonomy.roll_up(answers.prior, classes, "leafType")
 
 # %% mystnb={"image": {"alt": "World map on a dark ground: predicted leaf type of each land cell; needleleaf in the north, deciduous in the temperate belts, evergreen broadleaf in the wet tropics."}}
-from myst_nb import glue
+try:
+    from myst_nb import glue
+except ImportError:  # outside the book, e.g. in Colab
+    glue = lambda name, figure: display(figure)  # noqa: E731
 
-ax = plots.cover(lon, lat, kinds[summed.argmax(axis=1)],
+ax = plots.cover(answers.lon, answers.lat, kinds[summed.argmax(axis=1)],
                  summed.max(axis=1))
 glue("cover", ax.figure)
 plt.close(ax.figure)
+
+# %% [markdown]
+# ## What grows here?
+#
+# The same answers as a map to ask. Click a place, or move with the arrow
+# keys and press Enter: it shows the year in pixels, the environment, and
+# names as deep as the model is sure. On this page the answers were worked
+# out before, one for each cell; in JupyterLab and Colab the same cell asks
+# the model anew, at the very place.
+
+# %%
+known, note = parts["train"].table, chain.provenance()
+page = explore.answer_map(answers, step=step, known=known, note=note,
+                          place=(46.5, 11.0))
+
+# %%
+explore.what_grows_here(model, source, classes, known=known, note=note,
+                        static=page)
 
 # %% [markdown]
 # ## How often is the map right?
@@ -151,7 +160,7 @@ plt.close(ax.figure)
 # On the planet the tree in each cell is known.
 
 # %%
-truth = trees["leafType"].to_numpy()
+truth = classes["leafType"].to_numpy()[answers.truth]
 guess = kinds[summed.argmax(axis=1)]
 print(f"leaf type right in {np.mean(guess == truth):.1%} of "
       f"{len(truth):,} cells; the most frequent type alone: "

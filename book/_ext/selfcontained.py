@@ -4,13 +4,19 @@ from pathlib import PurePosixPath
 
 from docutils import nodes
 
+_KERNEL = "application/vnd.jupyter.widget-state+json"
+
 
 def _scripts_once(app, pagename, templatename, context, doctree):
-    """Drop duplicate inline scripts, which throw errors in the browser."""
+    """Drop duplicate inline scripts, which throw errors in the browser.
+
+    And the state of widgets: it is of use to a kernel only, and large.
+    """
     seen, kept = set(), []
     for script in context.get("script_files", []):
-        body = getattr(script, "attributes", {}).get("body")
-        if body and body in seen:
+        attributes = getattr(script, "attributes", {})
+        body = attributes.get("body")
+        if attributes.get("type") == _KERNEL or (body and body in seen):
             continue
         seen.add(body)
         kept.append(script)

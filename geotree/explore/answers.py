@@ -1,0 +1,178 @@
+"""Answers: what a model says about places, with all that it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from geotree import evaluation, taxonomy, world
+from geotree.shards import Batch
+from geotree.sources import OK
+from geotree.taxonomy import RANKS
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What :func:`ask` found out about N places.
+
+    ``prior`` is ``pixels`` where no range prior was given. ``truth`` is the
+    class of the tree that a simulated source rendered, −1 where unknown.
+    """
+
+    classes: pd.DataFrame  # K rows
+    lat: np.ndarray  # (N,) degrees
+    lon: np.ndarray  # (N,) degrees
+    images: np.ndarray  # (N, T, C, H, W) uint16
+    environment: np.ndarray  # (N, V) float32
+    pixels: np.ndarray  # (N, K) probabilities from what is seen
+    prior: np.ndarray  # (N, K) the same, joined with the range prior
+    truth: np.ndarray  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.lat)
+
+
+def places(source, *, lat, lon, year: int = 2020,
+           rng: np.random.Generator | None = None) -> pd.DataFrame:
+    """An occurrence table of places where nobody has looked yet.
+
+    Parameters
+    ----------
+    source : Source
+        A simulated one must know which tree to render: it has ``prior``
+        and ``classes``, and places where nothing grows are left out. A
+        real one needs the place alone; the names stay empty.
+    lat, lon : (N,) float
+        Degrees, WGS 84.
+    year : int
+        Of the pixels.
+    rng : Generator, optional
+        Draw the simulated tree from the prior; default: the likeliest.
+
+    Returns
+    -------
+    DataFrame
+        At most N rows; the index says which place a row is of.
+    """
+    lat, lon = np.atleast_1d(lat).astype(float), np.atleast_1d(lon)
+    table = pd.DataFrame({
+        "gbifID": _keys(lat, lon), "decimalLatitude": lat,
+        "decimalLongitude": lon.astype(float), "year": year,
+        "species": "", "genus": "", "family": "", "leafType": ""})
+    if not hasattr(source, "prior"):
+        return table
+    odds = source.prior(lat=lat, lon=lon)
+    table = table[odds.sum(axis=1) > 0].copy()
+    odds = odds[table.index]
+    if rng is None:
+        chosen = odds.argmax(axis=1)
+    else:
+        steps = odds.cumsum(axis=1)
+        level = rng.random((len(steps), 1)) * steps[:, -1:]
+        chosen = (steps <= level).sum(axis=1)
+    names = list(taxonomy.CLASS_COLUMNS)
+    table[names] = source.classes[names].to_numpy(object)[chosen]
+    return table
+
+
+def _keys(lat, lon) -> np.ndarray:
+    """A number for each place, the same each time: (N,) int64."""
+    return (np.rint((lat + 90) * 1e5).astype(np.int64) * 40_000_000
+            + np.rint((lon + 180) * 1e5).astype(np.int64))
+
+
+def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
+        prior: Callable | None = None, temperature: float = 1.0,
+        rng: np.random.Generator | None = None) -> Answers:
+    """Ask a model which tree grows at N places.
+
+    Parameters
+    ----------
+    model : CompactClip
+    source : Source
+        Where the pixels come from.
+    classes : DataFrame of K rows
+        The names to choose from.
+    lat, lon : (N,) float
+        Degrees, WGS 84. Places without a tree or without imagery are left
+        out of the answer.
+    year : int
+    prior : callable, optional
+        ``prior(probabilities, table)`` joins (N, K) probabilities with
+        what is known of the place alone; see
+        :func:`geotree.calibration.combine`.
+    temperature : float
+        Of the calibration, from :func:`geotree.calibration.temperature`;
+        above 1 makes the model more modest.
+    rng : Generator, optional
+        See :func:`places`.
+
+    Raises
+    ------
+    ValueError
+        A place is not on the globe.
+    """
+    lat, lon = np.broadcast_arrays(*np.atleast_1d(lat, lon))
+    world.country_code(lat=lat, lon=lon)  # refuses what is no place
+    table = places(source, lat=lat, lon=lon, year=year, rng=rng)
+    k = len(classes)
+    if table.empty:
+        return Answers(
+            classes, lat[:0], lon[:0], np.zeros((0, 12, 10, 5, 5), np.uint16),
+            np.zeros((0, 27), np.float32), np.zeros((0, k)),
+            np.zeros((0, k)), np.zeros(0, np.int64))
+    seen = source.fetch(table)
+    good = np.flatnonzero(seen.status == OK)
+    table = table.iloc[good]
+    images, environment = seen.reflectance[good], seen.environment[good]
+    found = np.zeros((0, k))
+    if len(good):
+        blank = np.zeros(len(good), np.int64)
+        found = evaluation.predict(
+            model, Batch(images, environment, blank, blank), classes)
+        found = soften(found, temperature)
+    joined = prior(found, table) if prior and len(good) else found
+    truth = pd.Index(classes["species"]).get_indexer(table["species"])
+    return Answers(classes, table["decimalLatitude"].to_numpy(),
+                   table["decimalLongitude"].to_numpy(), images, environment,
+                   found, joined, truth.astype(np.int64))
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Raise to the power 1/temperature and make the rows sum to one."""
+    powered = np.asarray(probabilities, float) ** (1 / temperature)
+    return powered / powered.sum(axis=1, keepdims=True)
+
+
+def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
+            threshold: float = 0.8) -> pd.DataFrame:
+    """The finest rank at which the summed probability clears a threshold.
+
+    Parameters
+    ----------
+    probabilities : (N, K) float
+    classes : DataFrame of K rows
+    threshold : float
+
+    Returns
+    -------
+    DataFrame of N rows
+        ``rank``, ``name``, ``confidence``; where even the leaf type is
+        unsure, "none", "unsure" and the best leaf type's probability.
+    """
+    rank = np.full(len(probabilities), "none", dtype=object)
+    name = np.full(len(probabilities), "unsure", dtype=object)
+    confidence = np.zeros(len(probabilities))
+    for level in RANKS:  # coarse to fine: the finest that clears it stays
+        summed, names = taxonomy.roll_up(probabilities, classes, level)
+        best = summed.max(axis=1)
+        sure = best >= threshold
+        if level == RANKS[0]:
+            confidence[:] = best
+        rank[sure], confidence[sure] = str(level), best[sure]
+        name[sure] = names[summed.argmax(axis=1)[sure]]
+    return pd.DataFrame({"rank": rank, "name": name,
+                         "confidence": confidence})

@@ -1,0 +1,204 @@
+"""The map that answers: in a page, in JupyterLab and in Colab."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import ipywidgets
+import pandas as pd
+import traitlets
+
+from geotree import taxonomy, world
+from geotree.explore import packing
+from geotree.explore.answers import Answers, ask
+from geotree.explore.panel import Panel, _text
+
+EXAMPLES = (("Alps", 46.5, 11.0), ("Taiga", 62.0, 100.0),
+            ("Amazon", -4.0, -62.0), ("Appalachia", 37.0, -80.0),
+            ("Congo", 1.0, 22.0), ("Japan", 36.0, 138.0),
+            ("Tasmania", -42.0, 146.5))
+_RANKS = [str(rank) for rank in taxonomy.RANKS]
+
+
+class AnswerMap(Panel):
+    """A world of answers; see :func:`answer_map`.
+
+    Attributes
+    ----------
+    color : str
+        The rank that colours the map.
+    rank : str
+        How deep the names go.
+    prior, checklist : bool
+        Use what is known of the place; only species of the country.
+    month : int
+        1 to 12.
+    threshold : float
+        Probability from which a name counts as sure.
+    place : [lat, lon]
+        What was asked for last; setting it asks.
+    answer : dict
+        A fresh answer, which takes the place of the nearest on the grid.
+    """
+
+    _esm = _text("common.js", "map.js")
+    outline = traitlets.Dict().tag(sync=True)
+    examples = traitlets.List([list(one) for one in EXAMPLES]).tag(sync=True)
+    color = traitlets.Enum(_RANKS, "leafType").tag(sync=True)
+    rank = traitlets.Enum(_RANKS, "species").tag(sync=True)
+    prior = traitlets.Bool(True).tag(sync=True)
+    checklist = traitlets.Bool(False).tag(sync=True)
+    month = traitlets.Int(7, min=1, max=12).tag(sync=True)
+    threshold = traitlets.Float(0.8).tag(sync=True)
+    place = traitlets.List().tag(sync=True)
+    answer = traitlets.Dict().tag(sync=True)
+
+
+def checklists(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Species by country, from the records of an occurrence table."""
+    codes = world.country_code(lat=table["decimalLatitude"],
+                               lon=table["decimalLongitude"])
+    groups = table["species"].groupby(codes).unique()
+    return {code: sorted(names) for code, names in groups.items() if code}
+
+
+def answer_map(answers: Answers, *, step: float,
+               known: pd.DataFrame | None = None,
+               place: tuple[float, float] | None = None,
+               note: str = "") -> AnswerMap:
+    """A map of answers worked out before: it needs no kernel.
+
+    Parameters
+    ----------
+    answers : Answers
+        Of the centres of a grid.
+    step : float
+        Degrees between them.
+    known : DataFrame, optional
+        Occurrence table that the checklists by country come from.
+    place : (lat, lon), optional
+        Asked for when the map opens.
+    note : str
+        Where the numbers come from.
+    """
+    lists = checklists(known) if known is not None else {}
+    data = packing.pack(answers, checklists=lists, note=note)
+    return AnswerMap(data=data | {"step": step}, outline=packing.outline(),
+                     place=list(place or []))
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls, a map and an answer; see :func:`what_grows_here`."""
+
+    def __init__(self, chart, panel: AnswerMap, answer: Callable,
+                 static: AnswerMap | None):
+        self.map, self.panel = chart, panel
+        self._answer, self._static = answer, static
+        self.lat = ipywidgets.BoundedFloatText(
+            46.5, min=-90, max=90, description="Latitude")
+        self.lon = ipywidgets.BoundedFloatText(
+            11.0, min=-180, max=180, description="Longitude")
+        button = ipywidgets.Button(description="What grows here?")
+        button.on_click(lambda _: self.ask(self.lat.value, self.lon.value))
+        chart.on_interaction(self._clicked)
+        super().__init__([
+            chart, ipywidgets.HBox([self.lat, self.lon, button]),
+            ipywidgets.HBox(self._controls()), panel])
+
+    def _controls(self) -> list:
+        """ipywidgets that hold the panel's settings."""
+        ranks = list(zip(("leaf type", "family", "genus", "species"), _RANKS,
+                         strict=True))
+        made = {
+            "rank": ipywidgets.Dropdown(options=ranks, description="Rank"),
+            "month": ipywidgets.IntSlider(min=1, max=12,
+                                          description="Month"),
+            "prior": ipywidgets.Checkbox(description="use the place too"),
+            "checklist": ipywidgets.Checkbox(
+                description="only species known from the country")}
+        for name, control in made.items():
+            traitlets.link((self.panel, name), (control, "value"))
+        return list(made.values())
+
+    def ask(self, lat: float, lon: float) -> None:
+        """Ask about a place, and show the answer."""
+        self.lat.value, self.lon.value = lat, lon
+        self.panel.answer = self._answer(lat, lon)
+
+    def _clicked(self, type=None, coordinates=None, **about) -> None:
+        if type == "click" and coordinates:
+            lat, lon = coordinates
+            self.ask(lat, (lon + 180) % 360 - 180)
+
+    def _repr_mimebundle_(self, **kwargs):
+        found = super()._repr_mimebundle_(**kwargs)
+        if self._static is not None:
+            found["text/html"] = self._static.page()
+        return found
+
+
+def what_grows_here(model, source, classes: pd.DataFrame, *,
+                    known: pd.DataFrame | None = None,
+                    static: AnswerMap | None = None, note: str = "",
+                    imagery: bool = False, **asking) -> Explorer:
+    """A map on which a click asks the model.
+
+    The map is geemap's where Earth Engine is signed in, else ipyleaflet's.
+
+    Parameters
+    ----------
+    model, source, classes
+        As in :func:`geotree.explore.ask`.
+    known : DataFrame, optional
+        Occurrence table that the checklists by country come from.
+    static : AnswerMap, optional
+        What a page without a kernel shows instead.
+    note : str
+        Where the numbers come from.
+    imagery : bool
+        Lay pictures from the web under the map; needs a network.
+    **asking
+        ``year``, ``prior``, ``temperature`` of :func:`geotree.explore.ask`.
+    """
+    lists = checklists(known) if known is not None else {}
+
+    def answer(lat: float, lon: float) -> dict:
+        found = ask(model, source, classes, lat=lat, lon=lon, **asking)
+        if len(found):
+            return packing.pack(found, checklists=lists, note=note)
+        return {"message": f"{lat:.1f}°, {lon:.1f}°: no tree or no clear "
+                           "pixel here. Try another place."}
+
+    return Explorer(_chart(imagery), AnswerMap(), answer, static)
+
+
+def earth_engine_is_on() -> bool:
+    """Whether this session has signed in to Earth Engine."""
+    ee = sys.modules.get("ee")
+    return ee is not None and ee.data.is_initialized()
+
+
+def _chart(imagery: bool):
+    """geemap with Earth Engine, ipyleaflet without; land, and a cross."""
+    import ipyleaflet
+
+    size = {"layout": ipywidgets.Layout(height="420px"),
+            "center": (30, 10), "zoom": 2, "scroll_wheel_zoom": True}
+    if earth_engine_is_on():
+        import geemap
+
+        chart = geemap.Map(ee_initialize=False, lite_mode=True, **size)
+    else:
+        chart = ipyleaflet.Map(**size)
+    chart.default_style = {"cursor": "crosshair"}
+    if not imagery:
+        chart.layers = ()
+    rings = [[ring.clip([-180, -90], [180, 90]).round(2).tolist()]
+             for ring in world.land()]
+    chart.add(ipyleaflet.GeoJSON(
+        data={"type": "Feature", "properties": {}, "geometry": {
+            "type": "MultiPolygon", "coordinates": rings}},
+        style={"color": "#4a6472", "weight": 1, "fillColor": "#c9d8c5",
+               "fillOpacity": 0 if imagery else 0.8}))
+    return chart

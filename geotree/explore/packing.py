@@ -1,0 +1,114 @@
+"""Answers as small bytes: what the widgets draw from, kernel or none.
+
+Everything is plain lists, strings and little-endian arrays, so that the
+same script reads it from a kernel and from a page on disk.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+
+from geotree import plots, taxonomy, variables, world
+from geotree.explore.answers import Answers
+
+TILES = 8  # strips side by side in an atlas
+_LEAST = 1 / 500  # smaller probabilities are not kept
+_SHOWN = ("elevation", "slope", "soil_moisture_0_5cm", "bio01", "bio04",
+          "bio12", "bio15")
+
+
+def pack(answers: Answers, *, checklists: dict | None = None,
+         note: str = "") -> dict:
+    """Everything that the map shows of some answers.
+
+    Parameters
+    ----------
+    answers : Answers of N places
+    checklists : dict, optional
+        Names of the species known from each country, by ISO alpha-2 code.
+    note : str
+        Where the numbers come from, shown below the answer.
+
+    Returns
+    -------
+    dict
+        JSON, but for ``bytes``.
+    """
+    numbers = pd.Series(range(len(answers.classes)),
+                        index=answers.classes["species"])
+    lists = {code: sorted(numbers[numbers.index.isin(names)].tolist())
+             for code, names in (checklists or {}).items()}
+    shown = [variables.VARIABLE_NAMES.index(name) for name in _SHOWN]
+    about = [variables.VARIABLES[column] for column in shown]
+    scale = np.array([variable.scale for variable in about])
+    codes = world.country_code(lat=answers.lat, lon=answers.lon)
+    return {
+        "classes": names(answers.classes),
+        "lat": _bytes(answers.lat, "<f4"), "lon": _bytes(answers.lon, "<f4"),
+        "country": codes.tolist(), "checklists": lists,
+        "atlas": atlas(answers.images), "ndvi": greenness(answers.images),
+        "environment": _bytes(answers.environment[:, shown] * scale, "<f4"),
+        "variables": [[item.title, item.unit] for item in about],
+        "pixels": _sparse(answers.pixels), "prior": _sparse(answers.prior),
+        "truth": _bytes(answers.truth, "<i2"), "note": note,
+        "leafColors": plots.LEAF_COLORS, "cycle": list(plots.CYCLE)}
+
+
+def names(classes: pd.DataFrame) -> dict[str, list[str]]:
+    """A class table as lists, by rank."""
+    return {str(rank): classes[str(rank)].tolist() for rank in taxonomy.RANKS}
+
+
+def outline() -> dict:
+    """The land, rounded to a hundredth of a degree: ``sizes``, ``points``."""
+    rings = [ring for ring in world.land() if ring[:, 1].max() > -57]
+    points = np.concatenate(rings).clip([-180, -90], [180, 90])
+    return {"sizes": [len(ring) for ring in rings],
+            "points": _bytes(points * 100, "<i2")}
+
+
+def atlas(images: np.ndarray) -> bytes:
+    """True colour of N × 12 patches as one PNG, 32 levels a colour.
+
+    Samples run left to right, ``TILES`` a row, and the months of each too.
+    """
+    from PIL import Image
+
+    tiles = np.rint(plots.true_color(images) * 31) * (255 / 31)
+    n, side = len(images), images.shape[-1]
+    rows = max(-(-n // TILES), 1)
+    grid = np.zeros((rows * TILES, 12, side, side, 3), np.uint8)
+    grid[:n] = tiles
+    grid = grid.reshape(rows, TILES, 12, side, side, 3)
+    sheet = grid.transpose(0, 3, 1, 2, 4, 5).reshape(
+        rows * side, TILES * 12 * side, 3)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def greenness(images: np.ndarray) -> bytes:
+    """NDVI of each centre pixel and month in hundredths, −128 = missing."""
+    middle = images.shape[-1] // 2
+    part = slice(middle, middle + 1)
+    value = variables.ndvi(images[..., part, part])[..., 0, 0]  # (N, T)
+    return _bytes(np.where(np.isfinite(value), 100 * value, -128), "i1")
+
+
+def _sparse(probabilities: np.ndarray) -> dict[str, bytes]:
+    """Rows of (class, share of 65,535), one after the other."""
+    rows, columns = np.nonzero(probabilities >= _LEAST)
+    starts = np.searchsorted(rows, np.arange(len(probabilities) + 1))
+    return {"start": _bytes(starts, "<u4"),
+            "species": _bytes(columns, "<u2"),
+            "share": _bytes(probabilities[rows, columns] * 65535, "<u2")}
+
+
+def _bytes(values, dtype: str) -> bytes:
+    values = np.asarray(values)
+    if dtype[-2] != "f" and values.dtype.kind == "f":
+        values = np.rint(values)
+    return values.astype(dtype).tobytes()
