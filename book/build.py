@@ -127,7 +127,7 @@ def key(root: Path, run: str, table: Path | None) -> str:
     add("table", table.read_bytes() if table else b"")
     add("lock", (root / "requirements.lock").read_bytes())
     for path in sorted((root / "geotree").rglob("*")):
-        if path.suffix in (".py", ".csv", ".json"):
+        if path.suffix in (".py", ".csv", ".json", ".js", ".css"):
             add(path.relative_to(root).as_posix(), path.read_bytes())
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text("utf-8"))["cells"]

@@ -3,7 +3,7 @@
 Needs the extra ``maps``: ``pip install "geotree[maps]"``. Chapter 10.
 """
 
-from geotree.explore.answers import Answers, ask, deepest, places, soften
+from geotree.explore.answers import Answers, ask, deepest, places
 from geotree.explore.explorer import (
     AnswerMap,
     Explorer,
@@ -11,6 +11,16 @@ from geotree.explore.explorer import (
     checklists,
     what_grows_here,
 )
+from geotree.explore.ranges import range_maps, write_geotiff, write_zarr
+from geotree.explore.samples import (
+    EmbeddingExplorer,
+    TaxonomyExplorer,
+    embedding_explorer,
+    taxonomy_explorer,
+)
 
-__all__ = ["AnswerMap", "Answers", "Explorer", "answer_map", "ask",
-           "checklists", "deepest", "places", "soften", "what_grows_here"]
+__all__ = ["AnswerMap", "Answers", "EmbeddingExplorer", "Explorer",
+           "TaxonomyExplorer", "answer_map", "ask", "checklists", "deepest",
+           "embedding_explorer", "places", "range_maps",
+           "taxonomy_explorer", "what_grows_here", "write_geotiff",
+           "write_zarr"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from geotree import evaluation, taxonomy, world
+from geotree import calibration, evaluation, prior, taxonomy, world
+from geotree.place import PlaceModel
 from geotree.shards import Batch
 from geotree.sources import OK
 from geotree.taxonomy import RANKS
@@ -30,6 +30,7 @@ class Answers:
     pixels: np.ndarray  # (N, K) probabilities from what is seen
     prior: np.ndarray  # (N, K) the same, joined with the range prior
     truth: np.ndarray  # (N,) int64
+    row: np.ndarray  # (N,) int64, which of the places asked for
 
     def __len__(self) -> int:
         return len(self.lat)
@@ -85,7 +86,8 @@ def _keys(lat, lon) -> np.ndarray:
 
 
 def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
-        prior: Callable | None = None, temperature: float = 1.0,
+        place: PlaceModel | None = None, weight: float = 1.0,
+        temperature: float = 1.0,
         rng: np.random.Generator | None = None) -> Answers:
     """Ask a model which tree grows at N places.
 
@@ -100,10 +102,10 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
         Degrees, WGS 84. Places without a tree or without imagery are left
         out of the answer.
     year : int
-    prior : callable, optional
-        ``prior(probabilities, table)`` joins (N, K) probabilities with
-        what is known of the place alone; see
-        :func:`geotree.calibration.combine`.
+    place : PlaceModel, optional
+        Which species a place alone suggests; the range prior.
+    weight : float
+        Of the place, from :func:`geotree.prior.fit_weight`.
     temperature : float
         Of the calibration, from :func:`geotree.calibration.temperature`;
         above 1 makes the model more modest.
@@ -123,7 +125,7 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
         return Answers(
             classes, lat[:0], lon[:0], np.zeros((0, 12, 10, 5, 5), np.uint16),
             np.zeros((0, 27), np.float32), np.zeros((0, k)),
-            np.zeros((0, k)), np.zeros(0, np.int64))
+            np.zeros((0, k)), *np.zeros((2, 0), np.int64))
     seen = source.fetch(table)
     good = np.flatnonzero(seen.status == OK)
     table = table.iloc[good]
@@ -133,18 +135,15 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
         blank = np.zeros(len(good), np.int64)
         found = evaluation.predict(
             model, Batch(images, environment, blank, blank), classes)
-        found = soften(found, temperature)
-    joined = prior(found, table) if prior and len(good) else found
+        found = calibration.soften(found, temperature)
+    joined = found
+    if place is not None and len(good):
+        joined = prior.combine(found, place.predict(table, classes), weight)
     truth = pd.Index(classes["species"]).get_indexer(table["species"])
     return Answers(classes, table["decimalLatitude"].to_numpy(),
                    table["decimalLongitude"].to_numpy(), images, environment,
-                   found, joined, truth.astype(np.int64))
-
-
-def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Raise to the power 1/temperature and make the rows sum to one."""
-    powered = np.asarray(probabilities, float) ** (1 / temperature)
-    return powered / powered.sum(axis=1, keepdims=True)
+                   found, joined, truth.astype(np.int64),
+                   table.index.to_numpy())
 
 
 def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,

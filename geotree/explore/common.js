@@ -63,7 +63,7 @@ function patch(canvas, image, number, across) {
     Math.floor(number / across) * 5, 5, 5, 0, 0, 5, 5);
 }
 
-/** Twelve months in true colour: buttons that choose a month. */
+/** Twelve months in true colour; buttons where one can be chosen. */
 function strip(image, sample, ndvi, chosen, choose) {
   const row = node("div", { className: "gt-strip", role: "group",
     "aria-label": "True colour by month" });
@@ -71,13 +71,15 @@ function strip(image, sample, ndvi, chosen, choose) {
     const seen = ndvi[i] !== -128;
     const tile = node("canvas", { width: 5, height: 5 });
     if (seen) patch(tile, image, sample * 12 + i, 96);
-    row.append(node("button", { type: "button",
-      className: seen ? "" : "gt-gap",
-      "aria-pressed": String(i === chosen),
-      "aria-label": seen ? `${month}, NDVI ${(ndvi[i] / 100).toFixed(2)}`
-        : `${month}, hidden by cloud`,
-      title: month, onclick: () => choose(i) },
-      tile, node("span", {}, month[0])));
+    const says = seen ? `${month}, NDVI ${(ndvi[i] / 100).toFixed(2)}`
+      : `${month}, not seen`;
+    row.append(choose
+      ? node("button", { type: "button", className: seen ? "" : "gt-gap",
+        "aria-pressed": String(i === chosen), "aria-label": says,
+        title: month, onclick: () => choose(i) },
+      tile, node("span", {}, month[0]))
+      : node("div", { className: seen ? "" : "gt-gap", title: says }, tile,
+        node("span", {}, month[0])));
   });
   return row;
 }
@@ -105,7 +107,7 @@ function curves(lines, chosen = -1) {
     add("path", { d: `M${10 * chosen + 5} 0V44`, class: "gt-now" });
   for (const { ndvi, color, low, high } of lines) {
     const seen = [...ndvi.keys()].filter(i => ndvi[i] !== -128);
-    if (low) add("path", { fill: color, class: "gt-band", d: "M" + [
+    if (low) add("path", { style: `fill:${color}`, class: "gt-band", d: "M" + [
       ...seen.map(i => `${10 * i + 5} ${y(high[i])}`),
       ...seen.reverse().map(i => `${10 * i + 5} ${y(low[i])}`)].join("L")
       + "Z" });

@@ -159,7 +159,8 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
     imagery : bool
         Lay pictures from the web under the map; needs a network.
     **asking
-        ``year``, ``prior``, ``temperature`` of :func:`geotree.explore.ask`.
+        ``year``, ``place``, ``weight``, ``temperature`` of
+        :func:`geotree.explore.ask`.
     """
     lists = checklists(known) if known is not None else {}
 

@@ -47,13 +47,13 @@ def pack(answers: Answers, *, checklists: dict | None = None,
     codes = world.country_code(lat=answers.lat, lon=answers.lon)
     return {
         "classes": names(answers.classes),
-        "lat": _bytes(answers.lat, "<f4"), "lon": _bytes(answers.lon, "<f4"),
+        "lat": to_bytes(answers.lat, "<f4"), "lon": to_bytes(answers.lon, "<f4"),
         "country": codes.tolist(), "checklists": lists,
         "atlas": atlas(answers.images), "ndvi": greenness(answers.images),
-        "environment": _bytes(answers.environment[:, shown] * scale, "<f4"),
+        "environment": to_bytes(answers.environment[:, shown] * scale, "<f4"),
         "variables": [[item.title, item.unit] for item in about],
         "pixels": _sparse(answers.pixels), "prior": _sparse(answers.prior),
-        "truth": _bytes(answers.truth, "<i2"), "note": note,
+        "truth": to_bytes(answers.truth, "<i2"), "note": note,
         "leafColors": plots.LEAF_COLORS, "cycle": list(plots.CYCLE)}
 
 
@@ -67,24 +67,24 @@ def outline() -> dict:
     rings = [ring for ring in world.land() if ring[:, 1].max() > -57]
     points = np.concatenate(rings).clip([-180, -90], [180, 90])
     return {"sizes": [len(ring) for ring in rings],
-            "points": _bytes(points * 100, "<i2")}
+            "points": to_bytes(points * 100, "<i2")}
 
 
 def atlas(images: np.ndarray) -> bytes:
-    """True colour of N × 12 patches as one PNG, 32 levels a colour.
+    """True colour of N × T patches as one PNG, 32 levels a colour.
 
     Samples run left to right, ``TILES`` a row, and the months of each too.
     """
     from PIL import Image
 
     tiles = np.rint(plots.true_color(images) * 31) * (255 / 31)
-    n, side = len(images), images.shape[-1]
+    n, months, side = *images.shape[:2], images.shape[-1]
     rows = max(-(-n // TILES), 1)
-    grid = np.zeros((rows * TILES, 12, side, side, 3), np.uint8)
+    grid = np.zeros((rows * TILES, months, side, side, 3), np.uint8)
     grid[:n] = tiles
-    grid = grid.reshape(rows, TILES, 12, side, side, 3)
+    grid = grid.reshape(rows, TILES, months, side, side, 3)
     sheet = grid.transpose(0, 3, 1, 2, 4, 5).reshape(
-        rows * side, TILES * 12 * side, 3)
+        rows * side, TILES * months * side, 3)
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -95,19 +95,20 @@ def greenness(images: np.ndarray) -> bytes:
     middle = images.shape[-1] // 2
     part = slice(middle, middle + 1)
     value = variables.ndvi(images[..., part, part])[..., 0, 0]  # (N, T)
-    return _bytes(np.where(np.isfinite(value), 100 * value, -128), "i1")
+    return to_bytes(np.where(np.isfinite(value), 100 * value, -128), "i1")
 
 
 def _sparse(probabilities: np.ndarray) -> dict[str, bytes]:
     """Rows of (class, share of 65,535), one after the other."""
     rows, columns = np.nonzero(probabilities >= _LEAST)
     starts = np.searchsorted(rows, np.arange(len(probabilities) + 1))
-    return {"start": _bytes(starts, "<u4"),
-            "species": _bytes(columns, "<u2"),
-            "share": _bytes(probabilities[rows, columns] * 65535, "<u2")}
+    return {"start": to_bytes(starts, "<u4"),
+            "species": to_bytes(columns, "<u2"),
+            "share": to_bytes(probabilities[rows, columns] * 65535, "<u2")}
 
 
-def _bytes(values, dtype: str) -> bytes:
+def to_bytes(values, dtype: str) -> bytes:
+    """Values as bytes of a type; whole numbers are rounded."""
     values = np.asarray(values)
     if dtype[-2] != "f" and values.dtype.kind == "f":
         values = np.rint(values)
