@@ -14,16 +14,16 @@
 # %% [markdown]
 # # What grows here?
 #
-# **In:** `model/`. **Out:** an answer for any place, and a map of the
-# world.
+# **In:** `model/`, `shards/`. **Out:** an answer for any place, and maps of
+# the world.
 #
 # :::{admonition} Before you start
-# *You will learn* to ask the model about a place, and to say at which rank
-# it is sure.
+# *You will learn* to ask the model about a place, to say at which rank it
+# is sure, and to map the range of a species with its uncertainty.
 #
 # *You need* [chapter 06](06-zero-shot).
 #
-# *Cost:* half a minute on two CPU cores.
+# *Cost:* a minute on two CPU cores.
 # :::
 
 # %% tags=["hide-cell"]
@@ -32,45 +32,50 @@ import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
-    get_ipython().run_line_magic("pip", f"install -q {source}")
+    package = f"'geotree[maps,stac] @ {source}'"
+    get_ipython().run_line_magic("pip", f"install -q {package}")
+    from google.colab import output
+    output.enable_custom_widget_manager()
 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import xarray as xr
 from geotree import (
-    chain, evaluation, explore, plots, taxonomy, variables, world)
+    calibration, chain, evaluation, explore, place, plots, prior, taxonomy,
+    world)
 
 plots.style()
 model, parts = chain.model(), chain.parts()
 
 # %%
-classes = parts["train"].classes
-print(chain.provenance())
+classes, train = parts["train"].classes, parts["train"]
+source, note = chain.source(), chain.provenance()
+print(note)
 
 # %% [markdown]
-# ## One tree that nobody told it about
+# ## Honest first
 #
-# A test sample: its year in pixels, and the five likeliest species.
+# An answer is only as good as its confidence. Two numbers are fitted on the
+# validation part: a temperature that takes the model's pride away, and the
+# weight of what the place alone suggests ([chapter 06](06-zero-shot)).
 
 # %%
-test = parts["test"].load()
-probabilities = evaluation.predict(model, test, classes)
-sure = np.argsort(-probabilities.max(axis=1))[len(test.labels) // 3]
-truth = classes["species"][test.labels[sure]]
-answer = pd.Series(probabilities[sure], classes["species"])
-print("truth:", truth)
-answer.nlargest(5).round(3)
+validation, nearby = parts["validation"], place.Nearest(train.table)
+raw = evaluation.predict(model, validation, classes)
+temperature = calibration.temperature(raw, validation.labels)
+calm = calibration.soften(raw, temperature)
 
-# %% mystnb={"image": {"alt": "Twelve monthly patches in true colour of the chosen test sample."}}
-plots.patch_strip(test.images[[sure]], [truth]);
+# %%
+weight = prior.fit_weight(
+    calm, nearby.predict(validation.table, classes), validation.labels)
+print(f"temperature {temperature:.2f}, weight of the place {weight:.2f}")
 
-# %% mystnb={"image": {"alt": "NDVI of the chosen sample by month."}}
-green = variables.ndvi(test.images[sure])[:, 2, 2]
-fig, ax = plt.subplots(figsize=(7.5, 2.4))
-ax.plot(range(12), green, marker="o", color=plots.CYCLE[2])
-ax.set_xticks(range(12), list(plots.MONTHS))
-ax.set(ylabel="NDVI", ylim=(-0.1, 1), title="centre pixel, n = 1");
+# %%
+asking = {"temperature": temperature, "place": nearby, "weight": weight}
+one = explore.ask(model, source, classes, lat=46.5, lon=11.0, **asking)
+pd.Series(one.prior[0], classes["species"]).nlargest(5).round(3)
 
 # %% [markdown]
 # ## As deep as it is sure
@@ -84,15 +89,15 @@ def deepest(row, threshold=0.8):
     for rank in reversed(taxonomy.RANKS):
         summed, names = taxonomy.roll_up(row[None], classes, rank)
         if summed.max() >= threshold:
-            return str(rank), names[summed.argmax()], summed.max()
-    return "none", "unsure", 0.0
+            return str(rank), names[summed.argmax()]
+    return "none", "unsure"
 
 # %%
-deepest(probabilities[sure])
-
-# %%
-answers = pd.DataFrame(map(deepest, probabilities[:400]),
-                       columns=["rank", "name", "confidence"])
+test = parts["test"]
+asked = calibration.soften(
+    evaluation.predict(model, test, classes), temperature)
+answers = explore.deepest(asked, classes)
+assert deepest(asked[0]) == tuple(answers.loc[0, ["rank", "name"]])
 answers["rank"].value_counts(normalize=True).round(2)
 
 # %% [markdown]
@@ -101,7 +106,7 @@ answers["rank"].value_counts(normalize=True).round(2)
 # %%
 right = [name == classes.loc[label, rank] if rank != "none" else np.nan
          for rank, name, label in zip(answers["rank"], answers["name"],
-                                      test.labels, strict=False)]
+                                      test.labels, strict=True)]
 answers.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
 
 # %% [markdown]
@@ -115,15 +120,12 @@ answers.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
 step = 2.0  # degrees
 grid = np.mgrid[-56:72:step, -180:180:step].reshape(2, -1) + step / 2
 land = world.is_land(lat=grid[0], lon=grid[1])
-source = chain.source()
 
 # %%
-answers = explore.ask(model, source, classes,
-                      lat=grid[0, land], lon=grid[1, land])
-print(f"{len(answers):,} cells with trees")
-
-# %%
-summed, kinds = taxonomy.roll_up(answers.prior, classes, "leafType")
+cells = explore.ask(model, source, classes, lat=grid[0, land],
+                    lon=grid[1, land], **asking)
+summed, kinds = taxonomy.roll_up(cells.prior, classes, "leafType")
+print(f"{len(cells):,} cells with trees")
 
 # %% mystnb={"image": {"alt": "World map on a dark ground: predicted leaf type of each land cell; needleleaf in the north, deciduous in the temperate belts, evergreen broadleaf in the wet tropics."}}
 try:
@@ -131,47 +133,135 @@ try:
 except ImportError:  # outside the book, e.g. in Colab
     glue = lambda name, figure: display(figure)  # noqa: E731
 
-ax = plots.cover(answers.lon, answers.lat, kinds[summed.argmax(axis=1)],
+ax = plots.cover(cells.lon, cells.lat, kinds[summed.argmax(axis=1)],
                  summed.max(axis=1))
 glue("cover", ax.figure)
 plt.close(ax.figure)
 
 # %% [markdown]
-# ## What grows here?
+# ## Ask the map
 #
-# The same answers as a map to ask. Click a place, or move with the arrow
-# keys and press Enter: it shows the year in pixels, the environment, and
-# names as deep as the model is sure. On this page the answers were worked
-# out before, one for each cell; in JupyterLab and Colab the same cell asks
-# the model anew, at the very place.
+# Click a place, or move with the arrow keys and press Enter: it shows the
+# year in pixels, the environment, and names as deep as the model is sure.
+# On this page the answers were worked out before, one for each cell; in
+# JupyterLab and Colab the same cell asks the model anew, at the very place.
 
 # %%
-known, note = parts["train"].table, chain.provenance()
-page = explore.answer_map(answers, step=step, known=known, note=note,
-                          place=(46.5, 11.0))
+page = explore.answer_map(cells, step=step, known=train.table, note=note,
+                          at=(46.5, 11.0))
 
 # %%
-explore.what_grows_here(model, source, classes, known=known, note=note,
-                        static=page)
+explore.what_grows_here(model, source, classes, known=train.table,
+                        note=note, static=page, **asking)
 
 # %% [markdown]
+# On Earth Engine the call is the same: sign in, and give its source instead
+# of the planet. Then the map is geemap's.
+#
 # ## How often is the map right?
 #
 # On the planet the tree in each cell is known.
 
 # %%
-truth = classes["leafType"].to_numpy()[answers.truth]
-guess = kinds[summed.argmax(axis=1)]
+sure = cells.truth >= 0  # the tree is one of the classes
+truth = classes["leafType"].to_numpy()[cells.truth[sure]]
+guess = kinds[summed[sure].argmax(axis=1)]
 print(f"leaf type right in {np.mean(guess == truth):.1%} of "
       f"{len(truth):,} cells; the most frequent type alone: "
       f"{pd.Series(truth).value_counts(normalize=True).iloc[0]:.1%}")
+
+# %% mystnb={"image": {"alt": "World map of test samples in blocks of ten degrees, coloured by the share of right answers."}}
+plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
+                asked.argmax(axis=1) == test.labels);
+
+# %% [markdown]
+# ## Where does it grow?
+#
+# The other way round: one species, all places. Each cell is asked at
+# several places; their mean is the map, their spread its uncertainty.
+
+# %%
+species = ["Fagus sylvatica", "Populus tremuloides", "Ceiba pentandra",
+           "Pinus sylvestris", "Acacia aneura", "Larix gmelinii"]
+shared = set(classes["species"]) & set(source.classes["species"])
+species = [name for name in species if name in shared] or sorted(shared)[:6]
+
+# %%
+maps = explore.range_maps(model, source, classes, species, step=3.0,
+                          samples=3, **asking)
+
+# %%
+lat, lon = np.meshgrid(maps["y"], maps["x"], indexing="ij")
+known = source.prior(lat=lat.ravel(), lon=lon.ravel())
+columns = pd.Index(source.classes["species"]).get_indexer(species)
+known = maps["probability"].copy(
+    data=known[:, columns].T.reshape(maps["probability"].shape))
+known = known.where((maps["probability"].notnull()) & (known > 0))
+
+# %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with: the same regions are dark in both."}}
+plots.range_panels(maps["probability"], known);
+
+# %% [markdown]
+# Files for a GIS: a Cloud-Optimised GeoTIFF with the uncertainty as second
+# band, and a Zarr store with all species.
+
+# %%
+tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
+store = explore.write_zarr(maps, chain.folder() / "ranges.zarr")
+again = xr.open_zarr(store, consolidated=False)
+again["probability"].attrs["long_name"]
+
+# %% [markdown]
+# ## A tree of trees
+#
+# Families, genera and species with their records, and the years of up to
+# four of them side by side.
+
+# %%
+explore.taxonomy_explorer(train.load(), classes, note=note, chosen=[
+    "Larix decidua", "Picea abies", "Fagus sylvatica"])
+
+# %% mystnb={"image": {"alt": "Icicle of the training records: leaf types, families, genera and species side by side, as high as their share of the records."}}
+plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));
+
+# %% [markdown]
+# ## The inner space, to touch
+#
+# The map of [chapter 08](08-t-sne), with names, places and patches.
+
+# %%
+from sklearn.manifold import TSNE
+
+rows = np.random.default_rng(0).permutation(len(test))[:900]
+some = test.select(rows)
+points = TSNE(init="pca", random_state=0).fit_transform(
+    evaluation.embed(model, some))
+
+# %%
+explore.embedding_explorer(points, some.load(), classes, note=note)
 
 # %% [markdown]
 # ## Checks
 
 # %%
+import rasterio
+
 np.testing.assert_allclose(summed.sum(axis=1), 1, atol=1e-4)
 assert set(guess) <= set(plots.LEAF_COLORS)
+with rasterio.open(tif) as file:
+    assert file.count == 2 and file.units == ("1", "1")
+
+# %% [markdown]
+# ## What can go wrong
+#
+# Latitude and longitude are easily swapped; the answer would be of another
+# place. Where the swap leaves the globe, it is found out:
+
+# %%
+try:
+    explore.ask(model, source, classes, lat=100.0, lon=62.0)
+except ValueError as error:
+    print(error)
 
 # %% [markdown]
 # :::{admonition} Exercise
@@ -182,8 +272,8 @@ assert set(guess) <= set(plots.LEAF_COLORS)
 # :::{dropdown} Solution
 # ```python
 # for threshold in (0.5, 0.95):
-#     ranks = [deepest(row, threshold)[0] for row in probabilities[:400]]
-#     print(threshold, pd.Series(ranks).value_counts(normalize=True))
+#     found = explore.deepest(asked, classes, threshold=threshold)
+#     print(threshold, found["rank"].value_counts(normalize=True))
 # ```
 # :::
 #
@@ -192,3 +282,4 @@ assert set(guess) <= set(plots.LEAF_COLORS)
 # - An answer is a name, a rank and a probability.
 # - "Unsure below the genus" is a good answer.
 # - A map of predictions needs its error beside it.
+# - `range.tif` and `ranges.zarr` open in any GIS.

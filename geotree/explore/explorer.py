@@ -65,7 +65,7 @@ def checklists(table: pd.DataFrame) -> dict[str, list[str]]:
 
 def answer_map(answers: Answers, *, step: float,
                known: pd.DataFrame | None = None,
-               place: tuple[float, float] | None = None,
+               at: tuple[float, float] | None = None,
                note: str = "") -> AnswerMap:
     """A map of answers worked out before: it needs no kernel.
 
@@ -77,7 +77,7 @@ def answer_map(answers: Answers, *, step: float,
         Degrees between them.
     known : DataFrame, optional
         Occurrence table that the checklists by country come from.
-    place : (lat, lon), optional
+    at : (lat, lon), optional
         Asked for when the map opens.
     note : str
         Where the numbers come from.
@@ -85,7 +85,7 @@ def answer_map(answers: Answers, *, step: float,
     lists = checklists(known) if known is not None else {}
     data = packing.pack(answers, checklists=lists, note=note)
     return AnswerMap(data=data | {"step": step}, outline=packing.outline(),
-                     place=list(place or []))
+                     place=list(at or []))
 
 
 class Explorer(ipywidgets.VBox):

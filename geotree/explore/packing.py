@@ -47,7 +47,8 @@ def pack(answers: Answers, *, checklists: dict | None = None,
     codes = world.country_code(lat=answers.lat, lon=answers.lon)
     return {
         "classes": names(answers.classes),
-        "lat": to_bytes(answers.lat, "<f4"), "lon": to_bytes(answers.lon, "<f4"),
+        "lat": to_bytes(answers.lat, "<f4"),
+        "lon": to_bytes(answers.lon, "<f4"),
         "country": codes.tolist(), "checklists": lists,
         "atlas": atlas(answers.images), "ndvi": greenness(answers.images),
         "environment": to_bytes(answers.environment[:, shown] * scale, "<f4"),

@@ -144,7 +144,7 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
     table = table.sort_values(order, ascending=[False, True] * len(ranks))
     if ax is None:
         ax = plt.subplots(figsize=(8.5, 5.2))[1]
-    for column, rank in enumerate(ranks):
+    for column in range(len(ranks)):
         keys = ranks[:column + 1]
         sizes = table.groupby(keys, sort=False)["n"].sum() / total
         tops = sizes.cumsum()

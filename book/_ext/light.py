@@ -1,0 +1,84 @@
+"""Light pages: formulas without a script, icons without a library.
+
+The theme brings 1.5 MB of icons as a script, the same again as fonts and
+styles, and formulas would bring another 1.2 MB. A page uses some twenty
+icons, which fonts of these alone show as well; browsers draw MathML.
+"""
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+_ICON = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"(?:[^"]*)"\}')
+_SCRIPT = re.compile(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>'
+                     r'(?:</script>)?\n?')
+_SOURCE = re.compile(r'src:url\(([^)]*?)(fa-[\w-]+)\.woff2\)[^;}]*')
+
+
+def _math(translator, node):
+    text = tex2mathml(node.astext(), as_block=False)
+    translator.body.append(text.replace("<math ", '<math class="math" ', 1))
+    raise nodes.SkipNode
+
+
+def _block(translator, node):
+    text = tex2mathml(node.astext(), as_block=True)
+    target = f' id="{node["ids"][0]}"' if node.get("ids") else ""
+    translator.body.append(
+        f'<div class="math-block" tabindex="0"{target}>{text}</div>\n')
+    raise nodes.SkipNode
+
+
+def _lighten(app, error):
+    """Take what no page uses out of the styles and the fonts."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    used = set()
+    for page in out.rglob("*.html"):
+        text = page.read_text("utf-8")
+        used.update(re.findall(r"\bfa-[\w-]+", text))
+        page.write_text(_SCRIPT.sub("", text), "utf-8")
+    for script in out.joinpath("_static").rglob("*.js"):
+        if script.name != "fontawesome.js":
+            used.update(re.findall(r"\bfa-[\w-]+",
+                                   script.read_text("utf-8")))
+    for path in out.joinpath("_static", "scripts").glob("fontawesome.js*"):
+        path.unlink()
+    for path in out.joinpath("_static").rglob("*.map"):
+        path.unlink()
+    style = out / "_static" / "styles" / "pydata-sphinx-theme.css"
+    text = _ICON.sub(
+        lambda rule: rule[0] if used & set(
+            re.findall(r"fa-[\w-]+", rule[1])) else "",
+        style.read_text("utf-8"))
+    text = _SOURCE.sub(r'src:url(\1\2.woff) format("woff")', text)
+    text = re.sub(r"/\*# sourceMappingURL.*?\*/", "", text)
+    style.write_text(text, "utf-8")
+    letters = {int(code, 16) for sheet in out.rglob("*.css") for code in
+               re.findall(r'"\\([ef][0-9a-f]{3})"', sheet.read_text("utf-8"))}
+    _subset(out / "_static" / "vendor" / "fontawesome" / "webfonts", letters)
+
+
+def _subset(folder: Path, letters: set[int]) -> None:
+    """Write each font with these letters alone."""
+    from fontTools import subset
+
+    for path in folder.glob("*.ttf"):
+        options = subset.Options(flavor="woff", drop_tables=["GSUB"])
+        font = subset.load_font(path, options)
+        cutter = subset.Subsetter(options)
+        cutter.populate(unicodes=letters)
+        cutter.subset(font)
+        subset.save_font(font, path.with_suffix(".woff"), options)
+        path.unlink()
+        path.with_suffix(".woff2").unlink(missing_ok=True)
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.add_html_math_renderer("mathml", (_math, None), (_block, None))
+    app.connect("build-finished", _lighten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
