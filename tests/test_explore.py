@@ -1,0 +1,429 @@
+"""Answers, their bytes, range maps and files, and the map with a kernel."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import xarray as xr
+from PIL import Image
+
+from geotree import explore, place, plots, taxonomy, variables
+from geotree.explore import packing
+from geotree.shards import Batch
+from geotree.sources import NO_IMAGERY, OK, Pixels
+from geotree.sources.planet import Planet
+
+CLASSES = taxonomy.class_table(pd.DataFrame({
+    "species": ["Acer rubrum", "Acer saccharum", "Pinus nigra"],
+    "genus": ["Acer", "Acer", "Pinus"],
+    "family": ["Sapindaceae", "Sapindaceae", "Pinaceae"],
+    "leafType": ["Deciduous Broadleaf"] * 2 + ["Evergreen Needleleaf"]}))
+
+
+class Compass:
+    """Maples east of Greenwich, pines west; surer in the north."""
+
+    training = False
+
+    def eval(self):
+        return self
+
+    def train(self, mode):
+        return self
+
+    def scale(self):
+        import torch
+
+        return torch.tensor(1.0)
+
+    def encode_taxa(self, classes):
+        import torch
+
+        return torch.eye(3)
+
+    def encode_images(self, images, environment):
+        import torch
+
+        lon, lat = torch.from_numpy(environment[:, :2]).T
+        sure = 3 + lat / 30
+        logits = torch.stack([sure, sure - 1, -sure], dim=1)
+        return torch.where((lon > 0)[:, None], logits, logits.flip(1))
+
+
+class Everywhere:
+    """A source as real ones are: a place is all it needs."""
+
+    name = "everywhere"
+
+    def __init__(self):
+        self.tables = []
+
+    def attrs(self):
+        return {"source": self.name}
+
+    def plan(self, table):
+        raise TypeError("nobody asks for the plan of a click")
+
+    def fetch(self, table):
+        self.tables.append(table)
+        n = len(table)
+        environment = np.zeros((n, 27), np.float32)
+        environment[:, 0] = table["decimalLongitude"]
+        environment[:, 1] = table["decimalLatitude"]
+        images = np.full((n, 12, 10, 5, 5), 500, np.uint16)
+        images[:, :, 3] = 3000  # near infrared: an NDVI of 5 / 7
+        images[:, 1] = variables.NODATA
+        cloudy = table["decimalLatitude"].to_numpy() > 80
+        status = np.where(cloudy, NO_IMAGERY, OK).astype(np.uint8)
+        return Pixels(images, environment, status)
+
+
+@pytest.fixture
+def answers():
+    return explore.ask(Compass(), Everywhere(), CLASSES,
+                       lat=[10.0, 60.0, 85.0], lon=[-20.0, 15.0, 20.0])
+
+
+# --- answers ----------------------------------------------------------------
+
+def test_a_real_source_needs_the_place_alone(answers):
+    assert len(answers) == 2, "a place without imagery has no answer"
+    np.testing.assert_array_equal(answers.row, [0, 1])
+    np.testing.assert_array_equal(answers.lat, [10, 60])
+    np.testing.assert_array_equal(answers.lon, [-20, 15])
+    assert (answers.truth == -1).all()
+    names = CLASSES["species"][answers.pixels.argmax(axis=1)].tolist()
+    assert names == ["Pinus nigra", "Acer rubrum"]
+    np.testing.assert_allclose(answers.pixels.sum(axis=1), 1, rtol=1e-5)
+    assert answers.prior is answers.pixels
+
+
+def test_a_place_gets_the_same_pixels_each_time_and_of_its_own():
+    keys = explore.places(Everywhere(), lat=[10, 10, 10.00002],
+                          lon=[20, 20.00002, 20])["gbifID"]
+    assert keys.nunique() == 3
+    again = explore.places(Everywhere(), lat=[10], lon=[20])["gbifID"]
+    assert again.item() == keys[0] > 0
+
+
+def test_the_planet_grows_its_likeliest_tree_or_draws_one():
+    planet = Planet()
+    lat, lon = np.full(300, 47.0), np.full(300, 8.0)
+    odds = planet.prior(lat=lat[:1], lon=lon[:1])[0]
+    best = planet.classes["species"][odds.argmax()]
+    table = explore.places(planet, lat=lat, lon=lon)
+    assert set(table["species"]) == {best}
+    drawn = explore.places(planet, lat=lat, lon=lon,
+                           rng=np.random.default_rng(0))
+    share = (drawn["species"] == best).mean()
+    assert abs(share - odds.max()) < 0.1
+    assert set(drawn["species"]) <= set(planet.classes["species"][odds > 0])
+
+
+def test_a_place_without_trees_has_no_answer():
+    sea = explore.ask(Compass(), Planet(), CLASSES, lat=0.0, lon=-30.0)
+    assert len(sea) == 0
+    assert sea.pixels.shape == (0, 3)
+    assert packing.pack(sea)["country"] == []
+
+
+def test_a_place_off_the_globe_is_an_error():
+    with pytest.raises(ValueError, match="lat and lon swapped"):
+        explore.ask(Compass(), Everywhere(), CLASSES, lat=120.0, lon=10.0)
+
+
+def test_temperature_softens_and_the_place_joins_in():
+    known = pd.DataFrame({
+        "decimalLatitude": [60.0] * 5, "decimalLongitude": [20.0] * 5,
+        "species": "Pinus nigra"})
+    asking = {"lat": 60.0, "lon": 20.0}
+    plain = explore.ask(Compass(), Everywhere(), CLASSES, **asking)
+    modest = explore.ask(Compass(), Everywhere(), CLASSES, temperature=3.0,
+                         **asking)
+    assert modest.pixels.max() < plain.pixels.max()
+    joined = explore.ask(Compass(), Everywhere(), CLASSES, weight=3.0,
+                         place=place.Nearest(known, neighbours=1), **asking)
+    np.testing.assert_array_equal(joined.pixels, plain.pixels)
+    assert joined.prior[0].argmax() == 2 != plain.pixels[0].argmax()
+
+
+def test_deepest_rank_is_the_finest_that_clears_the_threshold():
+    rows = np.array([[0.5, 0.4, 0.1],  # maples together: the genus
+                     [0.85, 0.1, 0.05],  # one maple
+                     [0.45, 0.05, 0.5]])  # no one
+    found = explore.deepest(rows, CLASSES, threshold=0.8)
+    assert found["rank"].tolist() == ["genus", "species", "none"]
+    assert found["name"].tolist() == ["Acer", "Acer rubrum", "unsure"]
+    np.testing.assert_allclose(found["confidence"], [0.9, 0.85, 0.5])
+
+
+# --- bytes --------------------------------------------------------------------
+
+def test_packed_answers_say_the_same(answers):
+    data = packing.pack(answers, checklists={"SE": ["Pinus nigra"]},
+                        note="by hand")
+    np.testing.assert_allclose(np.frombuffer(data["lat"], "<f4"), [10, 60])
+    part = {key: np.frombuffer(value, kind) for (key, value), kind in zip(
+        data["pixels"].items(), ("<u4", "<u2", "<u2"), strict=True)}
+    rows = np.repeat([0, 1], np.diff(part["start"]))
+    dense = np.zeros((2, 3))
+    dense[rows, part["species"]] = part["share"] / 65535
+    np.testing.assert_allclose(dense, answers.pixels, atol=1 / 500)
+    assert data["checklists"] == {"SE": [2]}
+    assert data["country"] == ["", "SE"]
+    green = np.frombuffer(data["ndvi"], "i1").reshape(2, 12)
+    assert (green[:, 1] == -128).all()
+    np.testing.assert_array_equal(green[:, 0], round(100 * 2500 / 3500))
+
+
+def test_atlas_puts_each_month_in_its_place():
+    images = np.full((9, 12, 10, 5, 5), variables.NODATA, np.uint16)
+    images[8, 3] = 0  # the ninth sample: second row, first column
+    sheet = np.asarray(Image.open(io.BytesIO(packing.atlas(images))))
+    assert sheet.shape == (10, packing.TILES * 12 * 5, 3)
+    dark = np.argwhere(sheet.sum(axis=2) == 0)
+    dark = dark[(dark[:, 0] < 5) | (dark[:, 1] < 60)]  # the rest is unused
+    np.testing.assert_array_equal(dark.min(axis=0), [5, 15])
+    np.testing.assert_array_equal(dark.max(axis=0), [9, 19])
+
+
+def test_outline_is_the_land():
+    data = packing.outline()
+    points = np.frombuffer(data["points"], "<i2").reshape(-1, 2) / 100
+    assert sum(data["sizes"]) == len(points) > 3000
+    assert np.abs(points).max(axis=0).tolist() == [180.0, points[:, 1].max()]
+
+
+def test_a_page_holds_all_it_needs_and_asks_for_nothing(answers):
+    chart = explore.answer_map(answers, step=2.0, at=(60, 20),
+                               note="</script><b>not a tag</b>")
+    page = chart.page()
+    assert page.count("</script>") == 2, "data must not end the script"
+    assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)"
+                         r"|import\s*\(|@import|\bfetch\(", page)
+    text = re.search(r'application/json" id="[^"]+">(.*?)</script>', page)[1]
+    state = json.loads(text)
+    assert state["place"] == [60, 20]
+    assert state["data"]["classes"]["genus"] == ["Acer", "Acer", "Pinus"]
+    bundle, _ = chart._repr_mimebundle_()
+    assert {"text/html", "application/vnd.jupyter.widget-view+json"} <= set(
+        bundle)
+
+
+# --- the map with a kernel -----------------------------------------------------
+
+@pytest.fixture
+def explorer():
+    known = pd.DataFrame({"decimalLatitude": [62.0, 40.0],
+                          "decimalLongitude": [15.0, -100.0],
+                          "species": ["Pinus nigra", "Acer rubrum"]})
+    return explore.what_grows_here(Compass(), Everywhere(), CLASSES,
+                                   known=known, note="by hand")
+
+
+def test_a_click_asks_the_model_at_the_very_place(explorer):
+    explorer._clicked(type="mousemove", coordinates=[60.0, 20.0])
+    assert explorer.panel.answer == {}
+    explorer._clicked(type="click", coordinates=[61.25, 375.5])
+    answer = explorer.panel.answer
+    assert np.frombuffer(answer["lat"], "<f4").item() == 61.25
+    assert np.frombuffer(answer["lon"], "<f4").item() == 15.5
+    assert (explorer.lat.value, explorer.lon.value) == (61.25, 15.5)
+    assert answer["country"] == ["SE"]
+    assert answer["checklists"] == {"SE": [2], "US": [0]}
+
+
+def test_a_place_without_answer_says_so(explorer):
+    explorer.ask(85.0, 20.0)
+    assert "no clear pixel" in explorer.panel.answer["message"]
+
+
+def test_controls_and_panel_agree(explorer):
+    controls = {control.description: control
+                for control in explorer.children[2].children}
+    controls["Rank"].value = "family"
+    controls["Month"].value = 3
+    controls["use the place too"].value = False
+    panel = explorer.panel
+    assert (panel.rank, panel.month, panel.prior) == ("family", 3, False)
+    panel.checklist = True
+    assert controls["only species known from the country"].value
+
+
+def test_the_map_is_geemaps_where_earth_engine_is_on(monkeypatch, explorer):
+    import sys
+    from types import SimpleNamespace
+
+    assert type(explorer.map).__module__.startswith("ipyleaflet")
+    state = SimpleNamespace(data=SimpleNamespace(is_initialized=lambda: True))
+    monkeypatch.setitem(sys.modules, "ee", state)
+    assert explore.explorer.earth_engine_is_on()
+
+
+def test_geemap_takes_the_clicks_too(monkeypatch):
+    import geemap
+
+    monkeypatch.setattr(explore.explorer, "earth_engine_is_on", lambda: True)
+    found = explore.what_grows_here(Compass(), Everywhere(), CLASSES)
+    assert isinstance(found.map, geemap.Map)
+    found.map._handle_custom_msg(
+        {"event": "interaction", "type": "click", "coordinates": [60, 20]},
+        [])
+    assert found.panel.answer["country"]
+
+
+# --- explorers of samples -------------------------------------------------------
+
+def batch():
+    seen = Everywhere().fetch(pd.DataFrame({
+        "decimalLatitude": [50.0, -30.0, 50.0],
+        "decimalLongitude": [9.0, 8.0, 7.0]}))
+    images = seen.reflectance.copy()
+    images[:2, 5, 3] = 9500  # June is green
+    return Batch(images, seen.environment, np.array([0, 0, 2]),
+                 np.arange(3))
+
+
+def test_taxonomy_counts_and_turns_the_south_by_half_a_year():
+    widget = explore.taxonomy_explorer(batch(), CLASSES,
+                                       chosen=["Pinus nigra"])
+    data = widget.data
+    assert widget.chosen == [2]
+    assert np.frombuffer(data["counts"], "<u4").tolist() == [2, 0, 1]
+    low, middle, high = (np.frombuffer(data[key], "i1").reshape(3, 12)
+                         for key in ("low", "ndvi", "high"))
+    assert (middle[1] == -128).all(), "a class without samples has no year"
+    assert high[0, 5] > middle[2, 5], "June in the north"
+    assert high[0, 11] == high[0, 5], "June of the south is December"
+    assert (low <= middle).all() and (middle <= high).all()
+
+
+def test_embedding_names_its_points():
+    widget = explore.embedding_explorer(np.eye(3, 2), batch(), CLASSES)
+    assert np.frombuffer(widget.data["label"], "<u2").tolist() == [0, 0, 2]
+    np.testing.assert_array_equal(
+        np.frombuffer(widget.data["lat"], "<f4"), [50, -30, 50])
+    with pytest.raises(ValueError, match=r"expected \(3, 2\)"):
+        explore.embedding_explorer(np.eye(2), batch(), CLASSES)
+
+
+# --- range maps -----------------------------------------------------------------
+
+NORTH_SEA = (-6.0, 48.0, 12.0, 56.0)  # Britain to Germany: both sides of 0°
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return explore.range_maps(
+        Compass(), Everywhere(), CLASSES, ["Pinus nigra", "Acer rubrum"],
+        region=NORTH_SEA, step=1.0, samples=4)
+
+
+def test_range_is_where_the_model_sees_it(maps):
+    assert maps["probability"].dims == ("species", "y", "x")
+    pine = maps["probability"].sel(species="Pinus nigra")
+    assert pine.sizes == {"y": 8, "x": 18}
+    assert float(maps["y"][0]) == 55.5 and float(maps["x"][0]) == -5.5
+    west, east = pine.sel(x=slice(-6, 0)), pine.sel(x=slice(0, 12))
+    assert float(west.min()) > 0.5 > 0.01 > float(east.max())
+    assert np.isnan(pine.sel(y=53.5, x=3.5)), "the North Sea is no land"
+    assert np.isfinite(pine.sel(y=50.5, x=9.5))
+    spread = maps["uncertainty"].sel(species="Acer rubrum")
+    assert 0 < float(spread.max()) < 0.5
+
+
+def test_batches_and_cells_change_nothing(maps):
+    again = explore.range_maps(
+        Compass(), Everywhere(), CLASSES, ["Pinus nigra", "Acer rubrum"],
+        region=NORTH_SEA, step=1.0, samples=4, batch=7)
+    xr.testing.assert_allclose(again, maps)
+
+
+def test_batches_are_no_larger_than_asked_for():
+    source = Everywhere()
+    explore.range_maps(Compass(), source, CLASSES, "Pinus nigra",
+                       region=NORTH_SEA, step=2.0, batch=10)
+    sizes = [len(table) for table in source.tables]
+    assert max(sizes) == 10 and sum(sizes) > 60
+
+
+def test_cells_of_equal_area_have_equal_area():
+    maps = explore.range_maps(
+        Compass(), Everywhere(), CLASSES, "Pinus nigra", samples=2,
+        region=(-180, -56, 180, 72), step=20.0, equal_area=True)
+    assert maps["crs"].attrs["spatial_ref"] == "EPSG:6933"
+    assert maps["x"].attrs["units"] == "m"
+    sides = np.diff(maps["x"]), -np.diff(maps["y"])
+    np.testing.assert_allclose(np.concatenate(sides), 20 * 111_320)
+    from rasterio.warp import transform
+
+    x, y = 0 * maps["y"].to_numpy(), maps["y"].to_numpy()
+    lat = np.array(transform("EPSG:6933", "EPSG:4326", x, y)[1])
+    edge = np.sin(np.radians(lat))  # area goes with the sine of latitude
+    np.testing.assert_allclose(np.diff(edge), np.diff(edge)[0], rtol=0.01)
+
+
+@pytest.mark.parametrize("equal_area", [False, True])
+def test_geotiff_is_cloud_optimised_and_says_what_it_is(tmp_path,
+                                                        equal_area):
+    maps = explore.range_maps(
+        Compass(), Everywhere(), CLASSES, "Pinus nigra", region=NORTH_SEA,
+        step=1.0, equal_area=equal_area)
+    path = explore.write_geotiff(maps, tmp_path / "range.tif")
+    with rasterio.open(path) as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.crs.to_epsg() == (6933 if equal_area else 4326)
+        assert file.units == ("1", "1")
+        assert "probability" in file.descriptions[0]
+        assert "standard deviation" in file.descriptions[1]
+        assert np.isnan(file.nodata)
+        assert file.tags()["species"] == "Pinus nigra"
+        assert file.tags()["source"] == "everywhere"
+        for band, name in enumerate(("probability", "uncertainty"), 1):
+            np.testing.assert_array_equal(file.read(band),
+                                          maps[name][0].to_numpy())
+        row, column = file.index(float(maps["x"][4]), float(maps["y"][2]))
+        assert (row, column) == (2, 4)
+    assert [item.name for item in tmp_path.iterdir()] == ["range.tif"]
+
+
+def test_zarr_brings_all_back(tmp_path, maps):
+    path = explore.write_zarr(maps, tmp_path / "ranges.zarr")
+    again = xr.open_zarr(path, consolidated=False)
+    assert again["species"].to_numpy().tolist() == [
+        "Pinus nigra", "Acer rubrum"]
+    for name in ("probability", "uncertainty"):
+        np.testing.assert_array_equal(again[name], maps[name])
+        assert again[name].attrs["units"] == "1"
+    assert again["crs"].attrs["spatial_ref"] == "EPSG:4326"
+    assert again["x"].attrs["units"] == "degrees_east"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"species": "Quercus"}, "'Quercus' is not among the 3 classes"),
+    ({"samples": 1}, "a spread needs two"),
+    ({"region": (10, 0, -10, 5)}, "expected .west, south, east, north"),
+    ({"step": 0}, "a step above 0")])
+def test_ranges_refuse_nonsense(change, message):
+    asked = {"species": "Pinus nigra", "region": NORTH_SEA} | change
+    with pytest.raises(ValueError, match=message):
+        explore.range_maps(Compass(), Everywhere(), CLASSES,
+                           asked.pop("species"), **asked)
+
+
+def test_a_geotiff_holds_one_species(tmp_path, maps):
+    with pytest.raises(ValueError, match="a file holds one"):
+        explore.write_geotiff(maps, tmp_path / "range.tif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_are_those_of_the_figures(answers):
+    data = packing.pack(answers)
+    assert data["leafColors"] == plots.LEAF_COLORS
+    assert data["cycle"] == list(plots.CYCLE)
