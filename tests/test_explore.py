@@ -90,7 +90,7 @@ def answers():
                        lat=[10.0, 60.0, 85.0], lon=[-20.0, 15.0, 20.0])
 
 
-# --- answers ----------------------------------------------------------------
+# --- answers --------------------------------------------------------------
 
 def test_a_real_source_needs_the_place_alone(answers):
     assert len(answers) == 2, "a place without imagery has no answer"
@@ -163,7 +163,7 @@ def test_deepest_rank_is_the_finest_that_clears_the_threshold():
     np.testing.assert_allclose(found["confidence"], [0.9, 0.85, 0.5])
 
 
-# --- bytes --------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------
 
 def test_packed_answers_say_the_same(answers):
     data = packing.pack(answers, checklists={"SE": ["Pinus nigra"]},
@@ -216,7 +216,7 @@ def test_a_page_holds_all_it_needs_and_asks_for_nothing(answers):
         bundle)
 
 
-# --- the map with a kernel -----------------------------------------------------
+# --- the map with a kernel -------------------------------------------------
 
 @pytest.fixture
 def explorer():
@@ -278,7 +278,7 @@ def test_geemap_takes_the_clicks_too(monkeypatch):
     assert found.panel.answer["country"]
 
 
-# --- explorers of samples -------------------------------------------------------
+# --- explorers of samples --------------------------------------------------
 
 def batch():
     seen = Everywhere().fetch(pd.DataFrame({
@@ -313,7 +313,7 @@ def test_embedding_names_its_points():
         explore.embedding_explorer(np.eye(2), batch(), CLASSES)
 
 
-# --- range maps -----------------------------------------------------------------
+# --- range maps ------------------------------------------------------------
 
 NORTH_SEA = (-6.0, 48.0, 12.0, 56.0)  # Britain to Germany: both sides of 0°
 

@@ -1,0 +1,129 @@
+"""A real headless Chromium that notes errors and requests that leave.
+
+Used by the tests of widgets, of the built book and of JupyterLab. Where
+something is missing they skip and say what to do; with
+``GEOTREE_REQUIRE_BOOK=1``, as in CI, they fail instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-first-run",
+         "--disable-quic"]
+WIDTHS = {"desktop": (1300, 1000), "phone": (390, 844)}
+HOSTS = {"127.0.0.1", "localhost"}
+
+
+def lacking(reason: str):
+    """Skip; or fail, where it must be there."""
+    if os.environ.get("GEOTREE_REQUIRE_BOOK") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextmanager
+def served(folder: Path):
+    """Address of a plain file server on loopback."""
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, from the system."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program:
+        lacking("no Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program,
+                                             args=FLAGS)
+        yield started
+        started.close()
+
+
+class Look:
+    """One browser tab that notes errors, bytes and requests that leave."""
+
+    def __init__(self, browser, width: str, scheme: str = "light"):
+        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+        self.context = browser.new_context(viewport=size,
+                                           color_scheme=scheme)
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        self.responses: list = []
+        self.context.route("**/*", self._only_here)
+        self.tab = self.context.new_page()
+        self.tab.on("console", self._console)
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.tab.on("response", self._response)
+
+    def _only_here(self, route):
+        parts = urlsplit(route.request.url)
+        if parts.scheme in ("data", "blob", "file") or (
+                parts.hostname in HOSTS):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def _console(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _response(self, response):
+        self.responses.append(response)
+        if response.status >= 400:
+            self.errors.append(f"{response.status} {response.url}")
+
+    def bytes(self) -> int:
+        """What the tab has loaded, without compression on the way."""
+        return sum(len(response.body()) for response in self.responses)
+
+
+@pytest.fixture
+def look(browser):
+    """Open a tab of the given width and colours; closed after the test."""
+    opened = []
+
+    def open_tab(width: str = "desktop", scheme: str = "light") -> Look:
+        opened.append(Look(browser, width, scheme))
+        return opened[-1]
+
+    yield open_tab
+    for one in opened:
+        one.context.close()
+
+
+def violations(tab, within: str = "") -> list[str]:
+    """What axe-core finds serious or critical; skips where it is missing."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if spec is None:
+        lacking("no axe-core: pip install axe-playwright-python")
+    script = Path(spec.origin).with_name("axe.min.js")
+    tab.evaluate(script.read_text("utf-8"))
+    found = tab.evaluate(
+        "async within => (await axe.run(within || document)).violations",
+        within)
+    return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
+            if one["impact"] in ("serious", "critical")]

@@ -1,0 +1,238 @@
+"""The widgets in a real browser, from a file, with no kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import browser, look, violations
+
+from geotree import explore
+from geotree.explore.answers import Answers
+from geotree.shards import Batch
+from geotree.taxonomy import class_table
+
+__all__ = ["browser", "look"]
+CLASSES = class_table(pd.DataFrame({
+    "species": ["Acer rubrum", "Acer saccharum", "Pinus nigra"],
+    "genus": ["Acer", "Acer", "Pinus"],
+    "family": ["Sapindaceae", "Sapindaceae", "Pinaceae"],
+    "leafType": ["Deciduous Broadleaf"] * 2 + ["Evergreen Needleleaf"]}))
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>A widget</title><meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width"></head><body
+style="font-family:sans-serif"><main><h1>A widget</h1>"""
+
+
+def batch(n: int) -> Batch:
+    images = np.full((n, 12, 10, 5, 5), 600, np.uint16)
+    images[:, :, 3] = 3000
+    images[:, 4] = 65535
+    environment = np.zeros((n, 27), np.float32)
+    environment[:, 0], environment[:, 1] = range(n), 50
+    return Batch(images, environment, np.arange(n) % 3, np.arange(n))
+
+
+def answers() -> Answers:
+    """A maple in France, a pine in Brazil; the place turns France round."""
+    seen = batch(2)
+    pixels = np.array([[0.6, 0.3, 0.1], [0.0, 0.1, 0.9]])
+    prior = np.array([[0.05, 0.05, 0.9], [0.0, 0.1, 0.9]])
+    return Answers(CLASSES, np.array([47.0, -15.0]), np.array([3.0, -55.0]),
+                   seen.images, seen.environment, pixels, prior,
+                   np.array([0, -1]), np.arange(2))
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write a widget into a file and give its address."""
+    def write(widget) -> str:
+        path = tmp_path / "page.html"
+        path.write_text(HEAD + widget.page() + "</main></body></html>",
+                        "utf-8")
+        return path.as_uri()
+    return write
+
+
+@pytest.fixture
+def world(page, look):
+    """Open the map of answers; the first place asked for is France."""
+    def opened(width="desktop", scheme="light", **settings):
+        view = look(width, scheme)
+        chart = explore.answer_map(
+            answers(), step=2.0, at=(47.0, 3.0), note="by hand",
+            known=pd.DataFrame({"decimalLatitude": [47.0],
+                                "decimalLongitude": [3.0],
+                                "species": ["Acer rubrum"]}))
+        chart.set_trait("prior", False)
+        for name, value in settings.items():
+            chart.set_trait(name, value)
+        view.tab.goto(page(chart))
+        view.tab.wait_for_selector(".gt-strip canvas")
+        return view
+    return opened
+
+
+def headline(view) -> str:
+    return view.tab.inner_text(".gt-headline")
+
+
+def at(view, lat, lon):
+    """Where a place is on the canvas, by the projection of the figures."""
+    from geotree.plots import equal_earth
+
+    x, y = equal_earth(lon, lat)
+    box = view.tab.locator(".gt-canvas").bounding_box()
+    return {"x": (x + 2.72) / 5.44 * box["width"],
+            "y": (1.31 - y) / 2.35 * box["height"]}
+
+
+def test_it_opens_with_an_answer_as_deep_as_it_is_sure(world):
+    view = world()
+    assert headline(view) == (
+        "47.0° N, 3.0° E, France: Acer (genus), 90 % sure. Unsure below "
+        "this rank: the likeliest species, Acer rubrum, has 60 %.")
+    names = view.tab.locator(".gt-bar > :first-child").all_inner_texts()
+    assert names == ["Sapindaceae", "Acer", "Acer rubrum", "Acer saccharum",
+                     "Pinaceae", "Pinus", "Pinus nigra"]
+    body = view.tab.inner_text(".gt-body")
+    assert "Rendered here: Acer rubrum, Sapindaceae" in body
+    assert "by hand" in body
+    assert (view.errors, view.outside) == ([], [])
+
+
+@pytest.mark.parametrize("width", ["desktop", "phone"])
+def test_a_click_asks_there(world, width):
+    view = world(width)
+    view.tab.locator(".gt-canvas").click(position=at(view, -15.0, -55.0))
+    view.tab.wait_for_function(
+        "document.querySelector('.gt-headline').innerText.includes('Brazil')")
+    assert "Pinus nigra (species), 90 % sure." in headline(view)
+    view.tab.locator(".gt-canvas").click(position=at(view, 0.0, -140.0))
+    assert "no tree is known here" in headline(view)
+    assert view.errors == []
+
+
+def test_keys_move_and_ask(world):
+    view = world()
+    canvas = view.tab.locator(".gt-canvas")
+    canvas.focus()
+    for key in ["ArrowDown"] * 31 + ["ArrowLeft"] * 29:
+        canvas.press(key)
+    assert "France" in headline(view), "moving alone asks nothing"
+    canvas.press("Enter")
+    view.tab.wait_for_function(
+        "document.querySelector('.gt-headline').innerText.includes('Brazil')")
+    canvas.press("+")
+    assert view.errors == []
+
+
+def test_a_click_hits_after_zoom(world):
+    view = world()
+    for _ in range(2):
+        view.tab.get_by_label("Zoom in").click()
+    box = view.tab.locator(".gt-canvas").bounding_box()
+    view.tab.locator(".gt-canvas").click(
+        position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert "47.0° N, 3.0° E" in headline(view), "the place is in the middle"
+
+
+def test_controls_change_the_answer(world):
+    view = world()
+    view.tab.get_by_label("use the place too").check()
+    assert "Pinus nigra (species), 90 % sure" in headline(view)
+    view.tab.get_by_label("only species known from the country").check()
+    assert "Acer rubrum (species), 100 % sure" in headline(view)
+    view.tab.get_by_label("Names down to").select_option("family")
+    names = view.tab.locator(".gt-bar > :first-child").all_inner_texts()
+    assert names == ["Sapindaceae"]
+    view.tab.get_by_label("May, not seen").click()
+    assert "May: hidden by cloud." in view.tab.inner_text(".gt-body")
+    view.tab.get_by_role("combobox", name="Colour by").select_option(
+        "species")
+    legend = view.tab.locator(".gt-legend span").all_inner_texts()
+    assert legend == ["Acer rubrum", "Pinus nigra"]
+    assert view.errors == []
+
+
+def test_patches_have_the_colours_of_the_figures(world):
+    from geotree.plots import true_color
+
+    view = world()
+    seen = view.tab.evaluate("""() => [...document.querySelector(
+        ".gt-strip canvas").getContext("2d").getImageData(2, 2, 1, 1)
+        .data].slice(0, 3)""")
+    expected = 255 * true_color(batch(1).images)[0, 0, 2, 2]
+    np.testing.assert_allclose(seen, expected, atol=5)
+
+
+def test_map_is_drawn_in_the_colours_of_the_answers(world):
+    view = world()
+    where = at(view, -15.0, -55.0)
+    seen = view.tab.evaluate("""([x, y]) => {
+        const canvas = document.querySelector(".gt-canvas");
+        const ratio = canvas.width / canvas.clientWidth;
+        return [...canvas.getContext("2d").getImageData(
+            x * ratio, y * ratio, 1, 1).data];
+    }""", [where["x"], where["y"]])
+    assert seen[2] > seen[0] + 60, "a pine is blue"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["world", "taxonomy", "embedding"])
+def test_axe_finds_nothing_serious(world, page, look, kind, scheme):
+    if kind == "world":
+        view = world("phone", scheme)
+    else:
+        view = look("desktop", scheme)
+        view.tab.goto(page(
+            explore.taxonomy_explorer(batch(6), CLASSES,
+                                      chosen=["Acer rubrum"])
+            if kind == "taxonomy" else
+            explore.embedding_explorer(np.eye(6, 2), batch(6), CLASSES)))
+        view.tab.wait_for_selector("canvas")
+    assert violations(view.tab) == []
+    assert view.tab.evaluate(
+        "document.documentElement.scrollWidth - innerWidth") <= 1
+
+
+def test_a_small_tab_and_a_large_one_show_the_same(world):
+    assert headline(world("phone")) == headline(world("desktop"))
+
+
+def test_taxonomy_compares_what_is_chosen(page, look):
+    view = look()
+    widget = explore.taxonomy_explorer(batch(6), CLASSES,
+                                       chosen=["Acer rubrum"])
+    view.tab.goto(page(widget))
+    view.tab.get_by_placeholder("Find a name").fill("nigra")
+    leaves = view.tab.locator(".gt-leaf:visible button")
+    assert leaves.all_inner_texts() == ["Pinus nigra"]
+    leaves.first.click()
+    side = view.tab.get_by_label("The chosen species")
+    assert "Acer rubrum, Deciduous Broadleaf, 2 records" in side.inner_text()
+    assert "Pinus nigra, Evergreen Needleleaf" in side.inner_text()
+    assert side.locator(".gt-line").count() == 2
+    leaves.first.click()
+    assert "Pinus nigra" not in side.inner_text()
+    assert (view.errors, view.outside) == ([], [])
+
+
+def test_embedding_says_what_a_point_is(page, look):
+    view = look()
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    view.tab.goto(page(explore.embedding_explorer(points, batch(3),
+                                                  CLASSES)))
+    canvas, about = view.tab.locator(".gt-points"), view.tab.locator(
+        ".gt-about")
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] - 20, "y": box["height"] - 20})
+    view.tab.wait_for_function(
+        "document.querySelector('.gt-about canvas') !== null")
+    assert about.inner_text().startswith("Acer saccharum, Sapindaceae")
+    assert "50.0° N, 1.0° E" in about.inner_text()
+    canvas.press("ArrowLeft")
+    view.tab.wait_for_function("document.querySelector('.gt-about')"
+                               ".innerText.includes('Acer rubrum')")
+    view.tab.get_by_role("button", name="Evergreen Needleleaf").click()
+    assert view.errors == []
