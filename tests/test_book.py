@@ -1,30 +1,26 @@
 """The built book in a real browser: nothing broken, empty or from outside.
 
-Needs the pages (``make book``) and Chromium. Where one is missing the tests
-skip and say what to do; with ``GEOTREE_REQUIRE_BOOK=1``, as in CI, they
-fail instead. ``GEOTREE_BOOK`` names another folder of pages to look at.
+Needs the pages (``make book``) and Chromium; see ``browser.py``.
+``GEOTREE_BOOK`` names another folder of pages to look at.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-import shutil
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from browser import HOSTS, WIDTHS, browser, lacking, look, served, violations
 
+__all__ = ["browser", "look"]
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / os.environ.get("GEOTREE_BOOK", "_build/html")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-first-run",
-         "--disable-quic"]
-WIDTHS = {"desktop": (1300, 1000), "phone": (390, 844)}
-HOSTS = {"127.0.0.1", "localhost"}
+EXPLORER = "notebooks/10-explore"
+HEAVY = {EXPLORER, "notebooks/08-t-sne"}  # pages of widgets: 5 MB, not 1
 
 
 def pages() -> list[str]:
@@ -34,88 +30,13 @@ def pages() -> list[str]:
                            for chapter in part["chapters"])]
 
 
-def lacking(reason: str):
-    """Skip; or fail, where the book must be there."""
-    if os.environ.get("GEOTREE_REQUIRE_BOOK") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def address():
     """The book, served on loopback."""
     if not (HTML / f"{pages()[0]}.html").exists():
         lacking(f"no built book in '{HTML}': make book")
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(HTML))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(address):
-    """Headless Chromium, from the system."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        lacking("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program,
-                                             args=FLAGS)
-        yield started
-        started.close()
-
-
-class Look:
-    """One browser tab that notes errors and requests that leave."""
-
-    def __init__(self, browser, width: str):
-        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
-        self.context = browser.new_context(viewport=size)
-        self.errors: list[str] = []
-        self.outside: list[str] = []
-        self.context.route("**/*", self._only_here)
-        self.tab = self.context.new_page()
-        self.tab.on("console", self._console)
-        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.tab.on("response", self._response)
-
-    def _only_here(self, route):
-        parts = urlsplit(route.request.url)
-        if parts.scheme in ("data", "blob") or parts.hostname in HOSTS:
-            route.continue_()
-        else:
-            self.outside.append(route.request.url)
-            route.abort()
-
-    def _console(self, message):
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    def _response(self, response):
-        if response.status >= 400:
-            self.errors.append(f"{response.status} {response.url}")
-
-
-@pytest.fixture
-def look(browser):
-    """Open a tab of the given width; closed after the test."""
-    opened = []
-
-    def open_tab(width: str = "desktop") -> Look:
-        opened.append(Look(browser, width))
-        return opened[-1]
-
-    yield open_tab
-    for one in opened:
-        one.context.close()
+    with served(HTML) as address:
+        yield address
 
 
 def scroll_through(tab):
@@ -134,11 +55,9 @@ def scroll_through(tab):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("page", pages())
 def test_page(page, width, look, address):
-    view = look(width)
+    view = look(width, "dark" if width == "phone" else "light")
     view.tab.goto(f"{address}/{page}.html", wait_until="load")
     scroll_through(view.tab)
-    if view.tab.locator("article .math").count():
-        view.tab.wait_for_selector("article mjx-container", timeout=20_000)
     found = view.tab.evaluate("""() => {
         const article = document.querySelector("article");
         const images = [...article.querySelectorAll("img")];
@@ -151,8 +70,11 @@ def test_page(page, width, look, address):
                         .map(i => i.src),
             figures: images.length,
             failed: article.querySelectorAll(
-                ".traceback, .problematic, .system-message, mjx-merror"
-                ).length,
+                ".traceback, .problematic, .system-message, merror").length,
+            blank: [...article.querySelectorAll(".geotree-widget")].filter(
+                w => ![...w.querySelectorAll("canvas")].some(c => c.width
+                    && c.offsetWidth)).length,
+            theme: document.documentElement.dataset.theme,
             widgets: article.querySelectorAll(
                 "script[type*='jupyter.widget-view']").length,
             over: document.documentElement.scrollWidth - innerWidth,
@@ -165,7 +87,88 @@ def test_page(page, width, look, address):
     assert found["mute"] == [], "a figure without alt text"
     assert found["failed"] == 0, "a traceback or an error on the page"
     assert found["widgets"] == 0, "a widget that no script here can show"
+    assert found["blank"] == 0, "a widget that draws nothing"
+    assert found["theme"] == ("dark" if width == "phone" else "light")
     assert found["over"] <= 1, f"{found['over']} px wider than the screen"
+    limit = 5e6 if page in HEAVY else 1e6
+    assert view.bytes() < limit, f"{view.bytes() / 1e6:.2f} MB to load"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", pages())
+def test_axe_finds_nothing_serious(page, scheme, look, address):
+    view = look("desktop", scheme)
+    view.tab.goto(f"{address}/{page}.html", wait_until="load")
+    view.tab.wait_for_timeout(400)  # until colours have faded in
+    assert violations(view.tab, "article") == []
+
+
+def test_the_map_answers_in_the_page(look, address):
+    view = look()
+    view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    canvas = view.tab.locator(".gt-canvas")
+    canvas.scroll_into_view_if_needed()
+    before = view.tab.inner_text(".gt-headline")
+    assert "% sure" in before or "Unsure" in before
+    view.tab.get_by_role("button", name="Amazon").click()
+    view.tab.wait_for_function("document.querySelector('.gt-headline')"
+                               ".innerText.includes('Brazil')")
+    box = canvas.bounding_box()
+    started = time.perf_counter()
+    canvas.click(position={"x": 0.66 * box["width"],
+                           "y": 0.12 * box["height"]})
+    view.tab.wait_for_function("document.querySelector('.gt-headline')"
+                               ".innerText.includes('Russia')")
+    print(f"answered after {time.perf_counter() - started:.2f} s")
+    assert view.tab.locator(".gt-strip canvas").count() >= 12
+    assert (view.outside, view.errors) == ([], [])
+
+
+def test_the_map_works_from_a_file_with_no_server(look, address):
+    view = look("phone")
+    view.tab.goto((HTML / f"{EXPLORER}.html").as_uri(), wait_until="load")
+    view.tab.get_by_role("button", name="Taiga").click()
+    view.tab.wait_for_function("document.querySelector('.gt-headline')"
+                               ".innerText.includes('Russia')")
+    assert view.outside == []
+
+
+def test_every_page_is_reached_by_keyboard(look, address):
+    view = look()
+    view.tab.goto(f"{address}/{pages()[1]}.html", wait_until="load")
+    view.tab.keyboard.press("Tab")
+    first = view.tab.evaluate("document.activeElement.textContent.trim()")
+    assert "main content" in first.lower()
+    view.tab.keyboard.press("Enter")
+    view.tab.keyboard.press("Tab")
+    assert view.tab.evaluate("document.activeElement.tagName") != "BODY"
+
+
+def test_search_from_any_page(look, address):
+    view = look("phone")
+    view.tab.goto(f"{address}/{pages()[3]}.html", wait_until="load")
+    view.tab.keyboard.press("Control+k")
+    view.tab.keyboard.type("calibration")
+    view.tab.keyboard.press("Enter")
+    view.tab.wait_for_selector("#search-results ul.search li a",
+                               timeout=20_000)
+    assert (view.outside, view.errors) == ([], [])
+
+
+def test_names_in_code_lead_to_their_description(look, address):
+    view = look()
+    view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    links = view.tab.evaluate("""() => [...document.querySelectorAll(
+        "a.api")].map(a => [a.textContent, a.getAttribute("href")])""")
+    assert ["explore.ask", "../book/api.html#geotree.explore.ask"] in links
+
+
+def test_formulas_are_read_by_browsers_and_screen_readers(look, address):
+    view = look()
+    view.tab.goto(f"{address}/book/planet.html", wait_until="load")
+    sizes = view.tab.evaluate("""() => [...document.querySelectorAll(
+        "article math")].map(math => math.getBoundingClientRect().width)""")
+    assert len(sizes) > 10 and min(sizes) > 2
 
 
 @pytest.mark.parametrize("page", ["index.html", "genindex.html"])
@@ -195,15 +198,32 @@ def test_cover_shows_a_figure_and_leads_to_every_page(look, address):
 
 
 def test_notebooks_can_be_downloaded_and_opened_in_colab(look, address):
-    chapters = [name for name in pages() if name.startswith("notebooks/")]
     view = look()
-    view.tab.goto(f"{address}/{chapters[0]}.html", wait_until="load")
-    links = view.tab.evaluate(
-        "() => [...document.links].map(link => link.href)")
-    colab = [link for link in links if "colab.research.google" in link]
-    assert colab and colab[0].endswith(f"{chapters[0]}.ipynb")
-    assert any(link.endswith(f"{chapters[0]}.ipynb") for link in links
-               if urlsplit(link).hostname in HOSTS), "no download button"
+    for page in pages():
+        if not page.startswith("notebooks/"):
+            continue
+        view.tab.goto(f"{address}/{page}.html",
+                      wait_until="domcontentloaded")
+        links = [urlsplit(link) for link in view.tab.evaluate(
+            "() => [...document.links].map(link => link.href)")]
+        colab = [link for link in links
+                 if link.hostname == "colab.research.google.com"]
+        assert colab and colab[0].path.endswith(f"{page}.ipynb")
+        assert any(link.path.endswith(".ipynb") for link in links
+                   if link.hostname in HOSTS), f"{page}: no download"
+
+
+def test_citations_resolve_and_no_key_is_left(look, address):
+    """A citation without an entry stays as its key in brackets."""
+    keys = re.findall(r"@\w+\{(\w+),",
+                      (ROOT / "book/references.bib").read_text("utf-8"))
+    view = look()
+    for page in pages():
+        view.tab.goto(f"{address}/{page}.html",
+                      wait_until="domcontentloaded")
+        text = view.tab.inner_text("article")
+        left = [key for key in keys if f"[{key}]" in text]
+        assert not left, f"{page}: {left}"
 
 
 def test_links_within_the_book_lead_somewhere(look, address):
