@@ -93,6 +93,8 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(self, chart, panel: AnswerMap, answer: Callable,
                  static: AnswerMap | None):
+        from ipyleaflet import CircleMarker
+
         self.map, self.panel = chart, panel
         self._answer, self._static = answer, static
         self.lat = ipywidgets.BoundedFloatText(
@@ -101,10 +103,13 @@ class Explorer(ipywidgets.VBox):
             11.0, min=-180, max=180, description="Longitude")
         button = ipywidgets.Button(description="What grows here?")
         button.on_click(lambda _: self.ask(self.lat.value, self.lon.value))
+        self.mark = CircleMarker(location=(46.5, 11.0), radius=7,
+                                 color="#D55E00", fill_opacity=0.2)
+        chart.add(self.mark)
         chart.on_interaction(self._clicked)
-        super().__init__([
-            chart, ipywidgets.HBox([self.lat, self.lon, button]),
-            ipywidgets.HBox(self._controls()), panel])
+        rows = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})
+                for row in ([self.lat, self.lon, button], self._controls())]
+        super().__init__([chart, *rows, panel])
 
     def _controls(self) -> list:
         """ipywidgets that hold the panel's settings."""
@@ -112,18 +117,22 @@ class Explorer(ipywidgets.VBox):
                          strict=True))
         made = {
             "rank": ipywidgets.Dropdown(options=ranks, description="Rank"),
-            "month": ipywidgets.IntSlider(min=1, max=12,
-                                          description="Month"),
-            "prior": ipywidgets.Checkbox(description="use the place too"),
+            "month": ipywidgets.IntSlider(min=1, max=12, description="Month",
+                                          layout={"width": "20em"}),
+            "prior": ipywidgets.Checkbox(
+                description="use the place too", indent=False,
+                layout={"width": "12em"}),
             "checklist": ipywidgets.Checkbox(
-                description="only species known from the country")}
+                description="only species known from the country",
+                indent=False, layout={"width": "20em"})}
         for name, control in made.items():
             traitlets.link((self.panel, name), (control, "value"))
         return list(made.values())
 
     def ask(self, lat: float, lon: float) -> None:
         """Ask about a place, and show the answer."""
-        self.lat.value, self.lon.value = lat, lon
+        self.lat.value, self.lon.value = round(lat, 4), round(lon, 4)
+        self.mark.location = (lat, lon)
         self.panel.answer = self._answer(lat, lon)
 
     def _clicked(self, type=None, coordinates=None, **about) -> None:
