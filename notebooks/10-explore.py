@@ -43,8 +43,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from geotree import (
-    calibration, chain, evaluation, explore, place, plots, prior, taxonomy,
-    world)
+    calibration, chain, evaluation, explore, metrics, place, plots, prior,
+    taxonomy, world)
 
 plots.style()
 model, parts = chain.model(), chain.parts()
@@ -90,24 +90,33 @@ def deepest(row, threshold=0.8):
         summed, names = taxonomy.roll_up(row[None], classes, rank)
         if summed.max() >= threshold:
             return str(rank), names[summed.argmax()]
-    return "none", "unsure"
+    return None, None
 
 # %%
 test = parts["test"]
 asked = calibration.soften(
     evaluation.predict(model, test, classes), temperature)
-answers = explore.deepest(asked, classes)
+answers = metrics.deepest(asked, classes, confidence=0.8)
 assert deepest(asked[0]) == tuple(answers.loc[0, ["rank", "name"]])
-answers["rank"].value_counts(normalize=True).round(2)
+answers["rank"].fillna("unsure").value_counts(normalize=True).round(2)
 
 # %% [markdown]
 # When it commits itself, is it right?
 
 # %%
-right = [name == classes.loc[label, rank] if rank != "none" else np.nan
-         for rank, name, label in zip(answers["rank"], answers["name"],
-                                      test.labels, strict=True)]
-answers.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
+committed = answers.assign(label=test.labels).dropna()
+right = [name == classes.loc[label, rank] for rank, name, label in zip(
+    committed["rank"], committed["name"], committed["label"], strict=True)]
+committed.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
+
+# %% [markdown]
+# And when the likeliest species is wrong, how far off is it?
+
+# %% mystnb={"image": {"alt": "Bars for pixels alone and with the place: how many answers are the right species, genus, family or leaf type, and how many none of these."}}
+with_place = prior.combine(asked, nearby.predict(test.table, classes), weight)
+plots.mistakes({"pixels": asked.argmax(axis=1),
+                "with the place": with_place.argmax(axis=1)},
+               test.labels, classes);
 
 # %% [markdown]
 # ## The world
@@ -272,7 +281,7 @@ except ValueError as error:
 # :::{dropdown} Solution
 # ```python
 # for threshold in (0.5, 0.95):
-#     found = explore.deepest(asked, classes, threshold=threshold)
+#     found = metrics.deepest(asked, classes, confidence=threshold)
 #     print(threshold, found["rank"].value_counts(normalize=True))
 # ```
 # :::

@@ -153,16 +153,6 @@ def test_temperature_softens_and_the_place_joins_in():
     assert joined.prior[0].argmax() == 2 != plain.pixels[0].argmax()
 
 
-def test_deepest_rank_is_the_finest_that_clears_the_threshold():
-    rows = np.array([[0.5, 0.4, 0.1],  # maples together: the genus
-                     [0.85, 0.1, 0.05],  # one maple
-                     [0.45, 0.05, 0.5]])  # no one
-    found = explore.deepest(rows, CLASSES, threshold=0.8)
-    assert found["rank"].tolist() == ["genus", "species", "none"]
-    assert found["name"].tolist() == ["Acer", "Acer rubrum", "unsure"]
-    np.testing.assert_allclose(found["confidence"], [0.9, 0.85, 0.5])
-
-
 # --- bytes ----------------------------------------------------------------
 
 def test_packed_answers_say_the_same(answers):

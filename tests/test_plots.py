@@ -297,3 +297,74 @@ def test_given_axes_are_used():
     assert plots.history(pd.DataFrame(
         {"epoch": [0], "loss": [1.0], "validation_loss": [1.0],
          "validation_top1": [0.1]}), axes=axes) is axes
+
+
+# --- names, ranges and errors ----------------------------------------------
+
+CLASSES = pd.DataFrame({
+    "species": ["Acer rubrum", "Acer saccharum", "Larix decidua",
+                "Pinus nigra"],
+    "genus": ["Acer", "Acer", "Larix", "Pinus"],
+    "family": ["Sapindaceae", "Sapindaceae", "Pinaceae", "Pinaceae"],
+    "leafType": ["Deciduous Broadleaf", "Deciduous Broadleaf",
+                 "Deciduous Needleleaf", "Evergreen Needleleaf"]})
+
+
+def test_mistakes_count_how_far_off_an_answer_is(tmp_path):
+    truth = np.array([0, 0, 0, 3, 3])
+    answer = np.array([0, 1, 3, 2, 3])  # right, genus, none, family, right
+    ax = plots.mistakes({"model": answer}, truth, CLASSES)
+    widths = [round(bar.get_width()) for bar in ax.patches]
+    assert widths == [40, 20, 20, 0, 20]
+    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match="expected 5"):
+        plots.mistakes({"model": answer[:3]}, truth, CLASSES)
+
+
+def test_icicle_gives_each_name_its_share(tmp_path):
+    ax = plots.icicle(CLASSES, [1, 2, 0, 7])
+    heights = {}
+    for bar in ax.patches:
+        heights.setdefault(round(bar.get_x()), []).append(bar.get_height())
+    for column in range(4):
+        assert sum(heights[column]) == pytest.approx(1)
+    np.testing.assert_allclose(sorted(heights[3]), [0, 0.1, 0.2, 0.7])
+    texts = [text.get_text() for text in ax.texts]
+    assert "Pinus nigra  70 %" in texts and "Acer  30 %" in texts
+    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match="all zero"):
+        plots.icicle(CLASSES, [0, 0, 0, 0])
+
+
+def test_error_map_leaves_small_blocks_grey(tmp_path):
+    lat = np.array([12.0] * 6 + [-33.0] * 2)
+    lon = np.array([15.0] * 6 + [25.0] * 2)
+    right = np.array([1, 1, 1, 0, 0, 0, 1, 1], bool)
+    ax = plots.error_map(lat, lon, right)
+    grey, marks = [part for part in ax.collections
+                   if isinstance(part, PathCollection)]
+    np.testing.assert_array_equal(grey.get_offsets(), [[25, -35]])
+    np.testing.assert_array_equal(marks.get_offsets(), [[15, 15]])
+    np.testing.assert_array_equal(marks.get_array(), [50])
+    drawn(ax, tmp_path)
+
+
+def test_range_panels_share_a_scale_and_a_window(tmp_path):
+    import xarray as xr
+
+    y, x = np.arange(60.0, 40, -2), np.arange(-10.0, 30, 2)
+    values = np.full((1, len(y), len(x)), np.nan)
+    values[0, 3:6, 5:9] = 0.4
+    known = xr.DataArray(values, {"species": ["Acer rubrum"], "y": y,
+                                  "x": x}, ("species", "y", "x"))
+    axes = plots.range_panels(known / 2, known)
+    assert axes.shape == (1, 2)
+    left, right = axes[0]
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_xlim()[0] < 0 and left.get_ylim()[1] > 54
+    meshes = [ax.collections[-1] for ax in axes[0]]
+    assert [mesh.get_clim() for mesh in meshes] == [(0, 0.4)] * 2
+    assert "up to 40 %" in left.get_title(loc="left")
+    drawn(axes[0], tmp_path)
+    with pytest.raises(ValueError, match="one cell for each"):
+        plots.range_panels(known, known[:, 1:])

@@ -3,7 +3,7 @@
 Needs the extra ``maps``: ``pip install "geotree[maps]"``. Chapter 10.
 """
 
-from geotree.explore.answers import Answers, ask, deepest, places
+from geotree.explore.answers import Answers, ask, places
 from geotree.explore.explorer import (
     AnswerMap,
     Explorer,
@@ -20,7 +20,7 @@ from geotree.explore.samples import (
 )
 
 __all__ = ["AnswerMap", "Answers", "EmbeddingExplorer", "Explorer",
-           "TaxonomyExplorer", "answer_map", "ask", "checklists", "deepest",
+           "TaxonomyExplorer", "answer_map", "ask", "checklists",
            "embedding_explorer", "places", "range_maps",
            "taxonomy_explorer", "what_grows_here", "write_geotiff",
            "write_zarr"]

@@ -11,7 +11,6 @@ from geotree import calibration, evaluation, prior, taxonomy, world
 from geotree.place import PlaceModel
 from geotree.shards import Batch
 from geotree.sources import OK
-from geotree.taxonomy import RANKS
 
 
 @dataclass(frozen=True)
@@ -144,34 +143,3 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
                    table["decimalLongitude"].to_numpy(), images, environment,
                    found, joined, truth.astype(np.int64),
                    table.index.to_numpy())
-
-
-def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
-            threshold: float = 0.8) -> pd.DataFrame:
-    """The finest rank at which the summed probability clears a threshold.
-
-    Parameters
-    ----------
-    probabilities : (N, K) float
-    classes : DataFrame of K rows
-    threshold : float
-
-    Returns
-    -------
-    DataFrame of N rows
-        ``rank``, ``name``, ``confidence``; where even the leaf type is
-        unsure, "none", "unsure" and the best leaf type's probability.
-    """
-    rank = np.full(len(probabilities), "none", dtype=object)
-    name = np.full(len(probabilities), "unsure", dtype=object)
-    confidence = np.zeros(len(probabilities))
-    for level in RANKS:  # coarse to fine: the finest that clears it stays
-        summed, names = taxonomy.roll_up(probabilities, classes, level)
-        best = summed.max(axis=1)
-        sure = best >= threshold
-        if level == RANKS[0]:
-            confidence[:] = best
-        rank[sure], confidence[sure] = str(level), best[sure]
-        name[sure] = names[summed.argmax(axis=1)[sure]]
-    return pd.DataFrame({"rank": rank, "name": name,
-                         "confidence": confidence})

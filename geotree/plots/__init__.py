@@ -15,7 +15,7 @@ from geotree.plots.charts import (
 )
 from geotree.plots.maps import cover, equal_earth, land, occurrence_map
 from geotree.plots.pixels import patch_strip, phenology, true_color
-from geotree.plots.ranges import error_map, icicle, range_panels
+from geotree.plots.ranges import error_map, range_panels
 from geotree.plots.style import (
     CYCLE,
     INK,
@@ -25,9 +25,10 @@ from geotree.plots.style import (
     colors,
     style,
 )
+from geotree.plots.taxonomy import icicle, mistakes
 
 __all__ = ["CYCLE", "INK", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
            "confusion", "cover", "embedding", "equal_earth", "error_map",
-           "history", "icicle", "land", "learning_curve", "occurrence_map",
-           "patch_strip", "phenology", "range_panels", "reliability",
-           "score_bars", "style", "true_color"]
+           "history", "icicle", "land", "learning_curve", "mistakes",
+           "occurrence_map", "patch_strip", "phenology", "range_panels",
+           "reliability", "score_bars", "style", "true_color"]

@@ -9,15 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from geotree.plots.maps import land
-from geotree.plots.style import (
-    CYCLE,
-    INK,
-    LEAF_COLORS,
-    PAPER,
-    REST,
-    checked,
-    dots,
-)
+from geotree.plots.style import REST, checked, dots
 
 _GREENS = LinearSegmentedColormap.from_list(
     "share", ["#e9e6dd", "#a9d3bd", "#009E73", "#00402e"])
@@ -115,56 +107,4 @@ def error_map(lat, lon, right, *, degrees: float = 10.0,
               loc="lower left", fontsize=8)
     ax.set_title(f"n = {n:,} samples in {len(blocks):,} blocks of "
                  f"{degrees:g}°; larger: more samples")
-    return ax
-
-
-def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
-           colors: dict | None = None) -> Axes:
-    """Family, genus and species side by side, as wide as their counts.
-
-    Parameters
-    ----------
-    classes : DataFrame of K rows
-        Class table.
-    counts : (K,) int
-        Records of each class.
-    colors : dict, optional
-        Colour by leaf type; default: those of the book.
-    """
-    colors = colors or LEAF_COLORS
-    ranks = ["leafType", "family", "genus", "species"]
-    table = classes.assign(n=checked(counts, len(classes), "counts"))
-    total = table["n"].sum()
-    if not total:
-        raise ValueError("counts are all zero: nothing to draw.")
-    for rank in ranks:
-        table[f"n_{rank}"] = table.groupby(ranks[:ranks.index(rank) + 1])[
-            "n"].transform("sum")
-    order = [key for rank in ranks for key in (f"n_{rank}", rank)]
-    table = table.sort_values(order, ascending=[False, True] * len(ranks))
-    if ax is None:
-        ax = plt.subplots(figsize=(8.5, 5.2))[1]
-    for column in range(len(ranks)):
-        keys = ranks[:column + 1]
-        sizes = table.groupby(keys, sort=False)["n"].sum() / total
-        tops = sizes.cumsum()
-        for key, height, top in zip(sizes.index, sizes, tops, strict=True):
-            parts = key if isinstance(key, tuple) else (key,)
-            color = colors.get(parts[0], CYCLE[0])
-            ax.barh(1 - top, 0.985, height=height, left=column,
-                    align="edge", color=color, alpha=1 - 0.2 * column,
-                    edgecolor=ax.get_facecolor(), linewidth=0.6)
-            if height > 0.017:
-                ax.text(column + 0.02, 1 - top + height / 2,
-                        f"{parts[-1]}  {100 * height:.0f} %", va="center",
-                        fontsize=min(8.5, 5 + 70 * height), clip_on=True,
-                        color=PAPER if column < 2 and color == CYCLE[0]
-                        else INK,
-                        style="italic" if column > 1 else "normal")
-    ax.set(xlim=(0, len(ranks)), ylim=(0, 1), yticks=[])
-    ax.set_xticks(np.arange(len(ranks)) + 0.5,
-                  ["leaf type", "family", "genus", "species"])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_title(f"n = {int(total):,} records of {len(classes):,} species")
     return ax
