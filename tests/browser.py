@@ -119,7 +119,7 @@ def violations(tab, within: str = "") -> list[str]:
     """What axe-core finds serious or critical; skips where it is missing."""
     spec = importlib.util.find_spec("axe_playwright_python")
     if spec is None:
-        lacking("no axe-core: pip install axe-playwright-python")
+        pytest.skip("no axe-core: pip install axe-playwright-python")
     script = Path(spec.origin).with_name("axe.min.js")
     tab.evaluate(script.read_text("utf-8"))
     found = tab.evaluate(
