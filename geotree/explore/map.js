@@ -53,32 +53,6 @@ function shares(found, i, prior, checklist) {
   return total ? kept.map(([k, share]) => [k, share / total]) : rows;
 }
 
-/** Summed to the names of a rank, likeliest first. */
-function rollUp(rows, names) {
-  const sums = new Map();
-  for (const [k, share] of rows)
-    sums.set(names[k], (sums.get(names[k]) || 0) + share);
-  return [...sums].sort((a, b) => b[1] - a[1]);
-}
-
-/** One plain sentence: as deep as it is sure, and no deeper. */
-function verdict(rows, classes, threshold) {
-  const best = RANKS.map(rank => [rank, ...rollUp(rows, classes[rank])[0]]);
-  const sure = best.findLastIndex(([, , share]) => share >= threshold);
-  const maybe = best[sure + 1];
-  const said = [];
-  if (sure >= 0) {
-    const [rank, name, share] = best[sure];
-    said.push(node("strong", {}, name),
-      ` (${RANK_NAMES[rank]}), ${percent(share)} sure. `);
-  }
-  if (maybe) said.push(sure < 0 ? "Unsure at every rank: "
-    : "Unsure below this rank: ",
-    `the likeliest ${RANK_NAMES[maybe[0]]}, ${maybe[1]}, has ` +
-    `${percent(maybe[2])}.`);
-  return said;
-}
-
 /** Family → genus → species with bars, down to a rank. */
 function tree(rows, found, rank) {
   const { classes, leafColors } = found, depth = RANKS.indexOf(rank);
