@@ -37,7 +37,7 @@ def setup(path: Path) -> str:
 def installed(tmp_path_factory) -> Path:
     """A folder into which the wheel of this checkout is unpacked."""
     tree = tmp_path_factory.mktemp("checkout")
-    for name in ("pyproject.toml", "README.md", "MANIFEST.in"):
+    for name in ("pyproject.toml", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, tree)
     shutil.copytree(ROOT / "geotree", tree / "geotree",
