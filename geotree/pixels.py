@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +19,12 @@ from tqdm import tqdm
 
 from geotree import cube, occurrences
 from geotree.cube import check, counts, open
+from geotree.service import DownloadError, lock
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels, Source
 from geotree.variables import NODATA, check_environment, check_images
 
 __all__ = ["DownloadError", "check", "counts", "download", "lock", "open"]
 _TRIED = 1000  # samples tried before the share of failures counts
-
-
-class DownloadError(OSError):
-    """Too many samples fail, or another process has the store."""
 
 
 def download(table: pd.DataFrame, source: Source, store: str | Path, *,
@@ -93,32 +88,6 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
                 "mend the cause (free space, rights, network), then call "
                 "download again with the same arguments") from error
     return open(store)
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to ``path`` meanwhile."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.with_name(f".{path.name}.lock")
-        name.touch()  # filelock takes "cannot be written" for "is held"
-        held = FileLock(name)
-        held.acquire(timeout=0)
-    except Timeout as error:
-        raise DownloadError(
-            errno.EBUSY, f"another process is writing to '{path}'. Wait for "
-            "it, or choose another place") from error
-    except OSError as error:
-        raise OSError(
-            error.errno or 0, f"cannot write beside '{path}' "
-            f"({error.strerror or error}). Nothing was changed; choose a "
-            "folder that can be written") from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _fill(table, source, group, store, chunk, workers, max_failed, progress):

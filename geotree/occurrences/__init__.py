@@ -1,12 +1,16 @@
 """Where trees have been seen: the table that the whole chain starts from.
 
 One row per record, columns named as in Darwin Core (``COLUMNS``), written
-as Parquet. The tables of the GlobalGeoTree release convert both ways.
+as Parquet. :func:`match` and :func:`collect` bring records from GBIF; the
+tables of the GlobalGeoTree release convert both ways.
 Quality is handled in two steps: :func:`flag` adds one boolean column per
 rule and removes nothing, :func:`keep` removes by the rules you choose.
 Used in chapter 01.
 """
 
+from geotree.occurrences.collect import cite, collect, requests_needed
+from geotree.occurrences.gbif import Client
+from geotree.occurrences.matching import match
 from geotree.occurrences.quality import (
     FLAGS,
     REMOVE,
@@ -22,6 +26,7 @@ from geotree.occurrences.release import (
 )
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
-__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "flag", "keep", "read",
-           "read_release", "removed", "thin", "validate", "write",
+__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "Client", "cite",
+           "collect", "flag", "keep", "match", "read", "read_release",
+           "removed", "requests_needed", "thin", "validate", "write",
            "write_release"]

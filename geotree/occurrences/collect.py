@@ -1,0 +1,261 @@
+"""From names to records: three ways to ask GBIF, one table.
+
+``search`` is for a first look, ``download`` for work that will be cited,
+``snapshot`` for those without an account or with a fast line to one of the
+copies that GBIF puts into object stores each month. Used in chapter 01.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+from geotree.occurrences import snapshot as parquet
+from geotree.occurrences.gbif import BACKBONE, DEEPEST, PAGE, Client
+from geotree.occurrences.matching import usable
+from geotree.occurrences.table import replace, validate
+from geotree.service import ServiceError, lock
+
+ROUTES = ("search", "download", "snapshot")
+KEYS = 100  # taxa in the address of one search
+POLL = 30.0  # s between two looks at a download; GBIF asks for this
+
+
+def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
+            years: tuple[int, int] = (2017, 2025),
+            uncertainty: float | None = None, limit: int = 1000,
+            snapshot: str = parquet.NEAREST, client: Client | None = None,
+            poll: float = POLL) -> pd.DataFrame:
+    """Collect the records of some species.
+
+    Parameters
+    ----------
+    taxa : DataFrame
+        From :func:`geotree.occurrences.match`; rows of verdict ``use``.
+    route : str
+        ``search``: up to ``limit`` records, 300 a request. ``download``:
+        all records in one request for up to 101,000 taxa; needs an account
+        (``GBIF_USER``, ``GBIF_PWD``) and gives a DOI. ``snapshot``: all
+        records of the Parquet files at ``snapshot``.
+    folder : path
+        For what has come so far. A run that was interrupted goes on.
+    years : (int, int)
+        First and last year.
+    uncertainty : float, optional
+        Leave records with a larger or unknown radius (m) where they are.
+        Default: bring all, and let :func:`geotree.occurrences.flag` tell.
+    limit : int
+        Records in all, of route ``search`` only; at most 100,000.
+    snapshot : str
+        Folder or object store (``s3://…``) with Parquet files.
+
+    Returns
+    -------
+    DataFrame
+        Occurrence table, rows by Sentinel-2 tile so that neighbours can
+        share requests; ``attrs`` say how to cite it, see :func:`cite`.
+
+    Raises
+    ------
+    ValueError
+        Unknown route, no usable taxon, no record, or the folder belongs to
+        another request.
+    OSError
+        The service refuses or fails for long, the disk is full, or another
+        process uses the folder. What has come is kept.
+    """
+    if route not in ROUTES:
+        raise ValueError(f"route is {route!r}, expected "
+                         f"{', '.join(ROUTES)}.")
+    if route == "search" and not 0 < limit <= DEEPEST:
+        raise ValueError(f"limit is {limit}; a search gives 1 to "
+                         f"{DEEPEST:,} records. Take route='download'.")
+    taxa, folder = usable(taxa), Path(folder)
+    asked = {"route": route, "taxa": taxa["taxonKey"].tolist(),
+             "years": list(years), "uncertainty": uncertainty,
+             **({"limit": limit} if route == "search" else {}),
+             **({"snapshot": snapshot} if route == "snapshot" else {})}
+    with lock(folder):
+        _claim(folder, asked)
+        client = client or Client()
+        if route == "search":
+            frame, about = _search(client, folder, asked)
+        elif route == "download":
+            frame, about = _download(client, folder, asked, poll)
+        else:
+            frame, about = parquet.query(snapshot, folder / "parts", asked)
+    if frame.empty:
+        raise ValueError(f"GBIF has no record of these {len(taxa)} species "
+                         f"for {years[0]} to {years[1]}.")
+    return _table(frame, taxa, about)
+
+
+def requests_needed(records: int, *, route: str) -> int:
+    """Requests to GBIF for some records, without name matching."""
+    if route == "search":
+        return -(-records // PAGE)
+    return 1 if route == "download" else 0
+
+
+def cite(table: pd.DataFrame) -> str:
+    """How to cite a collected table."""
+    about = table.attrs
+    if about.get("citation"):
+        return about["citation"]
+    return (f"{about.get('source', 'unknown source')}. To cite it, register "
+            f"the counts of its {table['datasetKey'].nunique()} datasets "
+            "(table['datasetKey'].value_counts()) as a derived dataset at "
+            "gbif.org/derived-dataset; you get a DOI.")
+
+
+def _claim(folder: Path, asked: dict) -> None:
+    """Bind a folder to one request."""
+    note = folder / "request.json"
+    if not note.exists():
+        replace(note, lambda file: file.write_text(json.dumps(asked)))
+        return
+    before = json.loads(note.read_text())
+    told = [name for name in {*asked, *before}
+            if asked.get(name) != before.get(name)]
+    if told:
+        raise ValueError(
+            f"'{folder}' holds another request: {', '.join(sorted(told))} "
+            "differ. Choose another folder, or delete this one.")
+
+
+# Search ---------------------------------------------------------------------
+
+def _search(client, folder, asked):
+    keys, limit = asked["taxa"], asked["limit"]
+    groups = [keys[start:start + KEYS] for start in range(0, len(keys), KEYS)]
+    records, calls = [], 0
+    for number, group in enumerate(groups):
+        # What earlier groups lack goes to those that are left.
+        share = -(-(limit - len(records)) // (len(groups) - number))
+        offset = 0
+        while offset < share:
+            size = min(PAGE, share - offset)
+            page = folder / f"page-{number:04d}-{offset:06d}.json"
+            if not page.exists():
+                answer = client.get("v1/occurrence/search", [
+                    *(("taxonKey", key) for key in group),
+                    *_filters(asked), ("checklistKey", BACKBONE),
+                    ("offset", offset), ("limit", size)])
+                calls += 1
+                replace(page, lambda file, answer=answer: file.write_text(
+                    json.dumps(answer)))
+            answer = json.loads(page.read_text())
+            records += answer["results"]
+            offset += size
+            if answer["endOfRecords"]:
+                break
+    day = time.strftime("%Y-%m-%d")
+    frame = parquet.lower(pd.DataFrame(records))
+    return frame, {"source": f"GBIF occurrence search, {day}",
+                   "requests": calls}
+
+
+def _filters(asked):
+    first, last = asked["years"]
+    yield from (("hasCoordinate", "true"), ("occurrenceStatus", "PRESENT"),
+                ("year", f"{first},{last}"))
+    if asked["uncertainty"] is not None:
+        yield "coordinateUncertaintyInMeters", f"0,{asked['uncertainty']:g}"
+
+
+# Download -------------------------------------------------------------------
+
+def predicate(asked: dict) -> dict:
+    """The body of a download request."""
+    first, last = asked["years"]
+
+    def rule(kind, key, value):
+        return {"type": kind, "key": key, "value": str(value)}
+
+    rules = [
+        {"type": "in", "key": "TAXON_KEY", "checklistKey": BACKBONE,
+         "values": [str(key) for key in asked["taxa"]]},
+        rule("equals", "HAS_COORDINATE", "true"),
+        rule("equals", "OCCURRENCE_STATUS", "PRESENT"),
+        rule("greaterThanOrEquals", "YEAR", first),
+        rule("lessThanOrEquals", "YEAR", last)]
+    if asked["uncertainty"] is not None:
+        rules.append(rule("lessThanOrEquals",
+                          "COORDINATE_UNCERTAINTY_IN_METERS",
+                          f"{asked['uncertainty']:g}"))
+    return {"format": "SIMPLE_PARQUET", "sendNotification": False,
+            "checklistKey": BACKBONE,
+            "predicate": {"type": "and", "predicates": rules}}
+
+
+def _download(client, folder, asked, poll):
+    note, archive = folder / "download.json", folder / "download.zip"
+    if not note.exists():
+        key = client.order(predicate(asked))
+        replace(note, lambda file: file.write_text(json.dumps({"key": key})))
+    key = json.loads(note.read_text())["key"]
+    about = _wait(client, key, note, poll)
+    out = folder / "download"
+    if not out.exists():
+        if not archive.exists():
+            client.save(f"v1/occurrence/download/request/{key}.zip", archive)
+        try:
+            replace(out, lambda part: zipfile.ZipFile(archive).extractall(
+                part))
+        except zipfile.BadZipFile as error:
+            archive.unlink()
+            raise ServiceError(5, f"'{archive}' is no zip file and was "
+                               "removed. Call again to fetch it anew"
+                               ) from error
+    archive.unlink(missing_ok=True)
+    frame, _ = parquet.query(str(out), folder / "parts", asked)
+    doi = f"https://doi.org/{about['doi']}"
+    day = about.get("created", time.strftime("%Y-%m-%d"))[:10]
+    return frame, {"source": f"GBIF occurrence download {key}", "doi": doi,
+                   "citation": f"GBIF.org ({day}) GBIF Occurrence Download "
+                               f"{doi}"}
+
+
+def _wait(client, key, note, poll):
+    while True:
+        about = client.get(f"v1/occurrence/download/{key}")
+        state = about["status"]
+        if state == "SUCCEEDED":
+            return about
+        if state not in ("PREPARING", "RUNNING", "SUSPENDED"):
+            note.unlink()
+            raise ServiceError(
+                5, f"GBIF ended the download {key} with {state}. Look at "
+                f"https://www.gbif.org/occurrence/download/{key}, then call "
+                "again to ask anew")
+        time.sleep(poll)
+
+
+# The table ------------------------------------------------------------------
+
+def _table(frame, taxa, about):
+    """Records of any route as an occurrence table."""
+    from geotree.sources.grid import tiles
+
+    frame = frame.drop_duplicates("gbifID")
+    names = taxa.set_index("taxonKey")
+    key = frame["speciesKey"].astype("int64")
+    frame = frame[key.isin(names.index)].assign(taxonKey=key)
+    for column in ("species", "genus", "family", "leafType"):
+        frame[column] = frame["taxonKey"].map(names[column])
+    for column in parquet.TEXT:
+        frame[column] = frame[column].astype("str").where(
+            frame[column].notna()).replace("", None)
+    place = {"lat": frame["decimalLatitude"].astype(float),
+             "lon": frame["decimalLongitude"].astype(float)}
+    frame = frame.assign(tile=tiles(**place)).sort_values(["tile", "gbifID"])
+    table = validate(frame.drop(columns=["tile", "speciesKey"]))
+    digest = hashlib.sha256(table["gbifID"].to_numpy().tobytes())
+    table.attrs = {**about, "records": len(table),
+                   "sha256": digest.hexdigest()}
+    return table

@@ -1,0 +1,119 @@
+"""Records in Parquet files: GBIF's monthly snapshots and downloads.
+
+DuckDB reads the columns that are needed and nothing else, from a folder or
+from an object store (for which it fetches its extension ``httpfs``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from geotree.service import ServiceError
+
+# Each copy is the same; take the one near you. {month} is like 2026-10-01.
+NEAREST = ("s3://gbif-open-data-eu-central-1/occurrence/2026-10-01/"
+           "occurrence.parquet")
+FILES = 64  # of some 2,800, read as one unit of work
+COLUMNS = ("gbifID", "decimalLatitude", "decimalLongitude",
+           "coordinateUncertaintyInMeters", "coordinatePrecision",
+           "countryCode", "year", "datasetKey", "license", "speciesKey",
+           "basisOfRecord", "establishmentMeans", "institutionCode", "issue")
+TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue")
+# Only searches give these.
+MORE = ("distanceFromCentroidInMeters", "informationWithheld")
+_LICENSES = {"publicdomain/zero": "CC0_1_0", "licenses/by-nc/":
+             "CC_BY_NC_4_0", "licenses/by/": "CC_BY_4_0"}
+# httpfs reads the region of a bucket from its settings.
+_SETTINGS = "INSTALL httpfs; LOAD httpfs; SET s3_region='{}';"
+
+
+def query(place: str, parts: Path, asked: dict
+          ) -> tuple[pd.DataFrame, dict]:
+    """Select the records of a request; one part on disk per few files.
+
+    Parameters
+    ----------
+    place : str
+        Folder or address of Parquet files with GBIF's lower-case columns.
+    parts : path
+        Folder for the parts that are done.
+    asked : dict
+        ``taxa``, ``years``, ``uncertainty``.
+    """
+    import duckdb
+
+    link = duckdb.connect()
+    if place.startswith("s3://"):
+        region = place.split("/")[2].removeprefix("gbif-open-data-")
+        link.execute(_SETTINGS.format(region))
+    pattern = f"{place.rstrip('/')}/**"
+    found = link.execute("SELECT file FROM glob(?) ORDER BY file",
+                         [pattern]).fetchall()
+    files = [name for name, in found
+             if os.path.basename(name)[:1] not in "._" and
+             not name.endswith((".zip", ".json", ".txt", ".xml"))]
+    if not files:
+        raise FileNotFoundError(f"no Parquet file at '{place}'. Give a "
+                                "folder, or an s3:// address with a month.")
+    parts.mkdir(parents=True, exist_ok=True)
+    link.register("wanted", pd.DataFrame(
+        {"key": [str(key) for key in asked["taxa"]]}))
+    groups = range(0, len(files), FILES)
+    for start in tqdm(groups, desc="files", disable=len(groups) < 2):
+        part = parts / f"{start:06d}.parquet"
+        if not part.exists():
+            _select(link, files[start:start + FILES], asked, part)
+    frames = [pd.read_parquet(parts / f"{start:06d}.parquet")
+              for start in groups]
+    name = "/".join(place.rstrip("/").split("/")[-3:])
+    return (pd.concat(frames, ignore_index=True),
+            {"source": f"GBIF occurrence snapshot {name}"})
+
+
+def _select(link, files, asked, part):
+    import duckdb
+
+    columns = ", ".join(f'"{name.lower()}" AS "{name}"' for name in COLUMNS
+                        if name != "issue")
+    radius = asked["uncertainty"]
+    near = ("" if radius is None
+            else f"AND coordinateuncertaintyinmeters <= {float(radius)}")
+    first, last = map(int, asked["years"])
+    temporary = part.with_name(f".{part.name}.part")
+    try:
+        link.execute(f"""
+            COPY (SELECT {columns},
+                array_to_string(issue, ';') AS "issue"
+            FROM read_parquet($files, union_by_name=true)
+            SEMI JOIN wanted ON CAST(specieskey AS VARCHAR) = wanted.key
+            WHERE occurrencestatus = 'PRESENT'
+                AND decimallatitude IS NOT NULL
+                AND decimallongitude IS NOT NULL
+                AND "year" BETWEEN {first} AND {last} {near})
+            TO '{str(temporary).replace("'", "''")}' (FORMAT parquet)
+            """, {"files": files})
+    except duckdb.Error as error:
+        raise ServiceError(
+            5, f"cannot read '{files[0]}' and {len(files) - 1} more: "
+            f"{str(error)[:300]}. Parts that are done are kept") from error
+    os.replace(temporary, part)
+
+
+def lower(frame: pd.DataFrame) -> pd.DataFrame:
+    """Records of a search with the columns of a snapshot."""
+    if frame.empty:
+        return frame
+    if "issues" in frame:
+        frame = frame.assign(issue=frame["issues"].map(
+            lambda names: ";".join(names) if isinstance(names, list) else ""))
+    frame = frame.assign(gbifID=frame["key"].astype("int64"))
+    frame = frame.reindex(columns=[
+        *COLUMNS, *(name for name in MORE if name in frame)])
+    for address, name in _LICENSES.items():
+        frame.loc[frame["license"].fillna("").str.contains(address),
+                  "license"] = name
+    return frame

@@ -1,0 +1,83 @@
+"""Manners towards a service: patience, one run at a time, clear errors."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TRIES = 6
+LONGEST = 64.0  # s, between two tries
+
+
+class DownloadError(OSError):
+    """Too many samples fail, or another process has the store."""
+
+
+class ServiceError(OSError):
+    """A service refuses, and asking again will not help."""
+
+
+class Unsteady(Exception):
+    """An answer that may be better next time; ``after``: s to wait."""
+
+    def __init__(self, message: str, *, after: float | None = None):
+        super().__init__(message)
+        self.after = after
+
+
+def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
+    """Call until it works, with a random pause that doubles.
+
+    Parameters
+    ----------
+    call : callable
+        Raises :class:`Unsteady` where another try may help.
+    wait : float
+        Upper limit of the first pause in seconds.
+
+    Raises
+    ------
+    ServiceError
+        ``tries`` calls in a row failed.
+    """
+    for number in range(tries):
+        try:
+            return call()
+        except Unsteady as error:
+            last = error
+        if number < tries - 1:
+            pause = random.uniform(0, min(LONGEST, wait * 2**number))
+            time.sleep(max(pause, min(last.after or 0, 10 * LONGEST)))
+    raise ServiceError(
+        errno.EAGAIN, f"{last}; tried {tries} times. What is finished is "
+        "kept: call again later to go on") from last
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to ``path`` meanwhile."""
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.with_name(f".{path.name}.lock")
+        name.touch()  # filelock takes "cannot be written" for "is held"
+        held = FileLock(name)
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise DownloadError(
+            errno.EBUSY, f"another process is writing to '{path}'. Wait for "
+            "it, or choose another place") from error
+    except OSError as error:
+        raise OSError(
+            error.errno or 0, f"cannot write beside '{path}' "
+            f"({error.strerror or error}). Nothing was changed; choose a "
+            "folder that can be written") from error
+    try:
+        yield
+    finally:
+        held.release()

@@ -1,0 +1,146 @@
+"""The grid of Sentinel-2: UTM zones, MGRS tiles and patches of 10 m pixels.
+
+A tile's origin is a multiple of 10 m, so a patch whose corners are
+multiples of 10 m is read without resampling. Explained in chapter 02.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from geotree.variables import PATCH
+
+PIXEL = 10  # m
+SOUTH, NORTH = -80.0, 84.0  # °, where UTM ends
+DEGREE = 111_319.49079327358  # m per degree of the release's grid
+_BANDS = "CDEFGHJKLMNPQRSTUVWX"  # 8° of latitude each, X has 12
+_COLUMNS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+_ROWS = "ABCDEFGHJKLMNPQRSTUV"
+_A, _F = 6_378_137.0, 1 / 298.257223563  # WGS 84
+
+
+class Patch(NamedTuple):
+    """Upper left corner and pixel of N patches, in the units of ``epsg``."""
+
+    epsg: np.ndarray  # (N,) int; 0 beyond the reach of UTM
+    x: np.ndarray  # (N,) float, west edge
+    y: np.ndarray  # (N,) float, north edge
+    scale: float
+
+
+def zones(*, lat, lon) -> np.ndarray:
+    """UTM zone of N places: (N,) int, 0 towards the poles.
+
+    Norway's south-west belongs to zone 32 (32V), Svalbard to the odd zones
+    31 to 37; 180° east is 180° west, zone 1.
+    """
+    lat, lon = _places(lat, lon)
+    zone = np.floor((lon + 180) / 6).astype(int) + 1
+    zone[(lat >= 56) & (lat < 64) & (lon >= 3) & (lon < 12)] = 32
+    svalbard = (lat >= 72) & (lon >= 0) & (lon < 42)
+    zone[svalbard] = 31 + 2 * np.digitize(lon[svalbard], [9, 21, 33])
+    zone[(lat < SOUTH) | (lat > NORTH)] = 0
+    return zone
+
+
+def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Project N places to their UTM zones.
+
+    Returns
+    -------
+    epsg, easting, northing : (N,)
+        EPSG 326xx north and 327xx south of the equator, 0 towards the
+        poles; metres.
+
+    Notes
+    -----
+    Krüger's series to the fourth order, good to well under a millimetre
+    (Karney, Journal of Geodesy 85, 2011).
+    """
+    lat, lon = _places(lat, lon)
+    zone = zones(lat=lat, lon=lon)
+    phi = np.radians(lat)
+    lam = np.radians((lon - (6 * zone - 183) + 180) % 360 - 180)
+    n = _F / (2 - _F)
+    radius = _A / (1 + n) * (1 + n**2 / 4 + n**4 / 64)
+    series = (n / 2 - 2 * n**2 / 3 + 5 * n**3 / 16 + 41 * n**4 / 180,
+              13 * n**2 / 48 - 3 * n**3 / 5 + 557 * n**4 / 1440,
+              61 * n**3 / 240 - 103 * n**4 / 140,
+              49561 * n**4 / 161280)
+    e = 2 * np.sqrt(n) / (1 + n)
+    # The conformal latitude goes to infinity at the poles; zone 0 is there.
+    sine = np.sin(np.clip(phi, -1.5, 1.5))
+    t = np.sinh(np.arctanh(sine) - e * np.arctanh(e * sine))
+    xi = np.arctan2(t, np.cos(lam))
+    eta = np.arctanh(np.sin(lam) / np.sqrt(1 + t**2))
+    north, east = xi.copy(), eta.copy()
+    for order, part in enumerate(series, 1):
+        north += part * np.sin(2 * order * xi) * np.cosh(2 * order * eta)
+        east += part * np.cos(2 * order * xi) * np.sinh(2 * order * eta)
+    south = lat < 0
+    epsg = np.where(zone == 0, 0, np.where(south, 32700, 32600) + zone)
+    return (epsg, 500_000 + 0.9996 * radius * east,
+            0.9996 * radius * north + np.where(south, 10_000_000, 0))
+
+
+def tiles(*, lat, lon) -> np.ndarray:
+    """MGRS square of 100 km, such as ``32UPU``; "" towards the poles."""
+    lat, lon = _places(lat, lon)
+    zone = zones(lat=lat, lon=lon)
+    _, east, north = utm(lat=lat, lon=lon)
+    band = np.array(list(_BANDS))[
+        ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)]
+    column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1)
+    row = (north // 100_000).astype(int) + np.where(zone % 2, 0, 5)
+    names = [f"{z:02d}{b}{_COLUMNS[c % 24]}{_ROWS[r % 20]}" if z else ""
+             for z, b, c, r in zip(zone, band, column, row, strict=True)]
+    return np.array(names, dtype=object)
+
+
+def names(tile: str) -> list[str]:
+    """What Sentinel-2 may call a square that lies across two bands.
+
+    A tile has the letter of one band only, also where the square reaches
+    into the next. No letter pair comes twice within three bands.
+    """
+    at = _BANDS.index(tile[2])
+    return [tile[:2] + band + tile[3:]
+            for band in _BANDS[max(at - 1, 0):at + 2]]
+
+
+def patches(*, lat, lon, grid: str = "utm") -> Patch:
+    """Place a patch of 5 × 5 pixels around each of N places.
+
+    Parameters
+    ----------
+    grid : str
+        ``utm``: pixels of 10 m, the place in the middle one. ``release``:
+        pixels of 10 m at the equator in degrees, as in the release: 50 m
+        from north to south, from west to east ever less towards the poles.
+    """
+    lat, lon = _places(lat, lon)
+    if grid == "utm":
+        epsg, east, north = utm(lat=lat, lon=lon)
+        half = PATCH // 2 * PIXEL
+        return Patch(epsg, np.floor(east / PIXEL) * PIXEL - half,
+                     np.floor(north / PIXEL) * PIXEL + PIXEL + half, PIXEL)
+    if grid != "release":
+        raise ValueError(f"grid is {grid!r}, expected 'utm' or 'release'.")
+    scale = PIXEL / DEGREE
+    # A box of 40 m, then its middle 5 × 5 pixels.
+    half_x = 20 / DEGREE / np.cos(np.radians(np.clip(lat, -85, 85)))
+    left = np.floor((lon - half_x) / scale)
+    wide = np.ceil((lon + half_x) / scale) - left
+    top = np.ceil((lat + 20 / DEGREE) / scale)
+    high = top - np.floor((lat - 20 / DEGREE) / scale)
+    left += np.maximum((wide - PATCH) // 2, 0)
+    top -= np.maximum((high - PATCH) // 2, 0)
+    return Patch(np.full(len(lat), 4326), left * scale, top * scale, scale)
+
+
+def _places(lat, lon):
+    lat = np.atleast_1d(np.asarray(lat, float))
+    lon = np.atleast_1d(np.asarray(lon, float))
+    return lat, (lon + 180) % 360 - 180

@@ -1,0 +1,1 @@
+"""Services on this machine that behave as their documentation says."""

@@ -1,0 +1,444 @@
+"""Collecting from a GBIF on this machine: one table by three routes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from loopback import gbif
+from loopback.server import DROP, GARBLE, TRUNCATE, certificate
+
+from geotree import occurrences
+from geotree.occurrences import matching
+from geotree.service import DownloadError, ServiceError
+
+HERE = Path(__file__).parent
+NAMES = pd.DataFrame({
+    "species": ["Acer rubrum", "Betula verrucosa", "Betula pendula",
+                "Larix decidua"],
+    "leafType": ["Deciduous Broadleaf"] * 3 + ["Deciduous Needleleaf"]})
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def service(tls):
+    with gbif.Gbif(tls=tls) as running:
+        yield running
+
+
+@pytest.fixture
+def account(monkeypatch):
+    monkeypatch.setenv("GBIF_USER", gbif.USER)
+    monkeypatch.setenv("GBIF_PWD", gbif.PASSWORD)
+
+
+@pytest.fixture
+def client(service, tls):
+    return occurrences.Client(service.url, wait=0.002, verify=str(tls))
+
+
+@pytest.fixture
+def taxa(client, tmp_path):
+    return occurrences.match(NAMES, cache=tmp_path / "names.jsonl",
+                             client=client, progress=False)
+
+
+def same(one, other):
+    pd.testing.assert_frame_equal(
+        one.sort_index(axis=1), other.sort_index(axis=1),
+        check_dtype=False)
+
+
+# Names ----------------------------------------------------------------------
+
+
+def test_only_species_of_plants_enter_a_request(client, service, tmp_path):
+    names = [*gbif.TREES, *gbif.STRANGE, "Nomen nescio"]
+    found = occurrences.match(names, cache=tmp_path / "c", client=client,
+                              progress=False)
+    verdict = found.set_index("asked")["verdict"]
+    assert (verdict[list(gbif.TREES)] == "use").all()
+    assert (verdict[["Sorbus aria", "Quercus", "Dryocopus martius",
+                     "Nomen nescio"]] == "reject").all()
+    assert (verdict[["Pinus silvestris", "Abies alba"]] == "review").all()
+    assert found.set_index("asked")["reason"]["Quercus"] == "matches a genus"
+    occurrences.collect(found, route="search", folder=tmp_path / "s",
+                        client=client)
+    asked = {key for call in service.calls("search")
+             for key in call["query"]["taxonKey"]}
+    assert asked == {str(key) for key, *_ in gbif.TREES.values()}
+
+
+def test_a_verdict_alone_does_not_let_a_genus_in(client, tmp_path):
+    found = occurrences.match(["Quercus", "Dryocopus martius"],
+                              cache=tmp_path / "c", client=client,
+                              progress=False)
+    with pytest.raises(ValueError, match="none of 2 names may be used"):
+        matching.usable(found.assign(verdict="use", taxonKey=2877951))
+
+
+def test_synonyms_are_one_species(taxa):
+    assert taxa["species"].tolist()[1:3] == ["Betula pendula"] * 2
+    assert len(matching.usable(taxa)) == 3
+
+
+def test_answers_are_kept_even_when_a_line_is_torn(client, service, tmp_path):
+    cache = tmp_path / "names.jsonl"
+    occurrences.match(NAMES, cache=cache, client=client, progress=False)
+    cache.write_text(cache.read_text()[:-20])
+    before = len(service.log)
+    again = occurrences.match(NAMES, cache=cache, client=client,
+                              progress=False)
+    assert len(service.log) == before + 1
+    assert (again["verdict"] == "use").all()
+    occurrences.match(NAMES, cache=cache, client=client, progress=False)
+    assert len(service.log) == before + 1
+
+
+# Routes ---------------------------------------------------------------------
+
+
+def test_three_routes_give_the_same_table(client, service, taxa, account,
+                                          tmp_path):
+    options = {"client": client, "poll": 0.0, "years": (2015, 2022),
+               "uncertainty": 40.0}
+    search = occurrences.collect(taxa, route="search", limit=100_000,
+                                 folder=tmp_path / "s", **options)
+    download = occurrences.collect(taxa, route="download",
+                                   folder=tmp_path / "d", **options)
+    place = gbif.snapshot(tmp_path, service.frame)
+    local = occurrences.collect(taxa, route="snapshot", snapshot=str(place),
+                                folder=tmp_path / "p", **options)
+    same(search, download)
+    same(download, local)
+    assert 300 < len(search) < len(service.frame)
+    assert search["coordinateUncertaintyInMeters"].max() <= 40
+    assert search["year"].between(2015, 2022).all()
+    by_hand = service.select(["5331916"], 2015, 2022, 40.0)
+    birch = search[search["species"] == "Betula pendula"]
+    assert set(birch["gbifID"]) == set(by_hand["gbifid"])
+    assert set(search["leafType"]) == {"Deciduous Broadleaf",
+                                       "Deciduous Needleleaf"}
+    assert set(search["license"]) == {"CC_BY_4_0", "CC0_1_0"}
+    pd.testing.assert_frame_equal(
+        occurrences.read(occurrences.write(search, tmp_path / "t.parquet")),
+        search)
+
+
+def test_a_search_of_a_thousand_is_four_requests(client, service, taxa,
+                                                 tmp_path):
+    table = occurrences.collect(taxa, route="search", limit=1000,
+                                folder=tmp_path / "s", client=client)
+    assert len(table) == 1000
+    pages = service.calls("search")
+    assert len(pages) == occurrences.requests_needed(
+        1000, route="search") == 4
+    assert max(int(call["query"]["limit"][0]) for call in pages) == 300
+
+
+def test_one_download_for_all_and_its_doi_stays(client, service, account,
+                                                taxa, tmp_path):
+    many = pd.concat([taxa, taxa.iloc[:1].assign(taxonKey=1)] + [
+        taxa.iloc[:1].assign(taxonKey=range(start, start + 1))
+        for start in range(8_000_000, 8_000_200)])
+    table = occurrences.collect(many, route="download", poll=0.0,
+                                folder=tmp_path / "d", client=client)
+    assert len(service.calls("download/request", done=False)) == 2
+    rule = service.calls("download/request")[0]["body"]["predicate"][
+        "predicates"][0]
+    assert rule["type"] == "in" and len(rule["values"]) > 200
+    assert table.attrs["doi"].startswith("https://doi.org/10.15468/dl.")
+    assert table.attrs["doi"] in occurrences.cite(table)
+    path = occurrences.write(table, tmp_path / "t.parquet")
+    assert occurrences.read(path).attrs["doi"] == table.attrs["doi"]
+
+
+def test_a_table_without_doi_says_how_to_get_one(client, taxa, tmp_path):
+    table = occurrences.collect(taxa, route="search", limit=50,
+                                folder=tmp_path / "s", client=client)
+    assert "derived dataset" in occurrences.cite(table)
+    assert "2 datasets" in occurrences.cite(table)
+
+
+def test_pygbif_hears_the_same_from_this_service(taxa, tmp_path,
+                                                 monkeypatch):
+    """The service is no mirror of our own client."""
+    from pygbif import occurrences as theirs
+
+    with gbif.Gbif() as plain:
+        module = sys.modules["pygbif.occurrences.search"]
+        monkeypatch.setattr(module, "gbif_baseurl", f"{plain.url}/v1/")
+        answer = plain.search({"offset": ["0"], "limit": ["300"], "year":
+                               ["2017,2025"], "taxonKey": ["5331916"]})
+        monkeypatch.setattr("pygbif.gbifutils.stopifnot", lambda *x: None)
+        found = theirs.search(taxonKey="5331916", year="2017,2025", limit=300,
+                              offset=0, hasCoordinate=True)
+        assert found["results"] == json.loads(json.dumps(answer["results"]))
+
+
+def test_pygbif_would_send_the_password_in_the_open():
+    """The reason why downloads do not go through it."""
+    from pygbif.occurrences.download import GbifDownload
+
+    assert GbifDownload("user", "user@example.org").url.startswith("http:")
+
+
+# Refusals -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"route": "mail"}, "search, download, snapshot"),
+    ({"route": "search", "limit": 100_001}, "Take route='download'"),
+    ({"route": "search", "limit": 0}, "1 to 100,000"),
+    ({"route": "search", "years": (1990, 1991)}, "no record of these 3"),
+])
+def test_bad_requests_say_why(client, taxa, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        occurrences.collect(taxa, folder=tmp_path / "s", client=client,
+                            **options)
+
+
+def test_names_have_to_be_matched_first(tmp_path):
+    with pytest.raises(ValueError, match=r"occurrences\.match"):
+        occurrences.collect(NAMES, route="search", folder=tmp_path)
+
+
+def test_a_folder_belongs_to_one_request(client, taxa, tmp_path):
+    options = {"route": "search", "folder": tmp_path / "s",
+               "client": client}
+    occurrences.collect(taxa, limit=50, **options)
+    with pytest.raises(ValueError, match="another request: limit, years"):
+        occurrences.collect(taxa, limit=60, years=(2018, 2020), **options)
+
+
+def test_a_second_run_on_one_folder_is_refused(client, taxa, tmp_path):
+    from geotree.service import lock
+
+    with lock(tmp_path / "s"), pytest.raises(DownloadError,
+                                             match="another process"):
+        occurrences.collect(taxa, route="search", folder=tmp_path / "s",
+                            client=client)
+
+
+def test_an_empty_snapshot_is_named(taxa, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no Parquet file at"):
+        occurrences.collect(taxa, route="snapshot", folder=tmp_path / "p",
+                            snapshot=str(tmp_path / "nothing"))
+
+
+# Credentials ----------------------------------------------------------------
+
+
+def test_the_password_never_leaves_over_http(taxa, account, tmp_path, tls):
+    with gbif.Gbif() as plain:
+        client = occurrences.Client(plain.url, wait=0.002)
+        with pytest.raises(ServiceError, match="not https"):
+            occurrences.collect(taxa, route="download", client=client,
+                                folder=tmp_path / "d")
+        assert not plain.log
+
+        class Turncoat(gbif.Gbif):
+            def order(self, call):
+                raise gbif.Answer(307, {}, Location=plain.url
+                                  + "/v1/occurrence/download/request")
+
+        with Turncoat(tls=tls) as crooked:
+            client = occurrences.Client(crooked.url, wait=0.002,
+                                        verify=str(tls))
+            with pytest.raises(ServiceError, match="answers 307"):
+                occurrences.collect(taxa, route="download", client=client,
+                                    folder=tmp_path / "e")
+        assert not plain.log
+
+
+def test_the_password_goes_to_downloads_alone_and_into_no_file(
+        client, service, taxa, account, tmp_path, capfd, caplog,
+        monkeypatch):
+    caplog.set_level("DEBUG")
+    (tmp_path / "netrc").write_text(
+        "machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    occurrences.collect(taxa, route="search", folder=tmp_path / "s",
+                        client=client, limit=10)
+    table = occurrences.collect(taxa, route="download", poll=0.0,
+                                folder=tmp_path / "d", client=client)
+    occurrences.write(table, tmp_path / "t.parquet")
+    sent = [call for call in service.log if "authorization" in call[
+        "headers"]]
+    assert [call["path"] for call in sent] == [
+        "/v1/occurrence/download/request"]
+    secrets = (gbif.PASSWORD, sent[0]["headers"]["authorization"][6:])
+    told = "".join([*capfd.readouterr(), caplog.text, repr(vars(client))])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    for secret in secrets:
+        assert secret not in told
+        assert not any(secret.encode() in path.read_bytes()
+                       for path in files)
+
+
+@pytest.mark.parametrize("password", [None, "expired"])
+def test_a_refused_account_says_what_to_set(client, service, taxa, account,
+                                            tmp_path, monkeypatch, password):
+    if password:
+        monkeypatch.setenv("GBIF_PWD", password)
+    else:
+        monkeypatch.delenv("GBIF_PWD")
+    with pytest.raises(ServiceError, match="GBIF_USER .*GBIF_PWD") as error:
+        occurrences.collect(taxa, route="download", client=client,
+                            folder=tmp_path / "d")
+    assert "expired" not in str(error.value)
+    monkeypatch.setenv("GBIF_PWD", gbif.PASSWORD)
+    assert len(occurrences.collect(taxa, route="download", client=client,
+                                   poll=0.0, folder=tmp_path / "d"))
+
+
+# Under fire -----------------------------------------------------------------
+
+STORM = [429, 500, DROP, TRUNCATE, GARBLE, None, 503, 502, 429, DROP, None]
+
+
+@pytest.mark.parametrize("route", ["search", "download"])
+def test_a_storm_is_sat_out(client, service, taxa, account, tmp_path, route):
+    calm = occurrences.collect(taxa, route=route, poll=0.0, client=client,
+                               folder=tmp_path / "calm")
+    service.faults[:] = STORM
+    rough = occurrences.collect(taxa, route=route, poll=0.0, client=client,
+                                folder=tmp_path / "rough")
+    assert not service.faults
+    same(calm, rough)
+
+
+def test_a_download_that_breaks_off_goes_on_in_the_middle(
+        client, service, taxa, account, tmp_path):
+    service.faults[:] = [None, None, None, TRUNCATE]  # order, 2 looks, zip
+    occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                        folder=tmp_path / "d")
+    first, second = service.calls(".zip", done=False)
+    assert first["headers"]["range"] == "bytes=0-"
+    assert int(second["headers"]["range"][6:-1]) > 1000
+    assert second["status"] == 206
+
+
+def test_a_storm_without_end_ends_in_words(client, service, taxa, tmp_path):
+    folder = tmp_path / "s"
+    service.faults[:] = [None, None] + [429] * 6
+    with pytest.raises(ServiceError, match="answers 429 .*tried 6 times.*"
+                       "call again later"):
+        occurrences.collect(taxa, route="search", folder=folder,
+                            client=client)
+    assert len(list(folder.glob("page-*"))) == 2
+    before = len(service.log)
+    table = occurrences.collect(taxa, route="search", folder=folder,
+                                client=client)
+    assert len(service.log) == before + 2 and len(table) == 1000
+
+
+def test_the_service_says_how_long_to_wait(client, service, monkeypatch):
+    slept = []
+    monkeypatch.setattr("geotree.service.time.sleep", slept.append)
+    real, states = service.search, [429]
+
+    def search(query):
+        if states:
+            raise gbif.Answer(states.pop(), {}, Retry_After="17")
+        return real(query)
+
+    monkeypatch.setattr(service, "search", search)
+    service.seconds = 0
+    client.get("v1/occurrence/search", {
+        "taxonKey": 1, "year": "2017,2018", "offset": 0, "limit": 1})
+    assert 17.0 in slept
+
+
+@pytest.mark.parametrize("state", ["KILLED", "FAILED", "CANCELLED"])
+def test_a_download_that_gbif_ends_is_asked_anew(
+        client, service, taxa, account, tmp_path, state):
+    service.end = state
+    with pytest.raises(ServiceError, match=f"with {state}.*call again"):
+        occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                            folder=tmp_path / "d")
+    service.end = "SUCCEEDED"
+    assert len(occurrences.collect(taxa, route="download", poll=0.0,
+                                   client=client, folder=tmp_path / "d"))
+    assert len(service.downloads) == 2
+
+
+def test_a_full_disk_keeps_what_has_come(client, service, taxa, tmp_path,
+                                         monkeypatch):
+    real, count = os.replace, []
+
+    def full(*places):
+        count.append(places)
+        if len(count) == 4:
+            raise OSError(28, "No space left on device")
+        return real(*places)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left.*Free some space"):
+        occurrences.collect(taxa, route="search", folder=tmp_path / "s",
+                            client=client)
+    before = len(service.log)
+    occurrences.collect(taxa, route="search", folder=tmp_path / "s",
+                        client=client)
+    assert len(service.log) == before + 2  # the page that was lost, one more
+
+
+RUN = """
+import sys
+from pathlib import Path
+from geotree import occurrences
+url, tls, folder, route = sys.argv[1:]
+client = occurrences.Client(url, wait=0.01, verify=tls)
+names = ["Acer rubrum", "Betula pendula", "Larix decidua"]
+taxa = occurrences.match(names, cache=Path(folder, "names.jsonl"),
+                         client=client, progress=False)
+table = occurrences.collect(taxa, route=route, folder=Path(folder, "g"),
+                            client=client, limit=1500, poll=0.02)
+occurrences.write(table, Path(folder, "table.parquet"))
+"""
+
+
+@pytest.mark.parametrize("route", ["search", "download"])
+def test_killed_at_any_moment_it_goes_on(service, tls, account, tmp_path,
+                                         route):
+    service.seconds, service.polls = 0.05, 4
+
+    def start(folder):
+        folder.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, service.url, str(tls), str(folder),
+             route], env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+            stderr=subprocess.PIPE)
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait(60) == 0, whole.stderr.read()
+    needed = len(service.log)
+    service.log.clear()
+    kills = 0
+    for seen in (1, 3, 4, 6, 7):  # requests that have come in
+        process = start(tmp_path / "torn")
+        while len(service.log) < seen + kills and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        time.sleep(0.15)  # the answer that nobody waits for any more
+    last = start(tmp_path / "torn")
+    assert last.wait(60) == 0, last.stderr.read()
+    assert kills == 5
+    same(occurrences.read(tmp_path / "torn" / "table.parquet"),
+         occurrences.read(tmp_path / "whole" / "table.parquet"))
+    pages = [tuple(map(tuple, call["query"].values()))
+             for call in service.calls("search")]
+    # What was on its way when it was killed comes twice, nothing else.
+    assert len(service.log) <= needed + kills + 3 * kills + 4
+    assert len(pages) - len(set(pages)) <= kills
