@@ -32,7 +32,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
              progress: bool = True) -> xr.Dataset:
     """Fill a cube with the pixels of an occurrence table.
 
-    Prints the plan of the source (samples, requests, bytes, time) first.
+    Prints what the samples that are missing will cost, as the source plans
+    it, first.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     Raises
     ------
     ValueError
-        The store is of another table, source or chunk, or the source
-        returns another grid.
+        The store is of another table, source or chunk, the plan is beyond
+        the budget, or the source returns another grid.
     DownloadError
         Another process is writing to the store, or too many samples fail.
     OSError
@@ -73,10 +74,13 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         raise ValueError(f"chunk is {chunk} and workers {workers}, expected "
                          "1 or more.")
     store = Path(store)
-    print(f"plan: {source.plan(table)} → {store}")
     with lock(store):
         try:
             group = cube.create(store, table, source.attrs(), chunk=chunk)
+            missing = np.isin(group["status"][:], (PENDING, FAILED))
+            plan = source.plan(table[missing])
+            print(f"plan: {plan} → {store}")
+            plan.check()
             _fill(table, source, group, store, chunk, workers, max_failed,
                   progress)
         except DownloadError:

@@ -33,10 +33,25 @@ class Plan:
     requests: int  # network requests; 0 for a source on this machine
     bytes: int  # stored, before compression
     seconds: float  # estimate
+    eecu_hours: float = 0.0  # Earth Engine's unit of work, estimate
+    budget: float = float("inf")  # EECU-hours that may be spent
 
     def __str__(self) -> str:
-        return (f"{self.samples:,} samples, {self.requests:,} requests, "
+        text = (f"{self.samples:,} samples, {self.requests:,} requests, "
                 f"{self.bytes / 1e6:,.1f} MB, about {self.seconds:,.0f} s")
+        if self.eecu_hours:
+            text += f", {self.eecu_hours:,.1f} EECU-hours"
+        return text
+
+    def check(self) -> None:
+        """Raise ``ValueError`` where the budget does not cover the work."""
+        if self.eecu_hours > self.budget:
+            raise ValueError(
+                f"the plan needs {self.eecu_hours:,.1f} EECU-hours, the "
+                f"budget is {self.budget:,.1f}. Take fewer samples, wait for "
+                "the next month, or give the source your tier (tier=), the "
+                "share of it that you may spend (share=), or the cost that "
+                "you measured (eecu_seconds=).")
 
 
 @runtime_checkable

@@ -90,13 +90,20 @@ def tiles(*, lat, lon) -> np.ndarray:
     lat, lon = _places(lat, lon)
     zone = zones(lat=lat, lon=lon)
     _, east, north = utm(lat=lat, lon=lon)
-    band = np.array(list(_BANDS))[
-        ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)]
-    column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1)
-    row = (north // 100_000).astype(int) + np.where(zone % 2, 0, 5)
-    names = [f"{z:02d}{b}{_COLUMNS[c % 24]}{_ROWS[r % 20]}" if z else ""
-             for z, b, c, r in zip(zone, band, column, row, strict=True)]
-    return np.array(names, dtype=object)
+    band = ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)
+    column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1) % 24
+    row = ((north // 100_000).astype(int) + np.where(zone % 2, 0, 5)) % 20
+    # Few squares are distinct, so only those are spelt.
+    code = np.where(zone, ((zone * 20 + band) * 24 + column) * 20 + row, 0)
+    distinct, index = np.unique(code, return_inverse=True)
+    names = np.empty(len(distinct), dtype=object)
+    for at, number in enumerate(distinct.tolist()):
+        rest, r = divmod(number, 20)
+        rest, c = divmod(rest, 24)
+        z, b = divmod(rest, 20)
+        names[at] = (f"{z:02d}{_BANDS[b]}{_COLUMNS[c]}{_ROWS[r]}"
+                     if number else "")
+    return names[index]
 
 
 def names(tile: str) -> list[str]:

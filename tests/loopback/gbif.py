@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+
 from .server import Answer, Service
 
 USER, PASSWORD = "a-reader", "pass:word-äöü-never-shown"

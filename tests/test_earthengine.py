@@ -1,0 +1,403 @@
+"""Earth Engine: the real client against a service on this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_source import FakeSource, occurrence_table
+from loopback import earthengine as service
+from loopback.server import DROP, GARBLE, TRUNCATE
+
+from geotree import pixels
+from geotree.service import ServiceError
+from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid
+from geotree.sources.earthengine import EarthEngine
+from geotree.variables import NODATA
+
+HERE = Path(__file__).parent
+
+
+def table(n, *, clusters=0, seed=0):
+    """``n`` records, scattered or in a few places."""
+    rng = np.random.default_rng(seed)
+    lat, lon = rng.uniform(-55, 70, n), rng.uniform(-180, 180, n)
+    if clusters:
+        lat = 48.2 + rng.uniform(0, 0.3, n)
+        lon = 10.2 + 1.5 * (np.arange(n) % clusters) + rng.uniform(0, .3, n)
+    made = occurrence_table(n).assign(
+        decimalLatitude=lat.round(6), decimalLongitude=lon.round(6))
+    made["tile"] = grid.tiles(lat=lat, lon=lon)
+    return made.sort_values("tile", ignore_index=True)
+
+
+@pytest.fixture
+def serve(request):
+    """Start a service for a table and point the client at it."""
+    import ee
+
+    running = []
+
+    def start(records, truth=None, **options):
+        one = service.EarthEngine(records, truth or FakeSource(), **options)
+        running.append(one.__enter__())
+        service.install(one.url)
+        one.log.clear()
+        return one
+
+    yield start
+    for one in running:
+        one.__exit__()
+    ee.Reset()
+
+
+def source(**options):
+    return EarthEngine(**{"wait": 0.002, "workers": 8, **options})
+
+
+def same(found, records, year=2020):
+    truth = FakeSource().fetch(records.assign(year=year))
+    np.testing.assert_array_equal(found.reflectance, truth.reflectance)
+    np.testing.assert_array_equal(found.environment, truth.environment)
+    np.testing.assert_array_equal(found.status, truth.status)
+    assert (found.status == OK).any()
+
+
+# What comes back ------------------------------------------------------------
+
+
+def test_it_is_a_source():
+    assert isinstance(source(), Source)
+
+
+@pytest.mark.parametrize("clusters", [0, 2])
+def test_pixels_and_variables_are_where_they_belong(serve, clusters):
+    records = table(80, clusters=clusters)
+    serve(records)
+    found = source().fetch(records)
+    same(found, records)
+    assert (found.status == NO_IMAGERY).any()
+
+
+def test_the_middle_rows_of_a_table_get_their_own_pixels(serve):
+    records = table(60, clusters=3)
+    serve(records)
+    same(source(points=7).fetch(records[20:45]), records[20:45])
+
+
+def test_pages_are_put_together(serve):
+    records = table(50, clusters=1)
+    serve(records, page=7)
+    same(source().fetch(records), records)
+
+
+def test_the_release_grid_and_its_lack_of_a_mask(serve):
+    records = table(12)
+    running = serve(records)
+    made = source(grid="release", cloud_score=None, cloudy=30)
+    same(made.fetch(records), records)
+    sent = [call["body"] for call in running.calls("computePixels")]
+    assert {one["grid"]["crsCode"] for one in sent} == {"EPSG:4326"}
+    assert "CLOUD_SCORE_PLUS" not in str(sent[0])
+    assert made.attrs()["mask"] == "none"
+
+
+class ByYear(FakeSource):
+    """Pixels that tell the year."""
+
+    def fetch(self, records):
+        found = super().fetch(records)
+        seen = found.reflectance != NODATA
+        found.reflectance[seen] = np.broadcast_to(
+            records["year"].to_numpy()[:, None, None, None, None],
+            seen.shape)[seen]
+        return found
+
+
+def test_the_year_is_fixed_or_that_of_the_occurrence(serve):
+    records = table(30, clusters=1)
+    serve(records, ByYear())
+    middle = source(year=2021).fetch(records).reflectance.min(
+        axis=(1, 2, 3, 4))
+    assert set(middle.tolist()) == {2021, NODATA}
+    own = source(year="own").fetch(records).reflectance.min(
+        axis=(1, 2, 3, 4))
+    seen = own != NODATA
+    assert (own == records["year"])[seen].all() and seen.any()
+
+
+def test_a_square_without_tile_is_read_across_its_border(serve):
+    records = table(20, clusters=1)
+    running = serve(records)
+    running.untiled = set(records["gbifID"][3:8])
+    same(source().fetch(records), records)
+
+
+def test_beyond_the_reach_of_sentinel_nothing_is_asked(serve):
+    places = [(90.0, 0.0), (-90.0, 0.0), (84.5, 170.0)]
+    records = table(4).iloc[:3].assign(
+        decimalLatitude=[lat for lat, _ in places],
+        decimalLongitude=[lon for _, lon in places])
+    running = serve(table(4))
+    found = source().fetch(records)
+    assert (found.status == NO_IMAGERY).all()
+    assert (found.reflectance == NODATA).all()
+    assert not running.calls("computePixels")
+    assert found.environment[0, 1] == 90
+
+
+@pytest.mark.parametrize(("lat", "lon"), [
+    (-16.8, 180.0), (-16.8, -180.0), (-16.8, 179.999999), (65.0, -179.99),
+    (60.39, 5.32), (60.39, 2.999999), (48.0, 12.0), (78.22, 15.65),
+    (0.0, 9.0), (-1e-6, 9.0), (-79.99, 100.0), (83.99, 3.0)])
+def test_odd_corners_of_the_grid(serve, lat, lon):
+    records = table(3).assign(decimalLatitude=lat + np.array([0, 2e-4, 4e-4])
+                              * (-1 if lat > 0 else 1),
+                              decimalLongitude=lon)
+    serve(records)
+    truth = FakeSource().fetch(records)
+    np.testing.assert_array_equal(source().fetch(records).reflectance,
+                                  truth.reflectance)
+
+
+# Requests -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "clusters", "most"), [
+    (1000, 3, 60), (256, 0, 258)])
+def test_samples_cost_what_the_plan_says(
+        serve, tmp_path, capsys, n, clusters, most):
+    records = table(n, clusters=clusters)
+    running = serve(records)
+    made = source(workers=16)
+    pixels.download(records, made, tmp_path / "c.zarr", progress=False,
+                    workers=2)
+    sent = running.calls("compute")
+    empty = (FakeSource().fetch(records).status == NO_IMAGERY).sum()
+    planned = made.plan(records).requests
+    assert planned <= most
+    assert f"{n:,} samples, {planned:,} requests" in capsys.readouterr().out
+    # Places where nothing was seen are looked at once more.
+    assert planned <= len(sent) <= planned + empty
+    assert {tag for _, tag in running.queries} == {"geotree"}
+    assert running.most <= 16
+
+
+def test_scattered_samples_cost_hardly_more_than_one_request_each():
+    assert source().plan(table(1000)).requests <= 1010
+
+
+def test_a_plan_beyond_the_budget_is_refused_before_anything_is_asked(
+        serve, tmp_path):
+    records = table(40)
+    running = serve(records)
+    dear = source(eecu_seconds=20_000.0)
+    with pytest.raises(ValueError, match=r"222.2 EECU-hours.*120.0.*tier="):
+        pixels.download(records, dear, tmp_path / "c.zarr", progress=False)
+    assert not running.log
+    assert dear.plan(records[:20]).check() is None
+
+
+@pytest.mark.parametrize("options", [
+    {"tier": "gold"}, {"share": 1.5}, {"year": "last"}, {"grid": "odd"}])
+def test_wrong_settings_are_named(options):
+    with pytest.raises(ValueError, match="expected"):
+        source(**options)
+
+
+def test_the_cube_tells_where_it_comes_from(serve, tmp_path):
+    records = table(10, clusters=1)
+    serve(records)
+    cube = pixels.download(records, source(year="own"), tmp_path / "c.zarr",
+                           progress=False)
+    assert cube.attrs["product"] == "COPERNICUS/S2_SR_HARMONIZED"
+    assert "cs_cdf ≥ 0.6" in cube.attrs["mask"]
+    assert cube.attrs["imagery_year"] == "own"
+    assert cube.attrs["grid"] == "utm"
+    with pytest.raises(ValueError, match="imagery_year 'own', now 2020"):
+        pixels.download(records, source(), tmp_path / "c.zarr",
+                        progress=False)
+
+
+# Under fire -----------------------------------------------------------------
+
+
+def test_a_request_that_is_too_large_splits_itself(serve):
+    records = table(60, clusters=1)
+    running = serve(records, largest=9)
+    same(source().fetch(records), records)
+    assert len(running.queries) < len(records)
+
+
+def test_a_sample_that_never_fits_fails_alone(serve):
+    records = table(4)
+    serve(records, largest=0)
+    found = source().fetch(records)
+    assert (found.status == FAILED).all()
+    assert "memory limit" in found.messages[0]
+
+
+STORM = [429, None, 500, DROP, None, TRUNCATE, None, GARBLE, None, 503,
+         None, 429, None, DROP, None] * 3
+
+
+@pytest.mark.parametrize("clusters", [0, 2])
+def test_a_storm_is_sat_out(serve, clusters):
+    records = table(40, clusters=clusters)
+    running = serve(records)
+    running.faults[:] = STORM
+    same(source(workers=1).fetch(records), records)
+    assert len(running.log) > len(running.queries)
+
+
+def test_too_many_at_a_time_are_refused_and_come_again(serve):
+    records = table(30)
+    running = serve(records, busy_at=3)
+    running.seconds = 0.01
+    same(source(workers=8, wait=0.05).fetch(records), records)
+    assert any(call["status"] == 429 for call in running.log)
+
+
+def test_an_outage_ends_in_words(serve):
+    records = table(5, clusters=1)
+    running = serve(records)
+    running.faults[:] = [503] * 100
+    with pytest.raises(ServiceError, match="busy .*tried 6 times.*again"):
+        source().fetch(records)
+
+
+@pytest.mark.parametrize(("spoil", "words"), [
+    (lambda one: setattr(one, "token", "renewed"),
+     "earthengine authenticate.*EE_PROJECT_ID"),
+    (lambda one: one.faults.extend([403] * 99), "earthengine authenticate"),
+    (lambda one: setattr(one, "quota", len(one.queries)),
+     "quota is used up.*Finished chunks are kept"),
+])
+def test_what_only_the_user_can_mend_stops_the_run_and_keeps_the_rest(
+        serve, tmp_path, spoil, words):
+    records = table(60, clusters=2)
+    running = serve(records)
+    hit = []
+
+    class Spoilt(EarthEngine):
+        def fetch(self, part):
+            if len(hit) == 2:
+                spoil(running)
+            hit.append(len(part))
+            return super().fetch(part)
+
+    store = tmp_path / "c.zarr"
+    with pytest.raises(OSError, match=words) as error:
+        pixels.download(records, Spoilt(wait=0.002), store, chunk=20,
+                        progress=False)
+    assert service.TOKEN not in str(error.value)
+    half = pixels.open(store, allow_incomplete=True)
+    assert (half["status"] != 0).sum() == 40
+    running.token, running.quota = service.TOKEN, 10**9
+    running.faults.clear()
+    service.install(running.url)
+    before = len(running.queries)
+    cube = pixels.download(records, source(), store, chunk=20,
+                           progress=False)
+    np.testing.assert_array_equal(cube["reflectance"], FakeSource().fetch(
+        records).reflectance)
+    assert len(running.queries) - before <= 20
+
+
+def test_a_project_that_nobody_named_says_what_to_do(monkeypatch, tmp_path):
+    import ee
+
+    ee.Reset()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("EE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ServiceError, match="earthengine authenticate"):
+        source().fetch(table(2))
+
+
+def test_a_refused_sample_is_listed_and_the_others_stay(serve, tmp_path):
+    records = table(30)
+    running = serve(records)
+    real = running.pixels
+
+    def pixels_but_one(tree, body):
+        if body["grid"]["crsCode"].endswith(str(
+                grid.utm(lat=records["decimalLatitude"][4],
+                         lon=records["decimalLongitude"][4])[0][0])):
+            running.refuse(400, "Image.cat: something odd")
+        return real(tree, body)
+
+    running.pixels = pixels_but_one
+    cube = pixels.download(records, source(), tmp_path / "c.zarr",
+                           max_failed=0.5, progress=False)
+    failed = (cube["status"] == FAILED).to_numpy()
+    assert 1 <= failed.sum() < 15
+    told = pd.read_csv(tmp_path / "c.zarr.failures.csv")
+    assert told["gbifID"].tolist() == cube["sample"].values[failed].tolist()
+    assert told["message"].str.contains("something odd").all()
+    running.pixels = real
+    before = len(running.queries)
+    pixels.download(records, source(), tmp_path / "c.zarr", progress=False)
+    # The variables of those rows are looked up once more, in one request.
+    assert len(running.queries) - before <= 2 * failed.sum() + 1
+
+
+RUN = """
+import sys
+from loopback import earthengine as service
+from test_earthengine import table
+from geotree import pixels
+from geotree.sources.earthengine import EarthEngine
+service.install(sys.argv[1])
+pixels.download(table(96, clusters=2), EarthEngine(wait=0.01, workers=2,
+                points=4), sys.argv[2], chunk=16, progress=False)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(serve, tmp_path):
+    records = table(96, clusters=2)
+    running = serve(records)
+    running.seconds = 0.02
+    store, done, kills = tmp_path / "c.zarr", set(), 0
+    for seen in (1, 9, 4, 13, 7):  # requests of this run before its end
+        running.log.clear()
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, running.url, str(store)],
+            env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
+            stderr=subprocess.PIPE)
+        while len(running.calls("compute", done=False)) < seen:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        kills += 1
+        time.sleep(0.1)
+        places = {tuple(round(x, 7) for x in point["coordinates"])
+                  for call in running.calls("computeFeatures")
+                  for point, _ in _looked_up(call)}
+        assert not places & done, "a finished chunk was asked for again"
+        if (store / "zarr.json").exists():
+            half = pixels.open(store, allow_incomplete=True)
+            at = records[(half["status"] != 0).to_numpy()]
+            done = set(zip(at["decimalLongitude"].round(7),
+                           at["decimalLatitude"].round(7), strict=True))
+    assert kills == 5 and done
+    whole = pixels.download(records, source(), tmp_path / "w.zarr",
+                            chunk=16, progress=False).load()
+    torn = pixels.download(records, source(), store, chunk=16,
+                           progress=False).load()
+    np.testing.assert_array_equal(torn["reflectance"], whole["reflectance"])
+    np.testing.assert_array_equal(torn["environment"], whole["environment"])
+
+
+def _looked_up(call):
+    """Points whose variables a request asks for."""
+    tree = service.resolve(call["body"]["expression"])
+    while tree["fn"] == "Image.reduceRegions":
+        tree = tree["collection"]
+    return service.points(tree) if tree["fn"] == "Collection" else []
