@@ -241,6 +241,12 @@ FAULTS = {
     "flagPrecision": {"decimalLatitude": 47.12, "decimalLongitude": 8.123},
     "flagUncertainty": {"coordinateUncertaintyInMeters": 28_000.0},
     "flagCentroid": {"distanceFromCentroidInMeters": 500.0},
+    "flagSea": {"decimalLatitude": 43.12345, "decimalLongitude": -25.54321},
+    "flagIssue": {"issue": "COORDINATE_ROUNDED;PRESUMED_SWAPPED_COORDINATE"},
+    "flagObscured": {"informationWithheld": "Coordinate obscured by owner"},
+    "flagGarden": {"decimalLatitude": 51.4791, "decimalLongitude": -0.2991},
+    "flagNotTree": {"growthForm": "Herb"},
+    "flagAbroad": {"establishmentMeans": "introduced"},
     "flagBasis": {"basisOfRecord": "FOSSIL_SPECIMEN"},
     "flagTaxon": {"taxonKey": 5015},
     "flagMachine": {
@@ -259,9 +265,49 @@ def test_each_flag_marks_its_fault_alone(name):
     flagged = occurrences.flag(came)
     marked = flagged[list(occurrences.FLAGS)]
     assert all(marked[column].dtype == bool for column in marked)
-    marked = marked.drop(columns=["flagStray"])  # moved by its new place
+    # A place of its own may lie far from the others, or at sea.
+    marked = marked.drop(columns={"flagStray", "flagSea"} - {name})
     assert marked.columns[marked.any()].tolist() == [name]
     assert np.flatnonzero(marked[name]).tolist() == [3]
+
+
+def test_a_coarse_precision_is_one_too():
+    flagged = occurrences.flag(table().assign(
+        coordinatePrecision=[0.1, 0.01, 0.001, 1e-5, np.nan, np.nan]))
+    assert flagged["flagPrecision"].tolist() == [True] * 2 + [False] * 4
+
+
+def test_a_list_of_trees_keeps_herbs_out():
+    came = table()
+    came.loc[2, "species"] = "Betula nana"
+    flagged = occurrences.flag(came, trees=["Betula pendula"])
+    assert np.flatnonzero(flagged["flagNotTree"]).tolist() == [2]
+    assert not occurrences.flag(came)["flagNotTree"].any()
+    assert "Betula nana" not in set(occurrences.keep(flagged)["species"])
+
+
+def test_sea_is_far_from_every_land():
+    came = table().assign(
+        decimalLatitude=[0.1, 50.0, 43.3, -16.8, 89.9, -45.0],
+        decimalLongitude=[-140.0, -40.0, 5.3, 179.9, 0.0, 179.9])
+    assert occurrences.flag(came)["flagSea"].tolist() == [
+        True, True, False, False, True, True]
+
+
+def test_cap_keeps_so_many_of_a_species_and_cell():
+    came = table(12).assign(decimalLatitude=47.5 + np.repeat([0, 0.5], 6),
+                            decimalLongitude=8.5)
+    came.loc[:1, "species"] = "Betula nana"
+    capped = occurrences.cap(came, per_cell=2)
+    assert capped.groupby(["species", "decimalLatitude"]).size(
+        ).tolist() == [2, 2, 2]
+    assert len(occurrences.cap(came, per_species=3)) == 5
+    assert capped["gbifID"].is_monotonic_decreasing
+    pd.testing.assert_frame_equal(capped, occurrences.cap(came, per_cell=2))
+    draws = {tuple(occurrences.cap(came, per_cell=1, seed=seed)["gbifID"])
+             for seed in range(9)}
+    assert len(draws) > 1
+    pd.testing.assert_frame_equal(occurrences.cap(came), came)
 
 
 def test_places_are_compared_with_those_of_other_records():

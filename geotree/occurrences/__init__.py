@@ -14,6 +14,7 @@ from geotree.occurrences.matching import match
 from geotree.occurrences.quality import (
     FLAGS,
     REMOVE,
+    cap,
     flag,
     keep,
     removed,
@@ -26,7 +27,7 @@ from geotree.occurrences.release import (
 )
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
-__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "Client", "cite",
-           "collect", "flag", "keep", "match", "read", "read_release",
+__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "Client", "cap",
+           "cite", "collect", "flag", "keep", "match", "read", "read_release",
            "removed", "requests_needed", "thin", "validate", "write",
            "write_release"]

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from geotree import world
 from geotree.audit import grid_cells, marked
+from geotree.audit.rows import EARTH_RADIUS, unit_vectors
 from geotree.occurrences.table import validate
 
 UNCERTAINTY = 30.0  # m; more leaves the 50 m patch
@@ -18,18 +20,41 @@ DEFAULTS = (301, 999, 3036, 9999)  # m, written when nothing was measured
 TAXON_RULES = ("higher_rank_key", "unresolved_name", "not_a_plant",
                "herb_or_vine")
 
+# GBIF's own doubts about a place or a name.
+ISSUES = ("ZERO_COORDINATE", "COORDINATE_INVALID", "COORDINATE_OUT_OF_RANGE",
+          "COUNTRY_COORDINATE_MISMATCH", "PRESUMED_SWAPPED_COORDINATE",
+          "TAXON_MATCH_HIGHERRANK", "TAXON_MATCH_FUZZY")
+ABROAD = ("MANAGED", "INTRODUCED", "INVASIVE", "NATURALISED")
+GARDEN = 2_000.0  # m
+# Latitude and longitude, to 0.01°, of gardens in which many record trees:
+# Kew, Edinburgh, Paris, Berlin, Leiden, Meise, Geneva, Munich, Vienna,
+# Madrid, Boston, New York, St. Louis, Rio, Cape Town, Singapore, Bogor,
+# Sydney, Melbourne; last GBIF's own house in Copenhagen.
+GARDENS = ((51.48, -0.30), (55.97, -3.21), (48.84, 2.36), (52.46, 13.31),
+           (52.16, 4.48), (50.93, 4.33), (46.23, 6.15), (48.16, 11.50),
+           (48.19, 16.38), (40.41, -3.69), (42.31, -71.12), (40.86, -73.88),
+           (38.61, -90.26), (-22.97, -43.22), (-33.99, 18.43),
+           (1.31, 103.82), (-6.60, 106.80), (-33.86, 151.22),
+           (-37.83, 144.98), (55.70, 12.56))
+
 # What each flag says; the order is that of removal.
 FLAGS: dict[str, str] = {
     "flagZero": "within 0.5° of latitude 0, longitude 0",
     "flagEqual": "latitude equals longitude, up to the sign",
+    "flagSea": "over 25 km from land; small islands are not known",
+    "flagIssue": "GBIF doubts the place or the name",
     "flagPrecision": f"both coordinates have under {DECIMALS} decimals",
+    "flagObscured": "the place was blurred to protect it",
     "flagUncertainty": f"uncertainty over {UNCERTAINTY:.0f} m, or a default "
                        "value",
     "flagNoUncertainty": "uncertainty unknown",
     "flagCentroid": f"within {CENTROID / 1000:.0f} km of the centre of a "
                     "country or province",
+    "flagGarden": f"within {GARDEN / 1000:.0f} km of a botanic garden",
     "flagBasis": "not a human observation",
     "flagTaxon": "the name is wrong or is that of no tree",
+    "flagNotTree": "not on the list of trees, or of another growth form",
+    "flagAbroad": "introduced or kept by people, says the record",
     "flagMachine": "named by a machine",
     "flagPlanted": "planted",
     "flagStray": "over 1,000 km from all others of its species",
@@ -38,20 +63,28 @@ FLAGS: dict[str, str] = {
 }
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
 # uncertainty is left to the caller: the release's tables know none.
-REMOVE = ("flagZero", "flagEqual", "flagPrecision", "flagUncertainty",
-          "flagCentroid", "flagBasis", "flagTaxon", "flagSharedPoint",
-          "flagDuplicate")
+REMOVE = ("flagZero", "flagEqual", "flagIssue", "flagPrecision",
+          "flagObscured", "flagUncertainty", "flagCentroid", "flagBasis",
+          "flagTaxon", "flagNotTree", "flagSharedPoint", "flagDuplicate")
 
 
-def flag(table: pd.DataFrame) -> pd.DataFrame:
+def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
+         gardens=GARDENS) -> pd.DataFrame:
     """Add one boolean column per quality rule; remove nothing.
 
     Parameters
     ----------
     table : DataFrame
-        Occurrence table. The columns ``basisOfRecord`` and
-        ``distanceFromCentroidInMeters`` of GBIF downloads are used where
-        they are present.
+        Occurrence table. The columns ``basisOfRecord``, ``issue``,
+        ``coordinatePrecision``, ``establishmentMeans``,
+        ``distanceFromCentroidInMeters`` and ``informationWithheld`` of
+        GBIF and a column ``growthForm`` are used where they are present.
+    trees : iterable of str, optional
+        Species that are trees, such as those of BGCI's GlobalTreeSearch;
+        all others are flagged. No such list may be passed on with this
+        code.
+    gardens : (G, 2) float
+        Latitude and longitude of botanic gardens.
 
     Returns
     -------
@@ -71,17 +104,26 @@ def flag(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "flagZero": marked(result, rules=["zero_coordinates"]),
         "flagEqual": lat.abs() == lon.abs(),
-        "flagPrecision": _is_short(lat) & _is_short(lon),
+        "flagSea": _is_sea(lat, lon),
+        "flagIssue": _text(result, "issue").str.contains("|".join(ISSUES)),
+        "flagPrecision": (_is_short(lat) & _is_short(lon)
+                          | (_number(result, "coordinatePrecision") >= 0.01)),
+        "flagObscured": _text(result, "informationWithheld").str.contains(
+            "(?i)obscur|generali"),
         "flagUncertainty": (radius > UNCERTAINTY) | radius.isin(DEFAULTS),
         "flagNoUncertainty": radius.isna(),
-        "flagCentroid": (
-            result["distanceFromCentroidInMeters"] < CENTROID
-            if "distanceFromCentroidInMeters" in result else False),
-        "flagBasis": (
-            ~result["basisOfRecord"].isin(
-                ("HUMAN_OBSERVATION", "OBSERVATION"))
-            if "basisOfRecord" in result else False),
+        "flagCentroid":
+            _number(result, "distanceFromCentroidInMeters") < CENTROID,
+        "flagGarden": _is_near(result, gardens, GARDEN),
+        "flagBasis": ~_text(result, "basisOfRecord").isin(
+            ("HUMAN_OBSERVATION", "OBSERVATION", "")),
         "flagTaxon": marked(result, rules=TAXON_RULES),
+        "flagNotTree": (
+            ~_text(result, "growthForm").str.lower().isin(("tree", ""))
+            | (False if trees is None
+               else ~result["species"].isin(set(trees)))),
+        "flagAbroad": _text(result, "establishmentMeans").str.upper().isin(
+            ABROAD),
         "flagMachine": marked(result, rules=["machine_identified"]),
         "flagPlanted": marked(result, rules=["planted"]),
         "flagStray": marked(result, rules=["stray_record"]),
@@ -174,6 +216,70 @@ def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
     }).sort_values(["radius", "id"], na_position="last")
     first = ~order.duplicated(["species", "row", "column"])
     return table.iloc[np.sort(order.index[first])].reset_index(drop=True)
+
+
+def cap(table: pd.DataFrame, *, per_species: int | None = None,
+        per_cell: int | None = None, metres: float = 10_000.0,
+        seed: int = 0) -> pd.DataFrame:
+    """Keep at most so many records of a species, in all and in a cell.
+
+    Parameters
+    ----------
+    per_species, per_cell : int, optional
+        Which records stay is drawn at random.
+    metres : float
+        Side of a cell.
+
+    Returns
+    -------
+    DataFrame
+        In the table's order, index 0 … N-1.
+    """
+    cells = grid_cells(lat=table["decimalLatitude"],
+                       lon=table["decimalLongitude"], metres=metres)
+    order = np.random.default_rng(seed).permutation(len(table))
+    frame = pd.DataFrame({"species": table["species"].to_numpy(),
+                          "row": cells[:, 0], "column": cells[:, 1]},
+                         ).iloc[order]
+    for most, names in ((per_cell, ["species", "row", "column"]),
+                        (per_species, ["species"])):
+        if most is not None:
+            frame = frame[frame.groupby(names).cumcount() < most]
+    return table.iloc[np.sort(frame.index)].reset_index(drop=True)
+
+
+def _text(table: pd.DataFrame, name: str) -> pd.Series:
+    """A column as text, "" where it is missing."""
+    if name not in table:
+        return pd.Series("", index=table.index, dtype="str")
+    return table[name].fillna("").astype("str")
+
+
+def _number(table: pd.DataFrame, name: str) -> pd.Series:
+    return pd.to_numeric(table[name] if name in table else
+                         pd.Series(np.nan, index=table.index))
+
+
+def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
+    land = np.zeros(len(lat), dtype=bool)
+    for north in (-0.25, 0, 0.25):
+        for east in (-0.25, 0, 0.25):
+            land |= world.is_land(lat=(lat + north).clip(-90, 90),
+                                  lon=lon + east)
+    return ~land
+
+
+def _is_near(table: pd.DataFrame, places, metres: float) -> np.ndarray:
+    """Within a distance of any of some places."""
+    from scipy.spatial import cKDTree
+
+    places = np.asarray(places, float).reshape(-1, 2)
+    if not len(places):
+        return np.zeros(len(table), dtype=bool)
+    there = unit_vectors(pd.DataFrame(
+        places, columns=["decimalLatitude", "decimalLongitude"]))
+    chord = cKDTree(there).query(unit_vectors(table))[0]
+    return chord * EARTH_RADIUS * 1000 < metres
 
 
 def _is_short(degrees: pd.Series) -> pd.Series:

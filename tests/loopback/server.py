@@ -82,6 +82,9 @@ def handler_of(service):
         def do_GET(self):
             self.reply("GET")
 
+        def do_HEAD(self):
+            self.reply("HEAD")
+
         def do_POST(self):
             self.reply("POST")
 
@@ -144,7 +147,8 @@ def handler_of(service):
             if fault == TRUNCATE:
                 body = body[:len(body) // 2]
                 self.close_connection = True
-            self.wfile.write(body)
+            if call["method"] != "HEAD":
+                self.wfile.write(body)
 
         def cut(self, call, body, status, headers):
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)",

@@ -1,0 +1,132 @@
+"""Terrain, soil and climate from rasters: files of yours or on the web.
+
+Any path that GDAL reads will do. A value is taken where the place lies, as
+stored; slope and aspect follow from the elevation around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from geotree.variables import VARIABLE_NAMES
+
+# Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.
+GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
+         "Copernicus_DSM_COG_10_{tile}_DEM/Copernicus_DSM_COG_10_{tile}"
+         "_DEM.tif")
+METRES = 111_195.0  # per degree of latitude
+DERIVED = ("slope", "aspect")
+
+
+def check(layers: Mapping[str, str]) -> dict[str, str]:
+    """Raise ``ValueError`` unless each layer is a variable."""
+    known = set(VARIABLE_NAMES[2:]) - set(DERIVED)
+    odd = [name for name in layers if name not in known]
+    if odd:
+        raise ValueError(f"no variable {', '.join(odd)}; layers may have "
+                         f"{', '.join(sorted(known))}.")
+    return dict(layers)
+
+
+def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
+    """Look places up in rasters.
+
+    Parameters
+    ----------
+    layers : mapping
+        Variable -> path; a path with ``{tile}`` is one of many files of
+        one degree. Values have to be stored as in
+        :data:`geotree.variables.VARIABLES`.
+    lat, lon : (N,) float
+        Degrees.
+
+    Returns
+    -------
+    (N, 25) float32
+        Elevation to ``bio19``; NaN where a raster has nothing or is not
+        given.
+    """
+    lat, lon = np.asarray(lat, float), np.asarray(lon, float)
+    values = np.full((len(lat), len(VARIABLE_NAMES) - 2), np.nan, np.float32)
+    for name, path in layers.items():
+        files = np.array([path.format(tile=_degree(*place)) for place in
+                          zip(lat, lon, strict=True)], dtype=object)
+        column = VARIABLE_NAMES.index(name) - 2
+        for file in np.unique(files):
+            rows = np.flatnonzero(files == file)
+            found = _around(file, lat[rows], lon[rows])
+            if found is None:  # no tile of sea is published
+                continue
+            window, size = found
+            values[rows, column] = window[:, 1, 1]
+            if name == "elevation":
+                values[rows, 1:3] = slope_aspect(window, size)
+    return values
+
+
+def slope_aspect(window: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Slope and aspect of the middle of 3 × 3 heights (Horn, 1981).
+
+    Parameters
+    ----------
+    window : (N, 3, 3) float
+        Metres, north first.
+    size : (N, 2) float
+        Width and height of a pixel in metres.
+
+    Returns
+    -------
+    (N, 2) float
+        Degrees; aspect clockwise from north, downhill.
+    """
+    weight = np.array([1, 2, 1])
+    east = ((window[:, :, 2] - window[:, :, 0]) * weight).sum(1)
+    north = ((window[:, 0] - window[:, 2]) * weight).sum(1)
+    east, north = east / (8 * size[:, 0]), north / (8 * size[:, 1])
+    slope = np.degrees(np.arctan(np.hypot(east, north)))
+    return np.stack([slope, np.degrees(np.arctan2(-east, -north)) % 360], 1)
+
+
+def _around(file, lat, lon):
+    """The 3 × 3 pixels around places, and the size of one in metres."""
+    import rasterio
+    from rasterio.warp import transform
+    from rasterio.windows import Window
+
+    try:
+        data = rasterio.open(file)
+    except rasterio.RasterioIOError as error:
+        if "404" in str(error) or "No such file" in str(error):
+            return None
+        raise
+    with data:
+        xs, ys = transform("EPSG:4326", data.crs, lon, lat)
+        window = np.full((len(lat), 3, 3), np.nan)
+        for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            column, line = (int(np.floor(at)) for at in ~data.transform
+                            * (x, y))
+            if 0 <= column < data.width and 0 <= line < data.height:
+                left, top = max(column - 1, 0), max(line - 1, 0)
+                part = data.read(1, masked=True, window=Window(
+                    left, top, min(column + 2, data.width) - left,
+                    min(line + 2, data.height) - top)).astype(float)
+                lines = np.arange(line - 1, line + 2).clip(
+                    0, data.height - 1) - top
+                columns = np.arange(column - 1, column + 2).clip(
+                    0, data.width - 1) - left
+                window[row] = part.filled(np.nan)[np.ix_(lines, columns)]
+        wide, high = data.res
+        size = np.tile([float(wide), float(high)], (len(lat), 1))
+        if data.crs.is_geographic:
+            size *= METRES
+            size[:, 0] *= np.cos(np.radians(lat))
+        return window, size
+
+
+def _degree(lat, lon) -> str:
+    """South-west corner of a square degree as Copernicus spells it."""
+    south, west = int(np.floor(lat)), int(np.floor((lon + 180) % 360 - 180))
+    return (f"{'N' if south >= 0 else 'S'}{abs(south):02d}_00_"
+            f"{'E' if west >= 0 else 'W'}{abs(west):03d}_00")

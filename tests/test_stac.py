@@ -1,0 +1,316 @@
+"""Open catalogues: windows from files over http, painted by a source."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from fake_source import FakeSource, occurrence_table
+from loopback import stac as catalogue
+from loopback.server import DROP, GARBLE, TRUNCATE
+from rasterio.transform import from_origin
+
+from geotree import pixels
+from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
+from geotree.sources.planet import Planet
+from geotree.sources.stac import Stac, median
+from geotree.variables import NODATA, VARIABLE_NAMES
+
+HERE = Path(__file__).parent
+
+
+def table(n=12):
+    """Records 200 m apart in tiles of four zones."""
+    step = np.arange(n) // 3 * 0.002
+    at = np.arange(n) % 3
+    return occurrence_table(n, first=34).assign(
+        decimalLatitude=np.array([48.2, 47.9, -33.8])[at] + step,
+        decimalLongitude=np.array([11.5, 179.995, 151.1])[at] + 2 * step)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    return folder, catalogue.paint(folder, table(), FakeSource())
+
+
+@pytest.fixture
+def service(painted):
+    with catalogue.Stac(*painted) as running:
+        yield running
+
+
+@pytest.fixture
+def source(service, tmp_path):
+    return Stac(tmp_path / "cache", url=service.url, wait=0.005,
+                collection="sentinel-2-c1-l2a")
+
+
+def same(found, records):
+    truth = FakeSource().fetch(records)
+    np.testing.assert_array_equal(found.reflectance, truth.reflectance)
+    np.testing.assert_array_equal(found.status, truth.status)
+    assert (found.status == OK).any() and (found.status == NO_IMAGERY).any()
+
+
+# What comes back ------------------------------------------------------------
+
+
+def test_it_is_a_source(source):
+    assert isinstance(source, Source)
+    assert source.plan(table()).requests > 100
+
+
+def test_patches_equal_those_that_were_painted(source):
+    same(source.fetch(table()), table())
+
+
+def test_patches_equal_those_of_the_planet(tmp_path):
+    """Also of real places, and whatever month the planet hides."""
+    records = Planet().occurrences(4000)
+    tiles = grid.tiles(lat=records["decimalLatitude"],
+                       lon=records["decimalLongitude"])
+    often = tiles == records.groupby(tiles).size().idxmax()
+    few = records[often].drop_duplicates(
+        ["decimalLatitude"]).reset_index(drop=True)
+    near = few["decimalLatitude"].sub(few["decimalLatitude"][0]).abs()
+    near += few["decimalLongitude"].sub(few["decimalLongitude"][0]).abs()
+    few = few.iloc[np.argsort(near)[:4]].reset_index(drop=True)
+    items = catalogue.paint(tmp_path / "scenes", few, Planet())
+    with catalogue.Stac(tmp_path / "scenes", items) as running:
+        found = Stac(tmp_path / "cache", url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(few)
+    truth = Planet().fetch(few.assign(year=2020))
+    np.testing.assert_array_equal(found.reflectance, truth.reflectance)
+    assert (truth.reflectance != NODATA).any()
+
+
+def test_bands_of_20_m_are_repeated_as_they_lie(tmp_path):
+    records = table(3)
+    records["gbifID"] = [35, 37, 39]
+    items = catalogue.paint(tmp_path / "s", records, FakeSource(),
+                            coarse=True)
+    with catalogue.Stac(tmp_path / "s", items) as running:
+        found = Stac(tmp_path / "c", url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(records)
+    truth = FakeSource().fetch(records).reflectance
+    np.testing.assert_array_equal(found.reflectance[:, :, :4],
+                                  truth[:, :, :4])
+    place = grid.patches(lat=records["decimalLatitude"],
+                         lon=records["decimalLongitude"])
+    for row in range(3):
+        y, x = int(place.y[row] / 10) % 2, int(place.x[row] / 10) % 2
+        # The first pixel of 20 m that lies whole in the patch.
+        block = found.reflectance[row, :, 5, y:y + 2, x:x + 2]
+        corner = truth[row, :, 5, y, x][:, None, None]
+        np.testing.assert_array_equal(block, np.broadcast_to(
+            corner, block.shape))
+
+
+def test_median_of_clear_looks_by_hand():
+    looks = np.full((3, 1, 1, 3), NODATA)
+    looks[:, 0, 0, 0] = [900, 100, 300]
+    looks[:2, 0, 0, 1] = [100, 200]
+    assert median(looks)[0, 0].tolist() == [300, 150, NODATA]
+
+
+def test_early_years_of_earth_search_need_no_guess_about_the_offset(
+        tmp_path):
+    records = table(3)
+    records["gbifID"] = [35, 37, 39]
+    scenes = ((4, 3.0, "02.09", False), (14, 1.0, "05.00", False))
+    items = catalogue.paint(tmp_path / "s", records, FakeSource(),
+                            scenes=scenes, collection="sentinel-2-l2a")
+    for item in items:  # the note of it cannot be trusted
+        item["properties"]["earthsearch:boa_offset_applied"] = True
+    with catalogue.Stac(tmp_path / "s", items) as running:
+        made = Stac(tmp_path / "c", url=running.url)
+        found = made.fetch(records)
+        kept = made.scenes(grid.tiles(lat=48.2, lon=11.5)[0], 2020)
+    assert {one["properties"]["s2:processing_baseline"] for one in kept
+            } == {"02.09"}
+    np.testing.assert_array_equal(
+        found.reflectance, FakeSource().fetch(records).reflectance)
+
+
+# Requests -------------------------------------------------------------------
+
+
+def test_one_search_for_a_tile_and_year(source, service):
+    source.fetch(table())
+    searches = service.calls("search")
+    tiles = set(grid.tiles(lat=table()["decimalLatitude"],
+                           lon=table()["decimalLongitude"]))
+    asked = [str(call["body"]["query"]) for call in searches]
+    assert len(set(asked)) == len(tiles) == 4
+    before = len(service.calls("search"))
+    source.fetch(table())
+    assert len(service.calls("search")) == before
+
+
+def test_files_are_read_in_ranges(source, service):
+    source.fetch(table())
+    reads = service.calls(".tif")
+    assert reads and all("range" in call["headers"] for call in reads)
+
+
+def test_addresses_are_signed_when_they_are_read(service, tmp_path):
+    made = Stac(tmp_path / "c", url=service.url,
+                collection="sentinel-2-c1-l2a",
+                sign=lambda address: f"{address}?token=abc")
+    same(made.fetch(table()), table())
+    assert all(call["query"] == {"token": ["abc"]}
+               for call in service.calls(".tif"))
+    assert "abc" not in "".join(
+        path.read_text() for path in (tmp_path / "c").iterdir())
+
+
+def test_the_cube_is_like_any_other(source, tmp_path):
+    cube = pixels.download(table(), source, tmp_path / "c.zarr", chunk=6,
+                           progress=False)
+    assert "sentinel-2-c1-l2a" in cube.attrs["product"]
+    assert cube.attrs["imagery_year"] == 2020
+    np.testing.assert_array_equal(
+        cube["reflectance"], FakeSource().fetch(table()).reflectance)
+
+
+# Rasters --------------------------------------------------------------------
+
+
+def raster(path, values, left, top, size, crs="EPSG:4326", nodata=-999):
+    with rasterio.open(path, "w", driver="GTiff", count=1, nodata=nodata,
+                       height=values.shape[0], width=values.shape[1],
+                       dtype="float32", crs=crs,
+                       transform=from_origin(left, top, size, size)) as file:
+        file.write(values.astype("float32"), 1)
+    return str(path)
+
+
+def test_variables_come_from_rasters(tmp_path):
+    """A plane that rises 1 m a pixel to the east and 2 m to the south."""
+    y, x = np.mgrid[:40, :60]
+    heights = 100.0 + x + 2 * y
+    dem = raster(tmp_path / "dem_N47_00_E011_00.tif", heights, 11.0, 48.0,
+                 1 / 1200)
+    assert dem
+    warm = np.full((4, 4), 95.0)
+    warm[1, 2] = -999
+    bio = raster(tmp_path / "bio.tif", warm, 10.0, 49.0, 1.0)
+    lat, lon = 48.0 - 20.5 / 1200, 11.0 + 30.5 / 1200
+    found = layers.sample(
+        {"elevation": str(tmp_path / "dem_{tile}.tif"), "bio01": bio},
+        lat=[lat, 47.5, -10.2], lon=[lon, 12.5, 20.0])
+    at = {name: found[:, VARIABLE_NAMES.index(name) - 2] for name in
+          ("elevation", "slope", "aspect", "bio01", "bio12")}
+    assert at["elevation"][0] == 100 + 30 + 40
+    east = 1 / (layers.METRES / 1200 * np.cos(np.radians(lat)))
+    south = 2 / (layers.METRES / 1200)
+    assert at["slope"][0] == pytest.approx(
+        np.degrees(np.arctan(np.hypot(east, south))), rel=1e-5)
+    # It falls towards the north-west.
+    assert at["aspect"][0] == pytest.approx(
+        360 - np.degrees(np.arctan2(east, south)), rel=1e-5)
+    assert at["bio01"][0] == 95 and np.isnan(at["bio01"][1])
+    assert np.isnan(found[2]).all() and np.isnan(at["bio12"]).all()
+
+
+def test_a_raster_of_another_projection_and_its_border(tmp_path):
+    _, east, north = grid.utm(lat=48.0, lon=9.0)
+    path = raster(tmp_path / "d.tif", np.arange(9.0).reshape(3, 3),
+                  east[0] - 5, north[0] + 5, 10, crs="EPSG:32632")
+    found = layers.sample({"elevation": path}, lat=[48.0], lon=[9.0])
+    assert found[0, 0] == 0.0 and np.isfinite(found[0, 1:3]).all()
+
+
+def test_flat_ground_and_a_wrong_layer():
+    flat = layers.slope_aspect(np.ones((1, 3, 3)), np.ones((1, 2)))
+    assert flat[0, 0] == 0
+    with pytest.raises(ValueError, match="no variable slope"):
+        layers.check({"slope": "a.tif"})
+
+
+# Under fire -----------------------------------------------------------------
+
+
+def test_a_storm_is_sat_out(source, service):
+    service.faults[:] = [429, None, 500, None, DROP, None, TRUNCATE, None,
+                         GARBLE, None, 503, None] * 6
+    same(source.fetch(table()), table())
+    assert not service.faults
+
+
+def test_a_broken_file_fails_its_samples_alone(source, service, tmp_path,
+                                               painted):
+    _, items = painted
+    tile = grid.tiles(lat=48.2, lon=11.5)[0]
+    real = service.answer
+
+    def gone(call):
+        if f"S2_{tile}_20200304" in call["path"]:
+            raise catalogue.Answer(404, {})
+        return real(call)
+
+    service.answer = gone
+    cube = pixels.download(table(), source, tmp_path / "c.zarr",
+                           max_failed=0.5, progress=False)
+    failed = (cube["status"] == FAILED).to_numpy()
+    at = grid.tiles(lat=table()["decimalLatitude"],
+                    lon=table()["decimalLongitude"])
+    assert (failed == (at == tile)).all() and failed.any()
+    told = (tmp_path / "c.zarr.failures.csv").read_text()
+    assert f"{tile} 2020-03" in told and "cannot read" in told
+    service.answer = real
+    cube = pixels.download(table(), source, tmp_path / "c.zarr",
+                           progress=False)
+    np.testing.assert_array_equal(
+        cube["reflectance"], FakeSource().fetch(table()).reflectance)
+
+
+def test_a_catalogue_that_refuses_is_quoted(source, service):
+    service.search = lambda body: (_ for _ in ()).throw(
+        catalogue.Answer(400, {"description": "no such collection"}))
+    found = source.fetch(table(3))
+    assert (found.status == FAILED).all()
+    assert "answers 400" in found.messages[0]
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::PendingDeprecationWarning:rasterio")
+
+RUN = """
+import sys
+from test_stac import table
+from geotree import pixels
+from geotree.sources.stac import Stac
+source = Stac(sys.argv[2] + ".cache", url=sys.argv[1], workers=3,
+              collection="sentinel-2-c1-l2a")
+pixels.download(table(), source, sys.argv[2], chunk=3, progress=False)
+"""
+
+
+def test_killed_it_goes_on(service, source, tmp_path):
+    service.seconds = 0.002
+    store = tmp_path / "c.zarr"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, service.url, str(store)],
+        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
+        stderr=subprocess.PIPE)
+    while len(list(store.glob("status/c/*"))) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    half = pixels.open(store, allow_incomplete=True)
+    assert 0 < (half["status"] != 0).sum() < 12
+    searches = len(service.calls("search"))
+    service.seconds = 0
+    source.cache = Path(f"{store}.cache")
+    cube = pixels.download(table(), source, store, chunk=3, progress=False)
+    assert len(service.calls("search")) == searches
+    np.testing.assert_array_equal(
+        cube["reflectance"], FakeSource().fetch(table()).reflectance)
