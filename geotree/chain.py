@@ -3,7 +3,9 @@
 A chapter shows one step in slow motion; this module is how any chapter can
 start from an empty folder. Sizes and folders are read here and nowhere
 else: ``GEOTREE_RUN`` (``sample`` or ``full``), ``GEOTREE_DATA`` (folder),
-``GEOTREE_TABLE`` (a table of the release, instead of the planet's).
+``GEOTREE_TABLE`` (a table of the release, instead of the planet's) or
+``GEOTREE_ROUTE`` (to GBIF), and ``GEOTREE_SOURCE`` (of pixels); the page
+"Setting up" lists those of the services.
 """
 
 from __future__ import annotations
@@ -47,12 +49,15 @@ def settings() -> Run:
 def folder() -> Path:
     """Where the files of this run lie: ``GEOTREE_DATA``, or ./geotree-data.
 
-    Tables and sizes of run have folders of their own.
+    Tables, sources of pixels and sizes of run have folders of their own.
     """
     root = Path(os.environ.get("GEOTREE_DATA", "geotree-data"))
     table = real_table()
+    origin = table.stem if table else f"gbif-{route()}" if route() else ""
+    pixels = "" if source_name() == "planet" else source_name()
     name = os.environ.get("GEOTREE_RUN", "sample")
-    return (root / (table.stem if table else "planet") / name).absolute()
+    label = "-".join(filter(None, (origin, pixels))) or "planet"
+    return (root / label / name).absolute()
 
 
 @contextmanager
@@ -77,33 +82,107 @@ def real_table() -> Path | None:
     return path.absolute()
 
 
+def route() -> str:
+    """The way to GBIF that ``GEOTREE_ROUTE`` names; "" for the planet."""
+    return _choice("GEOTREE_ROUTE", ("", "search", "download", "snapshot"))
+
+
+def source_name() -> str:
+    """The source of pixels that ``GEOTREE_SOURCE`` names."""
+    return _choice("GEOTREE_SOURCE", ("planet", "earthengine", "stac"))
+
+
+def _choice(name: str, known: tuple[str, ...]) -> str:
+    value = os.environ.get(name) or known[0]
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, expected one of "
+                         f"{', '.join(filter(None, known))}.")
+    return value
+
+
+def simulated() -> bool:
+    """Whether all comes from the planet, so that the truth is known."""
+    return not (real_table() or route()) and source_name() == "planet"
+
+
 def provenance() -> str:
     """One sentence for every page: what these numbers come from."""
-    if real_table():
-        return (f"Real occurrences of '{real_table().name}'; their pixels "
-                "are rendered by the simulated planet at the real places, "
-                "so scores from pixels say nothing about real forests.")
-    return ("Simulated planet: real coastlines and names, invented records "
-            "and pixels, so that the best possible score is known.")
+    if simulated():
+        return ("Simulated planet: real coastlines and names, invented "
+                "records and pixels, so that the best possible score is "
+                "known.")
+    table = real_table()
+    records = (f"Real occurrences of '{table.name}'" if table else
+               f"Real occurrences of GBIF ({route()})" if route() else
+               "Invented records of the simulated planet")
+    pixels = ("their pixels are rendered by the simulated planet at the "
+              "real places, so scores from pixels say nothing about real "
+              "forests." if source_name() == "planet" else
+              f"their pixels are real ({source_name()}).")
+    return f"{records}; {pixels}"
 
 
-def source():
-    """The source of pixels of this run."""
+def planet():
+    """The simulated planet of this run."""
     from geotree.sources.planet import Planet
 
     return Planet(seed=settings().seed)
 
 
+def source():
+    """The source of pixels of this run.
+
+    ``GEOTREE_YEAR`` (2020, or ``own``), ``GEOTREE_EE_TIER`` and
+    ``GEOTREE_STAC_URL`` set the real ones.
+    """
+    if source_name() == "planet":
+        return planet()
+    year = os.environ.get("GEOTREE_YEAR", "2020")
+    year = int(year) if year.isdigit() else year
+    if source_name() == "earthengine":
+        from geotree.sources.earthengine import EarthEngine
+
+        return EarthEngine(
+            year=year, chunk=settings().chunk,
+            tier=os.environ.get("GEOTREE_EE_TIER", "community"))
+    from geotree.sources.stac import EARTH_SEARCH, Stac
+
+    url = os.environ.get("GEOTREE_STAC_URL", EARTH_SEARCH)
+    return Stac(folder() / "scenes", url=url, year=year,
+                collection=os.environ.get("GEOTREE_STAC_COLLECTION"))
+
+
 def raw_occurrences() -> pd.DataFrame:
-    """The table as collected, faults and all."""
+    """The table as collected, faults and all.
+
+    With ``GEOTREE_ROUTE`` from GBIF: the species of ``GEOTREE_TAXA``, a CSV
+    with the columns ``species`` and ``leafType``, or else the planet's.
+    """
     from geotree import occurrences as tables
 
-    path = real_table()
+    run, path = settings(), real_table()
     if path:
-        return tables.read_release(path)
-    run = settings()
-    return source().occurrences(run.records, faults=run.faults,
-                                seed=run.seed)
+        table = tables.read_release(path)
+    elif route():
+        table = _collect(run)
+    else:
+        table = planet().occurrences(run.records, faults=run.faults,
+                                     seed=run.seed)
+    return table if source_name() == "planet" else tables.by_tile(table)
+
+
+def _collect(run: Run) -> pd.DataFrame:
+    from geotree import occurrences as tables
+
+    client = tables.Client(os.environ.get("GEOTREE_GBIF_URL", tables.GBIF))
+    names = os.environ.get("GEOTREE_TAXA")
+    names = pd.read_csv(names) if names else planet().species
+    taxa = tables.match(names, cache=folder() / "names.jsonl",
+                        client=client)
+    return tables.collect(
+        taxa, route=route(), folder=folder() / "gbif", client=client,
+        limit=run.records,
+        snapshot=os.environ.get("GEOTREE_SNAPSHOT", tables.SNAPSHOT))
 
 
 def occurrences() -> pd.DataFrame:
@@ -192,9 +271,9 @@ def optimum(data, classes: pd.DataFrame):
     None where it is not defined: of real occurrences nobody
     knows the process that put them where they are.
     """
-    if real_table():
+    if not simulated():
         return None
-    odds = source().posterior(data.images, data.environment, classes)
+    odds = planet().posterior(data.images, data.environment, classes)
     # A held-out species cannot occur among the other parts.
     table = shards().table
     unseen = table["species"][(splits() == "held out").to_numpy()]

@@ -70,7 +70,8 @@ def own_settings(tmp_path_factory):
     """A data folder of the tests' own; no run or table of the caller's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEOTREE_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("GEOTREE_RUN", "GEOTREE_TABLE", "TABLE"):
+        for name in ("GEOTREE_RUN", "GEOTREE_TABLE", "TABLE",
+                     "GEOTREE_SOURCE", "GEOTREE_ROUTE", "GEOTREE_YEAR"):
             patch.delenv(name, raising=False)
         yield
 

@@ -47,6 +47,57 @@ def test_tables_have_folders_of_their_own(small, monkeypatch):
     assert chain.optimum(None, None) is None
 
 
+@pytest.mark.parametrize("name", ["GEOTREE_SOURCE", "GEOTREE_ROUTE"])
+def test_an_unknown_source_or_route_is_an_error(monkeypatch, name):
+    monkeypatch.setenv(name, "moon")
+    with pytest.raises(ValueError, match=f"{name} is 'moon', expected one"):
+        chain.folder()
+
+
+def test_sources_and_routes_have_folders_of_their_own(small, monkeypatch):
+    seen = {chain.folder()}
+    for source in ("earthengine", "stac"):
+        monkeypatch.setenv("GEOTREE_SOURCE", source)
+        assert chain.source().name == source
+        assert "pixels are real" in chain.provenance()
+        assert chain.optimum(None, None) is None
+        for way in ("", "search"):
+            monkeypatch.setenv("GEOTREE_ROUTE", way)
+            seen.add(chain.folder())
+    assert len(seen) == 5
+    monkeypatch.setenv("GEOTREE_YEAR", "own")
+    assert chain.source().year == "own"
+
+
+def test_the_same_chain_on_the_real_services(small, monkeypatch):
+    """From GBIF to a cube of Earth Engine, by settings alone."""
+    import ee
+    from fake_source import FakeSource
+    from loopback import earthengine as engine
+    from loopback import gbif
+
+    with gbif.Gbif() as service:
+        names = small / "trees.csv"
+        names.write_text("species,leafType\n"
+                         "Betula pendula,Deciduous Broadleaf\n"
+                         "Larix decidua,Deciduous Needleleaf\n")
+        for name, value in {
+                "ROUTE": "search", "SOURCE": "earthengine",
+                "GBIF_URL": service.url, "TAXA": str(names)}.items():
+            monkeypatch.setenv(f"GEOTREE_{name}", value)
+        table = chain.occurrences()
+    assert set(table["species"]) == {"Betula pendula", "Larix decidua"}
+    assert (table["coordinateUncertaintyInMeters"].fillna(0) <= 30).all()
+    with engine.EarthEngine(table, FakeSource()) as service:
+        engine.install(service.url)
+        cube = chain.cube()
+        ee.Reset()
+    np.testing.assert_array_equal(
+        cube["reflectance"], FakeSource().fetch(table).reflectance)
+    assert cube.attrs["product"] == "COPERNICUS/S2_SR_HARMONIZED"
+    assert "GBIF occurrence search" in cube.attrs["table_source"]
+
+
 def test_from_an_empty_folder_to_a_model(small):
     model = chain.model()
     parts = chain.parts()

@@ -8,9 +8,15 @@ rule and removes nothing, :func:`keep` removes by the rules you choose.
 Used in chapter 01.
 """
 
-from geotree.occurrences.collect import cite, collect, requests_needed
+from geotree.occurrences.collect import (
+    by_tile,
+    cite,
+    collect,
+    requests_needed,
+)
+from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
-from geotree.occurrences.matching import match
+from geotree.occurrences.matching import judge, match
 from geotree.occurrences.quality import (
     FLAGS,
     REMOVE,
@@ -25,9 +31,10 @@ from geotree.occurrences.release import (
     read_release,
     write_release,
 )
+from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
-__all__ = ["COLUMNS", "FLAGS", "RELEASE", "REMOVE", "Client", "cap",
-           "cite", "collect", "flag", "keep", "match", "read", "read_release",
-           "removed", "requests_needed", "thin", "validate", "write",
-           "write_release"]
+__all__ = ["COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE", "SNAPSHOT",
+           "Client", "by_tile", "cap", "cite", "collect", "flag", "judge",
+           "keep", "match", "read", "read_release", "removed", "requests_needed",
+           "thin", "validate", "write", "write_release"]

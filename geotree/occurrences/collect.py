@@ -20,6 +20,7 @@ from geotree.occurrences.gbif import BACKBONE, DEEPEST, PAGE, Client
 from geotree.occurrences.matching import usable
 from geotree.occurrences.table import replace, validate
 from geotree.service import ServiceError, lock
+from geotree.sources.grid import tiles
 
 ROUTES = ("search", "download", "snapshot")
 KEYS = 100  # taxa in the address of one search
@@ -100,6 +101,19 @@ def requests_needed(records: int, *, route: str) -> int:
     if route == "search":
         return -(-records // PAGE)
     return 1 if route == "download" else 0
+
+
+def by_tile(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the records of a Sentinel-2 tile together, index 0 … N-1.
+
+    Sources of real pixels serve neighbours with one request.
+    """
+    tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
+    order = pd.DataFrame({"tile": tile, "id": table["gbifID"].to_numpy()}
+                         ).sort_values(["tile", "id"]).index
+    result = table.iloc[order].reset_index(drop=True)
+    result.attrs = dict(table.attrs)
+    return result
 
 
 def cite(table: pd.DataFrame) -> str:
@@ -240,8 +254,6 @@ def _wait(client, key, note, poll):
 
 def _table(frame, taxa, about):
     """Records of any route as an occurrence table."""
-    from geotree.sources.grid import tiles
-
     frame = frame.drop_duplicates("gbifID")
     names = taxa.set_index("taxonKey")
     key = frame["speciesKey"].astype("int64")
@@ -251,10 +263,7 @@ def _table(frame, taxa, about):
     for column in parquet.TEXT:
         frame[column] = frame[column].astype("str").where(
             frame[column].notna()).replace("", None)
-    place = {"lat": frame["decimalLatitude"].astype(float),
-             "lon": frame["decimalLongitude"].astype(float)}
-    frame = frame.assign(tile=tiles(**place)).sort_values(["tile", "gbifID"])
-    table = validate(frame.drop(columns=["tile", "speciesKey"]))
+    table = by_tile(validate(frame.drop(columns="speciesKey")))
     digest = hashlib.sha256(table["gbifID"].to_numpy().tobytes())
     table.attrs = {**about, "records": len(table),
                    "sha256": digest.hexdigest()}

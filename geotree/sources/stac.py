@@ -114,7 +114,7 @@ class Stac:
         """Searches and reads, about two a file and sample's tile."""
         groups = sum(1 for _ in self._groups(table))
         files = MONTHS * ((self.looks + 1) + self.looks * len(BAND_NAMES))
-        requests = groups * (1 + 2 * files)
+        requests = groups * (5 + 2 * files)  # a search has some pages
         size = MONTHS * len(BAND_NAMES) * PATCH**2 * 2 + 27 * 4 + 1
         return Plan(len(table), requests, len(table) * size,
                     requests * 0.1 / self.workers)
