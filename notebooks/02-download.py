@@ -60,13 +60,76 @@ pd.DataFrame(variables.BANDS)
 #
 # A source answers two questions: what would it cost, and what is there. The
 # default source is the simulated planet; see [its page](../book/planet.md).
+# `GEOTREE_SOURCE=earthengine` and `GEOTREE_SOURCE=stac` bring real pixels
+# through the same cells. Earth Engine needs an account and a Cloud project
+# ([setting up](../book/setup.md)); open catalogues need neither.
 
 # %%
 source = chain.source()
 print(source.plan(table))
 
 # %% [markdown]
-# Three records first, to look at.
+# ## What real pixels cost
+#
+# Earth Engine is asked once for a lonely sample, and once for up to 25
+# samples of one Sentinel-2 tile: one expression holds all twelve months and
+# ten bands, so nothing has to be asked about a month first. The 25 looked
+# up variables of a chunk come in one more request. The release asked 39
+# times for each sample. Open catalogues are read file by file, so they suit
+# the smaller jobs.
+#
+# The table spreads ever more records the way ours are spread. Requests
+# follow from the places; hours and EECU-hours, Earth Engine's unit of work,
+# rest on guesses until you measure some hundred samples of your own.
+
+# %%
+from geotree import occurrences
+from geotree.sources.earthengine import TIERS, EarthEngine
+from geotree.sources.stac import Stac
+
+engine = EarthEngine(chunk=1024)
+stac = Stac(chain.folder() / "scenes")
+
+
+def spread(n):
+    """As many records as that, close to where ours are."""
+    rng = np.random.default_rng(0)
+    places = table.iloc[rng.integers(0, len(table), n)][
+        ["gbifID", "decimalLatitude", "decimalLongitude", "year"]]
+    shift = rng.normal(0, 0.05, (n, 2))  # degrees
+    places.iloc[:, 1] = (places.iloc[:, 1] + shift[:, 0]).clip(-80, 80)
+    places.iloc[:, 2] += shift[:, 1]
+    return occurrences.by_tile(places)
+
+
+# %%
+def cost(n):
+    places = spread(n)
+    plan, other = engine.plan(places), stac.plan(places)
+    return {"requests": plan.requests, "of the release": 39 * n,
+            "EECU-hours": plan.eecu_hours, "hours": plan.seconds / 3600,
+            "GB": plan.bytes / 1e9, "STAC requests": other.requests}
+
+
+costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
+costs.rename_axis("samples").style.format("{:,.1f}").format(
+    "{:,.0f}", subset=["requests", "of the release", "STAC requests"])
+
+# %% [markdown]
+# An account has so many EECU-hours a month. A run whose plan is beyond
+# eight tenths of them is refused before the first request.
+
+# %%
+print(TIERS)
+try:
+    engine.plan(spread(1_000_000)).check()
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## A look at a few
+#
+# Four records first, one of each leaf type where there are as many.
 
 # %%
 few = table.groupby("leafType").head(1).head(4)
@@ -80,6 +143,73 @@ found.reflectance.shape, found.environment.shape
 
 # %% mystnb={"image": {"alt": "Four trees, twelve monthly patches each in true colour; some months are missing because of cloud."}}
 plots.patch_strip(found.reflectance, few["species"]);
+
+# %% [markdown]
+# On a map, with the patch in the middle: the square is 50 m wide. Signed in
+# to Earth Engine, this is a map to move in, made by geemap {cite}`wu2020geemap`;
+# otherwise the planet draws the ground around the tree.
+
+# %%
+import matplotlib.pyplot as plt
+from geotree.sources import grid
+
+one = few.iloc[0]
+lat, lon = one["decimalLatitude"], one["decimalLongitude"]
+steps = np.arange(-4, 5) * 50 / 111_195  # degrees, a patch each
+north, east = np.meshgrid(-steps, steps / np.cos(np.radians(lat)),
+                          indexing="ij")
+
+
+# %%
+def engine_map():
+    """Records and July's composite on a map of geemap."""
+    import ee
+    import geemap
+    from geotree.sources.earthengine import composite
+
+    point = ee.Geometry.Point([lon, lat])
+    image = composite(2020, None, point, cloud_score=0.6, cloudy=80)
+    view = geemap.Map(center=(lat, lon), zoom=15, ee_initialize=False,
+                      lite_mode=True)
+    look = {"bands": ["m07_B4", "m07_B3", "m07_B2"], "min": 0, "max": 3000}
+    view.add_layer(image, look, "July")
+    view.add_layer(ee.Feature(point.buffer(25).bounds()), {}, "patch")
+    near = table[table["decimalLatitude"].sub(lat).abs() < 0.5].head(200)
+    view.add_points_from_xy(near, x="decimalLongitude", y="decimalLatitude")
+    return view
+
+
+# %%
+def planet_picture(month=6):
+    """The ground around the tree as the planet renders it."""
+    around = few.iloc[[0] * north.size].assign(
+        gbifID=np.arange(north.size), decimalLatitude=lat + north.ravel(),
+        decimalLongitude=lon + east.ravel())
+    images = chain.planet().fetch(around).reflectance[:, month]
+    color = plots.true_color(images).reshape(9, 9, 5, 5, 3)
+    fig, ax = plt.subplots(figsize=(4, 4))
+    ax.imshow(color.transpose(0, 2, 1, 3, 4).reshape(45, 45, 3),
+              extent=(-225, 225, -225, 225))
+    ax.add_patch(plt.Rectangle((-25, -25), 50, 50, fill=False, color="w"))
+    ax.set(xlabel="east (m)", ylabel="north (m)",
+           title=f"{one['species']}, {plots.MONTHS[month]}")
+
+
+# %% mystnb={"image": {"alt": "The ground around a tree in true colour, 450 m wide, with the patch of 50 m marked in the middle."}}
+signed_in = source.name == "earthengine"
+engine_map() if signed_in else planet_picture()
+
+# %% [markdown]
+# A patch is cut from the grid on which the satellite's tiles lie: UTM zones
+# with corners at multiples of ten metres, so that no pixel is blurred by
+# resampling. Norway and Svalbard have zones of their own.
+
+# %%
+patch = grid.patches(lat=few["decimalLatitude"],
+                     lon=few["decimalLongitude"])
+pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
+                                 lon=few["decimalLongitude"]),
+              "EPSG": patch.epsg, "west (m)": patch.x, "north (m)": patch.y})
 
 # %% [markdown]
 # ## One number for greenness
@@ -140,8 +270,6 @@ pd.DataFrame(variables.VARIABLES).set_index("name")[
 # sun stays down.
 
 # %% mystnb={"image": {"alt": "Share of missing months by latitude band and month."}}
-import matplotlib.pyplot as plt
-
 gone = (images[:, :, 0, 2, 2] == variables.NODATA)
 band = (by_id["decimalLatitude"] // 10 * 10).to_numpy()
 share = pd.DataFrame(gone).groupby(band).mean()

@@ -36,5 +36,5 @@ from geotree.occurrences.table import COLUMNS, read, validate, write
 
 __all__ = ["COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE", "SNAPSHOT",
            "Client", "by_tile", "cap", "cite", "collect", "flag", "judge",
-           "keep", "match", "read", "read_release", "removed", "requests_needed",
-           "thin", "validate", "write", "write_release"]
+           "keep", "match", "read", "read_release", "removed",
+           "requests_needed", "thin", "validate", "write", "write_release"]

@@ -36,7 +36,7 @@ CLIMATE = "WORLDCLIM/V1/BIO"
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
 LOOKUP = 1_000  # samples of variables in a request; a page of answers
-_SECONDS = 3.0  # of one request, estimate
+_SECONDS = 2.0, 1.0  # of a request, and of each sample in it; estimates
 _STACK = [f"m{month + 1:02d}_{band}" for month in range(MONTHS)
           for band in BAND_NAMES]
 _LARGE = ("too large", "memory", "payload size", "size limit",
@@ -127,19 +127,19 @@ class EarthEngine:
         """Requests, EECU-hours and time for a table in its order."""
         n = len(table)
         chunk = np.arange(n) // self.chunk
-        requests = sum(-(-count // LOOKUP) for count in np.bincount(chunk)
-                       ) if n else 0
-        tiles = pd.factorize(self._tiles(table))[0]
-        keys = pd.DataFrame({"chunk": chunk, "tile": tiles,
-                             "year": self._years(table)})
+        requests = int((-(-np.bincount(chunk) // LOOKUP)).sum()) if n else 0
+        tiles, names = pd.factorize(self._tiles(table))
         if self.grid == "release":
             requests += n
-        elif n:
-            sizes = keys[self._tiles(table) != ""].value_counts(sort=False)
+        else:
+            keys = pd.DataFrame({"chunk": chunk, "tile": tiles,
+                                 "year": self._years(table)})
+            seen = np.append(names != "", False)[tiles]  # not at the poles
+            sizes = keys[seen].groupby(["chunk", "tile", "year"]).size()
             requests += int((-(-sizes // self.points)).sum())
         size = MONTHS * len(BAND_NAMES) * PATCH**2 * 2 + 27 * 4 + 1
-        return Plan(n, int(requests), n * size,
-                    requests * _SECONDS / self.workers,
+        seconds = requests * _SECONDS[0] + n * _SECONDS[1]
+        return Plan(n, requests, n * size, seconds / self.workers,
                     n * self.eecu_seconds / 3600, self.budget)
 
     # Pixels -----------------------------------------------------------------

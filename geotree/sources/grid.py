@@ -18,6 +18,7 @@ DEGREE = 111_319.49079327358  # m per degree of the release's grid
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"  # 8° of latitude each, X has 12
 _COLUMNS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
+_BLOCK = 1 << 18
 _A, _F = 6_378_137.0, 1 / 298.257223563  # WGS 84
 
 
@@ -88,13 +89,10 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def tiles(*, lat, lon) -> np.ndarray:
     """MGRS square of 100 km, such as ``32UPU``; "" towards the poles."""
     lat, lon = _places(lat, lon)
-    zone = zones(lat=lat, lon=lon)
-    _, east, north = utm(lat=lat, lon=lon)
-    band = ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)
-    column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1) % 24
-    row = ((north // 100_000).astype(int) + np.where(zone % 2, 0, 5)) % 20
+    code = np.concatenate([  # in blocks, so that millions fit in memory
+        _codes(lat[start:start + _BLOCK], lon[start:start + _BLOCK])
+        for start in range(0, max(len(lat), 1), _BLOCK)])
     # Few squares are distinct, so only those are spelt.
-    code = np.where(zone, ((zone * 20 + band) * 24 + column) * 20 + row, 0)
     distinct, index = np.unique(code, return_inverse=True)
     names = np.empty(len(distinct), dtype=object)
     for at, number in enumerate(distinct.tolist()):
@@ -104,6 +102,16 @@ def tiles(*, lat, lon) -> np.ndarray:
         names[at] = (f"{z:02d}{_BANDS[b]}{_COLUMNS[c]}{_ROWS[r]}"
                      if number else "")
     return names[index]
+
+
+def _codes(lat, lon):
+    zone = zones(lat=lat, lon=lon)
+    _, east, north = utm(lat=lat, lon=lon)
+    band = ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)
+    column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1) % 24
+    row = ((north // 100_000).astype(int) + np.where(zone % 2, 0, 5)) % 20
+    return np.where(zone, ((zone * 20 + band) * 24 + column) * 20 + row,
+                    0).astype(np.int32)
 
 
 def names(tile: str) -> list[str]:

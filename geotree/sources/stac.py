@@ -112,7 +112,9 @@ class Stac:
 
     def plan(self, table: pd.DataFrame) -> Plan:
         """Searches and reads, about two a file and sample's tile."""
-        groups = sum(1 for _ in self._groups(table))
+        groups = len(pd.DataFrame(dict(zip(
+            ("tile", "year"), self._keys(table), strict=True))
+            ).query("tile != ''").drop_duplicates())
         files = MONTHS * ((self.looks + 1) + self.looks * len(BAND_NAMES))
         requests = groups * (5 + 2 * files)  # a search has some pages
         size = MONTHS * len(BAND_NAMES) * PATCH**2 * 2 + 27 * 4 + 1
@@ -151,13 +153,15 @@ class Stac:
         return Pixels(images, environment.astype(np.float32), status,
                       tuple(failed[row] for row in sorted(failed)))
 
-    def _groups(self, table):
+    def _keys(self, table):
         tiles = grids.tiles(lat=table["decimalLatitude"],
                             lon=table["decimalLongitude"])
-        years = (table["year"].to_numpy(int) if self.year == "own"
-                 else np.full(len(table), self.year))
+        return tiles, (table["year"].to_numpy(int) if self.year == "own"
+                       else np.full(len(table), self.year))
+
+    def _groups(self, table):
         rows = pd.Series(np.arange(len(table)))
-        for (tile, year), members in rows.groupby([tiles, years]):
+        for (tile, year), members in rows.groupby([*self._keys(table)]):
             if tile:  # Sentinel-2 sees nothing where UTM ends
                 yield members.to_numpy(), tile, int(year)
 
