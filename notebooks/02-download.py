@@ -23,7 +23,8 @@
 #
 # *You need* [chapter 01](01-collect).
 #
-# *Cost:* ten seconds and 70 MB on two CPU cores.
+# *Cost:* under a minute and 70 MB on two CPU cores, 2 GB of memory for the
+# plan of six million samples.
 # :::
 
 # %% tags=["hide-cell"]

@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from geotree.occurrences import snapshot as parquet
@@ -109,8 +110,8 @@ def by_tile(table: pd.DataFrame) -> pd.DataFrame:
     Sources of real pixels serve neighbours with one request.
     """
     tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
-    order = pd.DataFrame({"tile": tile, "id": table["gbifID"].to_numpy()}
-                         ).sort_values(["tile", "id"]).index
+    # Codes sort many times faster than text.
+    order = np.lexsort((table["gbifID"], pd.factorize(tile, sort=True)[0]))
     result = table.iloc[order].reset_index(drop=True)
     result.attrs = dict(table.attrs)
     return result
