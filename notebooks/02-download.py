@@ -92,6 +92,7 @@ engine = EarthEngine(chunk=1024)
 stac = Stac(chain.folder() / "scenes")
 
 
+# %%
 def spread(n):
     """As many records as that, close to where ours are."""
     rng = np.random.default_rng(0)
@@ -147,8 +148,8 @@ plots.patch_strip(found.reflectance, few["species"]);
 
 # %% [markdown]
 # On a map, with the patch in the middle: the square is 50 m wide. Signed in
-# to Earth Engine, this is a map to move in, made by geemap {cite}`wu2020geemap`;
-# otherwise the planet draws the ground around the tree.
+# to Earth Engine, this is a map to move in, made by geemap
+# {cite}`wu2020geemap`; otherwise the planet draws the ground around the tree.
 
 # %%
 import matplotlib.pyplot as plt
@@ -170,8 +171,8 @@ def engine_map():
 
     point = ee.Geometry.Point([lon, lat])
     image = composite(2020, None, point, cloud_score=0.6, cloudy=80)
-    view = geemap.Map(center=(lat, lon), zoom=15, ee_initialize=False,
-                      lite_mode=True)
+    view = geemap.Map(center=(lat, lon), zoom=15, lite_mode=True,
+                      ee_initialize=False)
     look = {"bands": ["m07_B4", "m07_B3", "m07_B2"], "min": 0, "max": 3000}
     view.add_layer(image, look, "July")
     view.add_layer(ee.Feature(point.buffer(25).bounds()), {}, "patch")
