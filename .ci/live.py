@@ -28,6 +28,7 @@ def main() -> int:
         print("no EE_KEY: Earth Engine is not asked")
         return 0
     import ee
+
     from geotree.sources.earthengine import EarthEngine
 
     key = os.environ["EE_KEY"]
