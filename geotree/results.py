@@ -30,6 +30,11 @@ _WEB = ("https://raw.githubusercontent.com/geotree-book/geotree/"
         f"v{geotree.__version__}/results")
 
 
+def folder() -> Path:
+    """Where the book keeps its results: ``results/`` of the checkout."""
+    return _ROOT / "results"
+
+
 def commit() -> str:
     """Commit of this checkout, ``+`` if changed since; else the version."""
     git = ["git", "-C", str(_ROOT)]
@@ -108,12 +113,11 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{int(twice.sum())} results have a name that is taken, the "
             f"first: {frame.loc[twice, KEY].iloc[0].to_dict()}.")
-    outside = (frame["low"] > frame["value"] + 1e-9) | (
-        frame["high"] < frame["value"] - 1e-9)
-    if outside.any() or frame["value"].isna().any():
-        raise ValueError(f"{int(outside.sum())} values lie outside their "
-                         f"interval, {int(frame['value'].isna().sum())} are "
-                         "missing.")
+    turned = frame["low"] > frame["high"]
+    if turned.any() or frame["value"].isna().any():
+        raise ValueError(f"{int(turned.sum())} intervals end before they "
+                         f"begin, {int(frame['value'].isna().sum())} values "
+                         "are missing.")
     return frame
 
 
@@ -133,11 +137,11 @@ def read(name: str | Path) -> pd.DataFrame:
     """
     path = Path(name)
     if not path.suffix:
-        kept = _ROOT / "results" / f"{name}.csv"
-        path = kept if kept.parent.is_dir() else f"{_WEB}/{name}.csv"
+        path = folder() / f"{name}.csv"
+        if not path.parent.is_dir():
+            path = f"{_WEB}/{name}.csv"
     if isinstance(path, Path) and not path.exists():
-        folder = _ROOT / "results"
-        names = sorted(file.stem for file in folder.glob("*.csv"))
+        names = sorted(file.stem for file in folder().glob("*.csv"))
         raise FileNotFoundError(f"no results at '{path}'; the book keeps "
                                 f"{', '.join(names) or 'none'}.")
     return check(pd.read_csv(path, keep_default_na=False,
