@@ -71,7 +71,8 @@ def interval(values: np.ndarray) -> np.ndarray:
         gap = (drawn - centre[column]).round(12)
         below = ((gap < 0).mean() + (gap == 0).mean() / 2)
         shift = 2 * ndtri(below.clip(0.02, 0.98))
-        ends[:, column] = np.quantile(drawn, ndtr(shift + [-1.96, 1.96]))
+        ends[:, column] = np.quantile(
+            drawn, ndtr(shift + np.array([-1.96, 1.96])))
     return ends
 
 
