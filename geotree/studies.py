@@ -1,11 +1,9 @@
-"""Studies too long for a page, kept as rows in ``results/``.
+"""How far place alone gets on real records: a study for ``results/``.
 
-    python -m geotree.studies real GlobalGeoTree-10kEval-90.csv
-    python -m geotree.studies planet --seeds 3
+Too long for a page, and its table is no part of this book. Read by
+chapters 04, 06 and 07, made by
 
-The first asks how far place alone gets on real records, the second what
-each part of the compact model is worth on the simulated planet. Read by
-chapters 04, 06 and 07.
+    python -m geotree.studies GlobalGeoTree-10kEval-90.csv
 """
 
 from __future__ import annotations
@@ -207,8 +205,8 @@ def _shots(case, draws) -> Iterator[pd.DataFrame]:
             scores = evaluation.score(
                 answer, labels[query], classes, ranks=["species", "genus"],
                 blocks=case.blocks[able][query], draws=200)
-            yield case.rows(_top1(scores), task="k-shot", split=f"{shots} shots",
-                            model="nearest place", seed=draw,
+            yield case.rows(_top1(scores), task="k-shot", seed=draw,
+                            split=f"{shots} shots", model="nearest place",
                             excluded=int((~able).sum()),
                             settings={"shots": shots, "seed of": "draw"})
 
@@ -250,15 +248,29 @@ def _trained(labels, fold) -> np.ndarray:
             ).to_numpy()
 
 
-def real_study(csv: str | Path, out: str | Path) -> pd.DataFrame:
+def both(csv: str | Path) -> pd.DataFrame:
     """The release's table as it is, and without what is no tree."""
     from geotree import occurrences
 
     table = occurrences.read_release(csv)
     drop = audit.marked(table, rules=NOT_TREES)
     name = Path(csv).stem.removeprefix("GlobalGeoTree-")
-    frame = pd.concat([real(table, name),
-                       real(table[~drop].reset_index(drop=True),
-                            f"{name}, audited")], ignore_index=True)
-    results.write(frame, out)
-    return frame
+    return pd.concat([real(table, name),
+                      real(table[~drop].reset_index(drop=True),
+                           f"{name}, audited")], ignore_index=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read a table of the release and write ``results/real-90.csv``."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m geotree.studies")
+    parser.add_argument("table", help="GlobalGeoTree-10kEval-90.csv")
+    parser.add_argument("--out", type=Path,
+                        default=results.folder() / "real-90.csv")
+    chosen = parser.parse_args(arguments)
+    results.write(both(chosen.table), chosen.out)
+
+
+if __name__ == "__main__":
+    main()
