@@ -122,7 +122,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
     classes : int
         K; classes that ``train`` lacks get probability zero.
     size : int
-        Trees of the forest (default 150), or rounds of boosting (20).
+        Trees of the forest (default 100), or rounds of boosting (20).
 
     Returns
     -------
@@ -138,7 +138,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
             early_stopping=False, random_state=seed)
     else:
         model = ensemble.RandomForestClassifier(
-            size or 150, min_samples_leaf=2, max_features="sqrt",
+            size or 100, min_samples_leaf=2, max_features="sqrt",
             n_jobs=-1, random_state=seed)
     model.fit(features(train, inputs), labels)
     votes = np.zeros((len(test.labels), classes), np.float32)
