@@ -372,7 +372,8 @@ new_genus = ~known.to_numpy()
 rows = []
 for score, values in {"best probability": sure, "best cosine": {
         name: one.max(1) for name, one in looks.items()}}.items():
-    for kind, some in {"genus new": new_genus, "genus seen": ~new_genus}.items():
+    for kind, some in {"genus new": new_genus,
+                       "genus seen": ~new_genus}.items():
         new = values["new"][some]
         rows.append((score, kind, roc_auc_score(
             np.repeat([0, 1], [len(new), len(values["usual"])]),
