@@ -126,6 +126,8 @@ plots.differences(board[board["model"] != blind]);
 # %%
 compact = answers["compact model"]
 scores = evaluation.score(compact, test.labels, classes, blocks=blocks)
+
+# %%
 scores.pivot(index="rank", columns="metric", values="value").round(3)
 
 # %%
@@ -137,6 +139,8 @@ groups = pd.DataFrame({
                       "first half", "second half")})
 by = evaluation.score(compact, test.labels, classes, ranks=["species"],
                       groups=groups, blocks=blocks)
+
+# %%
 by[by["metric"] == "top1"].set_index(["by", "group"])[
     ["value", "low", "high", "n"]].round(3)
 
@@ -180,6 +184,8 @@ toy = np.log(pixels["test"][:1]) + a * np.log(
     0.999 * where["test"][:1] + 0.001 / k)
 by_hand = np.exp(toy) / np.exp(toy).sum()
 np.testing.assert_allclose(both[:1], by_hand, rtol=1e-3)
+
+# %%
 print(f"a = {a:.2f}")
 
 # %% [markdown]
@@ -228,6 +234,8 @@ result = evaluation.score(
                      name="kind"),
     blocks=evaluation.spatial_blocks(names))
 print(f"chance: 1 of {len(new_classes)} = {1 / len(new_classes):.1%}")
+
+# %%
 result[result["metric"] == "top1"].drop(columns="metric").round(3)
 
 # %% [markdown]
@@ -268,6 +276,8 @@ guess = evaluation.predict(model, validation, classes)
 t = calibration.temperature(guess, validation.labels)
 mended = calibration.soften(compact, t)
 assert (mended.argmax(1) == compact.argmax(1)).all()
+
+# %%
 print(f"temperature {t:.2f}: the model was too "
       f"{'sure' if t > 1 else 'modest'}")
 

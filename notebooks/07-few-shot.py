@@ -71,6 +71,8 @@ new = parts["held out"].select(enough)
 classes = taxonomy.class_table(new.table)
 labels = taxonomy.labels(new.table, classes)
 k = len(classes)
+
+# %%
 print(f"{len(labels):,} records of {k} species; {len(counts) - k} species "
       f"with {(~enough).sum()} records are too rare")
 
@@ -155,6 +157,8 @@ for shots in (1, 3, 5):
 zero = evaluation.predict(model, samples, classes)
 zero = evaluation.hits(zero, labels).mean()
 scores = pd.DataFrame(rows, columns=["method", "shots", "draw", "top1"])
+
+# %%
 scores.groupby(["method", "shots"])["top1"].agg(
     ["mean", "std", "size"]).unstack("shots").round(3)
 
@@ -199,6 +203,8 @@ print(f"3 shots: spread over draws ± {100 * spread.std():.1f} points (one "
 wide = scores[scores["shots"] == 1].pivot(index="draw", columns="method",
                                           values="top1")
 gain = wide["class means and name"] - wide["class means"]
+
+# %%
 print(f"1 shot: the name adds {100 * gain.mean():.1f} points on average, "
       f"and helps in {(gain > 0).sum()} of {len(gain)} draws")
 
@@ -224,6 +230,8 @@ kept = kept[(kept["metric"] == "top1") & (kept["rank"] == "species")
             & (kept["by"] == "all")]
 few = kept[kept["task"] == "k-shot"].copy()
 few["shots"] = few["split"].str.split().str[0].astype(int)
+
+# %%
 few.groupby(["data", "shots"])["value"].agg(["mean", "std", "size"]).round(3)
 
 # %% [markdown]
