@@ -1,21 +1,41 @@
 """Baselines: what can be had without a deep model, or without pixels.
 
-Each returns class probabilities, so that one call scores them all. A claim
-of skill has to beat them. Used in chapters 04, 06 and 07.
+Each gives class probabilities, so that one call scores them all, and says
+what it reads: nothing, place, environment or pixels. A claim of skill from
+pixels has to beat all those that read none. Used in chapters 04 and 06.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from geotree import splits
-from geotree.shards import Batch
-from geotree.variables import VARIABLES, check_images, ndvi, reflectance
+from geotree import metrics, place
+from geotree.shards import Batch, Shards
+from geotree.variables import (
+    VARIABLE_NAMES,
+    check_images,
+    ndvi,
+    reflectance,
+)
 
-_CHUNK = 4096  # query rows voted on at once
+_PLACE = [VARIABLE_NAMES.index(name) for name in ("longitude", "latitude")]
+# Name of each baseline: what it reads. The order is that of the tables.
+READS = {
+    "most frequent": (), "frequency by country": ("place",),
+    "nearest places": ("place",), "kernel of places": ("place",),
+    "trees of places": ("place",), "network of places": ("place",),
+    "forest, environment": ("environment",),
+    "forest, place + environment": ("place", "environment"),
+    "forest, pixels": ("pixels",),
+    "forest, all": ("place", "environment", "pixels"),
+    "boosting, all": ("place", "environment", "pixels"),
+}
+QUICK = tuple(name for name in READS if name not in
+              ("network of places", "boosting, all"))
 
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
@@ -24,107 +44,40 @@ def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
     return np.tile(share.astype(np.float32), (n, 1))
 
 
-def location_knn(train: pd.DataFrame, labels: np.ndarray,
-                 test: pd.DataFrame, classes: int, *,
-                 neighbours: int = 25) -> np.ndarray:
-    """Vote of the nearest training records on the globe; no pixel read.
+def by_country(train: pd.DataFrame, test: pd.DataFrame,
+               classes: pd.DataFrame, *, doubt: float = 1.0) -> np.ndarray:
+    """Frequency of each species in the country of each test record.
 
     Parameters
     ----------
     train, test : DataFrame
-        Occurrence tables of N and M rows; only places are used.
-    labels : (N,) int
-        Classes of the training rows.
-    classes : int
-        K.
-    neighbours : int
-        A neighbour at d km votes with weight 1 / d.
+        Occurrence tables of N and M rows.
+    classes : DataFrame of K rows
+    doubt : float
+        Records' worth of the frequencies of the whole table that each
+        country is given; one without records has nothing else.
 
     Returns
     -------
     (M, K) float32
-        Rows sum to one.
     """
-    from sklearn.neighbors import BallTree
-
-    labels = _checked(labels, classes)
-    if len(labels) != len(train):
-        raise ValueError(f"{len(labels)} labels for {len(train)} training "
-                         "rows, expected one each.")
-    if neighbours < 1:
-        raise ValueError(f"neighbours is {neighbours}, expected 1 or more.")
-    tree = BallTree(splits.places(train), metric="haversine")
-    places = splits.places(test)
-    votes = np.empty((len(test), classes), np.float32)
-    for start in range(0, len(test), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        distance, index = tree.query(places[part],
-                                     k=min(neighbours, len(train)))
-        weight = 1 / np.maximum(distance * splits.EARTH, 1e-3)  # ≥ 1 m
-        cell = (np.arange(len(index))[:, None] * classes + labels[index])
-        sums = np.bincount(cell.ravel(), weight.ravel(),
-                           len(index) * classes).reshape(-1, classes)
-        votes[part] = sums / sums.sum(axis=1, keepdims=True)
-    return votes
-
-
-def folds(table: pd.DataFrame, *, degrees: float | None = None,
-          number: int = 5, seed: int = 0) -> np.ndarray:
-    """Fold of each row, for a cross-validation.
-
-    Parameters
-    ----------
-    degrees : float, optional
-        Keep latitude–longitude blocks of this side whole and deal them out
-        in seeded order. Default: rows by themselves.
-
-    Returns
-    -------
-    (N,) int64
-        0 to ``number`` - 1.
-
-    Notes
-    -----
-    Large blocks are few and uneven: with 5° the accuracy of the nearest
-    neighbours differs by some 0.7 points (one standard deviation) between
-    seeds, on the release's table of 90 species.
-    """
-    unit = (np.arange(len(table)) if degrees is None
-            else splits.blocks(table, degrees))
-    units = int(unit.max(initial=-1)) + 1
-    if not 2 <= number <= units:
-        raise ValueError(f"number is {number}, expected 2 to {units}, the "
-                         "count of rows or blocks to deal out.")
-    return np.random.default_rng(seed).permutation(units)[unit] % number
-
-
-def location_knn_folds(table: pd.DataFrame, labels: np.ndarray,
-                       classes: int, fold: np.ndarray, *,
-                       neighbours: int = 25) -> np.ndarray:
-    """:func:`location_knn` of each fold from the other folds: (N, K).
-
-    Examples
-    --------
-    >>> fold = folds(table, degrees=1)
-    >>> votes = location_knn_folds(table, labels, k, fold)
-    """
-    votes = np.empty((len(table), classes), np.float32)
-    for number in np.unique(fold):
-        test = fold == number
-        votes[test] = location_knn(table[~test], labels[~test],
-                                   table[test], classes,
-                                   neighbours=neighbours)
-    return votes
+    counts = pd.crosstab(train["countryCode"], train["species"]).reindex(
+        index=test["countryCode"], columns=classes["species"], fill_value=0
+    ).to_numpy(np.float64)
+    usual = train["species"].value_counts(normalize=True).reindex(
+        classes["species"], fill_value=0).to_numpy()
+    counts = counts + doubt * usual
+    return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def statistics(batch: Batch) -> np.ndarray:
-    """The 27 variables, and a year of the inner 3×3 pixels in numbers.
+    """A year of the inner 3×3 pixels in numbers.
 
     Returns
     -------
-    (N, 27 + 12 + 30) float32
-        Variables; monthly NDVI; the median, minimum and maximum over the
-        months of each band. NaN where missing.
+    (N, 12 + 30) float32
+        Monthly NDVI; the median, minimum and maximum over the months of
+        each band. NaN where missing.
     """
     check_images(batch.images)
     inner = batch.images[..., 1:4, 1:4]
@@ -134,40 +87,130 @@ def statistics(batch: Batch) -> np.ndarray:
         value = np.nanmean(reflectance(inner), axis=(-2, -1))  # (N, T, C)
         year = [f(value, axis=1) for f in (np.nanmedian, np.nanmin,
                                            np.nanmax)]
-    return np.concatenate([batch.environment, green, *year], axis=1)
+    return np.concatenate([green, *year], axis=1)
 
 
-def random_forest(train: Batch, test: Batch, classes: int, *,
-                  trees: int = 150, seed: int = 0,
-                  pixels: bool = True) -> np.ndarray:
-    """A random forest on variables and monthly statistics.
+def features(batch: Batch, inputs: Iterable[str]) -> np.ndarray:
+    """Columns for a tabular model: any of place, environment, pixels.
+
+    Place is longitude and latitude, environment the other 25 variables,
+    pixels are :func:`statistics`. Missing values become -9999.
+    """
+    inputs = set(inputs)
+    unknown = inputs - {"place", "environment", "pixels"}
+    if unknown or not inputs:
+        raise ValueError(f"inputs are {sorted(inputs)}, expected some of "
+                         "place, environment and pixels.")
+    columns = []
+    if "place" in inputs:
+        columns.append(batch.environment[:, _PLACE])
+    if "environment" in inputs:
+        columns.append(np.delete(batch.environment, _PLACE, axis=1))
+    if "pixels" in inputs:
+        columns.append(statistics(batch))
+    return np.nan_to_num(np.concatenate(columns, axis=1), nan=-9999)
+
+
+def tabular(train: Batch, test: Batch, classes: int, *,
+            inputs: Iterable[str] = ("place", "environment", "pixels"),
+            boosting: bool = False, size: int | None = None,
+            seed: int = 0) -> np.ndarray:
+    """A random forest, or gradient boosting, on :func:`features`.
 
     Parameters
     ----------
     classes : int
         K; classes that ``train`` lacks get probability zero.
-    pixels : bool
-        False: the 27 variables alone, to see what pixels add.
+    size : int
+        Trees of the forest (default 100), or rounds of boosting (20).
 
     Returns
     -------
     (M, K) float32
         Rows sum to one.
     """
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn import ensemble
 
     labels = _checked(train.labels, classes)
-    x, y = (np.nan_to_num(statistics(batch), nan=-9999)
-            for batch in (train, test))
-    if not pixels:
-        x, y = x[:, :len(VARIABLES)], y[:, :len(VARIABLES)]
-    forest = RandomForestClassifier(
-        trees, min_samples_leaf=2, max_features="sqrt", n_jobs=-1,
-        random_state=seed)
-    forest.fit(x, labels)
-    votes = np.zeros((len(y), classes), np.float32)
-    votes[:, forest.classes_] = forest.predict_proba(y)
+    if boosting:
+        model = ensemble.HistGradientBoostingClassifier(
+            max_iter=size or 20, max_leaf_nodes=8, learning_rate=0.2,
+            early_stopping=False, random_state=seed)
+    else:
+        model = ensemble.RandomForestClassifier(
+            size or 100, min_samples_leaf=2, max_features="sqrt",
+            n_jobs=-1, random_state=seed)
+    model.fit(features(train, inputs), labels)
+    votes = np.zeros((len(test.labels), classes), np.float32)
+    votes[:, model.classes_] = model.predict_proba(features(test, inputs))
     return votes
+
+
+def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
+            names: Iterable[str] = QUICK, seed: int = 0
+            ) -> dict[str, np.ndarray]:
+    """All baselines in one call.
+
+    Parameters
+    ----------
+    train, test : Shards
+        Of species that are among ``classes``.
+    classes : DataFrame of K rows
+        Class table to answer in, which may be another than the shards'.
+    names : iterable of str
+        Keys of ``READS``; default ``QUICK``, all that take seconds.
+
+    Returns
+    -------
+    dict of (M, K) float32
+        By name, in the order of ``READS``.
+    """
+    from geotree import taxonomy
+
+    names = set(names)
+    if names - set(READS):
+        raise ValueError(f"no baseline {', '.join(names - set(READS))}; "
+                         f"there are {', '.join(READS)}.")
+    rows, asked, k = train.table, test.table, len(classes)
+    pixels = any(READS[name] and READS[name] != ("place",)
+                 for name in names)
+    one, other = (data.load()._replace(
+        labels=taxonomy.labels(data.table, classes))
+        if pixels else None for data in (train, test))
+    makers = {
+        "nearest places": place.Nearest, "kernel of places": place.Kernel,
+        "trees of places": lambda table: place.Trees(table, seed=seed),
+        "network of places": lambda table: place.Network(table, seed=seed)}
+    found = {}
+    for name in [name for name in READS if name in names]:
+        if name == "most frequent":
+            labels = taxonomy.labels(rows, classes)
+            found[name] = majority(labels, len(asked), k)
+        elif name == "frequency by country":
+            found[name] = by_country(rows, asked, classes)
+        elif name in makers:
+            found[name] = makers[name](rows).predict(asked, classes)
+        else:
+            found[name] = tabular(
+                one, other, k, inputs=READS[name], seed=seed,
+                boosting=name.startswith("boosting"))
+    return found
+
+
+def best_without_pixels(answers: dict[str, np.ndarray],
+                        labels: np.ndarray) -> str:
+    """The baseline of the highest top-1 among those that read no pixel.
+
+    Chosen on the scored samples themselves, in favour of the baselines:
+    what pixels are said to add is then said with caution.
+    """
+    able = [name for name in answers
+            if name in READS and "pixels" not in READS[name]]
+    if not able:
+        raise ValueError("no baseline without pixels among "
+                         f"{', '.join(answers)}: see baselines.answers.")
+    return max(able, key=lambda name: metrics.hits(answers[name],
+                                                   labels).mean())
 
 
 def _checked(labels, k: int) -> np.ndarray:

@@ -228,7 +228,8 @@ def shards():
 def splits() -> pd.Series:
     """Which shard row trains, validates, tests or is held out: chapter 04.
 
-    ``held out`` marks all records of the species that training never sees.
+    ``held out`` marks all records of the species that training never sees:
+    one half lost their genus too, the other has a relative in it.
     """
     from geotree import splits as parts
 
@@ -236,8 +237,11 @@ def splits() -> pd.Series:
     table = shards().table
     column = parts.split(table, block_degrees=run.block_degrees,
                          seed=run.seed)
-    unseen = parts.hold_out(table, fraction=run.held_out, seed=run.seed)
-    column[table["species"].isin(unseen)] = "held out"
+    genera = parts.hold_out(table, fraction=run.held_out / 2, rank="genus",
+                            seed=run.seed)
+    rest = table[~table["species"].isin(genera)]
+    unseen = parts.hold_out(rest, fraction=run.held_out / 2, seed=run.seed)
+    column[table["species"].isin([*genera, *unseen])] = "held out"
     return column
 
 
@@ -246,6 +250,13 @@ def parts() -> dict:
     data, column = shards(), splits().to_numpy()
     return {name: data.select(column == name)
             for name in ("train", "validation", "test", "held out")}
+
+
+def seen_classes() -> pd.DataFrame:
+    """Class table of the species that have training records."""
+    data = parts()["train"]
+    known = data.classes["species"].isin(data.table["species"])
+    return data.classes[known].reset_index(drop=True)
 
 
 def model():

@@ -165,7 +165,7 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     table = pd.DataFrame(found, columns=["rank", "metric", "by", "group",
                                          "n", "enough"])
     table["value"] = values[0]
-    table["low"], table["high"] = bootstrap.interval(values[1:])
+    table["low"], table["high"] = bootstrap.interval(values)
     table.loc[~table.pop("enough"), ["low", "high"]] = np.nan
     return table[["rank", "metric", "by", "group", "value", "low", "high",
                   "n"]]
@@ -236,7 +236,7 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     column = 0 if metric == "top1" else 1
     values = np.concatenate([sums.values(weight)[:, column] for weight in
                              bootstrap.weights(sums.size, draws, seed)])
-    low, high = (bootstrap.interval(values[1:, None])[:, 0]
+    low, high = (bootstrap.interval(values[:, None])[:, 0]
                  if sums.size > 1 else (np.nan, np.nan))
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})

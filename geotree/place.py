@@ -300,6 +300,30 @@ class Mixture(PlaceModel):
         return sum(part / part.sum(axis=1, keepdims=True) for part in parts)
 
 
+def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
+                   table: pd.DataFrame, classes: pd.DataFrame,
+                   fold: np.ndarray) -> np.ndarray:
+    """Answers for each fold by a model made from the other folds: (N, K).
+
+    Parameters
+    ----------
+    make : callable
+        From an occurrence table to a model, e.g. ``place.Nearest``.
+    fold : (N,) int
+        From ``splits.folds``.
+
+    Examples
+    --------
+    >>> fold = splits.folds(table, "blocks", degrees=5)
+    >>> votes = place.cross_validate(place.Nearest, table, classes, fold)
+    """
+    answer = np.empty((len(table), len(classes)), np.float32)
+    for number in np.unique(fold):
+        test = fold == number
+        answer[test] = make(table[~test]).predict(table[test], classes)
+    return answer
+
+
 def _residual(width: int):
     """x + f(x), where f is two layers with dropout."""
     from torch import nn

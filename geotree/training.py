@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -121,7 +122,11 @@ class _Run:
         self.settings, self.out = settings, out
         self.device = pick_device(settings.device)
         self.world = distributed.join(self.device)
-        self.classes = train.classes
+        # A name without a record here must not be learnt as a "no".
+        here = {*train.table["species"], *validation.table["species"]}
+        known = train.classes["species"].isin(here)
+        self.classes = train.classes[known].reset_index(drop=True)
+        self.number = np.where(known, known.cumsum() - 1, -1)
         self.recipe = recipes.get(settings.recipe)
         self.per_epoch = (len(train) // settings.batch_size
                           if self.recipe.drop_last
@@ -167,7 +172,8 @@ class _Run:
     def learn(self, batch) -> Tensor:
         """Add the gradient of a batch; this process's part of its loss."""
         mine = self.world.mine(batch)
-        labels = torch.as_tensor(mine.labels, device=self.device)
+        labels = torch.as_tensor(self.number[mine.labels],
+                                 device=self.device)
         with self.autocast():
             loss = self.recipe.loss(self.shared, mine, labels, self.classes,
                                     self.ranks, self.settings)
@@ -222,7 +228,8 @@ class _Run:
         total, right, count = torch.zeros(3, dtype=torch.float64,
                                           device=self.device)
         for batch in map(self.world.mine, self.validation.batches(512)):
-            labels = torch.as_tensor(batch.labels, device=self.device)
+            labels = torch.as_tensor(self.number[batch.labels],
+                                     device=self.device)
             if not len(labels):  # no row of the last batch is this one's
                 continue
             with self.autocast():

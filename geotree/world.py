@@ -13,6 +13,25 @@ from importlib import resources
 import numpy as np
 
 _STEP = 0.25  # degrees, cell of the raster
+# ISO 3166-1 alpha-2 codes by continent, as the United Nations group them
+# (M49); the Caribbean and Central America count as North America.
+CONTINENTS = {
+    "Africa": """AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM
+        GN GQ GW IO KE KM LR LS LY MA MG ML MR MU MW MZ NA NE NG RE RW SC SD
+        SH SL SN SO SS ST SZ TD TF TG TN TZ UG YT ZA ZM ZW""",
+    "Asia": """AE AF AM AZ BD BH BN BT CN CY GE HK ID IL IN IQ IR JO JP KG KH
+        KP KR KW KZ LA LB LK MM MN MO MV MY NP OM PH PK PS QA SA SG SY TH TJ
+        TL TM TR TW UZ VN YE""",
+    "Europe": """AD AL AT AX BA BE BG BY CH CZ DE DK EE ES FI FO FR GB GG GI
+        GR HR HU IE IM IS IT JE LI LT LU LV MC MD ME MK MT NL NO PL PT RO RS
+        RU SE SI SJ SK SM UA VA XK""",
+    "North America": """AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP
+        GT HN HT JM KN KY LC MF MQ MS MX NI PA PM PR SV SX TC TT US VC VG
+        VI""",
+    "Oceania": """AS AU CC CK CX FJ FM GU HM KI MH MP NC NF NR NU NZ PF PG PN
+        PW SB TK TO TV UM VU WF WS""",
+    "South America": "AR BO BR BV CL CO EC FK GF GS GY PE PY SR UY VE",
+}
 
 
 @lru_cache(maxsize=1)
@@ -135,3 +154,14 @@ def country_code(*, lat, lon) -> np.ndarray:
     """ISO alpha-2 code of N places, "" at sea: (N,) str."""
     _, codes = _country_raster()
     return codes[_lookup(lat, lon)]
+
+
+def continent(codes) -> np.ndarray:
+    """Continent of N countries by ISO alpha-2 code: (N,) str.
+
+    ``""`` for codes that belong to none: Antarctica, the sea, mistakes.
+    """
+    of = {code: name for name, some in CONTINENTS.items()
+          for code in some.split()}
+    return np.array([of.get(code, "") for code in np.asarray(codes)],
+                    dtype=str)

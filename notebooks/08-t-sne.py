@@ -118,7 +118,9 @@ draw_map(features, "species");
 # [chapter 06](06-zero-shot) reads: no model has touched them.
 
 # %%
-numbers = baselines.statistics(test.load())
+batch = test.load()
+numbers = np.concatenate([batch.environment,
+                          baselines.statistics(batch)], axis=1)
 plain = (numbers - np.nanmean(numbers, 0)) / np.nanstd(numbers, 0)
 plain = np.nan_to_num(plain)
 plain /= np.linalg.norm(plain, axis=1, keepdims=True)

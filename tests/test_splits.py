@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from fake_source import occurrence_table
 
-from geotree import occurrences, splits
+from geotree import occurrences, sampling, splits
 
 
 def world(n=3000, *, species=12, seed=0):
@@ -144,7 +144,9 @@ def test_a_buffer_keeps_training_away():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"kind": "states"}, "'blocks' or 'random'"),
+    ({"kind": "states"}, "expected one of blocks, random, country, year"),
+    ({"kind": "random", "leave": ["DE"]}, "kind is 'random'"),
+    ({"kind": "country", "leave": ["ZZ"]}, "no row is of country ZZ"),
     ({"test": 0.0}, "test is 0.0"),
     ({"test": 0.7, "validation": 0.3}, "leave something to train on"),
     ({"block_degrees": -1}, "degrees"),
@@ -153,6 +155,57 @@ def test_a_buffer_keeps_training_away():
 def test_a_split_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         splits.split(world(300), **options)
+
+
+@pytest.mark.parametrize(("kind", "column"), [("country", "countryCode"),
+                                              ("year", "year")])
+def test_countries_and_years_stay_whole(kind, column):
+    table = world(2000)
+    rng = np.random.default_rng(1)
+    table["countryCode"] = rng.choice(list("ABCDEFGHIJ"), 2000)
+    table["year"] = rng.integers(2015, 2025, 2000)
+    parts = splits.split(table, kind=kind)
+    assert (parts.groupby(table[column]).nunique() == 1).all()
+    assert set(parts) == {"train", "validation", "test"}
+    left = list(table[column].unique()[:2])
+    parts = splits.split(table, kind=kind, leave=left)
+    assert set(table[column][parts == "test"]) == set(left)
+    assert not set(table[column][parts != "test"]) & set(left)
+    assert (parts == "validation").mean() == pytest.approx(0.1, abs=0.06)
+    gap = table.assign(**{column: table[column].where(parts != "test")})
+    with pytest.raises(ValueError, match="rows have no"):
+        splits.split(gap, kind=kind)
+
+
+def test_species_without_training_rows_are_named_and_not_tested():
+    table = world(800)
+    table["countryCode"] = np.where(np.arange(800) % 4, "DE", "FR")
+    only = table["species"] == table["species"].value_counts().index[3]
+    table.loc[only, "countryCode"] = "FR"
+    parts = splits.split(table, kind="country", leave=["FR"],
+                         validation=0.0)
+    assert (parts[only] == "untrained").all()
+    assert not (parts[~only] == "untrained").any()
+    told = splits.describe(table, parts)
+    assert told.attrs["untrained"] == [table["species"][only].iloc[0]]
+    assert told.loc["untrained", "rows"] == only.sum()
+    km = splits.nearest_km(table[parts == "test"], table[parts == "train"])
+    assert told.loc["test", "median_km"] == pytest.approx(np.median(km))
+    assert np.isnan(told.loc["train", "median_km"])
+
+
+def test_folds_keep_units_whole():
+    table = world(500)
+    fold = splits.folds(table, "blocks", degrees=2, seed=3)
+    assert sorted(np.unique(fold)) == [0, 1, 2, 3, 4]
+    frame = pd.DataFrame({"block": splits.blocks(table, 2), "fold": fold})
+    assert (frame.groupby("block")["fold"].nunique() == 1).all()
+    np.testing.assert_array_equal(
+        fold, splits.folds(table, "blocks", degrees=2, seed=3))
+    rows = splits.folds(table, number=4)
+    assert np.bincount(rows).tolist() == [125] * 4
+    with pytest.raises(ValueError, match="expected 2 to 500"):
+        splits.folds(table, number=501)
 
 
 def test_one_block_cannot_be_split():
@@ -293,11 +346,11 @@ def test_a_benchmark_has_the_quota_of_the_release():
     (90, (40, 110, 181)), (300, (12, 33, 55)), (900, (4, 11, 19))])
 def test_the_three_quotas_of_the_release(species, quota):
     number = species // 3
-    table = pd.DataFrame({"rarity": np.repeat(splits.CATEGORIES,
+    table = pd.DataFrame({"rarity": np.repeat(sampling.CATEGORIES,
                                               np.array(quota) * number)})
     table["species"] = np.concatenate([
         np.repeat([f"{name}{k}" for k in range(number)], rows)
-        for name, rows in zip(splits.CATEGORIES, quota, strict=True)])
+        for name, rows in zip(sampling.CATEGORIES, quota, strict=True)])
     drawn = splits.benchmark(table, species=species)
     pd.testing.assert_frame_equal(drawn, table)  # it needs every row
 

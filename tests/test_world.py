@@ -74,3 +74,15 @@ def test_places_off_the_globe_are_refused(lat, lon):
 def test_shape_is_kept():
     lat = np.zeros((3, 4))
     assert world.is_land(lat=lat, lon=lat + 20).shape == (3, 4)
+
+
+def test_each_country_is_on_one_continent():
+    listed = [code for some in world.CONTINENTS.values()
+              for code in some.split()]
+    assert len(listed) == len(set(listed)) == 249 - 1 + 1  # ISO − AQ + XK
+    drawn = set(world.countries()) - {"AQ"}
+    lost = {code for code in drawn if len(code) == 2 and code.isalpha()
+            and not world.continent([code])[0]}
+    assert not lost
+    assert world.continent(["NA", "BR", "", "FR", "AQ"]).tolist() == [
+        "Africa", "South America", "", "Europe", ""]

@@ -13,6 +13,7 @@ from geotree.plots.charts import (
     reliability,
     score_bars,
 )
+from geotree.plots.comparisons import coverage_curve, differences
 from geotree.plots.maps import cover, equal_earth, land, occurrence_map
 from geotree.plots.pixels import patch_strip, phenology, true_color
 from geotree.plots.ranges import error_map, range_panels
@@ -28,7 +29,8 @@ from geotree.plots.style import (
 from geotree.plots.taxonomy import icicle, mistakes
 
 __all__ = ["CYCLE", "INK", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
-           "confusion", "cover", "embedding", "equal_earth", "error_map",
-           "history", "icicle", "land", "learning_curve", "mistakes",
-           "occurrence_map", "patch_strip", "phenology", "range_panels",
-           "reliability", "score_bars", "style", "true_color"]
+           "confusion", "cover", "coverage_curve", "differences", "embedding",
+           "equal_earth", "error_map", "history", "icicle", "land",
+           "learning_curve", "mistakes", "occurrence_map", "patch_strip",
+           "phenology", "range_panels", "reliability", "score_bars", "style",
+           "true_color"]

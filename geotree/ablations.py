@@ -1,0 +1,265 @@
+"""What each part of the compact model is worth, on the simulated planet.
+
+One part is taken away at a time; everything else, the order of the batches
+included, stays the same. The optimum is known here, so every score is also
+a share of it. Too long for a page: kept as rows in ``results/``, read by
+chapter 06, made by
+
+    python -m geotree.ablations --seeds 3
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geotree import (
+    baselines,
+    chain,
+    evaluation,
+    place,
+    results,
+    taxonomy,
+    training,
+)
+from geotree.shards import Batch
+
+FULL = "compact model"
+# Smaller than the book's, so that all arms and seeds take half an hour.
+SIZE = {"width": 64, "depth": 2, "embedding": 64}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to build and train the model."""
+
+    config: dict = field(default_factory=dict)  # of CompactConfig
+    targets: str = "names"  # or "pairs", "pairs, same species apart"
+    frozen: tuple[str, ...] = ()  # parts that stay random
+    by_batch: bool = False  # normalised by the batch, not by constants
+
+
+ARMS = {
+    FULL: Arm(),
+    "no month code": Arm({"month_code": False}),
+    "missing months read": Arm({"mask_missing": False}),
+    "heads stay random": Arm(frozen=("project", "groups")),
+    "pairs in a batch": Arm(targets="pairs"),
+    "pairs, same species apart": Arm(targets="pairs, same species apart"),
+    "normalised by batch": Arm(by_batch=True),
+    "place never hidden": Arm({"location_dropout": 0.0}),
+    "place always hidden": Arm({"location_dropout": 1.0}),
+}
+
+
+def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, epochs: int = 4,
+        batch_size: int = 128, learning_rate: float = 1.5e-3,
+        seed: int = 0):
+    """Train a model one way; short, and the same for each arm.
+
+    Parameters
+    ----------
+    train : Batch
+        With labels of ``classes``.
+
+    Returns
+    -------
+    CompactClip
+        In eval mode.
+    """
+    import torch
+
+    from geotree.models.compact import CompactClip, CompactConfig
+
+    torch.manual_seed(seed)
+    model = CompactClip(CompactConfig(**SIZE | arm.config)).train()
+    model.fit_normalisation(train)
+    for name in arm.frozen:
+        getattr(model, name).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate,
+                                  weight_decay=0.05)
+    n = len(train.labels)
+    steps = math.ceil(n / batch_size) * epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    rng = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = rng.permutation(n)
+        for start in range(0, n, batch_size):
+            rows = order[start:start + batch_size]
+            loss = _loss(model, Batch(*(x[rows] for x in train)), classes,
+                         arm)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def _loss(model, batch, classes, arm):
+    import torch
+
+    if arm.by_batch:
+        model.fit_normalisation(batch)
+    labels = torch.as_tensor(batch.labels)
+    images = model.encode_images(batch.images, batch.environment)
+    if arm.targets == "names":
+        names = model.encode_taxa(classes)
+        return training.class_loss(model.scale() * images @ names.T, labels)
+    names = model.encode_taxa(classes.iloc[batch.labels])
+    together = arm.targets == "pairs"
+    return training.contrastive_loss(images, names,
+                                     logit_scale=model.scale(),
+                                     labels=labels if together else None)
+
+
+def answer(model, arm: Arm, data: Batch, classes: pd.DataFrame
+           ) -> np.ndarray:
+    """Probabilities, (N, K); by batches of 128 where the arm asks for it."""
+    if not arm.by_batch:
+        return evaluation.predict(model, data, classes)
+    parts = []
+    for start in range(0, len(data.labels), 128):
+        batch = Batch(*(x[start:start + 128] for x in data))
+        model.fit_normalisation(batch)
+        parts.append(evaluation.predict(model, batch, classes))
+    return np.concatenate(parts)
+
+
+@dataclass
+class _Planet:
+    """Parts of the planet's records, with labels of their class tables."""
+
+    epochs: int
+
+    def __post_init__(self):
+        parts = chain.parts()
+        self.classes = chain.seen_classes()
+        self.train, self.test = (_relabelled(parts[name], self.classes)
+                                 for name in ("train", "test"))
+        self.table = parts["train"].table
+        self.places = parts["test"].table
+        self.blocks = evaluation.spatial_blocks(self.places)
+        self.new_classes = taxonomy.class_table(parts["held out"].table)
+        self.new = _relabelled(parts["held out"], self.new_classes)
+        self.new_blocks = evaluation.spatial_blocks(parts["held out"].table)
+        self.best = chain.optimum(self.test, self.classes)
+        self.limit = evaluation.hits(self.best, self.test.labels).mean()
+        self.hash = results.table_hash(chain.shards().table)
+
+    def rows(self, scores, **names):
+        settings = {"epochs": self.epochs, "optimum": round(self.limit, 5),
+                    "train": len(self.train.labels), **SIZE,
+                    "seed of": "weights and batches"}
+        return results.rows(scores, data="planet", data_hash=self.hash,
+                            settings=settings | names.pop("settings", {}),
+                            **names)
+
+    def score(self, answer, **names):
+        scores = evaluation.score(answer, self.test.labels, self.classes,
+                                  blocks=self.blocks)
+        keep = (scores["rank"] == "species") | (scores["metric"] == "top1")
+        return self.rows(scores[keep], task="seen species",
+                         split="1° blocks", **names)
+
+
+def _relabelled(data, classes) -> Batch:
+    return data.load()._replace(labels=taxonomy.labels(data.table, classes))
+
+
+def ablations(*, seeds: int = 3, epochs: int = 4,
+              arms: dict[str, Arm] = ARMS) -> pd.DataFrame:
+    """Each arm, each seed; then the paired difference to the full model."""
+    planet = _Planet(epochs)
+    found, whole = [], {}
+    for name, arm in arms.items():
+        for seed in range(seeds):
+            model = fit(arm, planet.train, planet.classes, epochs=epochs,
+                        seed=seed)
+            seen = answer(model, arm, planet.test, planet.classes)
+            new = answer(model, arm, planet.new, planet.new_classes)
+            whole.setdefault(name, []).append(seen)
+            found.append(planet.score(seen, model=name, seed=seed))
+            scores = evaluation.score(new, planet.new.labels,
+                                      planet.new_classes, ranks=["species"],
+                                      blocks=planet.new_blocks)
+            found.append(planet.rows(
+                scores[scores["metric"] == "top1"], model=name, seed=seed,
+                task="held-out species", split="by name"))
+            print(f"{name}, seed {seed}: "
+                  f"{evaluation.hits(seen, planet.test.labels).mean():.3f}",
+                  flush=True)
+    labels, blocks = (np.tile(x, seeds) for x in (planet.test.labels,
+                                                  planet.blocks))
+    full = np.concatenate(whole[FULL])
+    for name, some in whole.items():
+        gain = evaluation.compare(np.concatenate(some), full, labels,
+                                  blocks=blocks)
+        found.append(planet.rows(
+            pd.DataFrame([{"metric": "top1_gain", "n": len(planet.blocks),
+                           "value": gain["difference"], "low": gain["low"],
+                           "high": gain["high"]}]),
+            task="seen species", split="1° blocks", model=name, seed=-1,
+            settings={"against": FULL, "seeds": seeds}))
+    return pd.concat(found, ignore_index=True)
+
+
+def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3,
+                   steps: int = 120) -> pd.DataFrame:
+    """Scores by the largest number of training records of a species."""
+    planet = _Planet(0)
+    found = []
+    for most in records:
+        for seed in range(seeds):
+            rows = _at_most(planet.train.labels, most, seed)
+            train = Batch(*(x[rows] for x in planet.train))
+            epochs = max(1, round(steps / math.ceil(len(rows) / 128)))
+            model = fit(ARMS[FULL], train, planet.classes, epochs=epochs,
+                        seed=seed)
+            answers = {
+                FULL: evaluation.predict(model, planet.test,
+                                         planet.classes),
+                "forest, all": baselines.tabular(
+                    train, planet.test, len(planet.classes), seed=seed),
+                "nearest places": place.Nearest(
+                    planet.table.iloc[rows]).predict(planet.places,
+                                                     planet.classes)}
+            for name, one in answers.items():
+                found.append(planet.score(
+                    one, model=f"{name} | {most} records", seed=seed,
+                    settings={"records": most, "train": len(rows),
+                              "epochs": epochs,
+                              "seed of": "records, weights, batches"}))
+            print(f"{most} records, seed {seed}", flush=True)
+    return pd.concat(found, ignore_index=True)
+
+
+def _at_most(labels, number: int, seed: int) -> np.ndarray:
+    """Rows of up to ``number`` random records of each class, sorted."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = pd.Series(order).groupby(labels[order]).cumcount().to_numpy()
+    return np.sort(order[rank < number])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run both studies and write ``results/planet.csv``."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m geotree.ablations")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--out", type=Path,
+                        default=results.folder() / "planet.csv")
+    chosen = parser.parse_args(arguments)
+    found = [learning_curve(seeds=chosen.seeds),
+             ablations(seeds=chosen.seeds, epochs=chosen.epochs)]
+    results.write(pd.concat(found), chosen.out)
+
+
+if __name__ == "__main__":
+    main()

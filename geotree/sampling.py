@@ -1,0 +1,128 @@
+"""Drawing evaluation sets: exact shots, and the release's recipe.
+
+Explained in chapters 04 and 07.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+CATEGORIES = ("Rare", "Common", "Frequent")
+_SHARES = {"Rare": 12, "Common": 33, "Frequent": 54}  # % of the rows
+
+
+def rarity(table: pd.DataFrame, *, rare: int = 100,
+           frequent: int = 1500) -> pd.Series:
+    """Category of each row by the records of its species.
+
+    Up to ``rare`` records "Rare", from ``frequent`` on "Frequent", between
+    them "Common". The release's limits are the defaults; they suit millions
+    of records.
+    """
+    records = table.groupby("species")["species"].transform("size")
+    values = np.select([records <= rare, records < frequent],
+                       CATEGORIES[:2], CATEGORIES[2])
+    return pd.Series(values, index=table.index, name="rarity")
+
+
+def benchmark(table: pd.DataFrame, *, species: int = 90,
+              total: int = 10_000, seed: int = 0,
+              rarity: str = "rarity") -> pd.DataFrame:
+    """Draw an evaluation set by the release's recipe, at any size.
+
+    N = ``species`` / 3 species of each category; of each, ``int(0.12 total
+    / N)`` Rare, ``int(0.33 total / N)`` Common and ``int(0.54 total / N) +
+    1`` Frequent rows. 90, 300 and 900 species of 10,000 rows are the
+    release's three sets.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With a column of categories (:func:`rarity`).
+    species, total : int
+    seed : int
+    rarity : str
+        Name of that column.
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``table``, in their order.
+
+    Raises
+    ------
+    ValueError
+        A category has too few species with enough rows.
+    """
+    if rarity not in table.columns:
+        raise ValueError(f"table has no column {rarity!r}. Add it: "
+                         "table['rarity'] = splits.rarity(table).")
+    if species < 3 or species % 3:
+        raise ValueError(f"species is {species}, expected a multiple of 3: "
+                         "as many of each category.")
+    number = species // 3
+    rng = np.random.default_rng(seed)
+    order = pd.Series(rng.permutation(len(table)))  # position in the table
+    drawn: list[np.ndarray] = []
+    for category, share in _SHARES.items():
+        quota = total * share // (100 * number) + (category == "Frequent")
+        rows = order[(table[rarity] == category).to_numpy()[order]]
+        names = table["species"].to_numpy()[rows]
+        sizes = pd.Series(names).value_counts()
+        able = sorted(sizes[sizes >= quota].index)
+        if len(able) < number or quota < 1:
+            raise ValueError(
+                f"{category}: {len(able)} of {len(sizes)} species have the "
+                f"{quota} rows that are needed, expected {number} species. "
+                "Ask for fewer species, another total, or other limits of "
+                "rarity.")
+        chosen = rng.choice(np.array(able, dtype=object), number,
+                            replace=False)
+        rank = rows.groupby(names).cumcount()
+        take = (rank < quota).to_numpy() & np.isin(names, chosen)
+        drawn.append(rows.to_numpy()[take])
+    return table.iloc[np.sort(np.concatenate(drawn))]
+
+
+def k_shot(labels, k: int, *, seed: int = 0
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Exactly ``k`` support rows per class; every other row is a query.
+
+    Parameters
+    ----------
+    labels : (N,) int
+    k : int
+    seed : int
+
+    Returns
+    -------
+    support, query : int64 arrays
+        Row numbers, sorted, disjoint; together all rows.
+
+    Raises
+    ------
+    ValueError
+        A class has no more than ``k`` rows.
+    """
+    labels = np.asarray(labels)
+    if k < 1:
+        raise ValueError(f"k is {k}, expected one shot or more.")
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"labels have shape {labels.shape}, expected one "
+                         "class number a row.")
+    names, sizes = np.unique(labels, return_counts=True)
+    if (sizes <= k).any():
+        small = [f"{name} ({size})" for name, size in
+                 zip(names[sizes <= k], sizes[sizes <= k], strict=True)]
+        more = ", …" if len(small) > 5 else ""
+        raise ValueError(
+            f"{len(small)} classes have fewer than {k + 1} rows, too few "
+            f"for {k} shots and a query: class (rows) "
+            f"{', '.join(small[:5])}{more}. Leave them out or use a smaller "
+            "k.")
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    first = np.concatenate([[0], sizes.cumsum()[:-1]])
+    support = np.sort(by_class[(first[:, None] + np.arange(k)).ravel()])
+    return support, np.setdiff1d(np.arange(len(labels)), support)

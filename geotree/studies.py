@@ -1,0 +1,276 @@
+"""How far place alone gets on real records: a study for ``results/``.
+
+Too long for a page, and its table is no part of this book. Read by
+chapters 04, 06 and 07, made by
+
+    python -m geotree.studies GlobalGeoTree-10kEval-90.csv
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geotree import (
+    audit,
+    baselines,
+    evaluation,
+    place,
+    prior,
+    results,
+    splits,
+    taxonomy,
+)
+
+NOT_TREES = ("higher_rank_key", "unresolved_name", "not_a_plant",
+             "herb_or_vine")
+APART = (0, 1, 10, 50, 200)  # km
+SPLITS = {"random rows": {"kind": "random"},
+          "1° blocks": {"kind": "blocks", "degrees": 1.0},
+          "5° blocks": {"kind": "blocks", "degrees": 5.0},
+          "by country": {"kind": "country"}, "by year": {"kind": "year"}}
+HARD = "5° blocks"
+PLACES: dict[str, Callable] = {
+    **{f"nearest {k}": lambda table, k=k: place.Nearest(table, neighbours=k)
+       for k in (1, 5, 10, 15, 25)},
+    "kernel 50 km": lambda table: place.Kernel(table, km=50),
+    "kernel 200 km": lambda table: place.Kernel(table, km=200),
+    "trees": place.Trees, "network": place.Network}
+MIXED = ("nearest 10", "kernel 50 km", "trees", "network")
+QUICK = ("nearest 10", "nearest 25", "kernel 50 km")
+SEEDS = 3  # of the folds, on the hard split
+
+
+# Real places -----------------------------------------------------------------
+
+def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
+         seeds: int = SEEDS, draws: int = 10) -> pd.DataFrame:
+    """What place alone says about records, under every split.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table; only places, countries, years and names are read.
+    data : str
+        Name of the table in the results.
+    places : dict, optional
+        Makers of models by name; default ``PLACES``.
+    seeds, draws : int
+        Of the folds, and of the support.
+
+    Returns
+    -------
+    DataFrame
+        Rows for :func:`geotree.results.write`.
+    """
+    classes = taxonomy.class_table(table)
+    case = _Case(table, data, classes, taxonomy.labels(table, classes))
+    found = [*_by_split(case, places or PLACES, seeds), *_apart(case),
+             *_shots(case, draws), *_new_species(case, draws)]
+    return pd.concat(found, ignore_index=True)
+
+
+@dataclasses.dataclass
+class _Case:
+    table: pd.DataFrame
+    data: str
+    classes: pd.DataFrame
+    labels: np.ndarray
+
+    def __post_init__(self):
+        self.blocks = evaluation.spatial_blocks(self.table)
+        self.groups = self.table[["rarity"]] if "rarity" in self.table else (
+            None)
+        self.hash = results.table_hash(self.table)
+
+    def rows(self, scores, **names) -> pd.DataFrame:
+        return results.rows(scores, data=self.data, data_hash=self.hash,
+                            **names)
+
+    def score(self, answer, keep, *, groups=None, **names) -> pd.DataFrame:
+        scores = evaluation.score(
+            answer[keep], self.labels[keep], self.classes,
+            groups=None if groups is None else groups[keep],
+            blocks=self.blocks[keep])
+        scores = _lean(scores)
+        return self.rows(scores, excluded=int((~keep).sum()), **names)
+
+
+def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
+    """Each model under each split; on the hard one, all and repeatedly."""
+    n = len(case.table)
+    for split, options in SPLITS.items():
+        hard = split == HARD
+        answers: dict[str, list] = {}
+        for seed in range(seeds if hard else 1):
+            fold = splits.folds(case.table, seed=seed, **options)
+            keep = _trained(case.labels, fold)
+            found = {name: place.cross_validate(make, case.table,
+                                                case.classes, fold)
+                     for name, make in places.items()
+                     if hard or name in QUICK}
+            mixed = [found[name] for name in MIXED if name in found]
+            if hard and len(mixed) > 1:
+                found["mixture"] = sum(mixed) / len(mixed)
+                found["product"] = _product(mixed)
+            if not hard:
+                found |= _frequencies(case, fold)
+            for name, answer in found.items():
+                answers.setdefault(name, []).append(answer)
+                yield case.score(
+                    answer, keep, task="seen species", split=split,
+                    model=name, seed=seed,
+                    groups=case.groups if name == "nearest 25" else None,
+                    settings={"folds": 5, "seed of": "folds"})
+        if hard:
+            yield from _challenge(case, answers, n)
+
+
+def _top1(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[scores["metric"] == "top1"]
+
+
+def _lean(scores: pd.DataFrame) -> pd.DataFrame:
+    """All metrics of species, top-1 of the other ranks: a file to read."""
+    return scores[(scores["rank"] == "species")
+                  | (scores["metric"] == "top1") & (scores["by"] == "all")]
+
+
+def _product(answers) -> np.ndarray:
+    """Geometric mean, with a doubt of 0.001 for each class."""
+    mean = np.exp(sum(np.log(x + 1e-3) for x in answers) / len(answers))
+    return mean / mean.sum(axis=1, keepdims=True)
+
+
+def _frequencies(case, fold) -> dict:
+    country, usual = (np.empty((len(fold), len(case.classes)), np.float32)
+                      for _ in range(2))
+    for number in np.unique(fold):
+        test = fold == number
+        country[test] = baselines.by_country(
+            case.table[~test], case.table[test], case.classes)
+        usual[test] = baselines.majority(
+            case.labels[~test], int(test.sum()), len(case.classes))
+    return {"frequency by country": country, "most frequent": usual}
+
+
+def _challenge(case, answers, n) -> Iterator[pd.DataFrame]:
+    """Each model against the best number of neighbours, paired.
+
+    All seeds of the folds count, and a block is drawn with all of them.
+    """
+    number = len(next(iter(answers.values())))
+    labels, blocks = (np.tile(x, number) for x in (case.labels, case.blocks))
+    whole = {name: np.concatenate(some) for name, some in answers.items()}
+    top1 = {name: evaluation.hits(answer, labels).mean()
+            for name, answer in whole.items()}
+    nearest = [name for name in whole if name.startswith("nearest")]
+    best = max(nearest, key=top1.get)
+    for name, answer in whole.items():
+        gain = evaluation.compare(answer, whole[best], labels, blocks=blocks)
+        scores = pd.DataFrame([{
+            "metric": "top1_gain", "value": gain["difference"],
+            "low": gain["low"], "high": gain["high"], "n": n}])
+        yield case.rows(scores, task="seen species", split=HARD, model=name,
+                        seed=-1, settings={"against": best, "folds": 5,
+                                           "seeds": number})
+
+
+def _apart(case) -> Iterator[pd.DataFrame]:
+    """Leave out each record, and all that is within some km of it."""
+    for km in APART:
+        model = place.Nearest(case.table, apart_km=max(km, 1e-3))
+        answer = model.predict(case.table, case.classes)
+        yield case.score(answer, np.ones(len(answer), bool), seed=0,
+                         task="seen species", split=f"{km} km apart",
+                         model="nearest 25",
+                         settings={"apart_km": max(km, 1e-3)})
+
+
+def _shots(case, draws) -> Iterator[pd.DataFrame]:
+    for shots in (1, 3, 5, 10):
+        counts = np.bincount(case.labels)
+        able = (counts > shots)[case.labels]
+        table = case.table[able]
+        classes = taxonomy.class_table(table)
+        labels = taxonomy.labels(table, classes)
+        for draw in range(draws):
+            support, query = splits.k_shot(labels, shots, seed=draw)
+            answer = place.Nearest(table.iloc[support], neighbours=1).predict(
+                table.iloc[query], classes)
+            scores = evaluation.score(
+                answer, labels[query], classes, ranks=["species", "genus"],
+                blocks=case.blocks[able][query], draws=200)
+            yield case.rows(_top1(scores), task="k-shot", seed=draw,
+                            split=f"{shots} shots", model="nearest place",
+                            excluded=int((~able).sum()),
+                            settings={"shots": shots, "seed of": "draw"})
+
+
+def _new_species(case, draws) -> Iterator[pd.DataFrame]:
+    """Species without any record, from the places of their relatives."""
+    for rank in ("species", "genus"):
+        for draw in range(draws):
+            try:
+                unseen = splits.hold_out(case.table, fraction=0.15,
+                                         rank=rank, seed=draw)
+            except ValueError:
+                continue
+            new = case.table["species"].isin(unseen).to_numpy()
+            seen = taxonomy.class_table(case.table[~new])
+            classes = taxonomy.class_table(case.table[new])
+            labels = taxonomy.labels(case.table[new], classes)
+            model = place.Kernel(case.table[~new], km=200)
+            answer = prior.relatives(
+                model.predict(case.table[new], seen), seen, classes,
+                frequency=model.frequency)
+            scores = evaluation.score(answer, labels, classes,
+                                      blocks=case.blocks[new], draws=200)
+            expected = pd.DataFrame([{"metric": "top1", "n": len(labels),
+                                      "value": 1 / len(classes)}])
+            for name, table in (("relatives' places", scores),
+                                ("chance", expected)):
+                yield case.rows(
+                    _top1(table), task="held-out species", split=f"by {rank}",
+                    model=name, seed=draw,
+                    settings={"fraction": 0.15, "species": len(classes),
+                              "seed of": "held-out species"})
+
+
+def _trained(labels, fold) -> np.ndarray:
+    """Rows whose species has a row in another fold: (N,) bool."""
+    frame = pd.DataFrame({"label": labels, "fold": fold})
+    return (frame.groupby("label")["fold"].transform("nunique") > 1
+            ).to_numpy()
+
+
+def both(csv: str | Path) -> pd.DataFrame:
+    """The release's table as it is, and without what is no tree."""
+    from geotree import occurrences
+
+    table = occurrences.read_release(csv)
+    drop = audit.marked(table, rules=NOT_TREES)
+    name = Path(csv).stem.removeprefix("GlobalGeoTree-")
+    return pd.concat([real(table, name),
+                      real(table[~drop].reset_index(drop=True),
+                           f"{name}, audited")], ignore_index=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read a table of the release and write ``results/real-90.csv``."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m geotree.studies")
+    parser.add_argument("table", help="GlobalGeoTree-10kEval-90.csv")
+    parser.add_argument("--out", type=Path,
+                        default=results.folder() / "real-90.csv")
+    chosen = parser.parse_args(arguments)
+    results.write(both(chosen.table), chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Results are one row a number, never without what made them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geotree import results
+
+SCORES = pd.DataFrame({
+    "rank": ["species", "genus"], "metric": "top1", "value": [0.5, 0.7],
+    "low": [0.4, 0.6], "high": [0.6, 0.8], "n": 100})
+
+
+def rows(change=0.0, **names):
+    scores = SCORES.assign(**{name: SCORES[name] + change
+                              for name in ("value", "low", "high")})
+    given = {"data": "toy", "task": "seen species", "split": "1° blocks",
+             "model": "nearest", "seed": 0, "data_hash": "abc",
+             "settings": {"k": 25}} | names
+    return results.rows(scores, **given)
+
+
+def test_every_row_says_what_made_it():
+    found = rows(excluded=7)
+    assert list(found.columns) == results.COLUMNS
+    assert found["settings"].tolist() == ['{"k": 25}'] * 2
+    assert (found["excluded"] == 7).all() and (found["group"] == "all").all()
+    assert found["commit"].str.len().min() >= 6
+    assert "cores" in found["device"].iloc[0]
+
+
+def test_written_results_read_back(tmp_path):
+    both = pd.concat([rows(), rows(model="country, by year", seed=-1)])
+    path = results.write(both, tmp_path / "new" / "a.csv")
+    found = results.read(path)
+    pd.testing.assert_frame_equal(
+        found, both.sort_values(results.KEY).reset_index(drop=True),
+        check_dtype=False)
+    again = results.write(found.sample(frac=1, random_state=1),
+                          tmp_path / "b.csv")
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda x: pd.concat([x, x]), "2 results have a name that is taken"),
+    (lambda x: x.assign(low=x["high"] + 0.1), "2 intervals end before"),
+    (lambda x: x.assign(value=np.nan), "2 values are missing"),
+    (lambda x: x.drop(columns="commit"), "lack the columns commit")])
+def test_what_is_no_result_is_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        results.write(change(rows()), tmp_path / "a.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tasks_have_names():
+    with pytest.raises(ValueError, match="task is 'zero-shot', expected"):
+        rows(task="zero-shot")
+    with pytest.raises(FileNotFoundError, match="the book keeps"):
+        results.read("nothing-of-this-name")
+
+
+def test_two_files_side_by_side(tmp_path):
+    one = results.write(pd.concat([rows(), rows(model="only here")]),
+                        tmp_path / "one.csv")
+    other = results.write(rows(0.3), tmp_path / "other.csv")
+    table = results.compare(results.read(one), results.read(other))
+    np.testing.assert_allclose(table["change"], 0.3)
+    assert table["apart"].all() and len(table) == 2
+    assert table.attrs == {"only_first": 2, "only_second": 0,
+                           "same_data": True}
+    near = results.compare(results.read(one), rows(0.1, data_hash="other"))
+    assert not near["apart"].any() and not near.attrs["same_data"]
+    told = subprocess.run(
+        [sys.executable, "-m", "geotree.results", "compare", one, other],
+        capture_output=True, text=True, check=True).stdout
+    assert "2 shared, 2 with intervals apart" in told
+    assert "only in the first 2" in told and "genus" in told
+
+
+def test_the_hash_of_a_table_knows_places_and_names():
+    table = pd.DataFrame({"gbifID": [1, 2], "species": ["a", "b"],
+                          "decimalLatitude": [1.0, 2.0],
+                          "decimalLongitude": [3.0, 4.0]})
+    digest = results.table_hash(table)
+    assert digest == results.table_hash(table[::-1])
+    assert digest != results.table_hash(table.assign(species=["b", "a"]))
+    moved = table.assign(decimalLatitude=[1.0, 2.5])
+    assert digest != results.table_hash(moved)
+
+
+def test_kept_results_are_whole_and_say_their_commit():
+    folder = results.folder()
+    assert list(folder.glob("*.csv"))
+    for path in folder.glob("*.csv"):
+        kept = results.read(path)
+        assert len(kept) and kept["commit"].str.fullmatch(
+            r"[0-9a-f]{12}").all(), path.name
+        assert not kept["device"].str.contains("/").any()
