@@ -20,25 +20,22 @@ import pandas as pd
 from geotree.service import ServiceError, Unsteady, patient
 from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan
 from geotree.sources import grid as grids
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
+from geotree.sources.expressions import (
+    CLIMATE,
+    CLOUD_SCORE,
+    DEM,
+    SENTINEL2,
+    SOIL,
+    STACK,
+    composite,
+    lookup,
 )
+from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
 
-SENTINEL2 = "COPERNICUS/S2_SR_HARMONIZED"  # offset of 2022 removed already
-CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
-DEM = "COPERNICUS/DEM/GLO30_2024_1"  # beyond 60° too, unlike SRTM
-SOIL = "ISRIC/SoilGrids250m/v2_0/wv0033"
-CLIMATE = "WORLDCLIM/V1/BIO"
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
 LOOKUP = 1_000  # samples of variables in a request; a page of answers
 _SECONDS = 2.0, 1.0  # of a request, and of each sample in it; estimates
-_STACK = [f"m{month + 1:02d}_{band}" for month in range(MONTHS)
-          for band in BAND_NAMES]
 _LARGE = ("too large", "memory", "payload size", "size limit",
           "too many pixels", "computation timed out")
 _ACCOUNT = ("credential", "authenticat", "authoriz", "permission",
@@ -241,7 +238,7 @@ class EarthEngine:
                     "translateX": float(patch.x[row]), "shearY": 0,
                     "scaleY": -patch.scale,
                     "translateY": float(patch.y[row])}}})
-        if array.shape != (PATCH, PATCH) or list(array.dtype.names) != _STACK:
+        if array.shape != (PATCH, PATCH) or list(array.dtype.names) != STACK:
             raise _Refused("Earth Engine sent another patch than asked for")
         return structured_to_unstructured(array).transpose(2, 0, 1)
 
@@ -262,7 +259,7 @@ class EarthEngine:
         if lost:
             raise _Refused(f"Earth Engine left out {len(lost)} of "
                            f"{len(rows)} samples")
-        return np.array([[table[row][name] for name in _STACK]
+        return np.array([[table[row][name] for name in STACK]
                          for row in rows]).astype(np.uint16)
 
     # Variables --------------------------------------------------------------
@@ -336,64 +333,6 @@ class EarthEngine:
                 if adapter._pool_maxsize < self.workers:
                     session.mount("https://", requests.adapters.HTTPAdapter(
                         pool_maxsize=self.workers))
-
-
-def composite(year: int, tiles: list[str] | None, where, *,
-              cloud_score: float | None, cloudy: float):
-    """Twelve monthly medians of ten bands as one image of 120 bands.
-
-    Parameters
-    ----------
-    tiles : list of str, optional
-        Names of the Sentinel-2 tile. Where tiles overlap, each look at the
-        ground comes once for either, which biases the median.
-    where : ee.Geometry
-        Places that the scenes have to touch.
-    """
-    import ee
-
-    bands = list(BAND_NAMES)
-    scenes = (ee.ImageCollection(SENTINEL2).filterBounds(where)
-              .filterDate(f"{year}-01-01", f"{year + 1}-01-01")
-              .filter(ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", cloudy)))
-    if tiles:
-        scenes = scenes.filter(ee.Filter.inList("MGRS_TILE", tiles))
-    if cloud_score is None:
-        scenes = scenes.select(bands)
-    else:
-        scenes = scenes.linkCollection(
-            ee.ImageCollection(CLOUD_SCORE), ["cs_cdf"]).map(
-            lambda image: image.select(bands).updateMask(
-                image.select("cs_cdf").gte(cloud_score)))
-    # A month without scenes keeps its ten bands, all masked.
-    empty = ee.ImageCollection([ee.Image.constant([0] * len(bands)).rename(
-        bands).toUint16().updateMask(0)])
-    months = [
-        scenes.filter(ee.Filter.calendarRange(month, month, "month"))
-        .merge(empty).median().round().unmask(NODATA, False).toUint16()
-        .rename(_STACK[(month - 1) * len(bands):month * len(bands)])
-        for month in range(1, MONTHS + 1)]
-    return ee.Image.cat(months)
-
-
-def lookup(points):
-    """25 variables at points, each product at its own pixel size."""
-    import ee
-
-    surface = ee.ImageCollection(DEM).select("DEM")
-    # A mosaic forgets its pixel size, and with it what a slope is.
-    height = surface.mosaic().setDefaultProjection(
-        surface.first().projection()).rename("elevation")
-    terrain = height.addBands(ee.Terrain.slope(height)).addBands(
-        ee.Terrain.aspect(height))
-    soil = ee.Image(SOIL).select(
-        [f"val_{depth}_mean" for depth in ("0_5cm", "5_15cm", "15_30cm")],
-        list(VARIABLE_NAMES[5:8]))
-    climate = ee.Image(CLIMATE).select(list(VARIABLE_NAMES[8:]))
-    for image, scale in ((terrain, 30), (soil, 250), (climate, 927.67)):
-        points = image.reduceRegions(collection=points, scale=scale,
-                                     reducer=ee.Reducer.first())
-    return points
 
 
 class _TooLarge(Exception):

@@ -174,6 +174,7 @@ def main(path):
         with Stac(Path(folder), items) as service:
             print(f"{len(items)} scenes. Now, elsewhere:\n"
                   f"GEOTREE_SOURCE=stac GEOTREE_STAC_URL={service.url} "
+                  f"GEOTREE_STAC_COLLECTION={items[0]['collection']} "
                   "make lab", flush=True)
             while True:
                 time.sleep(3600)
