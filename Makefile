@@ -11,7 +11,7 @@ export TABLE
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab sync check clean
+.PHONY: help setup book test lab bench sync check clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
@@ -35,6 +35,9 @@ test: $(READY) ## Run the test suite
 
 lab: $(READY) ## Open the notebooks in JupyterLab
 	GEOTREE_DATA="$(CURDIR)/data/lab" $(BIN)/jupyter lab notebooks
+
+bench: $(READY) ## Measure every stage, keep the figures in results/ (30 minutes)
+	$(BIN)/python -m benchmarks all growth --save
 
 sync: $(READY) ## Write each .ipynb from its .py, without outputs
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geotree.variables import VARIABLE_NAMES
+from geotree.variables import NODATA, VARIABLE_NAMES
 
 
 def loader(urls: list[str], *, batch_size: int = 512, shuffle: bool = True):
@@ -72,16 +72,19 @@ def write_tiffs(folder: Path, batch, names) -> None:
     for image, row, label, key in zip(*batch, strict=True):
         here = folder / str(key)
         here.mkdir(parents=True)
-        for month, bands in enumerate(image, 1):
+        values = image.astype(np.float64)
+        values[image == NODATA] = np.nan
+        for month, bands in enumerate(values, 1):
             with rasterio.open(
                     here / f"{month:02d}.tif", "w", driver="GTiff", width=5,
                     height=5, count=10, dtype="float64", crs="EPSG:4326",
                     transform=rasterio.transform.from_origin(
                         0, 0, 9e-5, 9e-5)) as file:
-                file.write(bands.astype(np.float64))
+                file.write(bands)
         (here / "auxiliary.json").write_text(json.dumps(
-            {"sample_id": int(key)} | dict(zip(
-                VARIABLE_NAMES, map(float, row), strict=True))))
+            {"sample_id": int(key)} | {
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(VARIABLE_NAMES, row, strict=True)}))
         (here / "text.json").write_text(json.dumps(names[label]))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
 import torch
 
 from geotree.packed_shards import Batch, take
@@ -39,7 +38,7 @@ class Resident:
     """
 
     def __init__(self, data: Shards, device: torch.device):
-        self.device, self.shards = device, data
+        self.device = device
         parts = [Batch(*(torch.from_numpy(column).to(device)
                          for column in batch))
                  for batch in data.batches(_READ)]
@@ -49,16 +48,14 @@ class Resident:
     def __len__(self) -> int:
         return len(self._samples.ids)
 
-    @property
-    def classes(self) -> pd.DataFrame:
-        return self.shards.classes
-
     def batches(self, batch_size: int, *, shuffle: bool = False,
-                seed: int = 0, epoch: int = 0) -> Iterator[Batch]:
+                seed: int = 0, epoch: int = 0,
+                drop_last: bool = False) -> Iterator[Batch]:
         """Yield every sample once, as tensors on the device.
 
         Shuffled, the order is a permutation of all samples that depends on
-        ``(seed, epoch)`` alone; the last batch may be smaller.
+        ``(seed, epoch)`` alone; the last batch may be smaller, or is left
+        out with ``drop_last``.
         """
         order = None
         if shuffle:
@@ -66,6 +63,7 @@ class Resident:
             rng.manual_seed((seed << 20) + epoch)
             order = torch.randperm(len(self), generator=rng,
                                    device=self.device)
-        for start in range(0, len(self), batch_size):
+        stop = len(self) - (len(self) % batch_size if drop_last else 0)
+        for start in range(0, stop, batch_size):
             rows = slice(start, start + batch_size)
             yield take(self._samples, rows if order is None else order[rows])

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from geotree import distributed, recipes, taxonomy
+from geotree import distributed, recipes, resident, taxonomy
 from geotree.models.store import load_state, write_atomically
 from geotree.recipes import class_loss, contrastive_loss
 
@@ -126,7 +126,8 @@ class _Run:
         here = {*train.table["species"], *validation.table["species"]}
         known = train.classes["species"].isin(here)
         self.classes = train.classes[known].reset_index(drop=True)
-        self.number = np.where(known, known.cumsum() - 1, -1)
+        self.number = torch.as_tensor(
+            np.where(known, known.cumsum() - 1, -1), device=self.device)
         self.recipe = recipes.get(settings.recipe)
         self.per_epoch = (len(train) // settings.batch_size
                           if self.recipe.drop_last
@@ -145,6 +146,8 @@ class _Run:
         model.to(self.device)
         if not getattr(model, "fitted", False):  # else it keeps its own
             model.fit_normalisation(_sample(train))
+        self.samples = (resident.Resident(train, self.device)
+                        if resident.fits(train, self.device) else train)
         self.shared = self.world.wrap(model)
         self.optimizer = torch.optim.AdamW(
             self.recipe.groups(model, settings), lr=settings.learning_rate)
@@ -169,11 +172,14 @@ class _Run:
         return torch.autocast(self.device.type, torch.bfloat16,
                               enabled=self.device.type == "cuda")
 
+    def labels(self, batch) -> Tensor:
+        """Class numbers among the classes that are trained."""
+        return self.number[torch.as_tensor(batch.labels, device=self.device)]
+
     def learn(self, batch) -> Tensor:
         """Add the gradient of a batch; this process's part of its loss."""
         mine = self.world.mine(batch)
-        labels = torch.as_tensor(self.number[mine.labels],
-                                 device=self.device)
+        labels = self.labels(mine)
         with self.autocast():
             loss = self.recipe.loss(self.shared, mine, labels, self.classes,
                                     self.ranks, self.settings)
@@ -184,7 +190,7 @@ class _Run:
     def epoch_of_training(self, bar) -> None:
         self.model.train()
         started, total, count = time.perf_counter(), 0.0, 0
-        batches = self.train.batches(
+        batches = self.samples.batches(
             self.settings.batch_size, shuffle=True, seed=self.settings.seed,
             epoch=self.epoch, drop_last=self.recipe.drop_last)
         self.optimizer.zero_grad(set_to_none=True)
@@ -228,8 +234,7 @@ class _Run:
         total, right, count = torch.zeros(3, dtype=torch.float64,
                                           device=self.device)
         for batch in map(self.world.mine, self.validation.batches(512)):
-            labels = torch.as_tensor(self.number[batch.labels],
-                                     device=self.device)
+            labels = self.labels(batch)
             if not len(labels):  # no row of the last batch is this one's
                 continue
             with self.autocast():
