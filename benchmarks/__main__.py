@@ -90,12 +90,17 @@ def _run(name: str, options, folder: Path) -> list[dict]:
         return [result.row() for result in gpu.main(toy=options.toy,
                                                     folder=folder)]
     if name == "growth":
-        return growth.measure(folder, tuple(options.sizes)).to_dict("records")
+        costs = growth.measure(folder, tuple(options.sizes))
+        return [*costs.to_dict("records"),
+                *growth.plan(costs).to_dict("records")]
     samples = Samples(folder, options.samples)
     return [STAGES[name](samples, options.runs).row()]
 
 
 def _line(row: dict) -> str:
+    if "exponent" in row:
+        return ", ".join(f"{name} {value:,.3g}" if name != "stage" else value
+                         for name, value in row.items())
     if "ours" not in row:
         return (f"{row['stage']:28} {row['samples']:>9,} samples "
                 f"{row['seconds']:>9.2f} s {row['bytes'] / 1e6:>9.1f} MB")

@@ -129,6 +129,8 @@ def key(root: Path, run: str, table: Path | None) -> str:
     for path in sorted((root / "geotree").rglob("*")):
         if path.suffix in (".py", ".csv", ".json", ".js", ".css"):
             add(path.relative_to(root).as_posix(), path.read_bytes())
+    for path in sorted((root / "results").glob("*")):
+        add(f"results/{path.name}", path.read_bytes())
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text("utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells

@@ -275,7 +275,7 @@ def page(code, prose="Hello"):
 def tree(tmp_path):
     """A repository of two modules, two notebooks and a table."""
     root = tmp_path / "repository"
-    for name in ("geotree/data", "notebooks", "book"):
+    for name in ("geotree/data", "notebooks", "results", "book"):
         (root / name).mkdir(parents=True)
     (root / "requirements.lock").write_text("a==1\n")
     (root / "geotree/a.py").write_text("A = 1\n")
@@ -292,7 +292,8 @@ def tree(tmp_path):
     ("geotree/data/b.csv", "b\n2\n"), ("requirements.lock", "a==2\n"),
     ("notebooks/01.ipynb", notebook("x = 2")),
     ("book/page.md", page("x = 2")),
-    ("notebooks/03.ipynb", notebook()), ("table.csv", "latitude\n2\n")])
+    ("notebooks/03.ipynb", notebook()), ("results/a.csv", "a\n"),
+    ("table.csv", "latitude\n2\n")])
 def test_key_changes_with_all_that_outputs_depend_on(build, tree, name, text):
     table = tree / "table.csv"
     before = build.key(tree, "sample", table)

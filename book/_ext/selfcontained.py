@@ -1,9 +1,12 @@
 """What the built pages need beyond Sphinx and MyST-NB."""
 
-from pathlib import PurePosixPath
+import re
+from pathlib import Path, PurePosixPath
 
 from docutils import nodes
 
+_SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|'
+                     r'searchindex)\.js[^"]*"></script>')
 _KERNEL = "application/vnd.jupyter.widget-state+json"
 
 
@@ -57,6 +60,15 @@ def _paste_alt(app, doctree, docname):
             image["alt"] = getattr(app.env, "alt_texts", {}).get(name, "")
 
 
+def _search_where_asked(app, error):
+    """Load the index of all words on the page that searches, only."""
+    if error is None and app.builder.name == "html":
+        for path in Path(app.outdir).rglob("*.html"):
+            if path.name != "search.html":
+                text = path.read_text("utf-8")
+                path.write_text(_SEARCH.sub("", text), "utf-8")
+
+
 def setup(app):
     """Register with Sphinx."""
     app.connect("html-page-context", _scripts_once, priority=900)
@@ -64,4 +76,5 @@ def setup(app):
     app.connect("html-page-context", _plain_lists)
     app.connect("doctree-read", _collect_alt)
     app.connect("doctree-resolved", _paste_alt)
+    app.connect("build-finished", _search_where_asked)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
