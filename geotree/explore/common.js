@@ -107,7 +107,7 @@ function curves(lines, chosen = -1) {
     add("path", { d: `M${10 * chosen + 5} 0V44`, class: "gt-now" });
   for (const { ndvi, color, low, high } of lines) {
     const seen = [...ndvi.keys()].filter(i => ndvi[i] !== -128);
-    if (low) add("path", { style: `fill:${color}`, class: "gt-band", d: "M" + [
+    if (low && seen.length) add("path", { style: `fill:${color}`, class: "gt-band", d: "M" + [
       ...seen.map(i => `${10 * i + 5} ${y(high[i])}`),
       ...seen.reverse().map(i => `${10 * i + 5} ${y(low[i])}`)].join("L")
       + "Z" });

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from geotree import plots, variables
+from geotree import plots, taxonomy, variables
 from geotree.explore.explorer import _RANKS
 from geotree.explore.packing import atlas, greenness, names, to_bytes
 from geotree.explore.panel import Panel, _text
@@ -67,7 +67,8 @@ def taxonomy_explorer(batch: Batch, classes: pd.DataFrame, *,
     images = batch.images[example]
     images[~np.isin(range(len(classes)), batch.labels)] = variables.NODATA
     counts = np.bincount(batch.labels, minlength=len(classes))
-    numbers = pd.Index(classes["species"]).get_indexer(list(chosen))
+    numbers = taxonomy.labels(pd.DataFrame({"species": list(chosen)}),
+                              classes)
     data = {"classes": names(classes), "counts": to_bytes(counts, "<u4"),
             **{key: to_bytes(part, "i1") for key, part in years.items()},
             "atlas": atlas(images), "seen": greenness(images),

@@ -24,6 +24,11 @@ class Answer(Exception):
         self.status, self.body, self.headers = status, body, headers
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # callers of a busy machine who wait their turn
+
+
 class Service:
     """A service at ``url``; ``with`` starts and ends it.
 
@@ -47,9 +52,7 @@ class Service:
         return {"message": f"status {status}"}
 
     def __enter__(self):
-        self.server = ThreadingHTTPServer(("127.0.0.1", self._port),
-                                          handler_of(self))
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", self._port), handler_of(self))
         scheme = "http"
         if self._tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
