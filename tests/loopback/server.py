@@ -100,7 +100,7 @@ def handler_of(service):
                     "headers": {name.lower(): value for name, value in
                                 self.headers.items()},
                     "body": json.loads(body) if body else None,
-                    "size": size}
+                    "size": size, "active": 1}
             with service._lock:
                 service.log.append(call)
                 service.active += 1
@@ -111,8 +111,12 @@ def handler_of(service):
                 time.sleep(service.seconds)
                 self.finish_reply(call, 429 if crowded else fault)
             finally:
-                with service._lock:
-                    service.active -= 1
+                self.leave(call)
+
+        def leave(self, call):
+            """No longer at work: before the caller can know the answer."""
+            with service._lock:
+                service.active -= call.pop("active", 0)
 
         def finish_reply(self, call, fault):
             if fault == DROP:
@@ -141,6 +145,7 @@ def handler_of(service):
             if fault == GARBLE:
                 body = b"<html>" + body[6:]
             call["status"] = fault if fault in (TRUNCATE, GARBLE) else status
+            self.leave(call)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
