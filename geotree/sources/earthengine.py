@@ -10,6 +10,7 @@ up variables of up to a thousand samples come in one. Explained in chapter
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,10 @@ _ACCOUNT = ("credential", "authenticat", "authoriz", "permission",
             "not registered", "not signed up", "has not been used")
 _BUSY = ("too many", "timed out", "rate limit", "try again",
          "internal error", "unavailable", "capacity")
+
+# numpy parses a header with ast, which Python 3.11 may lose count of when
+# several threads do so.
+_PARSING = threading.Lock()
 
 
 class EarthEngine:
@@ -227,11 +232,10 @@ class EarthEngine:
 
     def _window(self, image, crs, patch, row):
         """One patch: (120, 5, 5)."""
-        import ee
         from numpy.lib.recfunctions import structured_to_unstructured
 
-        array = self._call(ee.data.computePixels, {
-            "expression": image, "fileFormat": "NUMPY_NDARRAY", "grid": {
+        array = self._call(_array, {
+            "expression": image, "fileFormat": "NPY", "grid": {
                 "dimensions": {"width": PATCH, "height": PATCH},
                 "crsCode": crs, "affineTransform": {
                     "scaleX": patch.scale, "shearX": 0,
@@ -341,6 +345,15 @@ class _TooLarge(Exception):
 
 class _Refused(Exception):
     """These samples fail, others may not."""
+
+
+def _array(params):
+    """Pixels as a structured array: (rows, columns)."""
+    import ee
+
+    data = ee.data.computePixels(params)
+    with _PARSING:
+        return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def _once(method, params):
