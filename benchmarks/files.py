@@ -13,9 +13,10 @@ import numpy as np
 from benchmarks import machine, published
 from benchmarks.data import Samples, many_classes
 from benchmarks.timing import Result, compare
-from geotree import shard_conversion, shards
-from geotree.packed_shards import RECORD
-from geotree.shard_index import RECORDS
+from geotree import shards
+from geotree.shards import conversion
+from geotree.shards.index import RECORDS
+from geotree.shards.packed import RECORD
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 _FEW = 400  # samples as GeoTIFFs: 12 small files each
@@ -161,7 +162,7 @@ def convert(samples: Samples, runs: int) -> Result:
     out = samples.folder / "repacked"
 
     def ours():
-        shard_conversion.convert(paths, out, progress=False)
+        conversion.convert(paths, out, progress=False)
         return samples.n
 
     def reading():

@@ -23,8 +23,8 @@ from benchmarks.timing import Result
 from geotree import training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.models.release import GeoTreeClip, ReleaseConfig
-from geotree.packed_shards import Batch, take
-from geotree.resident import Resident
+from geotree.shards.packed import Batch, take
+from geotree.shards.resident import Resident
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from benchmarks.data import Samples
 from benchmarks.machine import ROOT
 from benchmarks.timing import Result
 from geotree import shards
-from geotree.shard_index import RECORDS, TABLE
+from geotree.shards.index import RECORDS, TABLE
 
 _STEP = 50  # a training step at each 50th batch keeps it short
 _PROGRAM = f"""

@@ -17,7 +17,7 @@ from geotree import evaluation, taxonomy, training
 from geotree.models import tokens
 from geotree.models.compact import CompactClip
 from geotree.models.release import GeoTreeClip
-from geotree.packed_shards import take
+from geotree.shards.packed import take
 from geotree.sources.planet import Planet
 
 _RELEASE_BATCH = 16  # samples; one step of the released size takes seconds

@@ -9,7 +9,7 @@ come from here too.
 __version__ = "0.1.0"
 
 _FROM = {"GeoTreeClip": "geotree.models.release",
-         "GGTDataset": "geotree.release_dataset"}
+         "GGTDataset": "geotree.shards.release_dataset"}
 
 
 def __getattr__(name: str):

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import metrics, place
+from geotree import place
+from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
 from geotree.variables import (
     VARIABLE_NAMES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from geotree.calibration import FLOOR, log_loss
+from geotree.evaluation.calibration import FLOOR, log_loss
 from geotree.taxonomy import RANKS, roll_up
 
 _DOUBT = 1e-3  # share of the records that stand outside any known range

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from geotree import distributed, recipes, resident, taxonomy
+from geotree import distributed, recipes, taxonomy
 from geotree.models.store import load_state, write_atomically
 from geotree.recipes import class_loss, contrastive_loss
+from geotree.shards import resident
 
 __all__ = ["CHECKPOINT", "FEW_SHOT", "LOG", "RELEASE", "Settings",
            "class_loss", "contrastive_loss", "fit", "pick_device"]

@@ -40,7 +40,8 @@ if "google.colab" in sys.modules:
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from geotree import chain, evaluation, place, plots, results, splits
+from geotree import chain, evaluation, place, plots, splits
+from geotree.evaluation import results
 
 plots.style()
 run = chain.settings()
@@ -227,8 +228,8 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 #
 # The release's table of 90 species, scored by the very functions above. It
 # is not ours to hand out, so the numbers come from a file of results that
-# says its commit, seed and the hash of the data; `python -m geotree.studies
-# TABLE.csv` makes it anew.
+# says its commit, seed and the hash of the data;
+# `python -m geotree.evaluation.studies TABLE.csv` makes it anew.
 
 # %%
 kept = results.read("real-90")

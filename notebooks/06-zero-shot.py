@@ -38,8 +38,10 @@ if "google.colab" in sys.modules:
 # %%
 import numpy as np
 import pandas as pd
-from geotree import baselines, calibration, chain, evaluation, metrics
-from geotree import place, plots, prior, results, taxonomy, world
+from geotree import baselines, chain, evaluation
+from geotree.evaluation import calibration, metrics
+from geotree import place, plots, prior, taxonomy, world
+from geotree.evaluation import results
 
 plots.style()
 model, parts = chain.model(), chain.parts()

@@ -38,7 +38,8 @@ if "google.colab" in sys.modules:
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from geotree import chain, evaluation, place, plots, results, splits
+from geotree import chain, evaluation, place, plots, splits
+from geotree.evaluation import results
 from geotree import taxonomy
 from geotree.shards import Batch
 

@@ -41,7 +41,7 @@ import tarfile
 
 import numpy as np
 import torch
-from geotree import GeoTreeClip, GGTDataset
+from geotree import GGTDataset, GeoTreeClip
 from geotree import chain, occurrences, shards, taxonomy, training
 from geotree.models import checkpoint, tokens
 from geotree.models.towers import ReleaseConfig

@@ -42,9 +42,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
-from geotree import (
-    calibration, chain, evaluation, explore, metrics, place, plots, prior,
-    taxonomy, world)
+from geotree import chain, evaluation, explore, place, plots, prior
+from geotree import taxonomy, world
+from geotree.evaluation import calibration, metrics
 
 plots.style()
 model, parts = chain.model(), chain.parts()

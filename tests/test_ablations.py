@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import ablations, evaluation
+from geotree import evaluation
+from geotree.evaluation import ablations
 from geotree.shards import Batch
 
 K = 4

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import calibration
+from geotree.evaluation import calibration
 
 K = 7
 

@@ -15,7 +15,7 @@ import torch
 
 from geotree import pixels, shards
 from geotree.distributed import World
-from geotree.packed_shards import Batch
+from geotree.shards.packed import Batch
 from geotree.sources.planet import Planet
 
 ROOT = Path(__file__).resolve().parents[1]

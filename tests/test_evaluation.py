@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from geotree import bootstrap, evaluation, taxonomy
+from geotree import evaluation, taxonomy
+from geotree.evaluation import bootstrap
 from geotree.shards import Batch
 
 CLASSES = pd.DataFrame({

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import calibration, metrics, place, prior, splits
+from geotree import place, prior, splits
+from geotree.evaluation import calibration, metrics
 
 SPECIES = ["Betula pendula", "Picea abies", "Pinus mugo", "Quercus robur"]
 CLASSES = pd.DataFrame({"species": SPECIES})

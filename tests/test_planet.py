@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import calibration, evaluation, taxonomy, variables
+from geotree import evaluation, taxonomy, variables
+from geotree.evaluation import calibration
 from geotree.simulation import climate, spectra, traits
 from geotree.sources import OK, Source
 from geotree.sources.planet import Planet

@@ -9,15 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geotree import (
-    baselines,
-    evaluation,
-    occurrences,
-    place,
-    results,
-    splits,
-    taxonomy,
-)
+from geotree import baselines, evaluation, occurrences, place, splits, taxonomy
+from geotree.evaluation import results
 
 
 @pytest.fixture(scope="module")

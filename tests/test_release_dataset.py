@@ -12,7 +12,8 @@ import pytest
 import torch
 from fake_source import FakeSource, occurrence_table, pixels_of, variables_of
 
-from geotree import GGTDataset, pixels, release_records, shards
+from geotree import GGTDataset, pixels, shards
+from geotree.shards import release_records
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from fake_source import FakeSource, occurrence_table
 
-from geotree import pixels, resident, shards, training
+from geotree import pixels, shards, training
 from geotree.models.compact import CompactClip, CompactConfig
+from geotree.shards import resident
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import results
+from geotree.evaluation import results
 
 SCORES = pd.DataFrame({
     "rank": ["species", "genus"], "metric": "top1", "value": [0.5, 0.7],
@@ -76,8 +76,8 @@ def test_two_files_side_by_side(tmp_path):
     near = results.compare(results.read(one), rows(0.1, data_hash="other"))
     assert not near["apart"].any() and not near.attrs["same_data"]
     told = subprocess.run(
-        [sys.executable, "-m", "geotree.results", "compare", one, other],
-        capture_output=True, text=True, check=True).stdout
+        [sys.executable, "-m", "geotree.evaluation.results", "compare", one,
+         other], capture_output=True, text=True, check=True).stdout
     assert "2 shared, 2 with intervals apart" in told
     assert "only in the first 2" in told and "genus" in told
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from fake_source import FakeSource, occurrence_table
 
-from geotree import pixels, shard_conversion, shards
-from geotree.packed_shards import ShardError
+from geotree import pixels, shards
+from geotree.shards import conversion
+from geotree.shards.packed import ShardError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,7 @@ def source(tmp_path_factory):
 
 
 def convert(source, out, **options):
-    return shard_conversion.convert(
+    return conversion.convert(
         source, out, pack=8, packs_per_shard=3, progress=False, workers=2,
         **options)
 
@@ -80,16 +81,16 @@ def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
     work = tmp_path / ".out.work"
     tars = sorted(plain.glob("*.tar"))
     for number, tar in enumerate(tars[:3]):
-        shard_conversion._read_one(tar, work / f"{number:06d}", "raise")
+        conversion._read_one(tar, work / f"{number:06d}", "raise")
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.bin")}
     seen = {}
-    finish = shard_conversion.finish
+    finish = conversion.finish
 
     def look(*args, **options):
         seen.update({path: path.stat().st_mtime_ns for path in before})
         return finish(*args, **options)
 
-    monkeypatch.setattr(shard_conversion, "finish", look)
+    monkeypatch.setattr(conversion, "finish", look)
     same(convert(plain, tmp_path / "out"), shards.open(plain))
     assert seen == before and len(before) == 3
 
@@ -100,9 +101,9 @@ def test_killed_and_started_again(source, tmp_path):
     whole = convert(plain, tmp_path / "whole")
     program = tmp_path / "convert.py"
     program.write_text(f"""
-from geotree import shard_conversion
+from geotree.shards import conversion
 if __name__ == "__main__":
-    shard_conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
+    conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
                              pack=8, packs_per_shard=3, workers=1)
 """)
     for _ in range(20):

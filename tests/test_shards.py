@@ -25,7 +25,7 @@ from fake_source import (
 )
 
 from geotree import pixels, shards, taxonomy
-from geotree.release_shards import MEMBERS
+from geotree.shards.release import MEMBERS
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
@@ -128,7 +128,7 @@ def test_the_same_input_gives_the_same_bytes(cube, table, tmp_path, layout):
 
 def test_many_reads_of_the_cube_give_the_same_shards(
         packed, cube, table, tmp_path, monkeypatch):
-    monkeypatch.setattr("geotree.shard_writing._READ", 17)
+    monkeypatch.setattr("geotree.shards.writing._READ", 17)
     again = shards.write(cube, table, tmp_path / "again", **SMALL)
     assert [f.sha256 for f in again.files] == [f.sha256 for f in packed.files]
 

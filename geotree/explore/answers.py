@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import calibration, evaluation, prior, taxonomy, world
+from geotree import evaluation, prior, taxonomy, world
+from geotree.evaluation import calibration
 from geotree.place import PlaceModel
 from geotree.shards import Batch
 from geotree.sources import OK
@@ -106,8 +107,8 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
     weight : float
         Of the place, from :func:`geotree.prior.fit_weight`.
     temperature : float
-        Of the calibration, from :func:`geotree.calibration.temperature`;
-        above 1 makes the model more modest.
+        From :func:`geotree.evaluation.calibration.temperature`; above 1
+        makes the model more modest.
     rng : Generator, optional
         See :func:`places`.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from geotree import variables as v
 from geotree.models import tokens
-from geotree.release_records import LEVELS
+from geotree.shards.release_records import LEVELS
 
 _SIDE = 16  # pixels that the patch is enlarged to: one token of ViT-B/16
 

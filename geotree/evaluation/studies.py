@@ -3,7 +3,7 @@
 Too long for a page, and its table is no part of this book. Read by
 chapters 04, 06 and 07, made by
 
-    python -m geotree.studies GlobalGeoTree-10kEval-90.csv
+    python -m geotree.evaluation.studies GlobalGeoTree-10kEval-90.csv
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from geotree import (
     evaluation,
     place,
     prior,
-    results,
     splits,
     taxonomy,
 )
+from geotree.evaluation import results
 
 NOT_TREES = ("higher_rank_key", "unresolved_name", "not_a_plant",
              "herb_or_vine")
@@ -65,7 +65,7 @@ def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
     Returns
     -------
     DataFrame
-        Rows for :func:`geotree.results.write`.
+        Rows for :func:`geotree.evaluation.results.write`.
     """
     classes = taxonomy.class_table(table)
     case = _Case(table, data, classes, taxonomy.labels(table, classes))
@@ -264,7 +264,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Read a table of the release and write ``results/real-90.csv``."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m geotree.studies")
+    parser = argparse.ArgumentParser(
+        prog="python -m geotree.evaluation.studies")
     parser.add_argument("table", help="GlobalGeoTree-10kEval-90.csv")
     parser.add_argument("--out", type=Path,
                         default=results.folder() / "real-90.csv")

@@ -1,8 +1,8 @@
 """Shards: a cube as tar files that any machine reads at full speed.
 
 *Packed* (default): one record holds 256 samples as ``.npy`` columns
-(:mod:`geotree.packed_shards`). *Release*: one sample a record, as
-GlobalGeoTree publishes them (:mod:`geotree.release_shards`). Both are
+(:mod:`geotree.shards.packed`). *Release*: one sample a record, as
+GlobalGeoTree publishes them (:mod:`geotree.shards.release`). Both are
 shuffled when written and lie beside an index with counts, hashes and the
 class table: nothing is scanned, and no pickle is executed. Chapter 03.
 """
@@ -19,15 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import (
-    packed_shards,
-    pixels,
-    release_shards,
-    shard_writing,
-    taxonomy,
-)
-from geotree.packed_shards import Batch, Shard, ShardError, join, take
-from geotree.shard_index import INDEX, LAYOUTS, TABLE, Index, find
+from geotree import pixels, taxonomy
+from geotree.shards import packed, release, writing
+from geotree.shards.index import INDEX, LAYOUTS, TABLE, Index, find
+from geotree.shards.packed import Batch, Shard, ShardError, join, take
 
 __all__ = ["INDEX", "LAYOUTS", "TABLE", "Batch", "ShardError", "Shards",
            "open", "write"]
@@ -84,7 +79,7 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
         raise ValueError(f"folder '{out}' holds other files than shards (no "
                          f"{INDEX}). Choose another folder, or empty it.")
     with pixels.lock(out):
-        shard_writing.write(
+        writing.write(
             cube, table, out, layout=layout, classes=classes, seed=seed,
             pack=pack, packs_per_shard=packs_per_shard, progress=progress)
     return open(out)
@@ -134,7 +129,7 @@ def open(paths, *, on_error: str = "raise",
             f"{sum(indexed)} of {len(tars)} tar files have an {INDEX} beside "
             "them, the others do not. Open the two kinds by themselves.")
     if not all(indexed):
-        return Shards(release_shards.Scan(tars, on_error=on_error,
+        return Shards(release.Scan(tars, on_error=on_error,
                                           classes=classes), on_error)
     source = Index(tars, found)
     if classes is not None:
@@ -327,9 +322,9 @@ class Shards:
                 raise FileNotFoundError(
                     f"'{file.path}' is in the index but not on disk. Fetch "
                     "it, or write the shards again.")
-            found = (packed_shards.read(file, wanted, len(species), rng)
+            found = (packed.read(file, wanted, len(species), rng)
                      if self.layout == "packed"
-                     else release_shards.read(file, wanted, species))
+                     else release.read(file, wanted, species))
             for part in found:
                 if isinstance(part, ShardError):
                     self._damaged(part)

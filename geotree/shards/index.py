@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import occurrences, taxonomy
-from geotree.packed_shards import RECORD, Shard, ShardError
+from geotree.shards.packed import RECORD, Shard, ShardError
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 INDEX, RECORDS, TABLE = "index.json", "records.npy", "samples.parquet"

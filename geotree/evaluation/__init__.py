@@ -12,16 +12,16 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from geotree import bootstrap, metrics, splits, taxonomy
-from geotree.few_shot import class_means, fine_tune, nearest_mean
-from geotree.metrics import check, hits
+from geotree import splits, taxonomy
+from geotree.evaluation import bootstrap, metrics
+from geotree.evaluation.few_shot import class_means, fine_tune, nearest_mean
+from geotree.evaluation.metrics import check, hits
 from geotree.shards import Batch, Shards
 from geotree.taxonomy import RANKS
 
 __all__ = ["check", "class_means", "compare", "embed", "fine_tune", "hits",
            "leaderboard", "nearest_mean", "predict", "predict_batches",
-           "score",
-           "spatial_blocks"]
+           "score", "spatial_blocks"]
 
 
 # Predictions ---------------------------------------------------------------

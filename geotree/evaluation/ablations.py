@@ -5,7 +5,7 @@ included, stays the same. The optimum is known here, so every score is also
 a share of it. Too long for a page: kept as rows in ``results/``, read by
 chapter 06, made by
 
-    python -m geotree.ablations --seeds 3
+    python -m geotree.evaluation.ablations --seeds 3
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import (
-    baselines,
-    chain,
-    evaluation,
-    place,
-    results,
-    taxonomy,
-    training,
-)
+from geotree import baselines, chain, evaluation, place, taxonomy, training
+from geotree.evaluation import results
 from geotree.shards import Batch
 
 FULL = "compact model"
@@ -250,7 +243,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run both studies and write ``results/planet.csv``."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m geotree.ablations")
+    parser = argparse.ArgumentParser(
+        prog="python -m geotree.evaluation.ablations")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--out", type=Path,

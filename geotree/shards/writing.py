@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import occurrences, packed_shards, release_shards, taxonomy
-from geotree.packed_shards import Batch
-from geotree.shard_index import INDEX, RECORDS, SCHEMA, TABLE
+from geotree import occurrences, taxonomy
+from geotree.shards import packed, release
+from geotree.shards.index import INDEX, RECORDS, SCHEMA, TABLE
+from geotree.shards.packed import Batch
 from geotree.sources import OK
 from geotree.variables import (
     BAND_NAMES,
@@ -178,17 +179,17 @@ def _tar(folder, number, samples, layout, classes, pack, per_shard):
     path = folder / f"shard-{number:06d}.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         if layout == "packed":
-            packed_shards.put(tar, samples, pack=pack,
+            packed.put(tar, samples, pack=pack,
                               first=number * per_shard)
         else:
-            release_shards.put(tar, samples, classes)
+            release.put(tar, samples, classes)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     entry = {"name": path.name, "samples": len(samples.ids),
              "bytes": path.stat().st_size, "sha256": digest}
     if layout != "packed":
         return entry, None
-    records = packed_shards.locate(path)
+    records = packed.locate(path)
     return entry | {"records": len(records)}, records
 
 

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import release_records, release_shards, taxonomy
+from geotree import taxonomy
 from geotree.occurrences.table import COLUMNS, OPTIONAL, replace
-from geotree.packed_shards import ShardError
 from geotree.pixels import lock
-from geotree.shard_index import find
-from geotree.shard_writing import SAMPLE, finish
-from geotree.shards import Shards, open
+from geotree.shards import Shards, open, release, release_records
+from geotree.shards.index import find
+from geotree.shards.packed import ShardError
+from geotree.shards.writing import SAMPLE, finish
 
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
 
@@ -142,7 +142,7 @@ def _read_one(tar: Path, part: Path, on_error: str) -> None:
     part.mkdir(parents=True)
     rows, skipped = [], 0
     with (part / "samples.bin").open("wb") as file:
-        for found in release_shards.walk(tar):
+        for found in release.walk(tar):
             if isinstance(found, ShardError):
                 if on_error == "raise":
                     raise found

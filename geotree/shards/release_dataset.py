@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from geotree import release_records, shard_index
-from geotree.packed_shards import ShardError
-from geotree.release_records import Sample
-from geotree.tensor_files import TensorReader
+from geotree.shards import index, release_records
+from geotree.shards.packed import ShardError
+from geotree.shards.release_records import Sample
+from geotree.shards.tensor_files import TensorReader
 from geotree.variables import VARIABLE_NAMES
 
 
@@ -270,7 +270,7 @@ def _files(paths) -> tuple[list[Path], dict[Path, dict]]:
             raise ValueError(
                 f"'{name}' is an address or a command, expected a file. "
                 "Fetch it first: hub.fetch(…) checks what arrives.")
-    files, found = shard_index.find([Path(name) for name in names])
+    files, found = index.find([Path(name) for name in names])
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"no shard '{path}'. Check the path.")
@@ -294,7 +294,7 @@ def _known_counts(files: list[Path], indices: dict[Path, dict], counts
             raise ValueError(f"'{counts}' does not hold counts by file name "
                              f"as JSON ({error}).") from error
     known = {path: told[path.name] for path in files if path.name in told}
-    for index in indices.values():
+    for found in indices.values():
         known |= {shard.path: shard.samples
-                  for shard in index["shards"].values()}
+                  for shard in found["shards"].values()}
     return known

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from geotree.metrics import check_labels, hits
+from geotree.evaluation.metrics import check_labels, hits
 
 FLOOR = 1e-12  # a probability of zero costs this much: 27.6 nats
 

@@ -4,7 +4,7 @@ A number without its split, its seed, its interval and its commit cannot be
 compared. The pages draw their tables from such files. Used in chapters 04,
 06 and 07; two files are compared by
 
-    python -m geotree.results compare one.csv other.csv
+    python -m geotree.evaluation.results compare one.csv other.csv
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEY = ["data", "task", "split", "model", "rank", "metric", "by", "group",
 COLUMNS = [*KEY, "value", "low", "high", "n", "excluded", "settings",
            "data_hash", "commit", "device"]
 TASKS = ("seen species", "held-out species", "k-shot")
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _WEB = ("https://raw.githubusercontent.com/geotree-book/geotree/"
         f"v{geotree.__version__}/results")
 
@@ -180,7 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
     """``compare`` two files; see the head of this module."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m geotree.results")
+    parser = argparse.ArgumentParser(
+        prog="python -m geotree.evaluation.results")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("compare", help="two result files")
     command.add_argument("first")
