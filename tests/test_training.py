@@ -76,7 +76,7 @@ def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
         **{**vars(SMALL), "dropout": 0.0, "location_dropout": 0.0,
            "rank_dropout": 0.0}))
     training.fit(model, few, few, out=tmp_path, progress=False,
-                 settings=training.Settings(epochs=150, batch_size=40,
+                 settings=training.Settings(epochs=250, batch_size=40,
                                             learning_rate=5e-3))
     probabilities = evaluation.predict(model, few, few.classes)
     assert evaluation.hits(probabilities, few.load().labels).mean() > 0.95

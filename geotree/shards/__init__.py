@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ from geotree.shards.packed import Batch, Shard, ShardError, join, take
 
 __all__ = ["INDEX", "LAYOUTS", "TABLE", "Batch", "ShardError", "Shards",
            "open", "write"]
-_BUFFER = 16  # batches as read (4,096 samples) mixed when shuffling
+_MIXED = 4096  # samples, or a batch where it is larger, when shuffling
 
 
 def write(cube, table: pd.DataFrame, out: str | Path, *,
@@ -129,8 +130,8 @@ def open(paths, *, on_error: str = "raise",
             f"{sum(indexed)} of {len(tars)} tar files have an {INDEX} beside "
             "them, the others do not. Open the two kinds by themselves.")
     if not all(indexed):
-        return Shards(release.Scan(tars, on_error=on_error,
-                                          classes=classes), on_error)
+        return Shards(release.Scan(tars, on_error=on_error, classes=classes),
+                      on_error)
     source = Index(tars, found)
     if classes is not None:
         taxonomy.same_classes(classes, source.classes)
@@ -238,7 +239,7 @@ class Shards:
         batch_size : int
         shuffle : bool
             Another order for each ``(seed, epoch)``, the same each time:
-            tars, records, then samples within a buffer of 4,096. False:
+            tars, records, then samples within a block of 4,096. False:
             the order of ``table``.
         drop_last : bool
             Leave out the last batch when it is not full.
@@ -251,20 +252,12 @@ class Shards:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected ≥ 1.")
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
-        parts: list[Batch] = []
-        count = 0
-        for part in self._read(rng) if rng is None else self._mixed(rng):
-            parts.append(part)
-            count += len(part.ids)
-            if count < batch_size:
-                continue
-            joined = join(parts)
-            stop = count - count % batch_size
-            for start in range(0, stop, batch_size):
-                yield take(joined, slice(start, start + batch_size))
-            parts, count = [take(joined, slice(stop, None))], count - stop
-        if count and not drop_last:
-            yield join(parts)
+        batches = max(1, _MIXED // batch_size) if shuffle else 1
+        for block in self._blocks(batches * batch_size, rng):
+            for start in range(0, len(block.ids), batch_size):
+                batch = take(block, slice(start, start + batch_size))
+                if not drop_last or len(batch.ids) == batch_size:
+                    yield batch
 
     def load(self) -> Batch:
         """All samples at once, in the order of ``table``."""
@@ -294,18 +287,30 @@ class Shards:
                     f"index says {file.sha256[:12]}…: damaged or replaced",
                     file.samples)
 
-    def _mixed(self, rng) -> Iterator[Batch]:
-        """Shuffled reading: a buffer of packs, their samples mixed."""
-        buffer: list[Batch] = []
-        for part in self._read(rng):
-            buffer.append(part)
-            if len(buffer) == _BUFFER:
-                yield _mix(buffer, rng)
-                buffer = []
-        if buffer:
-            yield _mix(buffer, rng)
+    def _blocks(self, size: int, rng) -> Iterator[Batch]:
+        """Blocks of so many samples, mixed if there is a generator."""
+        ring = deque([np.empty(0, np.uint8)] * (packed.AHEAD + 2))
+        filled = 0
+        for part in self._read(rng, ring):
+            while len(part.ids):
+                if not filled:
+                    block = Batch(*(np.empty((size, *column.shape[1:]),
+                                             column.dtype)
+                                    for column in part))
+                    places = (np.arange(size) if rng is None
+                              else rng.permutation(size))
+                fit = min(len(part.ids), size - filled)
+                into = places[filled:filled + fit]
+                for column, values in zip(block, part, strict=True):
+                    column[into] = values[:fit]
+                filled = (filled + fit) % size
+                if not filled:
+                    yield block
+                part = take(part, slice(fit, None))
+        if filled:
+            yield take(block, np.sort(places[:filled]))
 
-    def _read(self, rng) -> Iterator[Batch]:
+    def _read(self, rng, ring=None) -> Iterator[Batch]:
         """Whole or part records, tar after tar."""
         starts = np.cumsum([0, *(file.samples for file in self.files)])
         numbers = np.arange(len(self.files))
@@ -322,7 +327,7 @@ class Shards:
                 raise FileNotFoundError(
                     f"'{file.path}' is in the index but not on disk. Fetch "
                     "it, or write the shards again.")
-            found = (packed.read(file, wanted, len(species), rng)
+            found = (packed.read(file, wanted, len(species), rng, ring)
                      if self.layout == "packed"
                      else release.read(file, wanted, species))
             for part in found:
@@ -340,7 +345,3 @@ class Shards:
             warnings.warn(f"skipped {error.samples} samples: {error}",
                           stacklevel=4)
 
-
-def _mix(parts: list[Batch], rng) -> Batch:
-    joined = join(parts)
-    return take(joined, rng.permutation(len(joined.ids)))

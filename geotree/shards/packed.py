@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from geotree.variables import check_environment, check_images
 
 COLUMNS = ("images", "environment", "label", "id")  # members of a record
 _TYPES = ("<u2", "<f4", "<i8", "<i8")
+AHEAD = 2  # records fetched before they are asked for
 _BLOCK = 512  # bytes; a tar is made of these
 
 
@@ -53,17 +56,9 @@ class ShardError(ValueError):
                             self.samples)
 
 
-class Record(NamedTuple):
-    """Where a record lies in its tar."""
-
-    offset: int  # bytes
-    length: int  # bytes, headers included
-    samples: int
-    crc32: int  # of these bytes
-
-
+# Where a record lies in its tar: bytes with headers, and their checksum.
 RECORD = np.dtype([("offset", "<i8"), ("length", "<i8"), ("samples", "<i4"),
-                   ("crc32", "<u4")])  # of a Record on disk
+                   ("crc32", "<u4")])
 
 
 class Shard(NamedTuple):
@@ -120,13 +115,13 @@ def locate(path: Path) -> np.ndarray:
         for start, stop in zip(starts, starts[1:], strict=False):
             file.seek(start)
             data = bytearray(file.read(stop - start))
-            found.append(Record(start, len(data), len(_decode(data).ids),
-                                zlib.crc32(data)))
+            samples = len(_decode(memoryview(data)).ids)
+            found.append((start, len(data), samples, zlib.crc32(data)))
     return np.array(found, RECORD)
 
 
 def read(shard: Shard, wanted: np.ndarray | None, classes: int,
-         rng: np.random.Generator | None = None
+         rng: np.random.Generator | None = None, ring: deque | None = None
          ) -> Iterator[Batch | ShardError]:
     """Read a packed tar, record by record.
 
@@ -140,47 +135,73 @@ def read(shard: Shard, wanted: np.ndarray | None, classes: int,
         Number of classes, K.
     rng : Generator, optional
         Records in an order drawn from it; default: as written.
+    ring : deque of arrays, optional
+        Memory to use in turn: a batch stays as it is while ``len(ring) -
+        AHEAD - 1`` more are read. Default: each batch has its own.
 
     Yields
     ------
     Batch or ShardError
-        The wanted samples of a record, or what is wrong with it. The
-        arrays are the caller's own.
+        The wanted samples of a record, or what is wrong with it.
     """
-    bounds = np.cumsum([0, *shard.records["samples"]])
-    numbers = np.arange(len(shard.records))
-    with shard.path.open("rb") as file:
-        for number in numbers if rng is None else rng.permutation(numbers):
-            record = Record._make(shard.records[number].item())
-            rows, count = slice(None), record.samples
-            if wanted is not None:
-                low, high = np.searchsorted(wanted, bounds[number:number + 2])
-                rows, count = wanted[low:high] - bounds[number], high - low
-            if not count:
-                continue
-            try:
-                batch = _fetch(file, record, classes)
-            except (ValueError, tarfile.TarError, OSError) as error:
-                yield ShardError(
-                    shard.path, f"record {number} of {len(numbers)}",
-                    str(error), int(count))
-                continue
-            yield batch if count == record.samples else take(batch, rows)
+    records = shard.records
+    numbers = np.arange(len(records))
+    if rng is not None:
+        rng.shuffle(numbers)
+    starts = np.cumsum([0, *records["samples"]])
+    cuts = starts if wanted is None else np.searchsorted(wanted, starts)
+    counts = np.diff(cuts)
+
+    def fetch(number, data):
+        try:
+            batch = _fetch(file, records[number], classes, data)
+        except (ValueError, tarfile.TarError, OSError) as error:
+            return ShardError(
+                shard.path, f"record {number} of {len(records)}", str(error),
+                int(counts[number]))
+        if counts[number] == len(batch.ids):
+            return batch
+        return take(batch, wanted[cuts[number]:cuts[number + 1]]
+                    - starts[number])
+
+    # A thread fetches records while others are used. Their memory is taken
+    # here: the allocator of the calling thread is the quicker one.
+    begun, thread = deque(), ThreadPoolExecutor(1)
+    with shard.path.open("rb", buffering=0) as file:
+        try:
+            for number in numbers[counts[numbers] > 0]:
+                begun.append(thread.submit(fetch, number, _memory(
+                    ring, records[number]["length"])))
+                if len(begun) > AHEAD:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
-def _fetch(file, record: Record, classes: int) -> Batch:
-    """Read, check and decode one record."""
-    file.seek(record.offset)
-    data = bytearray(record.length)
+def _memory(ring: deque | None, length: int) -> np.ndarray:
+    """Bytes to read into: the oldest of a ring, grown where too short."""
+    if ring is None:
+        return np.empty(length, np.uint8)
+    oldest = ring.popleft()
+    ring.append(oldest if len(oldest) >= length
+                else np.empty(length, np.uint8))
+    return ring[-1][:length]
+
+
+def _fetch(file, record: np.void, classes: int, data: np.ndarray) -> Batch:
+    """Read, check and decode one record, an element of RECORD."""
+    file.seek(record["offset"])
     got = file.readinto(data)
-    if got < record.length:
-        raise ValueError(f"the file is cut off, {record.length - got:,} of "
-                         f"{record.length:,} bytes are missing")
+    if got < len(data):
+        raise ValueError(f"the file is cut off, {len(data) - got:,} of "
+                         f"{len(data):,} bytes are missing")
     found = zlib.crc32(data)
-    if found != record.crc32:
+    if found != record["crc32"]:
         raise ValueError(f"its CRC-32 is {found:08x}, the index says "
-                         f"{record.crc32:08x}")
-    batch = _decode(data)
+                         f"{record['crc32']:08x}")
+    batch = _decode(memoryview(data))
     if not (batch.labels.min() >= 0 and batch.labels.max() < classes):
         raise ValueError(
             f"its labels run from {batch.labels.min()} to "
@@ -189,21 +210,20 @@ def _fetch(file, record: Record, classes: int) -> Batch:
     return batch
 
 
-def _decode(data: bytearray) -> Batch:
+def _decode(data: memoryview) -> Batch:
     """Four ``.npy`` members as arrays over ``data``; no copy, no pickle."""
     columns, at = [], 0
     for name, kind in zip(COLUMNS, _TYPES, strict=True):
-        member = tarfile.TarInfo.frombuf(data[at:at + _BLOCK], "utf-8",
-                                         "surrogateescape")
-        if not (member.isreg() and member.name.endswith(f".{name}.npy")):
-            raise ValueError(f"member {member.name!r}, expected .{name}.npy")
+        member, size = _member(bytes(data[at:at + _BLOCK]))
+        if not member.endswith(f".{name}.npy"):
+            raise ValueError(f"member {member!r}, expected .{name}.npy")
         at += _BLOCK
-        values = _array(memoryview(data)[at:at + member.size], member.name)
+        values = _array(data[at:at + size], member)
         if values.dtype != np.dtype(kind):
-            raise ValueError(f"member {member.name!r} holds {values.dtype}, "
+            raise ValueError(f"member {member!r} holds {values.dtype}, "
                              f"expected {np.dtype(kind)}")
         columns.append(values)
-        at += -(-member.size // _BLOCK) * _BLOCK
+        at += -(-size // _BLOCK) * _BLOCK
     batch = Batch(*columns)
     check_images(batch.images)
     check_environment(batch.environment)
@@ -211,6 +231,14 @@ def _decode(data: bytearray) -> Batch:
     if len(set(sizes)) > 1 or batch.labels.ndim + batch.ids.ndim > 2:
         raise ValueError(f"its columns differ in length: {sizes}")
     return batch
+
+
+def _member(header: bytes) -> tuple[str, int]:
+    """Name and size of a plain file from its header in a tar."""
+    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+    if len(header) < _BLOCK or header[156:157] != tarfile.REGTYPE:
+        raise ValueError(f"member {name!r} is no plain file")
+    return name, int(header[124:135], 8)
 
 
 def _array(data: memoryview, name: str) -> np.ndarray:
