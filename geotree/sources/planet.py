@@ -32,7 +32,7 @@ _NOISE = {"elevation": (0.01, 3), "slope": (0.05, 0.3), "aspect": (0, 4),
           "soil": (0.05, 8), "temperature": (0.01, 4), "rain": (0.03, 2)}
 _MISSING = {"terrain": 0.01, "soil": 0.04, "climate": 0.01}
 _MINIMUM = 1e-4  # summed suitability under which no tree is seen
-_CHUNK = 512  # samples at a time, so that memory stays flat
+_CHUNK = 1024  # samples at a time, so that memory stays flat
 
 
 class Planet:
@@ -182,9 +182,9 @@ class Planet:
                 "title": "Simulated planet: not real imagery"}
 
     def plan(self, table: pd.DataFrame) -> Plan:
-        """No request; about 4,000 samples a second and core."""
+        """No request; about 5,000 samples a second and core."""
         size = MONTHS * 10 * PATCH**2 * 2 + len(VARIABLE_NAMES) * 4 + 1
-        return Plan(len(table), 0, len(table) * size, len(table) / 4000)
+        return Plan(len(table), 0, len(table) * size, len(table) / 5000)
 
     def fetch(self, table: pd.DataFrame) -> Pixels:
         """Render pixels and variables of each row of an occurrence table.
@@ -214,32 +214,30 @@ class Planet:
         row_traits = self._row_traits(table)
         mean, loadings = spectra.signal(row_traits, view)
         cloudy = spectra.cloud_probability(view, lat)
-        n, factors = len(table), loadings.shape[1]
-        tree = np.empty_like(mean)
+        n, factors = loadings.shape[:2]
+        parts = 27, factors, mean[0].size, PATCH**2
+        normal = np.empty((n, sum(parts)))
         patch = np.empty((n, *mean.shape[1:], PATCH, PATCH), np.float32)
-        chance = np.empty((n, MONTHS), np.float32)
-        variables = np.empty((n, 27), np.float32)
-        gaps = np.empty((n, len(_MISSING)), np.float32)
-        ids = table["gbifID"].to_numpy(np.int64)
-        years = self._year(table)
-        for row, key in enumerate(ids):
+        chance = np.empty((n, MONTHS + len(_MISSING)))
+        for row, key in enumerate(table["gbifID"].to_numpy(np.int64)):
             rng = np.random.Generator(np.random.Philox(
                 key=[self.seed & 0xFFFFFFFF, int(key) & (2**63 - 1)]))
-            chance[row], gaps[row] = rng.random(12), rng.random(3)
-            variables[row] = rng.standard_normal(27)
-            draw = rng.standard_normal(factors)
-            draw[0] = np.sqrt(0.5) * (draw[0] + years[row])
-            dates = rng.standard_normal(mean.shape[1:]) * spectra.DATE_NOISE
-            tree[row] = mean[row] + np.tensordot(draw, loadings[row], 1)
-            tree[row] += dates
-            ground = rng.standard_normal((1, 1, PATCH, PATCH))
+            rng.random(out=chance[row])
+            rng.standard_normal(out=normal[row])
             rng.standard_normal(out=patch[row], dtype=np.float32)
-            patch[row] *= spectra.PIXEL_NOISE[:, None, None]
-            patch[row] += (spectra.GROUND_SPREAD * ground
-                           * view.contrast[row, :, :, None, None])
+        chance, gaps = np.split(chance, [MONTHS], axis=1)
+        variables, draw, dates, ground = np.split(
+            normal, np.cumsum(parts)[:-1], axis=1)
+        draw[:, 0] = np.sqrt(0.5) * (draw[:, 0] + self._year(table))
+        tree = mean + np.einsum("nf,nftc->ntc", draw, loadings)
+        tree += dates.reshape(mean.shape) * spectra.DATE_NOISE
+        patch *= spectra.PIXEL_NOISE[:, None, None]
+        patch += (spectra.GROUND_SPREAD * view.contrast[..., None, None]
+                  * ground.reshape(n, 1, 1, PATCH, PATCH))
         patch += spectra.CROWN * tree[..., None, None]
         patch += (1 - spectra.CROWN) * view.background[..., None, None]
-        images = np.rint(patch.clip(1e-4, 2) * 1e4).astype(np.uint16)
+        np.rint(patch.clip(1e-4, 2, out=patch) * 1e4, out=patch)
+        images = patch.astype(np.uint16)
         images[chance < cloudy] = NODATA
         status = np.where((chance < cloudy).all(axis=1), NO_IMAGERY, OK)
         environment = self._measure(lat, lon, state, variables, gaps)
