@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import files, growth, machine, memory, models
+from benchmarks import curve, files, growth, machine, memory, models
 from benchmarks.data import Samples
 
 RESULTS = machine.ROOT / "results"
@@ -28,7 +28,8 @@ STAGES = {
     "score-21001": models.score_many,
     "memory": memory.train,
 }
-OTHERS = {"growth": "cost of each stage at 10³ … 10⁵ samples, and the plan",
+OTHERS = {"curve": "accuracy after the same samples, compact and release",
+          "growth": "cost of each stage at 10³ … 10⁵ samples, and the plan",
           "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
 
 
@@ -94,12 +95,15 @@ def _run(name: str, options, folder: Path) -> list[dict]:
         return [*costs.to_dict("records"),
                 *growth.plan(costs).to_dict("records")]
     samples = Samples(folder, options.samples)
+    if name == "curve":
+        return curve.measure(samples).to_dict("records")
     return [STAGES[name](samples, options.runs).row()]
 
 
 def _line(row: dict) -> str:
-    if "exponent" in row:
-        return ", ".join(f"{name} {value:,.3g}" if name != "stage" else value
+    if not {"ours", "bytes"} & set(row):
+        return ", ".join(value if isinstance(value, str) else
+                         f"{name} {value:,.3g}"
                          for name, value in row.items())
     if "ours" not in row:
         return (f"{row['stage']:28} {row['samples']:>9,} samples "

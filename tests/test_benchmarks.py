@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import files, gpu, growth, machine, published
+from benchmarks import curve, files, gpu, growth, machine, published
 from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
 from benchmarks.timing import Result, rates
@@ -148,3 +148,11 @@ def test_the_command_lists_what_there_is(capsys):
 def test_the_machine_is_described():
     about = machine.describe()
     assert about["cores"] >= 1 and about["memory_gib"] > 0.1
+
+
+def test_both_models_see_the_same_samples(samples):
+    found = curve.measure(samples, seen=(64, 128), more=256, config=SMALL)
+    assert found.groupby("model")["seen"].apply(list).to_dict() == {
+        "compact": [64, 128, 256], "release's architecture": [64, 128]}
+    assert found["top1"].between(found["low"], found["high"]).all()
+    assert found.groupby("model")["seconds"].is_monotonic_increasing.all()
