@@ -233,8 +233,12 @@ def table(name: str = "GlobalGeoTree.csv", **options) -> Path:
     return fetch(f"files/{name}", **options)
 
 
-def pretrained(source: str, **options) -> Path:
-    """The files of a model by hub id, for ``from_pretrained``."""
+def pretrained(source: str, files=("card.json", "model.safetensors"),
+               **options) -> Path:
+    """The folder with these files of a model, by its hub id.
+
+    The release's own id gives its checkpoint.
+    """
     if source == DATASET:
         return checkpoint(**options)
     if not _ID.fullmatch(source) or source.endswith((".pth", ".pt")):
@@ -242,8 +246,7 @@ def pretrained(source: str, **options) -> Path:
             f"no model '{source}': neither a file nor a folder, nor a hub "
             f"id such as '{DATASET}'. Check the path.")
     hub = Hub(repo=source, repo_type="model", **options)
-    return [hub.fetch(name) for name in ("card.json", "model.safetensors")
-            ][0].parent
+    return [hub.fetch(name) for name in files][0].parent
 
 
 def _inside(path: str) -> Path:

@@ -41,6 +41,12 @@ def _guard(host) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What a test fetches is nothing that the user should find later."""
+    os.environ["GEOTREE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_network():
     """Refuse every connection and every name that is not of this machine."""
     inet = (socket.AF_INET, socket.AF_INET6)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from loopback_hub import LoopbackHub
 
 from geotree import evaluation, taxonomy, variables
 from geotree.models import checkpoint, scaling, tokens
@@ -550,6 +551,31 @@ def test_nothing_there(vocabulary, tmp_path):
         make(tmp_path).encode_taxa(pd.DataFrame(
             {"leafType": ["a"], "family": ["b"], "genus": ["c"],
              "species": ["d"]}))
+
+
+def test_a_vocabulary_comes_from_the_hub_or_not_at_all(
+        vocabulary, classes, tmp_path, monkeypatch):
+    """The library that reads it makes up an empty one where it is not."""
+    monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OSError, match="me/tree.*offline"):
+        GeoTreeClip(SMALL, tokenizer="me/tree").encode_taxa(classes)
+    files = {path.name: path.read_bytes() for path in vocabulary.iterdir()}
+    server = LoopbackHub({"models/me/tree": files})
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    try:
+        near, far = (GeoTreeClip(SMALL, tokenizer=source).text_encoder.tokens
+                     for source in (vocabulary, "me/tree"))
+        one, other = (reader(["Acer rubrum"], "cpu")[0]
+                      for reader in (near, far))
+        assert one.tolist() == other.tolist()
+        files.pop("merges.txt")
+        monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path / "other"))
+        with pytest.raises(OSError, match=r"no file 'merges\.txt'"):
+            GeoTreeClip(SMALL, tokenizer="me/tree").encode_taxa(classes)
+    finally:
+        server.close()
 
 
 def test_wrong_inputs_are_errors(model, batch, classes):

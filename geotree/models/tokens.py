@@ -12,6 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from geotree import hub
+
+_FILES = ("vocab.json", "merges.txt")
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -37,19 +40,18 @@ class Reader:
 
         folder = Path(self.source)
         try:
-            if folder.is_dir():
-                vocab, merges = folder / "vocab.json", folder / "merges.txt"
-                for path in (vocab, merges):
-                    if not path.is_file():
-                        raise FileNotFoundError(f"it lacks {path.name}")
-                tokenizer = CLIPTokenizer.from_pretrained(folder)
-            else:
-                tokenizer = CLIPTokenizer.from_pretrained(str(self.source))
+            if not folder.is_dir():
+                folder = hub.pretrained(str(self.source), _FILES)
+            # Where one is missing the library would make up an empty one.
+            for name in _FILES:
+                if not (folder / name).is_file():
+                    raise FileNotFoundError(f"it lacks {name}.")
+            tokenizer = CLIPTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"no tokenizer at '{self.source}': "
-                f"{str(error).partition(chr(10))[0]}. Give tokenizer= a "
-                "folder with vocab.json and merges.txt, or a hub id while "
+                f"{str(error).partition(chr(10))[0]} Give tokenizer= a "
+                f"folder with {' and '.join(_FILES)}, or a hub id while "
                 "there is a network.") from error
         if len(tokenizer) > self.vocabulary:
             raise ValueError(
