@@ -72,8 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
                  f"{', '.join([*STAGES, *OTHERS])} and all.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
+        samples = Samples(folder, options.samples)
         for name in names:
-            rows = _run(name, options, folder)
+            rows = _run(name, options, samples, folder)
             if options.save:
                 _save(name, rows)
             if options.json:
@@ -84,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(name: str, options, folder: Path) -> list[dict]:
+def _run(name: str, options, samples: Samples, folder: Path
+         ) -> list[dict]:
     if name == "gpu":
         from benchmarks import gpu
 
@@ -94,7 +96,6 @@ def _run(name: str, options, folder: Path) -> list[dict]:
         costs = growth.measure(folder, tuple(options.sizes))
         return [*costs.to_dict("records"),
                 *growth.plan(costs).to_dict("records")]
-    samples = Samples(folder, options.samples)
     if name == "curve":
         return curve.measure(samples).to_dict("records")
     return [STAGES[name](samples, options.runs).row()]
