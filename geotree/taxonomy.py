@@ -191,12 +191,31 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
             f"{len(classes)}): one column per row of the class table."
         )
     names, index = members(classes, rank)
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(len(names)))
-    summed = np.add.reduceat(values[:, order], starts, axis=1,
-                             dtype=np.float64)  # (N, G)
+    return sum_groups(values, index), names
+
+
+def sum_groups(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Sum columns by group, in double precision.
+
+    Parameters
+    ----------
+    values : (N, K) float
+    index : (K,) int
+        Group of each column, 0 to G - 1, none empty.
+
+    Returns
+    -------
+    (N, G) of the same dtype
+    """
     kind = values.dtype if values.dtype.kind == "f" else np.float64
-    return summed.astype(kind), names
+    order = np.argsort(index, kind="stable")
+    if (np.diff(order) != 1).any():
+        values = values[:, order]
+    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    if len(starts) == len(index):  # groups of one: nothing to sum
+        return values.astype(kind, copy=False)
+    return np.add.reduceat(values, starts, axis=1,
+                           dtype=np.float64).astype(kind)
 
 
 def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame,

@@ -7,8 +7,6 @@ no independent witnesses. Explained in chapters 06 and 07.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
@@ -16,100 +14,18 @@ from geotree import splits, taxonomy
 from geotree.evaluation import bootstrap, metrics
 from geotree.evaluation.few_shot import class_means, fine_tune, nearest_mean
 from geotree.evaluation.metrics import check, hits
-from geotree.shards import Batch, Shards
+from geotree.evaluation.predictions import (
+    embed,
+    likeliest,
+    predict,
+    predict_batches,
+)
 from geotree.taxonomy import RANKS
 
 __all__ = ["check", "class_means", "compare", "embed", "fine_tune", "hits",
-           "leaderboard", "nearest_mean", "predict", "predict_batches",
-           "score", "spatial_blocks"]
+           "leaderboard", "likeliest", "nearest_mean", "predict",
+           "predict_batches", "score", "spatial_blocks"]
 
-
-# Predictions ---------------------------------------------------------------
-
-def _batches(data: Shards | Batch, size: int):
-    if size < 1:
-        raise ValueError(f"batch_size is {size}, expected 1 or more.")
-    if isinstance(data, Shards):
-        yield from data.batches(size)
-        return
-    for start in range(0, len(data.labels), size):
-        yield Batch(*(part[start:start + size] for part in data))
-
-
-def _features(model, data, size: int):
-    """Image features batch by batch; the model's mode is put back."""
-    import torch
-
-    training = model.training
-    model.eval()
-    try:
-        for batch in _batches(data, size):
-            with torch.no_grad():
-                yield model.encode_images(batch.images,
-                                          batch.environment).float()
-    finally:
-        model.train(training)
-
-
-def embed(model, data: Shards | Batch, *,
-          batch_size: int = 512) -> np.ndarray:
-    """Image features of samples: (N, D) float32, of length 1."""
-    parts = [part.cpu().numpy()
-             for part in _features(model, data, batch_size)]
-    if not parts:
-        raise ValueError("data has no samples: nothing to embed.")
-    return np.concatenate(parts)
-
-
-def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
-                    batch_size: int = 512) -> Iterator[np.ndarray]:
-    """:func:`predict`, a batch at a time: many samples, many classes.
-
-    The names are encoded once; each batch is one matrix product. What is
-    held does not grow with samples × classes: :func:`score` takes these
-    batches as they come.
-
-    Yields
-    ------
-    (B, K) float32
-    """
-    import torch
-
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        text = (model.scale() * model.encode_taxa(classes)).float()
-    model.train(training)
-    for features in _features(model, data, batch_size):
-        yield (features @ text.T).softmax(dim=1).cpu().numpy()
-
-
-def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
-            batch_size: int = 512) -> np.ndarray:
-    """Probability of each class for each sample.
-
-    Parameters
-    ----------
-    model : CompactClip
-    data : Shards or Batch of N samples
-    classes : DataFrame of K rows
-        Class table; its species need not have been trained on.
-    batch_size : int
-        Of no influence on the result beyond rounding.
-
-    Returns
-    -------
-    (N, K) float32
-        Rows sum to one.
-    """
-    parts = list(predict_batches(model, data, classes,
-                                 batch_size=batch_size))
-    if not parts:
-        raise ValueError("data has no samples: nothing to predict.")
-    return np.concatenate(parts)
-
-
-# Scores --------------------------------------------------------------------
 
 def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
           ranks=RANKS, groups=None, blocks=None, draws: int = 500,
@@ -173,20 +89,21 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
 
 def _outcomes(probabilities, labels, classes, ranks) -> dict:
     """Outcome of all samples at each rank, from one array or batches."""
+    ladder, parts, done = metrics.Ladder(classes, ranks), [], 0
     whole = isinstance(probabilities, np.ndarray)
-    parts, done = {rank: [] for rank in ranks}, 0
-    for batch in [probabilities] if whole else probabilities:
-        target = labels if whole else labels[done:done + len(batch)]
-        metrics.check(batch, target, classes)
+    if whole:
+        metrics.check(probabilities, labels, classes)
+    for batch in metrics.chunks(probabilities) if whole else probabilities:
+        target = labels[done:done + len(batch)]
+        if not whole:
+            metrics.check(batch, target, classes, first=done)
         done += len(batch)
-        for rank in ranks:
-            parts[rank].append(metrics.outcome(batch, target, classes, rank))
+        parts.append(ladder.outcomes(batch, target))
     if done != len(labels):
         raise ValueError(f"probabilities of {done} samples, but "
                          f"{len(labels)} labels.")
-    return {rank: metrics.Outcome(*map(np.concatenate,
-                                       zip(*some, strict=True)))
-            for rank, some in parts.items()}
+    return {rank: metrics.Outcome(*map(np.concatenate, zip(
+        *(part[rank] for part in parts), strict=True))) for rank in ranks}
 
 
 def _subsets(groups, n: int) -> dict:

@@ -6,12 +6,15 @@ order. Used by ``evaluation`` and ``calibration``, explained in chapter 06.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from geotree import taxonomy
+
+_CELLS = 2_700_000  # probabilities at once: few enough for the cache
 
 
 class Outcome(NamedTuple):
@@ -42,8 +45,11 @@ def check_labels(labels, k: int) -> np.ndarray:
 
 
 def check(probabilities: np.ndarray, labels: np.ndarray,
-          classes: pd.DataFrame) -> None:
-    """Raise ``ValueError`` unless scores, labels and classes fit."""
+          classes: pd.DataFrame, *, first: int = 0) -> None:
+    """Raise ``ValueError`` unless scores, labels and classes fit.
+
+    ``first`` is the number of the first row, for the message.
+    """
     shape = np.shape(probabilities)
     if shape != (len(labels), len(classes)):
         raise ValueError(
@@ -58,9 +64,10 @@ def check(probabilities: np.ndarray, labels: np.ndarray,
         row = bad[0]
         raise ValueError(
             f"{len(bad)} of {len(total)} rows are no probabilities, the "
-            f"first is row {row}: they run from {values[row].min():.4g} to "
-            f"{values[row].max():.4g} and do not sum to one, but to "
-            f"{total[row]:.4f}. Apply a softmax to logits.")
+            f"first is row {row + first}: they run from "
+            f"{values[row].min():.4g} to {values[row].max():.4g} and do not "
+            f"sum to one, but to {total[row]:.4f}. Apply a softmax to "
+            "logits.")
 
 
 def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -90,14 +97,51 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
     return positions(probabilities, labels) <= k
 
 
-def outcome(probabilities: np.ndarray, labels: np.ndarray,
-            classes: pd.DataFrame, rank: str) -> Outcome:
-    """What came out at a rank; species probabilities are summed first."""
-    summed, _ = taxonomy.roll_up(probabilities, classes, rank)
-    target = taxonomy.roll_up_labels(labels, classes, rank)
-    answer = summed.argmax(axis=1)
-    return Outcome(target, answer, positions(summed, target),
-                   summed[np.arange(len(answer)), answer])
+def rows_at_once(k: int) -> int:
+    """How many rows of ``k`` classes make a chunk of work."""
+    return max(1, _CELLS // max(k, 1))
+
+
+def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of an array, as many as are worked on at once."""
+    size = rows_at_once(values.shape[1])
+    for start in range(0, len(values), size):
+        yield values[start:start + size]
+
+
+class Ladder:
+    """The group of each class at each rank, looked up once for many rows.
+
+    Probabilities are summed by whole lineages first, which are far fewer
+    than species, and these by rank.
+    """
+
+    def __init__(self, classes: pd.DataFrame, ranks=taxonomy.RANKS) -> None:
+        self.group = {rank: taxonomy.members(classes, rank)[1]
+                      for rank in ranks}
+        above = [rank for rank in reversed(taxonomy.RANKS[:-1])
+                 if rank in self.group]
+        self.of_line = {}
+        if above:
+            lines, self.line = np.unique(
+                np.stack([self.group[rank] for rank in above], axis=1),
+                axis=0, return_inverse=True)
+            self.of_line = dict(zip(above, lines.T, strict=True))
+
+    def outcomes(self, probabilities: np.ndarray, labels: np.ndarray
+                 ) -> dict[str, Outcome]:
+        """What came out at each rank for the rows of a batch."""
+        values, found = np.asarray(probabilities), {}
+        if self.of_line:
+            lines = taxonomy.sum_groups(values, self.line)
+        for rank, group in self.group.items():
+            summed = (taxonomy.sum_groups(lines, self.of_line[rank])
+                      if rank in self.of_line
+                      else taxonomy.sum_groups(values, group))
+            target, answer = group[labels], summed.argmax(axis=1)
+            found[rank] = Outcome(target, answer, positions(summed, target),
+                                  summed[np.arange(len(answer)), answer])
+        return found
 
 
 def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,

@@ -1,0 +1,135 @@
+"""Predictions: what a model says of samples, a chunk of them at a time.
+
+Names are encoded once and each chunk is one matrix product. What is held
+never grows with samples × classes, unless :func:`predict` is asked for
+just that. Used in chapters 06 and 07.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+
+from geotree.evaluation.metrics import rows_at_once
+from geotree.shards import Batch, Shards
+
+
+def _batches(data: Shards | Batch, size: int):
+    if size < 1:
+        raise ValueError(f"batch_size is {size}, expected 1 or more.")
+    if isinstance(data, Shards):
+        yield from data.batches(size)
+        return
+    for start in range(0, len(data.labels), size):
+        yield Batch(*(part[start:start + size] for part in data))
+
+
+@contextmanager
+def _asked(model):
+    """The model as it answers; its mode is put back."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(training)
+
+
+def _features(model, data, size: int):
+    """Image features batch by batch."""
+    for batch in _batches(data, size):
+        with _asked(model):
+            yield model.encode_images(batch.images,
+                                      batch.environment).float()
+
+
+def _logits(model, data, classes, size: int):
+    """Scores of all classes, by few enough rows to be quick."""
+    with _asked(model):
+        text = (model.scale() * model.encode_taxa(classes)).float()
+    rows = rows_at_once(len(classes))
+    for features in _features(model, data, size):
+        for part in features.split(rows):
+            yield part @ text.T
+
+
+def embed(model, data: Shards | Batch, *,
+          batch_size: int = 512) -> np.ndarray:
+    """Image features of samples: (N, D) float32, of length 1."""
+    parts = [part.cpu().numpy()
+             for part in _features(model, data, batch_size)]
+    if not parts:
+        raise ValueError("data has no samples: nothing to embed.")
+    return np.concatenate(parts)
+
+
+def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
+                    batch_size: int = 512) -> Iterator[np.ndarray]:
+    """:func:`predict`, some rows at a time: many samples, many classes.
+
+    ``evaluation.score`` takes them as they come, so that ten thousand
+    samples and twenty thousand classes fit in any memory.
+
+    Yields
+    ------
+    (B, K) float32
+        B is ``batch_size`` at most, less where the classes are many.
+    """
+    for logits in _logits(model, data, classes, batch_size):
+        yield logits.softmax(dim=1).cpu().numpy()
+
+
+def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
+            batch_size: int = 512) -> np.ndarray:
+    """Probability of each class for each sample.
+
+    Parameters
+    ----------
+    model : CompactClip
+        Or any with its ``encode_images``, ``encode_taxa`` and ``scale``.
+    data : Shards or Batch of N samples
+    classes : DataFrame of K rows
+        Class table; its species need not have been trained on.
+    batch_size : int
+        Of no influence on the result beyond rounding.
+
+    Returns
+    -------
+    (N, K) float32
+        Rows sum to one.
+    """
+    parts = list(predict_batches(model, data, classes,
+                                 batch_size=batch_size))
+    if not parts:
+        raise ValueError("data has no samples: nothing to predict.")
+    return np.concatenate(parts)
+
+
+def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
+              k: int = 5, *, batch_size: int = 512
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` likeliest classes of each sample, best first.
+
+    Returns
+    -------
+    (N, k) int64, (N, k) float32
+        Rows of the class table, and their probabilities among all.
+    """
+    if not 1 <= k <= len(classes):
+        raise ValueError(f"k is {k}, expected 1 to {len(classes)}, the "
+                         "number of classes.")
+    found = []
+    for logits in _logits(model, data, classes, batch_size):
+        best, index = logits.topk(k, dim=1)
+        total = logits.logsumexp(dim=1, keepdim=True)
+        found.append((index.cpu().numpy(), (best - total).exp().cpu().numpy()))
+    if not found:
+        raise ValueError("data has no samples: nothing to predict.")
+    index, probability = map(np.concatenate, zip(*found, strict=True))
+    return index, probability
