@@ -26,6 +26,8 @@ STAGES = {
     "score-compact-90": models.score_compact,
     "score-compact-900": lambda s, r: models.score_compact(s, r, 900),
     "score-21001": models.score_many,
+    "rank-21001": models.rank_many,
+    "places": models.find_places,
     "memory": memory.train,
 }
 OTHERS = {"curve": "accuracy after the same samples, compact and release",

@@ -7,11 +7,19 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import curve, files, gpu, growth, machine, published
+from benchmarks import (
+    curve,
+    files,
+    gpu,
+    growth,
+    machine,
+    models,
+    published,
+)
 from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
 from benchmarks.timing import Result, rates
-from geotree import shards
+from geotree import evaluation, shards
 from geotree.models.release import GeoTreeClip, ReleaseConfig
 
 SMALL = ReleaseConfig(vision_width=32, vision_depth=1, vision_heads=2,
@@ -89,6 +97,25 @@ def test_every_stage_of_files_runs(samples):
         assert row["ours"] > 0 and row["limit"] > 0
         assert row["share_of_limit"] < 1.5, row["stage"]
     assert files.size(samples, 1).ours < 6300
+
+
+def test_what_is_measured_with_many_names_is_right():
+    """The five likeliest of features that are their own names."""
+    model, batch, classes = models._encoded(300, 1000)
+    own = models.Encoded(batch.images)
+    index, probability = evaluation.likeliest(
+        own, batch, classes.head(300), batch_size=70)
+    assert (index[:, 0] == np.arange(300)).all()
+    assert (np.diff(probability, axis=1) <= 0).all()
+    whole = evaluation.predict(model, batch, classes)
+    index, probability = evaluation.likeliest(model, batch, classes)
+    np.testing.assert_allclose(
+        probability, -np.sort(-whole, axis=1)[:, :5], rtol=1e-4)
+
+
+def test_places_are_found_at_any_number(samples):
+    row = models.find_places(samples, 1, n=500).row()
+    assert row["ours"] > 0 and "tree built anew" in row["note"]
 
 
 def test_the_gpu_script_runs_on_a_cpu_at_toy_size(tmp_path):

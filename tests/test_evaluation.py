@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from geotree import evaluation, taxonomy
-from geotree.evaluation import bootstrap
+from geotree.evaluation import bootstrap, metrics
 from geotree.shards import Batch
 
 CLASSES = pd.DataFrame({
@@ -307,6 +307,73 @@ def test_no_samples_are_refused(model):
         evaluation.embed(model, empty)
     with pytest.raises(ValueError, match="batch_size is 0"):
         evaluation.embed(model, make_batch(2), batch_size=0)
+
+
+def test_the_likeliest_are_those_of_the_whole_answer(model):
+    batch = make_batch(23)
+    model.fit_normalisation(batch)
+    whole = evaluation.predict(model, batch, CLASSES)
+    index, odds = evaluation.likeliest(model, batch, CLASSES, 3,
+                                       batch_size=4)
+    assert index.shape == odds.shape == (23, 3)
+    np.testing.assert_array_equal(index[:, 0], whole.argmax(1))
+    np.testing.assert_allclose(odds, -np.sort(-whole, axis=1)[:, :3],
+                               rtol=1e-4)
+    with pytest.raises(ValueError, match="k is 8, expected 1 to 7"):
+        evaluation.likeliest(model, batch, CLASSES, 8)
+
+
+def test_batches_are_scored_as_they_come(answers, monkeypatch):
+    """However the rows are cut, and however few are worked on at once."""
+    probabilities, labels = answers
+    blocks = np.arange(400) // 20
+    whole = evaluation.score(probabilities, labels, CLASSES, blocks=blocks)
+    for size in (1, 7, 400):
+        parts = (probabilities[i:i + size] for i in range(0, 400, size))
+        pd.testing.assert_frame_equal(whole, evaluation.score(
+            parts, labels, CLASSES, blocks=blocks))
+    monkeypatch.setattr(metrics, "_CELLS", 10 * K)
+    pd.testing.assert_frame_equal(whole, evaluation.score(
+        probabilities, labels, CLASSES, blocks=blocks))
+    with pytest.raises(ValueError, match="of 399 samples, but 400 labels"):
+        evaluation.score(iter([probabilities[:-1]]), labels, CLASSES)
+    with pytest.raises(ValueError, match="first is row 203"):
+        spoilt = probabilities.copy()
+        spoilt[203] *= 2
+        evaluation.score(iter(np.split(spoilt, 4)), labels, CLASSES)
+
+
+# Exact as the model is sure -------------------------------------------------
+
+def test_the_deepest_name_by_hand():
+    sure = np.array([[0.4, 0.0, 0.0, 0.0, 0.0, 0.3, 0.3],
+                     [0.0, 0.0, 0.9, 0.1, 0.0, 0.0, 0.0],
+                     [0.3, 0.0, 0.3, 0.2, 0.2, 0.0, 0.0]])
+    found = metrics.deepest(sure, CLASSES, confidence=0.6)
+    assert found["rank"].tolist() == ["genus", "species", "family"]
+    assert found["name"].tolist() == ["Quercus", "Picea abies", "Pinaceae"]
+    np.testing.assert_allclose(found["confidence"], [0.6, 0.9, 0.7])
+    none = metrics.deepest(sure, CLASSES, confidence=0.95)
+    assert none["rank"].isna().tolist() == [True, False, True]
+    assert none["rank"][1] == "family"  # a spruce or a pine, surely
+    with pytest.raises(ValueError, match="confidence is 1.5"):
+        metrics.deepest(sure, CLASSES, confidence=1.5)
+
+
+def test_accuracy_and_coverage_by_hand():
+    sure = np.array([[0.4, 0.0, 0.0, 0.0, 0.0, 0.3, 0.3],
+                     [0.0, 0.0, 0.9, 0.1, 0.0, 0.0, 0.0],
+                     [0.3, 0.0, 0.3, 0.2, 0.2, 0.0, 0.0]])
+    labels = np.array([6, 3, 4])  # an oak, two pines
+    table = metrics.accuracy_coverage(sure, labels, CLASSES,
+                                      thresholds=[0, 0.6, 0.95, 1])
+    np.testing.assert_allclose(table["coverage"], [1, 1, 1 / 3, 1 / 3])
+    # Species alone; oak and Pinaceae right, spruce wrong; Pinaceae right.
+    np.testing.assert_allclose(table["accuracy"], [0, 2 / 3, 1, 1])
+    np.testing.assert_allclose(table["species"], [1, 1 / 3, 0, 0])
+    np.testing.assert_allclose(table["family"], [0, 1 / 3, 1 / 3, 1 / 3])
+    with pytest.raises(ValueError, match="do not sum to one"):
+        metrics.accuracy_coverage(2 * sure, labels, CLASSES)
 
 
 # Few shots -------------------------------------------------------------------
