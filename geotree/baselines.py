@@ -34,9 +34,11 @@ READS = {
     "forest, pixels": ("pixels",),
     "forest, all": ("place", "environment", "pixels"),
     "boosting, all": ("place", "environment", "pixels"),
+    "CLIP": ("pixels",), "RemoteCLIP": ("pixels",),
 }
-QUICK = tuple(name for name in READS if name not in
-              ("network of places", "boosting, all"))
+_SLOW = ("network of places", "boosting, all")
+_WEIGHTS = ("CLIP", "RemoteCLIP")  # models that someone else has trained
+QUICK = tuple(name for name in READS if name not in (*_SLOW, *_WEIGHTS))
 
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
@@ -148,8 +150,8 @@ def tabular(train: Batch, test: Batch, classes: int, *,
 
 
 def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
-            names: Iterable[str] = QUICK, seed: int = 0
-            ) -> dict[str, np.ndarray]:
+            names: Iterable[str] = QUICK, weights: dict | None = None,
+            seed: int = 0) -> dict[str, np.ndarray]:
     """All baselines in one call.
 
     Parameters
@@ -159,19 +161,31 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
     classes : DataFrame of K rows
         Class table to answer in, which may be another than the shards'.
     names : iterable of str
-        Keys of ``READS``; default ``QUICK``, all that take seconds.
+        Keys of ``READS``; default ``QUICK``, all that take seconds and
+        need no weights.
+    weights : dict, optional
+        Where ``"CLIP"`` and ``"RemoteCLIP"`` lie: a folder or hub id of
+        transformers, a file of open_clip, or a model made from either; see
+        ``models.clip.load``. They take minutes and join ``names``.
 
     Returns
     -------
     dict of (M, K) float32
-        By name, in the order of ``READS``.
+        By name, in the order of ``READS``. See :func:`left_out`.
     """
-    from geotree import taxonomy
+    from geotree import evaluation, taxonomy
 
-    names = set(names)
+    weights = {name: source for name, source in (weights or {}).items()
+               if source}
+    names = {*names, *weights}
     if names - set(READS):
         raise ValueError(f"no baseline {', '.join(names - set(READS))}; "
                          f"there are {', '.join(READS)}.")
+    lacking = [name for name in _WEIGHTS if name in names - set(weights)]
+    if lacking:
+        raise ValueError(f"{' and '.join(lacking)} need weights: give "
+                         f"weights={{{lacking[0]!r}: a folder, a file or a "
+                         "hub id}.")
     rows, asked, k = train.table, test.table, len(classes)
     pixels = any(READS[name] and READS[name] != ("place",)
                  for name in names)
@@ -191,11 +205,28 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
             found[name] = by_country(rows, asked, classes)
         elif name in makers:
             found[name] = makers[name](rows).predict(asked, classes)
+        elif name in weights:
+            from geotree.models import clip
+
+            found[name] = evaluation.predict(clip.load(weights[name]), other,
+                                             classes)
         else:
             found[name] = tabular(
                 one, other, k, inputs=READS[name], seed=seed,
                 boosting=name.startswith("boosting"))
     return found
+
+
+def left_out(answers: dict[str, np.ndarray]) -> dict[str, str]:
+    """Baselines that are not among ``answers``, and why.
+
+    For ``evaluation.leaderboard``: what is missing from a table is said in
+    the table.
+    """
+    why = {name: "takes minutes" for name in _SLOW} | {
+        name: "no weights at hand" for name in _WEIGHTS}
+    return {name: why.get(name, "not asked for") for name in READS
+            if name not in answers}
 
 
 def best_without_pixels(answers: dict[str, np.ndarray],

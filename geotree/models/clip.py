@@ -168,6 +168,23 @@ class ClipBaseline(nn.Module):
         return self.clip.logit_scale.exp()
 
 
+def load(source: str | Path | nn.Module) -> nn.Module:
+    """CLIP from a folder or hub id, RemoteCLIP from a file of open_clip.
+
+    A model is returned as it is: make it with
+    :meth:`ClipBaseline.from_open_clip` where the defaults do not fit.
+    """
+    if isinstance(source, nn.Module):
+        return source
+    if Path(source).is_file():
+        return ClipBaseline.from_open_clip(source)
+    if Path(source).suffix in (".pt", ".bin", ".safetensors"):
+        raise FileNotFoundError(f"no weights at '{source}'. Give a file of "
+                                "open_clip, a folder that transformers "
+                                "wrote, or a hub id.")
+    return ClipBaseline.from_pretrained(source)
+
+
 def _sizes(state: dict[str, Tensor], activation: str, head: int) -> dict:
     """The configuration that the shapes of a state tell."""
     def tower(prefix, width):
