@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import place
+from geotree.distance import check_shared
 from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
 from geotree.variables import (
@@ -187,6 +188,7 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
                          f"weights={{{lacking[0]!r}: a folder, a file or a "
                          "hub id}.")
     rows, asked, k = train.table, test.table, len(classes)
+    check_shared(rows, asked, "train", "test")
     pixels = any(READS[name] and READS[name] != ("place",)
                  for name in names)
     one, other = (data.load()._replace(

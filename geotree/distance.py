@@ -67,17 +67,24 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
         raise LeakageError("train or test has no rows: nothing to compare.")
     for one, other in (("train", "test"), ("train", "validation"),
                        ("validation", "test")):
-        _check_shared(rows, one, other, "gbifID", "records")
+        check_shared(rows[one], rows[other], one, other)
         if species and other == "test":
-            _check_shared(rows, one, other, "species", "species")
+            check_shared(rows[one], rows[other], one, other,
+                         column="species", what="species")
     if km > 0:
         for name in ("test", "validation"):
             if len(rows[name]):
                 _check_near(rows["train"], rows[name], name, km)
 
 
-def _check_shared(rows, one, other, column, what) -> None:
-    shared = sorted(set(rows[one][column]) & set(rows[other][column]))
+def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
+                 other: str, *, column: str = "gbifID",
+                 what: str = "records") -> None:
+    """Raise ``LeakageError`` if two tables share a record, or a species.
+
+    ``one`` and ``other`` are their names, for the message.
+    """
+    shared = sorted(set(first[column]) & set(second[column]))
     if shared:
         more = ", …" if len(shared) > 5 else ""
         raise LeakageError(

@@ -105,3 +105,22 @@ def real_table() -> Path:
         pytest.fail(f"GEOTREE_REAL_TABLE is '{named}', which does not exist")
     pytest.skip("no real table at hand: set GEOTREE_REAL_TABLE to "
                 "GlobalGeoTree-10kEval-90.csv of the release's repository")
+
+
+@pytest.fixture(scope="session")
+def planet_halves(tmp_path_factory):
+    """Training and test shards of a small table of the planet.
+
+    So small that many classes have one record, or none to train on.
+    """
+    from geotree import pixels, shards
+    from geotree.sources.planet import Planet
+
+    folder, planet = tmp_path_factory.mktemp("halves"), Planet()
+    table = planet.occurrences(160)
+    cube = pixels.download(table, planet, folder / "cube.zarr",
+                           progress=False)
+    data = shards.write(cube, table, folder / "shards", pack=32,
+                        progress=False)
+    first = [row < 120 for row in range(len(data))]
+    return data.select(first), data.select([not row for row in first])

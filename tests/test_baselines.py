@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import baselines, evaluation
+from geotree import baselines, evaluation, splits, taxonomy
 from geotree.shards import Batch
 from geotree.variables import NODATA
 
@@ -104,3 +104,31 @@ def test_forest_repeats_and_leaves_its_input():
         baselines.tabular(train, test, 3, size=10, seed=4), first)
     for left, right in zip((*train, *test), before, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+# All of them ---------------------------------------------------------------
+
+def test_classes_of_one_record_or_none_are_answered_all_the_same(
+        planet_halves):
+    train, test = planet_halves
+    classes = train.classes
+    number = np.bincount(taxonomy.labels(train.table, classes),
+                         minlength=len(classes))
+    assert (number == 1).sum() > 5 and (number == 0).sum() > 5
+    names = [name for name in baselines.READS if "CLIP" not in name]
+    answers = baselines.answers(train, test, classes, names=names)
+    assert list(answers) == names
+    labels = taxonomy.labels(test.table, classes)
+    for name, answer in answers.items():
+        evaluation.check(answer, labels, classes)
+        lost = number[labels] == 0  # nobody could learn these
+        assert lost.any(), name
+        assert not evaluation.hits(answer[lost], labels[lost], 5).any(), name
+
+
+def test_a_record_in_training_and_test_is_refused(planet_halves):
+    train, _ = planet_halves
+    again = train.select([3, 5])
+    with pytest.raises(splits.LeakageError,
+                       match="2 records are both in train and in test"):
+        baselines.answers(train, again, train.classes)

@@ -152,3 +152,13 @@ def test_what_cannot_be_is_refused():
         calibration.log_loss(probabilities, labels[:9])
     with pytest.raises(ValueError, match="not among the 7 classes"):
         calibration.temperature(probabilities, labels + 7)
+
+
+@pytest.mark.parametrize("work", [
+    calibration.log_loss, calibration.brier, calibration.reliability,
+    calibration.temperature, calibration.conformal, calibration.summary,
+    lambda p, y: calibration.soften(p, 2.0)])
+def test_what_does_not_sum_to_one_is_refused(work):
+    probabilities, labels = honest(50)
+    with pytest.raises(ValueError, match="sum to one, but to 2.0"):
+        work(2 * probabilities, labels)

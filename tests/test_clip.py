@@ -8,11 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geotree import baselines, evaluation, pixels, shards, taxonomy
+from geotree import baselines, evaluation, taxonomy
 from geotree.models import clip, tokens
 from geotree.models.clip import ClipBaseline
 from geotree.shards import Batch
-from geotree.sources.planet import Planet
 from geotree.variables import BAND_NAMES, NODATA
 
 WIDTH, HEAD, PATCH, GRID, DEPTH, SHARED = 32, 16, 4, 3, 2, 24
@@ -224,31 +223,19 @@ def test_a_folder_of_transformers_is_read(model, batch, classes, vocabulary,
     assert again.config.source == str(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def halves(tmp_path_factory):
-    """Training and test shards of a small planet table."""
-    folder, planet = tmp_path_factory.mktemp("planet"), Planet()
-    table = planet.occurrences(160)
-    cube = pixels.download(table, planet, folder / "cube.zarr",
-                           progress=False)
-    data = shards.write(cube, table, folder / "shards", pack=32,
-                        progress=False)
-    first = np.arange(len(data)) < 120
-    return data.select(first), data.select(~first)
-
-
-def test_with_weights_both_stand_in_the_table(halves, model, tmp_path):
+def test_with_weights_both_stand_in_the_table(planet_halves, model, tmp_path):
     """A folder for the one, a model made from a file for the other."""
     model.clip.save_pretrained(tmp_path)
-    tokens.train(taxonomy.prompts(halves[0].classes), tmp_path, size=590)
-    classes = halves[1].classes
+    train, test = planet_halves
+    classes = test.classes
+    tokens.train(taxonomy.prompts(classes), tmp_path, size=590)
     names = ["most frequent", "frequency by country"]
-    answers = baselines.answers(*halves, classes, names=names, weights={
+    answers = baselines.answers(train, test, classes, names=names, weights={
         "CLIP": tmp_path, "RemoteCLIP": model})
     assert list(answers) == [*names, "CLIP", "RemoteCLIP"]
     np.testing.assert_array_equal(
-        answers["RemoteCLIP"], evaluation.predict(model, halves[1], classes))
-    labels = taxonomy.labels(halves[1].table, classes)
+        answers["RemoteCLIP"], evaluation.predict(model, test, classes))
+    labels = taxonomy.labels(test.table, classes)
     board = evaluation.leaderboard(
         answers, labels, classes, reference="most frequent",
         left_out=baselines.left_out(answers)).set_index("model")
@@ -258,23 +245,25 @@ def test_with_weights_both_stand_in_the_table(halves, model, tmp_path):
     assert board.loc["CLIP", "n"] == 40
 
 
-def test_without_weights_the_table_says_so(halves):
-    classes = halves[1].classes
-    answers = baselines.answers(*halves, classes, names=["most frequent"],
+def test_without_weights_the_table_says_so(planet_halves):
+    train, test = planet_halves
+    classes = test.classes
+    answers = baselines.answers(train, test, classes, names=["most frequent"],
                                 weights={"CLIP": None, "RemoteCLIP": ""})
     board = evaluation.leaderboard(
-        answers, taxonomy.labels(halves[1].table, classes), classes,
+        answers, taxonomy.labels(test.table, classes), classes,
         reference="most frequent", left_out=baselines.left_out(answers))
     told = board.set_index("model")["left_out"]
     assert told["CLIP"] == told["RemoteCLIP"] == "no weights at hand"
     assert told["boosting, all"] == "takes minutes"
     assert told["forest, all"] == "not asked for"
     with pytest.raises(ValueError, match="CLIP need weights: give"):
-        baselines.answers(*halves, classes, names=["CLIP"])
+        baselines.answers(train, test, classes, names=["CLIP"])
     with pytest.raises(FileNotFoundError, match="no weights at 'x.pt'"):
-        baselines.answers(*halves, classes, weights={"RemoteCLIP": "x.pt"})
+        baselines.answers(train, test, classes,
+                          weights={"RemoteCLIP": "x.pt"})
     with pytest.raises(ValueError, match="no baseline DINO; there are"):
-        baselines.answers(*halves, classes, weights={"DINO": "x.pt"})
+        baselines.answers(train, test, classes, weights={"DINO": "x.pt"})
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -309,6 +309,20 @@ def test_no_samples_are_refused(model):
         evaluation.embed(model, make_batch(2), batch_size=0)
 
 
+def test_a_year_without_any_pixel_is_answered_and_named(model):
+    batch = make_batch(9)
+    model.fit_normalisation(batch)
+    whole = evaluation.predict(model, batch, CLASSES)
+    batch.images[[2, 7]] = 65535
+    batch.environment[7] = np.nan  # nothing is known of this one
+    with pytest.warns(UserWarning, match="2 samples have no pixel in any "
+                                         "month: 102, 107. They"):
+        answer = evaluation.predict(model, batch, CLASSES, batch_size=4)
+    evaluation.check(answer, batch.labels, CLASSES)
+    others = np.delete(np.arange(9), [2, 7])
+    np.testing.assert_allclose(answer[others], whole[others], atol=1e-5)
+
+
 def test_the_likeliest_are_those_of_the_whole_answer(model):
     batch = make_batch(23)
     model.fit_normalisation(batch)

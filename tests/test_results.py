@@ -25,6 +25,12 @@ def rows(change=0.0, **names):
     return results.rows(scores, **given)
 
 
+def command(*words, check=True):
+    return subprocess.run(
+        [sys.executable, "-m", "geotree.evaluation", *words],
+        capture_output=True, text=True, check=check)
+
+
 def test_every_row_says_what_made_it():
     found = rows(excluded=7)
     assert list(found.columns) == results.COLUMNS
@@ -75,11 +81,21 @@ def test_two_files_side_by_side(tmp_path):
                            "same_data": True}
     near = results.compare(results.read(one), rows(0.1, data_hash="other"))
     assert not near["apart"].any() and not near.attrs["same_data"]
-    told = subprocess.run(
-        [sys.executable, "-m", "geotree.evaluation.results", "compare", one,
-         other], capture_output=True, text=True, check=True).stdout
+    told = command("compare", one, other).stdout
     assert "2 shared, 2 with intervals apart" in told
     assert "only in the first 2" in told and "genus" in told
+
+
+def test_the_command_explains_itself_and_its_errors(tmp_path):
+    told = command("--help").stdout
+    assert all(name in told for name in ("compare", "studies", "ablations"))
+    assert "results/planet.csv" in command("ablations", "--help").stdout
+    for words, message in {
+            ("compare", "no-such", "planet"): "the book keeps",
+            ("studies", str(tmp_path / "no.csv")): "no.csv"}.items():
+        found = command(*words, check=False)
+        assert found.returncode == 1 and message in found.stderr
+        assert "Traceback" not in found.stderr
 
 
 def test_the_hash_of_a_table_knows_places_and_names():

@@ -5,14 +5,13 @@ included, stays the same. The optimum is known here, so every score is also
 a share of it. Too long for a page: kept as rows in ``results/``, read by
 chapter 06, made by
 
-    python -m geotree.evaluation.ablations --seeds 3
+    python -m geotree.evaluation ablations --seeds 3
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -239,21 +238,8 @@ def _at_most(labels, number: int, seed: int) -> np.ndarray:
     return np.sort(order[rank < number])
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run both studies and write ``results/planet.csv``."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m geotree.evaluation.ablations")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--out", type=Path,
-                        default=results.folder() / "planet.csv")
-    chosen = parser.parse_args(arguments)
-    found = [learning_curve(seeds=chosen.seeds),
-             ablations(seeds=chosen.seeds, epochs=chosen.epochs)]
-    results.write(pd.concat(found), chosen.out)
-
-
-if __name__ == "__main__":
-    main()
+def both(*, seeds: int = 3, epochs: int = 4) -> pd.DataFrame:
+    """The learning curve and the ablations, for ``results/planet.csv``."""
+    return pd.concat([learning_curve(seeds=seeds),
+                      ablations(seeds=seeds, epochs=epochs)],
+                     ignore_index=True)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from geotree.evaluation.metrics import check_labels, hits
+from geotree.evaluation.metrics import check_labels, check_sums, hits
 
 FLOOR = 1e-12  # a probability of zero costs this much: 27.6 nats
 
@@ -49,7 +49,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *,
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}, expected 1 or more.")
-    probabilities = np.asarray(probabilities)
+    probabilities = check_sums(probabilities)
     right = hits(probabilities, labels)
     confidence = probabilities.max(axis=1)
     edges = np.quantile(confidence, np.arange(1, bins) / bins)
@@ -107,7 +107,8 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     labels = check_labels(labels, np.shape(probabilities)[1])
-    logs = np.log(np.maximum(probabilities, FLOOR), dtype=np.float64)
+    logs = np.log(np.maximum(check_sums(probabilities), FLOOR),
+                  dtype=np.float64)
     rows = np.arange(len(labels))
 
     def loss(log_t: float) -> float:
@@ -131,7 +132,7 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}, expected more than "
                          "0.")
-    values = np.asarray(probabilities)
+    values = check_sums(probabilities)
     logs = np.log(np.maximum(values, FLOOR), dtype=np.float64) / temperature
     odds = np.exp(logs - logs.max(axis=1, keepdims=True))
     return (odds / odds.sum(axis=1, keepdims=True)).astype(values.dtype)
@@ -219,7 +220,7 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
 
 
 def _right(probabilities, labels) -> np.ndarray:
-    values = np.asarray(probabilities)
+    values = check_sums(probabilities)
     labels = check_labels(labels, values.shape[1])
     if len(values) != len(labels):
         raise ValueError(f"{len(values)} rows of probabilities, but "

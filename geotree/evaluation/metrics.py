@@ -56,6 +56,11 @@ def check(probabilities: np.ndarray, labels: np.ndarray,
             f"probabilities have shape {shape}, expected ({len(labels)} "
             f"labels, {len(classes)} classes).")
     check_labels(labels, len(classes))
+    check_sums(probabilities, first=first)
+
+
+def check_sums(probabilities: np.ndarray, *, first: int = 0) -> np.ndarray:
+    """Rows as an array of probabilities, or a ``ValueError``."""
     values = np.asarray(probabilities)
     total = values.sum(axis=1, dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
@@ -68,6 +73,7 @@ def check(probabilities: np.ndarray, labels: np.ndarray,
             f"{values[row].min():.4g} to {values[row].max():.4g} and do not "
             f"sum to one, but to {total[row]:.4f}. Apply a softmax to "
             "logits.")
+    return values
 
 
 def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -164,7 +170,7 @@ def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence is {confidence}, expected 0 to 1.")
-    values = np.asarray(probabilities)
+    values = check_sums(probabilities)
     n = len(values)
     ranks, found = np.full(n, None, object), np.full(n, None, object)
     sure = np.full(n, np.nan)

@@ -7,6 +7,7 @@ just that. Used in chapters 06 and 07.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from geotree.evaluation.metrics import rows_at_once
 from geotree.shards import Batch, Shards
+from geotree.variables import NODATA
 
 
 def _batches(data: Shards | Batch, size: int):
@@ -42,11 +44,28 @@ def _asked(model):
 
 
 def _features(model, data, size: int):
-    """Image features batch by batch."""
+    """Image features batch by batch; says which samples show nothing."""
+    blank: list = []
     for batch in _batches(data, size):
+        blank += _blank(batch)
         with _asked(model):
             yield model.encode_images(batch.images,
                                       batch.environment).float()
+    if blank:
+        more = ", …" if len(blank) > 5 else ""
+        warnings.warn(
+            f"{len(blank)} samples have no pixel in any month: "
+            f"{', '.join(map(str, blank[:5]))}{more}. They are answered "
+            "from what else is known of them.", stacklevel=3)
+
+
+def _blank(batch) -> list:
+    """Ids of samples of which every month is missing."""
+    import torch
+
+    missing = (batch.images == NODATA).reshape(len(batch.images), -1).all(1)
+    return np.asarray(batch.ids)[
+        torch.as_tensor(missing).cpu().numpy()].tolist()
 
 
 def _logits(model, data, classes, size: int):

@@ -4,7 +4,7 @@ A number without its split, its seed, its interval and its commit cannot be
 compared. The pages draw their tables from such files. Used in chapters 04,
 06 and 07; two files are compared by
 
-    python -m geotree.evaluation.results compare one.csv other.csv
+    python -m geotree.evaluation compare one.csv other.csv
 """
 
 from __future__ import annotations
@@ -175,28 +175,3 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
                            == shared["data_hash_2"]).all())}
     return table
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """``compare`` two files; see the head of this module."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m geotree.evaluation.results")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("compare", help="two result files")
-    command.add_argument("first")
-    command.add_argument("second")
-    command.add_argument("--rows", type=int, default=20)
-    chosen = parser.parse_args(arguments)
-    table = compare(read(chosen.first), read(chosen.second))
-    told = [name for name in KEY if table[name].nunique() > 1]
-    print(table[[*told, "value_1", "value_2", "change", "apart"]]
-          .head(chosen.rows).round(4).to_string(index=False))
-    print(f"{len(table)} shared, {int(table['apart'].sum())} with intervals "
-          f"apart; only in the first {table.attrs['only_first']}, only in "
-          f"the second {table.attrs['only_second']}"
-          + ("" if table.attrs["same_data"] else "; the data differ"))
-
-
-if __name__ == "__main__":
-    main()

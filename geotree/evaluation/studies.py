@@ -3,17 +3,19 @@
 Too long for a page, and its table is no part of this book. Read by
 chapters 04, 06 and 07, made by
 
-    python -m geotree.evaluation.studies GlobalGeoTree-10kEval-90.csv
+    python -m geotree.evaluation studies GlobalGeoTree-10kEval-90.csv
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from geotree import (
     audit,
@@ -69,8 +71,10 @@ def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
     """
     classes = taxonomy.class_table(table)
     case = _Case(table, data, classes, taxonomy.labels(table, classes))
-    found = [*_by_split(case, places or PLACES, seeds), *_apart(case),
-             *_shots(case, draws), *_new_species(case, draws)]
+    work = itertools.chain(
+        _by_split(case, places or PLACES, seeds), _apart(case),
+        _shots(case, draws), _new_species(case, draws))
+    found = list(tqdm(work, data, unit=" scores"))
     return pd.concat(found, ignore_index=True)
 
 
@@ -259,19 +263,3 @@ def both(csv: str | Path) -> pd.DataFrame:
                       real(table[~drop].reset_index(drop=True),
                            f"{name}, audited")], ignore_index=True)
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Read a table of the release and write ``results/real-90.csv``."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m geotree.evaluation.studies")
-    parser.add_argument("table", help="GlobalGeoTree-10kEval-90.csv")
-    parser.add_argument("--out", type=Path,
-                        default=results.folder() / "real-90.csv")
-    chosen = parser.parse_args(arguments)
-    results.write(both(chosen.table), chosen.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,76 @@
+"""``python -m geotree.evaluation``: make results, and compare them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from geotree.evaluation import results
+
+
+def parser() -> argparse.ArgumentParser:
+    new = argparse.ArgumentParser(prog="python -m geotree.evaluation",
+                                  description=__doc__)
+    commands = new.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "compare", help="two files of results, side by side")
+    command.add_argument("first", help="a CSV, or a name that the book keeps")
+    command.add_argument("second")
+    command.add_argument("--rows", type=int, default=20,
+                         help="largest changes to print (default: 20)")
+    command.set_defaults(work=_compare)
+    command = commands.add_parser(
+        "studies", help="how far place alone gets on a table of the release")
+    command.add_argument("table", help="GlobalGeoTree-10kEval-90.csv")
+    _out(command, "real-90.csv")
+    command.set_defaults(work=_studies)
+    command = commands.add_parser(
+        "ablations", help="what each part of the compact model is worth, "
+                          "and its learning curve")
+    command.add_argument("--seeds", type=int, default=3)
+    command.add_argument("--epochs", type=int, default=4)
+    _out(command, "planet.csv")
+    command.set_defaults(work=_ablations)
+    return new
+
+
+def _out(command, name: str) -> None:
+    command.add_argument("--out", type=Path, default=results.folder() / name,
+                         help=f"file to write (default: results/{name})")
+
+
+def _compare(chosen) -> None:
+    table = results.compare(results.read(chosen.first),
+                            results.read(chosen.second))
+    told = [name for name in results.KEY if table[name].nunique() > 1]
+    print(table[[*told, "value_1", "value_2", "change", "apart"]]
+          .head(chosen.rows).round(4).to_string(index=False))
+    print(f"{len(table)} shared, {int(table['apart'].sum())} with intervals "
+          f"apart; only in the first {table.attrs['only_first']}, only in "
+          f"the second {table.attrs['only_second']}"
+          + ("" if table.attrs["same_data"] else "; the data differ"))
+
+
+def _studies(chosen) -> None:
+    from geotree.evaluation import studies
+
+    print(results.write(studies.both(chosen.table), chosen.out))
+
+
+def _ablations(chosen) -> None:
+    from geotree.evaluation import ablations
+
+    print(results.write(ablations.both(seeds=chosen.seeds,
+                                       epochs=chosen.epochs), chosen.out))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    chosen = parser().parse_args(arguments)
+    try:
+        chosen.work(chosen)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
