@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import evaluation
+from geotree import chain, evaluation
 from geotree.evaluation import ablations
 from geotree.shards import Batch
 
@@ -76,3 +79,47 @@ def test_at_most_so_many_records_of_a_class():
     assert np.bincount(labels[rows]).tolist() == [5, 3, 5]
     assert (np.diff(rows) > 0).all()
     assert set(rows) != set(ablations._at_most(labels, 5, seed=2))
+
+
+# Whole studies, small --------------------------------------------------------
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The chain on a planet of a few hundred records."""
+    monkeypatch.setenv("GEOTREE_DATA", str(tmp_path))
+    run = replace(chain.Run(), records=900, block_degrees=5.0)
+    monkeypatch.setattr(chain, "settings", lambda: run)
+
+
+def test_the_studies_run_and_say_what_made_them(small):
+    arms = {name: ablations.ARMS[name] for name in
+            (ablations.FULL, "place always hidden")}
+    curve = ablations.learning_curve(records=(2,), seeds=1, steps=4)
+    parts = ablations.ablations(seeds=2, epochs=1, arms=arms)
+    assert set(curve["model"]) == {
+        f"{name} | 2 records" for name in (ablations.FULL, "forest, all",
+                                           "nearest places")}
+    gains = parts[parts["metric"] == "top1_gain"].set_index("model")
+    assert gains.loc[ablations.FULL, "value"] == 0
+    assert gains.loc["place always hidden", "seed"] == -1
+    assert set(parts["task"]) == {"seen species", "held-out species"}
+    optimum = json.loads(parts["settings"].iloc[0])["optimum"]
+    assert 0.4 < optimum < 1
+
+
+def test_shots_of_a_study_are_exact(small):
+    from geotree.models.compact import CompactClip, CompactConfig
+
+    parts = chain.parts()
+    model = CompactClip(CompactConfig(**SMALL)).eval()
+    model.fit_normalisation(parts["train"].load())
+    found = ablations.few_shots(shots=(1, 2), draws=3, steps=1, model=model)
+    assert len(found) == 2 * 3 * 3 and found["value"].between(0, 1).all()
+    names = parts["held out"].table["species"]
+    count = names.map(names.value_counts())
+    kept = (count > 2).sum()
+    assert (found["excluded"] == len(names) - kept).all()
+    species = names[count > 2].nunique()
+    one = found[found["split"] == "1 shots"]
+    assert (one["n"] == kept - species).all()  # all but the support
+    assert one.groupby("model")["seed"].nunique().eq(3).all()

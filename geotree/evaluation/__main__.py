@@ -25,8 +25,8 @@ def parser() -> argparse.ArgumentParser:
     _out(command, "real-90.csv")
     command.set_defaults(work=_studies)
     command = commands.add_parser(
-        "ablations", help="what each part of the compact model is worth, "
-                          "and its learning curve")
+        "ablations", help="what each part of the compact model is worth, its "
+                          "learning curve, and few shots")
     command.add_argument("--seeds", type=int, default=3)
     command.add_argument("--epochs", type=int, default=4)
     _out(command, "planet.csv")
@@ -60,8 +60,8 @@ def _studies(chosen) -> None:
 def _ablations(chosen) -> None:
     from geotree.evaluation import ablations
 
-    print(results.write(ablations.both(seeds=chosen.seeds,
-                                       epochs=chosen.epochs), chosen.out))
+    found = ablations.everything(seeds=chosen.seeds, epochs=chosen.epochs)
+    print(results.write(found, chosen.out))
 
 
 def main(arguments: list[str] | None = None) -> None:

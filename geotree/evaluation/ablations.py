@@ -15,10 +15,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from geotree import baselines, chain, evaluation, place, taxonomy, training
+from geotree import (
+    baselines,
+    chain,
+    evaluation,
+    place,
+    splits,
+    taxonomy,
+    training,
+)
 from geotree.evaluation import results
-from geotree.shards import Batch
+from geotree.shards import Batch, take
 
 FULL = "compact model"
 # Smaller than the book's, so that all arms and seeds take half an hour.
@@ -83,8 +92,7 @@ def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, epochs: int = 4,
         order = rng.permutation(n)
         for start in range(0, n, batch_size):
             rows = order[start:start + batch_size]
-            loss = _loss(model, Batch(*(x[rows] for x in train)), classes,
-                         arm)
+            loss = _loss(model, take(train, rows), classes, arm)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -117,7 +125,7 @@ def answer(model, arm: Arm, data: Batch, classes: pd.DataFrame
         return evaluation.predict(model, data, classes)
     parts = []
     for start in range(0, len(data.labels), 128):
-        batch = Batch(*(x[start:start + 128] for x in data))
+        batch = take(data, slice(start, start + 128))
         model.fit_normalisation(batch)
         parts.append(evaluation.predict(model, batch, classes))
     return np.concatenate(parts)
@@ -209,7 +217,7 @@ def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3,
     for most in records:
         for seed in range(seeds):
             rows = _at_most(planet.train.labels, most, seed)
-            train = Batch(*(x[rows] for x in planet.train))
+            train = take(planet.train, rows)
             epochs = max(1, round(steps / math.ceil(len(rows) / 128)))
             model = fit(ARMS[FULL], train, planet.classes, epochs=epochs,
                         seed=seed)
@@ -238,8 +246,56 @@ def _at_most(labels, number: int, seed: int) -> np.ndarray:
     return np.sort(order[rank < number])
 
 
-def both(*, seeds: int = 3, epochs: int = 4) -> pd.DataFrame:
-    """The learning curve and the ablations, for ``results/planet.csv``."""
-    return pd.concat([learning_curve(seeds=seeds),
+def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
+              model=None) -> pd.DataFrame:
+    """New species from exact supports: fine-tuned, and what it has to beat.
+
+    Parameters
+    ----------
+    model : CompactClip, optional
+        Default: the book's own, of chapter 05.
+    """
+    model = model or chain.model()
+    held = chain.parts()["held out"]
+    count = held.table.groupby("species")["species"].transform("size")
+    able = (count > max(shots)).to_numpy()
+    new = held.select(able)
+    classes = taxonomy.class_table(new.table)
+    samples, blocks = (_relabelled(new, classes),
+                       evaluation.spatial_blocks(new.table))
+    features = evaluation.embed(model, samples)
+    data_hash, found = results.table_hash(chain.shards().table), []
+    for k in shots:
+        for draw in tqdm(range(draws), f"{k} shots"):
+            support, query = splits.k_shot(samples.labels, k, seed=draw)
+            tuned = evaluation.fine_tune(
+                model, take(samples, support), classes, steps=steps,
+                seed=draw)
+            means = evaluation.class_means(
+                features[support], samples.labels[support], len(classes))
+            answers = {
+                "fine-tuned": evaluation.predict(
+                    tuned, take(samples, query), classes),
+                "class means": evaluation.nearest_mean(features[query],
+                                                       means),
+                "nearest place": place.Nearest(
+                    new.table.iloc[support], neighbours=1).predict(
+                        new.table.iloc[query], classes)}
+            for name, answer in answers.items():
+                scores = evaluation.score(
+                    answer, samples.labels[query], classes,
+                    ranks=["species"], blocks=blocks[query])
+                found.append(results.rows(
+                    scores[scores["metric"] == "top1"], data="planet",
+                    task="k-shot", split=f"{k} shots", model=name, seed=draw,
+                    data_hash=data_hash, excluded=int((~able).sum()),
+                    settings={"shots": k, "seed of": "draw", "steps": steps,
+                              "species": len(classes)}))
+    return pd.concat(found, ignore_index=True)
+
+
+def everything(*, seeds: int = 3, epochs: int = 4) -> pd.DataFrame:
+    """Learning curve, shots and ablations, for ``results/planet.csv``."""
+    return pd.concat([few_shots(), learning_curve(seeds=seeds),
                       ablations(seeds=seeds, epochs=epochs)],
                      ignore_index=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geotree.evaluation.metrics import rows_at_once
-from geotree.shards import Batch, Shards
+from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
 
@@ -26,7 +26,7 @@ def _batches(data: Shards | Batch, size: int):
         yield from data.batches(size)
         return
     for start in range(0, len(data.labels), size):
-        yield Batch(*(part[start:start + size] for part in data))
+        yield take(data, slice(start, start + size))
 
 
 @contextmanager
