@@ -97,7 +97,7 @@ class PlaceModel:
     def odds(self, points: np.ndarray) -> np.ndarray:
         """Unnormalised weight of each species at unit vectors: (N, S)."""
         raise TypeError("PlaceModel is a pattern: make a Nearest, a "
-                        "Kernel, a Trees, a Network or a Mixture.")
+                        "Kernel, a Trees or a Network.")
 
 
 class Nearest(PlaceModel):
@@ -283,21 +283,6 @@ class Network(PlaceModel):
 
         with torch.no_grad():
             return self.net(self._inputs(points)).softmax(1).numpy()
-
-
-class Mixture(PlaceModel):
-    """The mean of several models of place."""
-
-    def __init__(self, models: list[PlaceModel]) -> None:
-        if not models or any(not model.species.equals(models[0].species)
-                             for model in models):
-            raise ValueError("a mixture needs models made from one table.")
-        self.models, self.species = models, models[0].species
-        self.frequency = models[0].frequency
-
-    def odds(self, points):
-        parts = [model.odds(points) for model in self.models]
-        return sum(part / part.sum(axis=1, keepdims=True) for part in parts)
 
 
 def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],

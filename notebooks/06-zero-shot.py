@@ -252,10 +252,10 @@ result[result["metric"] == "top1"].drop(columns="metric").round(3)
 # %% [markdown]
 # The two halves are different species, and few: what lies between them is
 # no measure of what a known genus is worth. And among held-out names only,
-# the question is easy. In the field the candidates are *all* species, and a model leans towards names it was
-# trained on. *Generalised* zero-shot asks seen and unseen together; one
-# number for both is the harmonic mean, which a model that never names a new
-# species cannot win.
+# the question is easy. In the field the candidates are *all* species, and a
+# model leans towards names it was trained on. *Generalised* zero-shot asks
+# seen and unseen together; one number for both is the harmonic mean, which
+# a model that never names a new species cannot win.
 
 # %%
 everything = parts["train"].classes

@@ -32,9 +32,7 @@ def quarters(n: int, seed: int = 0) -> pd.DataFrame:
 MODELS = {
     "nearest": place.Nearest, "kernel": lambda t: place.Kernel(t, km=300),
     "trees": lambda t: place.Trees(t, trees=40),
-    "network": lambda t: place.Network(t, width=32, depth=1, epochs=25),
-    "mixture": lambda t: place.Mixture([place.Nearest(t),
-                                        place.Kernel(t, km=300)])}
+    "network": lambda t: place.Network(t, width=32, depth=1, epochs=25)}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,8 +111,6 @@ def test_models_refuse_what_they_cannot_learn_from():
         place.Nearest(quarters(20)[:0])
     with pytest.raises(ValueError, match="km is 0"):
         place.Kernel(quarters(20), km=0)
-    with pytest.raises(ValueError, match="one table"):
-        place.Mixture([])
 
 
 # The range prior -------------------------------------------------------------
