@@ -96,6 +96,23 @@ def test_forest_finds_what_is_planted_and_nothing_else():
     assert evaluation.hits(chance, noise[1].labels).mean() < 0.45
 
 
+def test_boosting_survives_rare_classes():
+    """A long tail of classes, all told by one variable."""
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, 41) ** 1.5
+    both = []
+    for n in (900, 400):
+        batch = make_batch(n, planted=False, seed=n)
+        labels = rng.choice(40, n, p=share / share.sum())
+        batch.environment[:] = rng.normal(size=(n, 27))
+        batch.environment[:, 7] = labels + rng.normal(0, 0.3, n)
+        both.append(batch._replace(labels=labels))
+    answer = baselines.tabular(*both, 40, inputs=["environment"],
+                               boosting=True)
+    usual = (both[1].labels == 0).mean()
+    assert evaluation.hits(answer, both[1].labels).mean() > usual + 0.2
+
+
 def test_forest_repeats_and_leaves_its_input():
     train, test = (make_batch(60, planted=True, seed=i) for i in (1, 2))
     before = [x.copy() for x in (*train, *test)]
