@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,12 @@ def folder() -> Path:
     return _ROOT / "results"
 
 
+@cache
 def commit() -> str:
-    """Commit of this checkout, ``+`` if changed since; else the version."""
+    """Commit of this checkout, ``+`` if changed since; else the version.
+
+    Asked once: a study that runs for an hour is of the code it began with.
+    """
     git = ["git", "-C", str(_ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"],
