@@ -337,6 +337,16 @@ def test_the_likeliest_are_those_of_the_whole_answer(model):
         evaluation.likeliest(model, batch, CLASSES, 8)
 
 
+def test_many_classes_come_in_few_rows(model, monkeypatch):
+    batch = make_batch(23)
+    model.fit_normalisation(batch)
+    whole = evaluation.predict(model, batch, CLASSES)
+    monkeypatch.setattr(metrics, "_CELLS", 4 * K)
+    parts = list(evaluation.predict_batches(model, batch, CLASSES))
+    assert [len(part) for part in parts] == [4] * 5 + [3]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
+
+
 def test_batches_are_scored_as_they_come(answers, monkeypatch):
     """However the rows are cut, and however few are worked on at once."""
     probabilities, labels = answers
@@ -351,6 +361,8 @@ def test_batches_are_scored_as_they_come(answers, monkeypatch):
         probabilities, labels, CLASSES, blocks=blocks))
     with pytest.raises(ValueError, match="of 399 samples, but 400 labels"):
         evaluation.score(iter([probabilities[:-1]]), labels, CLASSES)
+    with pytest.raises(ValueError, match="no samples to score"):
+        evaluation.score(iter([]), labels[:0], CLASSES)
     with pytest.raises(ValueError, match="first is row 203"):
         spoilt = probabilities.copy()
         spoilt[203] *= 2

@@ -89,7 +89,12 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
 
 def _outcomes(probabilities, labels, classes, ranks) -> dict:
     """Outcome of all samples at each rank, from one array or batches."""
-    ladder, parts, done = metrics.Ladder(classes, ranks), [], 0
+    metrics.check_labels(labels, len(classes))
+    n, done, ladder = len(labels), 0, metrics.Ladder(classes, ranks)
+    # Filled in place: small arrays kept one by one would scatter the heap.
+    found = {rank: metrics.Outcome(np.empty(n, np.int64),
+                                   np.empty(n, np.int64), np.empty(n))
+             for rank in ranks}
     whole = isinstance(probabilities, np.ndarray)
     if whole:
         metrics.check(probabilities, labels, classes)
@@ -97,13 +102,13 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
         target = labels[done:done + len(batch)]
         if not whole:
             metrics.check(batch, target, classes, first=done)
-        done += len(batch)
-        parts.append(ladder.outcomes(batch, target))
-    if done != len(labels):
-        raise ValueError(f"probabilities of {done} samples, but "
-                         f"{len(labels)} labels.")
-    return {rank: metrics.Outcome(*map(np.concatenate, zip(
-        *(part[rank] for part in parts), strict=True))) for rank in ranks}
+        rows = slice(done, done := done + len(batch))
+        for rank, one in ladder.outcomes(batch, target).items():
+            for column, part in zip(found[rank], one, strict=True):
+                column[rows] = part
+    if done != n:
+        raise ValueError(f"probabilities of {done} samples, but {n} labels.")
+    return found
 
 
 def _subsets(groups, n: int) -> dict:

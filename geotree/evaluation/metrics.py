@@ -23,7 +23,6 @@ class Outcome(NamedTuple):
     target: np.ndarray  # (N,) int, number of the right name
     answer: np.ndarray  # (N,) int, number of the likeliest name
     position: np.ndarray  # (N,) float, 1 = best; inf: probability zero
-    confidence: np.ndarray  # (N,) float, probability of the answer
 
 
 def check_labels(labels, k: int) -> np.ndarray:
@@ -144,9 +143,9 @@ class Ladder:
             summed = (taxonomy.sum_groups(lines, self.of_line[rank])
                       if rank in self.of_line
                       else taxonomy.sum_groups(values, group))
-            target, answer = group[labels], summed.argmax(axis=1)
-            found[rank] = Outcome(target, answer, positions(summed, target),
-                                  summed[np.arange(len(answer)), answer])
+            target = group[labels]
+            found[rank] = Outcome(target, summed.argmax(axis=1),
+                                  positions(summed, target))
         return found
 
 

@@ -143,12 +143,16 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
     if not 1 <= k <= len(classes):
         raise ValueError(f"k is {k}, expected 1 to {len(classes)}, the "
                          "number of classes.")
-    found = []
-    for logits in _logits(model, data, classes, batch_size):
-        best, index = logits.topk(k, dim=1)
-        total = logits.logsumexp(dim=1, keepdim=True)
-        found.append((index.cpu().numpy(), (best - total).exp().cpu().numpy()))
-    if not found:
+    n = len(data) if isinstance(data, Shards) else len(data.labels)
+    if not n:
         raise ValueError("data has no samples: nothing to predict.")
-    index, probability = map(np.concatenate, zip(*found, strict=True))
-    return index, probability
+    # Filled in place: small arrays kept one by one would scatter the heap.
+    index, odds = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    done = 0
+    for logits in _logits(model, data, classes, batch_size):
+        best, column = logits.topk(k, dim=1)
+        rows = slice(done, done := done + len(logits))
+        index[rows] = column.cpu()
+        odds[rows] = (best - logits.logsumexp(dim=1, keepdim=True)
+                      ).exp().cpu()
+    return index[:done], odds[:done]
