@@ -129,10 +129,21 @@ plain /= np.linalg.norm(plain, axis=1, keepdims=True)
 draw_map(plain, "family");
 
 # %% [markdown]
-# Any model with `encode_images` can stand here. CLIP, which sees true
-# colour only, takes a network and one line:
-# `evaluation.embed(ClipBaseline.from_pretrained(), test)` with
-# `from geotree.models.clip import ClipBaseline`.
+# CLIP and RemoteCLIP {cite}`radford2021clip,liu2024remoteclip` see true
+# colour only. Their maps join in where their weights are given, a folder,
+# a file or a hub id as in [chapter 06](06-zero-shot).
+
+# %%
+WEIGHTS = {"CLIP": None, "RemoteCLIP": None}
+spaces = {"model": features, "statistics": plain}
+for name, source in WEIGHTS.items():
+    if source is None:
+        print(f"{name}: no weights at hand")
+        continue
+    from geotree.models import clip
+
+    spaces[name] = evaluation.embed(clip.load(source), test)
+    draw_map(spaces[name], "family").set_title(name)
 
 # %% [markdown]
 # ## A number beside the picture
@@ -149,7 +160,7 @@ def nearest(features):
 
 
 family = test.table["family"].to_numpy()
-for name, vectors in (("model", features), ("statistics", plain)):
+for name, vectors in spaces.items():
     shared = (family[nearest(vectors)] == family).mean()
     print(f"{name}: nearest neighbour of the same family {shared:.1%}")
 share = test.table["family"].value_counts(normalize=True)

@@ -1,7 +1,10 @@
 """CLIP as a baseline: true colour that does not wrap, weights that fit."""
 
 import math
+from pathlib import Path
 
+import jupytext
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from geotree.models.clip import ClipBaseline
 from geotree.shards import Batch
 from geotree.variables import BAND_NAMES, NODATA
 
+ROOT = Path(__file__).parents[1]
 WIDTH, HEAD, PATCH, GRID, DEPTH, SHARED = 32, 16, 4, 3, 2, 24
 
 
@@ -243,6 +247,25 @@ def test_with_weights_both_stand_in_the_table(planet_halves, model, tmp_path):
     assert (board.loc[list(answers), "left_out"] == "").all()
     assert board.loc[list(answers), "value"].notna().all()
     assert board.loc["CLIP", "n"] == 40
+
+
+def test_its_space_stands_beside_the_model_s_in_chapter_08(
+        planet_halves, model, tmp_path, capsys):
+    """The chapter's own cell, with weights in the place of none."""
+    model.clip.save_pretrained(tmp_path)
+    test, drawn = planet_halves[1], []
+    cell, = [cell.source for cell in jupytext.read(
+        ROOT / "notebooks/08-t-sne.py").cells if "WEIGHTS =" in cell.source]
+    names = {"features": None, "plain": None, "evaluation": evaluation,
+             "test": test, "draw_map": lambda space, rank: drawn.append(
+                 (space, rank)) or plt.figure().gca()}
+    exec(cell.replace('"CLIP": None', f'"CLIP": {str(tmp_path)!r}'), names)
+    (space, rank), = drawn
+    assert rank == "family" and list(names["spaces"]) == [
+        "model", "statistics", "CLIP"]
+    np.testing.assert_allclose(space, evaluation.embed(model, test),
+                               atol=1e-6)
+    assert "RemoteCLIP: no weights at hand" in capsys.readouterr().out
 
 
 def test_without_weights_the_table_says_so(planet_halves):
