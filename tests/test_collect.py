@@ -1,15 +1,12 @@
 """Collecting from a GBIF on this machine: one table by three routes."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
+import inspect
+import operator
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from killing import Run, kills
 from loopback import gbif
 from loopback.server import DROP, GARBLE, TRUNCATE, certificate
 
@@ -17,7 +14,6 @@ from geotree import occurrences
 from geotree.occurrences import matching
 from geotree.service import DownloadError, ServiceError
 
-HERE = Path(__file__).parent
 NAMES = pd.DataFrame({
     "species": ["Acer rubrum", "Betula verrucosa", "Betula pendula",
                 "Larix decidua"],
@@ -145,17 +141,17 @@ def test_a_search_of_a_thousand_is_four_requests(client, service, taxa,
     assert max(int(call["query"]["limit"][0]) for call in pages) == 300
 
 
-def test_one_download_for_all_and_its_doi_stays(client, service, account,
-                                                taxa, tmp_path):
-    many = pd.concat([taxa, taxa.iloc[:1].assign(taxonKey=1)] + [
-        taxa.iloc[:1].assign(taxonKey=range(start, start + 1))
-        for start in range(8_000_000, 8_000_200)])
+def test_one_download_for_21_001_species_and_its_doi_stays(
+        client, service, account, taxa, tmp_path):
+    many = pd.concat([taxa] + [taxa.iloc[:1]] * 20_998).assign(
+        taxonKey=[*taxa["taxonKey"], *range(8_000_000, 8_020_998)])
     table = occurrences.collect(many, route="download", poll=0.0,
                                 folder=tmp_path / "d", client=client)
-    assert len(service.calls("download/request", done=False)) == 2
-    rule = service.calls("download/request")[0]["body"]["predicate"][
-        "predicates"][0]
-    assert rule["type"] == "in" and len(rule["values"]) > 200
+    [order] = [call for call in service.log if call["method"] == "POST"]
+    rule = order["body"]["predicate"]["predicates"][0]
+    assert rule["type"] == "in" and len(rule["values"]) == 21_001
+    assert order["size"] < 1_000_000
+    assert set(table["species"]) == set(taxa["species"])
     assert table.attrs["doi"].startswith("https://doi.org/10.15468/dl.")
     assert table.attrs["doi"] in occurrences.cite(table)
     path = occurrences.write(table, tmp_path / "t.parquet")
@@ -169,20 +165,33 @@ def test_a_table_without_doi_says_how_to_get_one(client, taxa, tmp_path):
     assert "2 datasets" in occurrences.cite(table)
 
 
-def test_pygbif_hears_the_same_from_this_service(taxa, tmp_path,
-                                                 monkeypatch):
-    """The service is no mirror of our own client."""
-    from pygbif import occurrences as theirs
+@pytest.mark.parametrize("name", ["occurrences.search",
+                                  "species.name_backbone",
+                                  "occurrences.download_meta",
+                                  "registry.datasets"])
+def test_what_we_ask_pygbif_goes_through_its_one_door(name):
+    """Else it would ask by itself, without patience."""
+    import pygbif
 
-    with gbif.Gbif() as plain:
-        module = sys.modules["pygbif.occurrences.search"]
-        monkeypatch.setattr(module, "gbif_baseurl", f"{plain.url}/v1/")
-        answer = plain.search({"offset": ["0"], "limit": ["300"], "year":
-                               ["2017,2025"], "taxonKey": ["5331916"]})
-        monkeypatch.setattr("pygbif.gbifutils.stopifnot", lambda *x: None)
-        found = theirs.search(taxonKey="5331916", year="2017,2025", limit=300,
-                              offset=0, hasCoordinate=True)
-        assert found["results"] == json.loads(json.dumps(answer["results"]))
+    module = inspect.getmodule(operator.attrgetter(name)(pygbif))
+    functions = [one for _, one in inspect.getmembers(
+        module, inspect.isfunction) if one.__module__ == module.__name__]
+    names = {name for one in functions for name in one.__code__.co_names}
+    assert "gbif_GET" in names
+    if name != "occurrences.download_meta":  # orders live there, too
+        assert "requests" not in names
+
+
+def test_pygbif_stays_as_it_is_for_others(client):
+    import logging
+
+    before = logging.getLogger().handlers[:]
+    client.ask("species.name_backbone", scientificName="Quercus")
+    assert logging.getLogger().handlers == before
+    from pygbif import gbifutils
+    from pygbif.occurrences import search
+
+    assert search.__globals__["gbif_GET"] is gbifutils.gbif_GET
 
 
 def test_pygbif_would_send_the_password_in_the_open():
@@ -355,8 +364,8 @@ def test_the_service_says_how_long_to_wait(client, service, monkeypatch):
 
     monkeypatch.setattr(service, "search", search)
     service.seconds = 0
-    client.get("v1/occurrence/search", {
-        "taxonKey": 1, "year": "2017,2018", "offset": 0, "limit": 1})
+    client.ask("occurrences.search", taxonKey="1", year="2017,2018",
+               offset=0, limit=1)
     assert 17.0 in slept
 
 
@@ -373,72 +382,156 @@ def test_a_download_that_gbif_ends_is_asked_anew(
     assert len(service.downloads) == 2
 
 
-def test_a_full_disk_keeps_what_has_come(client, service, taxa, tmp_path,
-                                         monkeypatch):
-    real, count = os.replace, []
-
-    def full(*places):
-        count.append(places)
-        if len(count) == 4:
-            raise OSError(28, "No space left on device")
-        return real(*places)
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left.*Free some space"):
-        occurrences.collect(taxa, route="search", folder=tmp_path / "s",
-                            client=client)
-    before = len(service.log)
-    occurrences.collect(taxa, route="search", folder=tmp_path / "s",
-                        client=client)
-    assert len(service.log) == before + 2  # the page that was lost, one more
+@pytest.mark.parametrize("spoilt", [TRUNCATE, GARBLE])
+def test_an_order_whose_answer_was_lost_is_not_sent_again(
+        client, service, taxa, account, tmp_path, spoilt):
+    service.faults[:] = [spoilt]
+    occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                        folder=tmp_path / "d")
+    assert len(service.downloads) == 1
+    occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                        folder=tmp_path / "e", years=(2018, 2020))
+    assert len(service.downloads) == 2
 
 
 RUN = """
 import sys
 from pathlib import Path
 from geotree import occurrences
+from geotree.occurrences import snapshot
 url, tls, folder, route = sys.argv[1:]
+snapshot.FILES = 1
 client = occurrences.Client(url, wait=0.01, verify=tls)
 names = ["Acer rubrum", "Betula pendula", "Larix decidua"]
 taxa = occurrences.match(names, cache=Path(folder, "names.jsonl"),
                          client=client, progress=False)
-table = occurrences.collect(taxa, route=route, folder=Path(folder, "g"),
-                            client=client, limit=1500, poll=0.02)
-occurrences.write(table, Path(folder, "table.parquet"))
+if full:
+    fill_disk()
+try:
+    table = occurrences.collect(
+        taxa, route=route, folder=Path(folder, "g"), client=client,
+        limit=9000, poll=0.02, years=(2010, 2026),
+        snapshot=str(Path(folder).parent / "occurrence"))
+    occurrences.write(table, Path(folder, "table.parquet"))
+except OSError as error:
+    if not full:
+        raise
+    print(error)
 """
 
 
-@pytest.mark.parametrize("route", ["search", "download"])
-def test_killed_at_any_moment_it_goes_on(service, tls, account, tmp_path,
-                                         route):
-    service.seconds, service.polls = 0.05, 4
+@pytest.fixture
+def large(tls):
+    with gbif.Gbif(gbif.records(12_000), tls=tls) as running:
+        yield running
 
-    def start(folder):
-        folder.mkdir(exist_ok=True)
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, service.url, str(tls), str(folder),
-             route], env={**os.environ, "PYTHONPATH": str(HERE.parent)},
-            stderr=subprocess.PIPE)
 
-    whole = start(tmp_path / "whole")
-    assert whole.wait(60) == 0, whole.stderr.read()
-    needed = len(service.log)
-    service.log.clear()
-    kills = 0
-    for seen in (1, 3, 4, 6, 7):  # requests that have come in
-        process = start(tmp_path / "torn")
-        while len(service.log) < seen + kills and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        time.sleep(0.15)  # the answer that nobody waits for any more
-    last = start(tmp_path / "torn")
-    assert last.wait(60) == 0, last.stderr.read()
-    assert kills == 5
-    same(occurrences.read(tmp_path / "torn" / "table.parquet"),
-         occurrences.read(tmp_path / "whole" / "table.parquet"))
-    pages = [tuple(map(tuple, call["query"].values()))
-             for call in service.calls("search")]
-    # What was on its way when it was killed comes twice, nothing else.
-    assert len(service.log) <= needed + kills + 3 * kills + 4
-    assert len(pages) - len(set(pages)) <= kills
+def runs(service, tls, folder, route):
+    """How to start a run in a folder."""
+    folder.mkdir()
+    return lambda **more: Run(RUN, service.url, tls, folder, route, **more)
+
+
+def alike(tmp_path):
+    one, other = (occurrences.read(tmp_path / name / "table.parquet")
+                  for name in ("torn", "whole"))
+    same(one, other)
+    assert len(one) > 5000
+
+
+def test_a_search_that_is_killed_asks_for_no_page_twice(large, tls, tmp_path):
+    large.seconds = 0.02
+    runs(large, tls, tmp_path / "whole", "search")().finish()
+    total, torn = len(large.calls("search")), tmp_path / "torn"
+    assert total > 25
+    large.log.clear()
+    start, done = runs(large, tls, torn, "search"), set()
+
+    def repeated():
+        """Requests of this run for what was finished before it."""
+        return [call["path"] for call in large.log
+                if call["query"].get("offset", call["query"].get(
+                    "scientificName"))[0] in done]
+
+    for _ in kills(start, lambda: len(large.calls("search")), total):
+        assert not repeated()
+        large.log.clear()
+        done = {str(int(page.stem[-6:]))
+                for page in torn.glob("g/page-*.json")}
+        names = torn / "names.jsonl"
+        done |= ({"Acer rubrum", "Betula pendula", "Larix decidua"}
+                 if names.exists() else set())
+    assert len(done) > 5
+    start().finish()
+    assert not repeated()
+    assert len(large.calls("search")) == total + 3 - len(done)
+    alike(tmp_path)
+
+
+def test_a_download_that_is_killed_is_ordered_and_fetched_once(
+        large, tls, account, tmp_path):
+    large.seconds, large.slow, large.polls = 0.02, 0.1, 30
+    runs(large, tls, tmp_path / "whole", "download")().finish()
+    total, torn = len(large.log), tmp_path / "torn"
+    large.downloads.clear()
+    start = runs(large, tls, torn, "download")
+    for _ in kills(start, lambda: len(large.log), total):
+        assert len(large.downloads) <= 1
+    start().finish()
+    assert len(large.downloads) == 1
+    assert len(large.calls(".zip")) <= 3  # the whole run's, and parts
+    alike(tmp_path)
+
+
+def test_killed_between_an_order_and_its_key_it_orders_once(
+        service, tls, account, tmp_path):
+    service.slow = 30.0
+    start = runs(service, tls, tmp_path / "torn", "download")
+    run = start()
+    while not service.downloads and run.is_alive():
+        time.sleep(0.002)
+    run.kill()
+    note = (tmp_path / "torn" / "g" / "download.json").read_text()
+    assert "key" not in note
+    service.slow = 0.0
+    start().finish()
+    assert len(service.downloads) == 1
+    assert len(service.calls("download/user")) == 1
+    sent = [call["path"] for call in service.log
+            if "authorization" in call["headers"]]
+    assert all("/download/" in path for path in sent)
+
+
+def test_a_snapshot_that_is_killed_keeps_its_parts(large, tls, tmp_path):
+    gbif.snapshot(tmp_path, large.frame, files=40)
+    runs(large, tls, tmp_path / "whole", "snapshot")().finish()
+    torn = tmp_path / "torn"
+    start, done = runs(large, tls, torn, "snapshot"), {}
+
+    def parts():
+        return {part.name: part.stat().st_mtime_ns
+                for part in torn.glob("g/parts/*.parquet")}
+
+    for _ in kills(start, lambda: len(parts()), 40):
+        assert done.items() <= parts().items()
+        done = parts()
+    assert len(done) >= 5
+    start().finish()
+    assert done.items() <= parts().items()
+    alike(tmp_path)
+
+
+@pytest.mark.parametrize(("route", "size"), [
+    ("search", 150_000), ("download", 20_000), ("snapshot", 3_000)])
+def test_a_full_disk_is_named_and_what_has_come_is_kept(
+        large, tls, account, tmp_path, route, size):
+    gbif.snapshot(tmp_path, large.frame, files=3)
+    folder = tmp_path / "torn"
+    start = runs(large, tls, folder, route)
+    out = start(full=size).finish()
+    assert "File too large" in out, out
+    assert "kept" in out and str(folder) in out
+    start().finish()
+    runs(large, tls, tmp_path / "whole", route)().finish()
+    assert len(large.downloads) <= 2
+    alike(tmp_path)

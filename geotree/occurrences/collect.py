@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from geotree.occurrences import snapshot as parquet
-from geotree.occurrences.gbif import BACKBONE, DEEPEST, PAGE, Client
+from geotree.occurrences.gbif import ALIVE, BACKBONE, DEEPEST, PAGE, Client
 from geotree.occurrences.matching import usable
 from geotree.occurrences.table import replace, validate
 from geotree.service import ServiceError, lock
@@ -157,10 +157,9 @@ def _search(client, folder, asked):
             size = min(PAGE, share - offset)
             page = folder / f"page-{number:04d}-{offset:06d}.json"
             if not page.exists():
-                answer = client.get("v1/occurrence/search", [
-                    *(("taxonKey", key) for key in group),
-                    *_filters(asked), ("checklistKey", BACKBONE),
-                    ("offset", offset), ("limit", size)])
+                answer = client.ask(
+                    "occurrences.search", taxonKey=group, offset=offset,
+                    limit=size, **_filters(asked))
                 calls += 1
                 replace(page, lambda file, answer=answer: file.write_text(
                     json.dumps(answer)))
@@ -177,10 +176,12 @@ def _search(client, folder, asked):
 
 def _filters(asked):
     first, last = asked["years"]
-    yield from (("hasCoordinate", "true"), ("occurrenceStatus", "PRESENT"),
-                ("year", f"{first},{last}"))
+    rules = {"hasCoordinate": True, "occurrenceStatus": "PRESENT",
+             "year": f"{first},{last}", "checklistKey": BACKBONE}
     if asked["uncertainty"] is not None:
-        yield "coordinateUncertaintyInMeters", f"0,{asked['uncertainty']:g}"
+        rules["coordinateUncertaintyInMeters"] = (
+            f"0,{asked['uncertainty']:g}")
+    return rules
 
 
 # Download -------------------------------------------------------------------
@@ -210,10 +211,15 @@ def predicate(asked: dict) -> dict:
 
 def _download(client, folder, asked, poll):
     note, archive = folder / "download.json", folder / "download.zip"
-    if not note.exists():
-        key = client.order(predicate(asked))
-        replace(note, lambda file: file.write_text(json.dumps({"key": key})))
-    key = json.loads(note.read_text())["key"]
+    known = json.loads(note.read_text()) if note.exists() else {}
+    if "key" not in known:
+        # A run that dies between the order and its key must not order twice.
+        since = known.get("since")
+        known = {"since": since or time.time()}
+        replace(note, lambda file: file.write_text(json.dumps(known)))
+        known["key"] = client.order(predicate(asked), since=since)
+        replace(note, lambda file: file.write_text(json.dumps(known)))
+    key = known["key"]
     about = _wait(client, key, note, poll)
     out = folder / "download"
     if not out.exists():
@@ -238,11 +244,11 @@ def _download(client, folder, asked, poll):
 
 def _wait(client, key, note, poll):
     while True:
-        about = client.get(f"v1/occurrence/download/{key}")
+        about = client.ask("occurrences.download_meta", key=key)
         state = about["status"]
         if state == "SUCCEEDED":
             return about
-        if state not in ("PREPARING", "RUNNING", "SUSPENDED"):
+        if state not in ALIVE:
             note.unlink()
             raise ServiceError(
                 5, f"GBIF ended the download {key} with {state}. Look at "

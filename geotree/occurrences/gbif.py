@@ -1,16 +1,26 @@
-"""GBIF's API as a polite client calls it: https, time limits, patience.
+"""GBIF as ``pygbif`` asks it, with the manners that it lacks.
 
-The client library ``pygbif`` 0.7 sends the password of a download over
-plain http, waits for ever, gives up at the first 429 and cannot be told
-otherwise, so the calls are made here with ``requests``.
+``pygbif`` 0.7 knows the addresses and parameters of GBIF, and its functions
+are what asks here. It sends some of them over plain http, waits for ever,
+gives up at the first 429 and opens a connection for each call. Every one of
+its calls ends in a function ``gbif_GET``, so a copy of the caller that has
+another ``gbif_GET`` mends all of that and leaves the library as it is.
+Orders of downloads and lists of them are sent without ``pygbif``, for it
+sends their password over plain http.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
+import operator
 import os
 import re
+import time
+from datetime import datetime
 from pathlib import Path
+from types import FunctionType
+from urllib.parse import quote
 
 import geotree
 from geotree.service import ServiceError, Unsteady, patient
@@ -20,7 +30,9 @@ BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys
 TIMEOUT = (10, 60)  # s, to connect and between two bytes
 PAGE = 300  # GBIF cuts longer pages without a word
 DEEPEST = 100_000  # offset + limit
+ALIVE = ("PREPARING", "RUNNING", "SUSPENDED", "SUCCEEDED")
 _BUSY = (420, 429, 500, 502, 503, 504)
+_SKEW = 600.0  # s, by which GBIF's clock may be behind
 _AGENT = (f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)")
 
@@ -50,21 +62,44 @@ class Client:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = _AGENT
 
-    def get(self, path: str, params=()) -> dict:
-        """The JSON at a path."""
-        return patient(lambda: _calmly(lambda: self._send(
-            "GET", path, params=params).json()), wait=self.wait)
+    def ask(self, function: str, **params) -> dict:
+        """What a function of ``pygbif`` answers.
 
-    def order(self, request: dict) -> str:
-        """Ask for a download; returns its key."""
-        account = _account(self.url)
+        Parameters
+        ----------
+        function : str
+            Such as ``species.name_backbone``; one that reads JSON and needs
+            no account.
+        **params
+            Its arguments.
+        """
+        theirs = operator.attrgetter(function)(_pygbif())
+        scope = {**theirs.__globals__, "gbif_GET": self._get}
+        for name, one in theirs.__globals__.items():
+            if getattr(one, "__module__", "") == theirs.__module__ and (
+                    isinstance(one, FunctionType)):
+                scope[name] = FunctionType(one.__code__, scope,
+                                           argdefs=one.__defaults__)
+        return scope[theirs.__name__](**params)
+
+    def order(self, request: dict, *, since: float | None = None) -> str:
+        """Ask for a download; returns its key.
+
+        Parameters
+        ----------
+        since : float, optional
+            Time (s) from which on this request may have been sent before,
+            by a run that did not live to hear the answer. Then the
+            account's downloads are looked through first.
+        """
+        account, began = _account(self.url), since or time.time()
+        tries = 0 if since is None else 1
 
         def once():
-            key = self._send("POST", "v1/occurrence/download/request",
-                             json=request, auth=account).text
-            if not re.fullmatch(r'"?[0-9]+-[0-9]+"?', key.strip()):
-                raise Unsteady("GBIF's answer is no key of a download")
-            return key.strip().strip('"')
+            nonlocal tries
+            tries += 1
+            return (tries > 1 and self._ordered(request, began, account)
+                    ) or self._order(request, account)
 
         return patient(lambda: _calmly(once), wait=self.wait)
 
@@ -87,9 +122,42 @@ class Client:
             if part.stat().st_size != size:
                 raise Unsteady(f"'{path}' broke off")
 
-        patient(lambda: _calmly(more), wait=self.wait)
-        os.replace(part, file)
+        try:
+            patient(lambda: _calmly(more), wait=self.wait)
+            os.replace(part, file)
+        except ServiceError:
+            raise
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot write '{file}' ({error.strerror}). "
+                "What has come is kept: free some space, then call again"
+            ) from error
         return file
+
+    def _get(self, url, args):
+        """In place of ``pygbif.gbifutils.gbif_GET``."""
+        path = re.sub(r"^https?://api\.gbif\.org/", "", url)
+        return patient(lambda: _calmly(lambda: self._send(
+            "GET", path, params=args).json()), wait=self.wait)
+
+    def _order(self, request, account):
+        key = self._send("POST", "v1/occurrence/download/request",
+                         json=request, auth=account).text
+        if not re.fullmatch(r'"?[0-9]+-[0-9]+"?', key.strip()):
+            raise Unsteady("GBIF's answer is no key of a download")
+        return key.strip().strip('"')
+
+    def _ordered(self, request, began, account):
+        """Key of the newest living download of this request, if any."""
+        user = quote(account.username.decode(), safe="")
+        found = self._send("GET", f"v1/occurrence/download/user/{user}",
+                           params={"limit": 100}, auth=account).json()
+        for one in found["results"]:
+            made = datetime.fromisoformat(one["created"]).timestamp()
+            if (one["status"] in ALIVE and made > began - _SKEW
+                    and _essence(one["request"]) == _essence(request)):
+                return one["key"]
+        return None
 
     def _send(self, method, path, *, auth=None, **options):
         # An account in ~/.netrc is for GBIF's downloads, not for all calls.
@@ -113,6 +181,17 @@ class Client:
             raise ServiceError(errno.EINVAL, f"GBIF answers {code} to "
                                f"'{path}': {answer.text[:200]}")
         return answer
+
+
+def _pygbif():
+    """The library, without the log that its import opens for everyone."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    import pygbif
+
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    return pygbif
 
 
 def _calmly(call):
@@ -140,3 +219,17 @@ def _account(url):
         raise ServiceError(errno.EACCES, f"'{url}' is not https: the "
                            "password is not sent")
     return HTTPBasicAuth(user.encode(), password.encode())
+
+
+def _essence(request):
+    """What a download is of, whatever order and defaults GBIF tells."""
+    def plain(rule):
+        if isinstance(rule, dict):
+            return sorted((name, plain(value)) for name, value in
+                          rule.items() if name not in
+                          ("matchCase", "checklistKey"))
+        if isinstance(rule, list):
+            return sorted((plain(one) for one in rule), key=str)
+        return str(rule)
+
+    return request["format"], plain(request["predicate"])

@@ -78,7 +78,7 @@ def judge(answer: dict) -> dict:
     Parameters
     ----------
     answer : dict
-        Of GBIF's ``v2/species/match``.
+        Of GBIF's ``v2/species/match``, pygbif's ``name_backbone``.
     """
     found = answer.get("acceptedUsage") or answer.get("usage") or {}
     about = answer.get("diagnostics", {})
@@ -153,10 +153,9 @@ def as_taxa(names: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
 
 
 def _ask(client, name, family) -> dict:
-    params = {"scientificName": name, "kingdom": "Plantae",
-              "checklistKey": BACKBONE}
-    return client.get("v2/species/match",
-                      params | ({"family": family} if family else {}))
+    return client.ask("species.name_backbone", scientificName=name,
+                      kingdom="Plantae", family=family or None,
+                      checklistKey=BACKBONE)
 
 
 def _read(cache: Path) -> dict:

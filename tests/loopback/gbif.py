@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 import zipfile
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -93,11 +95,13 @@ def snapshot(folder, frame, *, files=3):
 
 
 class Gbif(Service):
-    """``frame``: what it holds; ``polls``: looks until a download is done.
+    """``frame``: what it holds; ``polls``: looks until a download is done;
+    ``slow``: seconds between taking an order and telling its key.
     """
 
-    def __init__(self, frame=None, *, polls=2, **options):
+    def __init__(self, frame=None, *, polls=2, slow=0.0, **options):
         super().__init__(**options)
+        self.slow = slow
         self.frame = records() if frame is None else frame
         self.polls, self.downloads, self.end = polls, {}, "SUCCEEDED"
 
@@ -109,6 +113,8 @@ class Gbif(Service):
             return self.search(call["query"])
         if path == "/v1/occurrence/download/request":
             return self.order(call)
+        if path == f"/v1/occurrence/download/user/{USER}":
+            return self.list_downloads(call)
         if path.startswith("/v1/occurrence/download/request/"):
             key = path.rsplit("/", 1)[1].removesuffix(".zip")
             return self.downloads[key]["file"]
@@ -176,15 +182,21 @@ class Gbif(Service):
                 "endOfRecords": offset + limit >= len(found),
                 "results": page}
 
-    def order(self, call):
+    def admit(self, call):
         sent = call["headers"].get("authorization", "")
         good = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if sent != f"Basic {good}":
             raise Answer(401, {"message": "Unauthorized"})
+
+    def order(self, call):
+        self.admit(call)
         running = [one for one in self.downloads.values() if one["polls"]]
         if len(running) >= 3:
             raise Answer(429, {"message": "too many downloads"})
         rules = {}
+        if len(call["body"]["predicate"]["predicates"][0]["values"]
+               ) > 101_000:
+            raise Answer(400, {"message": "predicate contains too many items"})
         for rule in call["body"]["predicate"]["predicates"]:
             rules[rule["key"], rule["type"]] = rule.get(
                 "values", rule.get("value"))
@@ -203,13 +215,39 @@ class Gbif(Service):
                 archive.writestr(f"occurrence.parquet/{number:06d}",
                                  part.getvalue())
         key = f"{len(self.downloads):07d}-261124000000000"
-        self.downloads[key] = {"file": file.getvalue(), "polls": self.polls}
+        self.downloads[key] = {
+            "file": file.getvalue(), "polls": self.polls,
+            "request": _echo(call["body"]),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        time.sleep(self.slow)
         return key
 
     def look(self, key):
         one = self.downloads[key]
         one["polls"] = max(one["polls"] - 1, 0)
+        return self.about(key)
+
+    def about(self, key):
+        one = self.downloads[key]
         state = "RUNNING" if one["polls"] else self.end
         return {"key": key, "status": state, "doi": f"10.15468/dl.{key[:6]}",
-                "created": "2026-11-24T06:00:00.000Z",
-                "size": len(one["file"])}
+                "created": one["created"], "size": len(one["file"]),
+                "request": one["request"]}
+
+    def list_downloads(self, call):
+        self.admit(call)
+        limit = int(call["query"].get("limit", ["20"])[0])
+        found = [self.about(key) for key in sorted(self.downloads)[::-1]]
+        return {"offset": 0, "limit": limit, "count": len(found),
+                "endOfRecords": limit >= len(found),
+                "results": found[:limit]}
+
+
+def _echo(request):
+    """A request as GBIF tells it back: other order, defaults spelt out."""
+    rules = [{**rule, "matchCase": False} if rule["type"] == "equals"
+             else rule for rule in request["predicate"]["predicates"][::-1]]
+    rules[-1] = {**rules[-1], "values": rules[-1]["values"][::-1]}
+    return {"predicate": {"type": "and", "predicates": rules},
+            "creator": USER, "type": "OCCURRENCE",
+            "format": request["format"], "sendNotification": False}

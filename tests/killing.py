@@ -1,0 +1,101 @@
+"""Processes that are killed at random moments, and disks that are full."""
+
+import io
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+from contextlib import redirect_stdout
+
+KILLS = 5
+# Children are forked from one process that has imported the slow packages.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([
+    "killing", "geotree.pixels", "geotree.occurrences.snapshot", "duckdb",
+    "pygbif", "ee", "rasterio", "pystac_client", "geotree.sources.stac",
+    "geotree.sources.earthengine"])
+
+
+class Run:
+    """A process that runs some code with ``args`` in ``sys.argv[1:]``.
+
+    ``full``: bytes that fit into one file after the code has called
+    ``fill_disk()``.
+    """
+
+    def __init__(self, code, *args, full=None):
+        self.told, sender = _CONTEXT.Pipe(duplex=False)
+        self.process = _CONTEXT.Process(target=_work, args=(
+            sender, code, list(map(str, args)), dict(os.environ), full))
+        self.process.start()
+        sender.close()
+
+    def finish(self):
+        """Wait for an end that has to be a good one; what was printed."""
+        good, text = self.told.recv() if self.told.poll(120) else (0, "?")
+        self.process.join(10)
+        assert good, text
+        return text
+
+    def is_alive(self):
+        return self.process.is_alive() and not self.told.poll()
+
+    def kill(self):
+        assert self.is_alive(), f"ended too early: {self.told.recv()}"
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL
+
+
+def _work(sender, code, args, environment, full):
+    os.environ.update(environment)
+    sys.argv[1:] = args
+    out = io.StringIO()
+
+    def fill_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))
+
+    try:
+        with redirect_stdout(out):
+            exec(code, {"fill_disk": fill_disk, "full": full})
+    except BaseException:
+        sender.send((False, traceback.format_exc()))
+    else:
+        sender.send((True, out.getvalue()))
+
+
+def kills(start, progress, total):
+    """Kill a process again and again; yields after each kill.
+
+    Parameters
+    ----------
+    start : callable
+        Starts a :class:`Run` that goes on with what an earlier one left.
+    progress : callable
+        Counts what has been done.
+    total : int
+        What a whole run counts.
+
+    Notes
+    -----
+    Moments are random: pytest prints the seed where a test fails, and
+    ``KILL_SEED`` repeats it.
+    """
+    seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
+    print(f"KILL_SEED={seed}")
+    rng = random.Random(seed)
+    for _ in range(KILLS):
+        until = progress() + rng.randint(1, max(1, total // (KILLS + 2)))
+        pause = rng.uniform(0, 0.03)
+        run = start()
+        while progress() < until and run.is_alive():
+            time.sleep(0.002)
+        time.sleep(pause)
+        run.kill()
+        time.sleep(0.1)  # answers that nobody waits for any more
+        yield
