@@ -56,8 +56,9 @@ def _work(sender, code, args, environment, full):
     sys.argv[1:] = args
     out = io.StringIO()
 
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error instead
+
     def fill_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))
 
     try:

@@ -1,13 +1,7 @@
 """Downloading a cube: interruption, refusal, failure, and plain reading."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,12 +14,12 @@ from fake_source import (
     pixels_of,
     variables_of,
 )
+from killing import Run, kills
 
 from geotree import pixels
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
+from geotree.sources.planet import Planet
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
-
-HERE = Path(__file__).parent
 
 
 def download(n_or_table, store, source=None, **options):
@@ -37,15 +31,6 @@ def download(n_or_table, store, source=None, **options):
 
 def same(one, other):
     xr.testing.assert_identical(one.load(), other.load())
-
-
-def run(code, *args):
-    """Start Python with the fake source at hand."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
-             "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 # What is in a cube ------------------------------------------------------
@@ -125,32 +110,50 @@ from geotree import pixels
 pixels.download(occurrence_table(160), FakeSource(seconds=0.03), sys.argv[1],
                 chunk=8, workers=2, progress=False)
 """
+PLANET = """
+import sys
+from fake_source import occurrence_table
+from geotree import pixels
+from geotree.sources.planet import Planet
+pixels.download(occurrence_table(160), Planet(), sys.argv[1], chunk=8,
+                progress=False)
+"""
 
 
-def test_a_killed_download_goes_on_where_it_stopped(tmp_path):
-    store = tmp_path / "cube.zarr"
-    process = run(SLOW, store)
-    deadline = time.monotonic() + 60
-    while len(list(store.glob("status/c/*"))) < 4:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+@pytest.mark.parametrize("code", [SLOW, PLANET])
+def test_killed_at_random_moments_it_goes_on_where_it_stopped(tmp_path, code):
+    store, source = tmp_path / "cube.zarr", Recorder(
+        FakeSource() if code is SLOW else Planet())
 
+    def chunks():
+        return {part.name: part.stat().st_mtime_ns
+                for part in store.glob("status/c/*")}
+
+    done = {}
+    for _ in kills(lambda: Run(code, store), lambda: len(chunks()), 20):
+        assert done.items() <= chunks().items(), "a chunk came twice"
+        done = chunks()
     with pytest.raises(ValueError, match="not finished"):
         pixels.open(store)
     half = pixels.open(store, allow_incomplete=True)
-    done = half["sample"].values[half["status"].values != PENDING].tolist()
-    assert 32 <= len(done) < 160
+    ready = half["sample"].values[half["status"].values != PENDING]
+    assert 0 < len(ready) < 160
+    resumed = download(160, store, source).load()
+    assert not set(ready.tolist()) & set(source.fetched)
+    assert len(ready) + len(source.fetched) == 160
+    same(resumed, download(160, tmp_path / "whole.zarr", source))
 
-    source = FakeSource()
-    resumed = download(160, store, source)
-    fetched = sorted(sum(source.fetched, []))
-    assert not set(fetched) & set(done)
-    assert len(fetched) + len(done) == 160
-    same(resumed, download(160, tmp_path / "whole.zarr"))
+
+class Recorder:
+    """A source that keeps the ids it is asked for."""
+
+    def __init__(self, source):
+        self.source, self.name, self.fetched = source, source.name, []
+        self.attrs, self.plan = source.attrs, source.plan
+
+    def fetch(self, table):
+        self.fetched += table["gbifID"].tolist()
+        return self.source.fetch(table)
 
 
 def test_a_finished_cube_is_not_fetched_again(tmp_path):
@@ -194,17 +197,16 @@ def test_a_second_run_on_one_store_is_refused(tmp_path):
 
 
 FULL = """
-import resource, signal, sys
+import sys
 from fake_source import FakeSource, occurrence_table
 from geotree import pixels
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-def fill_disk(call):
+def hook(call):
     if call == 3:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        fill_disk()
 
 try:
-    pixels.download(occurrence_table(160), FakeSource(hook=fill_disk),
+    pixels.download(occurrence_table(160), FakeSource(hook=hook),
                     sys.argv[1], chunk=32, progress=False)
 except OSError as error:
     print(type(error).__name__, error)
@@ -213,9 +215,9 @@ except OSError as error:
 
 def test_a_full_disk_keeps_what_is_finished(tmp_path):
     store = tmp_path / "cube.zarr"
-    out, err = run(FULL, store).communicate(timeout=60)
-    assert "OSError" in out, err
-    assert str(store) in out and "File too large" in out
+    out = Run(FULL, store, full=20_000).finish()
+    assert "OSError" in out and str(store) in out
+    assert "File too large" in out
     assert "Finished chunks are kept" in out and "free space" in out
     half = pixels.open(store, allow_incomplete=True)
     assert (half["status"] != PENDING).sum() == 64

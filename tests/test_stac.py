@@ -1,16 +1,11 @@
 """Open catalogues: windows from files over http, painted by a source."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from fake_source import FakeSource, occurrence_table
+from killing import Run, kills
 from loopback import stac as catalogue
 from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
@@ -20,8 +15,6 @@ from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
 from geotree.sources.planet import Planet
 from geotree.sources.stac import Stac, median
 from geotree.variables import NODATA, VARIABLE_NAMES
-
-HERE = Path(__file__).parent
 
 
 def table(n=8):
@@ -287,30 +280,45 @@ from test_stac import table
 from geotree import pixels
 from geotree.sources.stac import Stac
 source = Stac(sys.argv[2] + ".cache", url=sys.argv[1], workers=3, looks=1,
-              collection="sentinel-2-c1-l2a")
-pixels.download(table(), source, sys.argv[2], chunk=2, progress=False)
+              collection="sentinel-2-c1-l2a", wait=0.01)
+pixels.download(table(), source, sys.argv[2], chunk=1, progress=False)
 """
 
 
-def test_killed_it_goes_on(service, source, tmp_path):
-    service.seconds = 0.002
-    store = tmp_path / "c.zarr"
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, service.url, str(store)],
-        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
-        stderr=subprocess.PIPE)
-    while len(list(store.glob("status/c/*"))) < 2:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    half = pixels.open(store, allow_incomplete=True)
-    assert 0 < (half["status"] != 0).sum() < 8
-    service.seconds = 0
-    source.cache = Path(f"{store}.cache")
-    cube = pixels.download(table(), source, store, chunk=2, progress=False)
-    asked = [str(call["body"]) for call in service.calls("search")]
-    # At most the four pages of the search that was under way come again.
-    assert len(asked) - len(set(asked)) <= 4
-    np.testing.assert_array_equal(
-        cube["reflectance"], FakeSource().fetch(table()).reflectance)
+def test_killed_at_random_it_reads_for_no_finished_sample(
+        service, source, tmp_path):
+    store, cache = tmp_path / "c.zarr", tmp_path / "c.zarr.cache"
+    whole = pixels.download(table(), source, tmp_path / "w.zarr", chunk=1,
+                            progress=False).load()
+    total = len(service.calls(".tif"))
+    service.log.clear()
+    tiles = grid.tiles(lat=table()["decimalLatitude"],
+                       lon=table()["decimalLongitude"])
+    searched, finished = set(), set()
+
+    def repeated():
+        """Searches and files of tiles that need nothing any more."""
+        return ([call for call in service.calls("search")
+                 if searched & set(_tiles_of(call))]
+                + [call for call in service.calls(".tif")
+                   if call["path"].split("_")[1] in finished])
+
+    for _ in kills(lambda: Run(RUN, service.url, store),
+                   lambda: len(service.calls(".tif")), total):
+        assert not repeated()
+        service.log.clear()
+        searched = {note.name.split("-")[0] for note in cache.glob("*.json")}
+        if (store / "zarr.json").exists():
+            half = pixels.open(store, allow_incomplete=True)
+            finished = set(tiles) - set(tiles[half["status"] == 0])
+    assert searched
+    source.cache = cache
+    torn = pixels.download(table(), source, store, chunk=1,
+                           progress=False).load()
+    assert not repeated()
+    xr.testing.assert_identical(torn, whole)
+
+
+def _tiles_of(call):
+    return [name.removeprefix("MGRS-").zfill(5)
+            for name in call["body"]["query"]["grid:code"]["in"]]

@@ -9,17 +9,14 @@ up variables of up to a thousand samples come in one. Explained in chapter
 
 from __future__ import annotations
 
-import errno
-import io
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 
-from geotree.service import ServiceError, Unsteady, patient
-from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan
+from geotree.service import patient
+from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, calls
 from geotree.sources import grid as grids
 from geotree.sources.expressions import (
     CLIMATE,
@@ -29,24 +26,14 @@ from geotree.sources.expressions import (
     SOIL,
     STACK,
     composite,
+    looks,
     lookup,
 )
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
 
-HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
 LOOKUP = 1_000  # samples of variables in a request; a page of answers
 _SECONDS = 2.0, 1.0  # of a request, and of each sample in it; estimates
-_LARGE = ("too large", "memory", "payload size", "size limit",
-          "too many pixels", "computation timed out")
-_ACCOUNT = ("credential", "authenticat", "authoriz", "permission",
-            "not registered", "not signed up", "has not been used")
-_BUSY = ("too many", "timed out", "rate limit", "try again",
-         "internal error", "unavailable", "capacity")
-
-# numpy parses a header with ast, which Python 3.11 may lose count of when
-# several threads do so.
-_PARSING = threading.Lock()
 
 
 class EarthEngine:
@@ -110,7 +97,6 @@ class EarthEngine:
         self.eecu_seconds, self.workers = eecu_seconds, workers
         self.points, self.tag, self.wait = points, tag, wait
         self._pool = ThreadPoolExecutor(workers)
-        self._starting = threading.Lock()
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
@@ -129,7 +115,9 @@ class EarthEngine:
         """Requests, EECU-hours and time for a table in its order."""
         n = len(table)
         chunk = np.arange(n) // self.chunk
+        # Variables, and whether there are such tiles.
         requests = int((-(-np.bincount(chunk) // LOOKUP)).sum()) if n else 0
+        requests += len(np.unique(chunk)) * (self.grid == "utm")
         tiles, names = pd.factorize(self._tiles(table))
         if self.grid == "release":
             requests += n
@@ -155,7 +143,6 @@ class EarthEngine:
             The log-in has expired, the quota is used up, or the service
             fails for long.
         """
-        self._start()
         n = len(table)
         found = Pixels(
             np.full((n, MONTHS, len(BAND_NAMES), PATCH, PATCH), NODATA,
@@ -167,10 +154,26 @@ class EarthEngine:
         found.environment[:, 0] = place["lon"]
         found.environment[:, 1] = place["lat"]
         patch = grids.patches(**place, grid=self.grid)
-        jobs = [self._pool.submit(self._look_up, place, rows, found)
-                for rows in np.split(np.arange(n), range(LOOKUP, n, LOOKUP))]
-        jobs += [self._pool.submit(self._image, patch, place, *group, found)
-                 for group in self._groups(table)]
+        named = self.grid == "utm"
+        with calls.asking(self.project, self.workers):
+            failed = self._all([
+                *((self._look_up, place, rows, found)
+                  for rows in np.split(np.arange(n), range(LOOKUP, n, LOOKUP))
+                  ),
+                *((self._image, patch, place, named, *group, found)
+                  for group in self._groups(table, np.arange(n)))])
+            if named:
+                lost, told = self._untiled(table, found, failed)
+                failed |= told | self._all([
+                    (self._image, patch, place, False, *group, found)
+                    for group in self._groups(table, lost)])
+        found.status[sorted(failed)] = FAILED
+        return found._replace(messages=tuple(
+            failed[row] for row in sorted(failed)))
+
+    def _all(self, tasks) -> dict[int, str]:
+        """Do tasks side by side; returns the rows that fail."""
+        jobs = [self._pool.submit(*task) for task in tasks]
         failed: dict[int, str] = {}
         try:
             for job in jobs:
@@ -178,9 +181,7 @@ class EarthEngine:
         finally:
             for job in jobs:
                 job.cancel()
-        found.status[sorted(failed)] = FAILED
-        return found._replace(messages=tuple(
-            failed[row] for row in sorted(failed)))
+        return failed
 
     def _tiles(self, table):
         return grids.tiles(lat=table["decimalLatitude"],
@@ -190,27 +191,42 @@ class EarthEngine:
         return (table["year"].to_numpy(int) if self.year == "own"
                 else np.full(len(table), self.year))
 
-    def _groups(self, table):
-        """Rows that share a request, with their tile and year."""
-        tiles, years = self._tiles(table), self._years(table)
-        rows = pd.Series(np.arange(len(table)))
+    def _groups(self, table, rows):
+        """Of these rows those that share a request, with tile and year."""
+        tiles, years = self._tiles(table)[rows], self._years(table)[rows]
         size = 1 if self.grid == "release" else self.points
-        for (tile, year), members in rows.groupby([tiles, years]):
+        for (tile, year), members in pd.Series(rows).groupby([tiles, years]):
             # Sentinel-2 sees nothing where UTM ends.
             for start in range(0, len(members) if tile else 0, size):
                 yield members.to_numpy()[start:start + size], tile, year
 
-    def _image(self, patch, place, rows, tile, year, found):
+    def _untiled(self, table, found, failed):
+        """Rows of squares that are no tile of their own, and failures.
+
+        At the borders of UTM zones, slivers of squares belong to a tile
+        beside them. One request asks which of the tiles that have shown
+        nothing have never had a scene.
+        """
+        tiles, years = self._tiles(table), self._years(table)
+        shown = set(tiles[found.status == OK])
+        dark = [row for row in range(len(table)) if tiles[row]
+                and tiles[row] not in shown and row not in failed]
+        names = sorted({name for row in dark
+                        for name in grids.names(tiles[row])})
+        if not names:
+            return np.array(dark, int), {}
+        known: dict[str, int] = {}
+        told = self._split(dark, lambda part: known.update(self._call(
+            calls.value, {"expression": looks(
+                names, years.min(), years.max())})))
+        return np.array([row for row in dark if row not in told and not any(
+            name in known for name in grids.names(tiles[row]))], int), told
+
+    def _image(self, patch, place, named, rows, tile, year, found):
         """Fill the pixels of some rows; returns those that fail."""
-        names = grids.names(tile) if self.grid == "utm" else None
-        failed = self._split(rows, lambda part: self._read(
+        names = grids.names(tile) if named else None
+        return self._split(rows, lambda part: self._read(
             patch, place, part, names, year, found))
-        empty = [row for row in rows if row not in failed and
-                 (found.reflectance[row, :, 0] == NODATA).all()]
-        if names and empty:  # slivers of zones have no tile of their own
-            failed |= self._split(empty, lambda part: self._read(
-                patch, place, part, None, year, found))
-        return failed
 
     def _read(self, patch, place, rows, names, year, found):
         import ee
@@ -234,7 +250,7 @@ class EarthEngine:
         """One patch: (120, 5, 5)."""
         from numpy.lib.recfunctions import structured_to_unstructured
 
-        array = self._call(_array, {
+        array = self._call(calls.array, {
             "expression": image, "fileFormat": "NPY", "grid": {
                 "dimensions": {"width": PATCH, "height": PATCH},
                 "crsCode": crs, "affineTransform": {
@@ -243,7 +259,8 @@ class EarthEngine:
                     "scaleY": -patch.scale,
                     "translateY": float(patch.y[row])}}})
         if array.shape != (PATCH, PATCH) or list(array.dtype.names) != STACK:
-            raise _Refused("Earth Engine sent another patch than asked for")
+            raise calls.Refused("Earth Engine sent another patch than asked "
+                                "for")
         return structured_to_unstructured(array).transpose(2, 0, 1)
 
     def _sample(self, image, crs, patch, rows):
@@ -261,7 +278,7 @@ class EarthEngine:
                 crs, [patch.scale, 0, 0, 0, -patch.scale, 0])))
         lost = [row for row in rows if row not in table]
         if lost:
-            raise _Refused(f"Earth Engine left out {len(lost)} of "
+            raise calls.Refused(f"Earth Engine left out {len(lost)} of "
                            f"{len(rows)} samples")
         return np.array([[table[row][name] for name in STACK]
                          for row in rows]).astype(np.uint16)
@@ -289,23 +306,21 @@ class EarthEngine:
         """Read rows, in halves where they are too many for a request."""
         try:
             read(rows)
-        except _TooLarge as error:
+        except calls.TooLarge as error:
             if len(rows) == 1:
                 return {int(rows[0]): str(error)}
             half = len(rows) // 2
             return (self._split(rows[:half], read)
                     | self._split(rows[half:], read))
-        except _Refused as error:
+        except calls.Refused as error:
             return dict.fromkeys(map(int, rows), str(error))
         return {}
 
     def _rows(self, collection) -> dict[int, dict]:
         """Properties of each feature by its ``sid``, page by page."""
-        import ee
-
         features, token = [], None
         while True:
-            page = self._call(ee.data.computeFeatures, {
+            page = self._call(calls.page, {
                 "expression": collection, "pageSize": LOOKUP,
                 **({"pageToken": token} if token else {})})
             features += page.get("features", [])
@@ -315,87 +330,5 @@ class EarthEngine:
                         for one in features}
 
     def _call(self, method, params):
-        return patient(lambda: _once(method, {**params, "workloadTag":
+        return patient(lambda: calls.once(method, {**params, "workloadTag":
                                               self.tag}), wait=self.wait)
-
-    def _start(self):
-        """Log in as the client does, unless somebody has."""
-        import ee
-        import requests
-
-        with self._starting:
-            if not ee.data.is_initialized():
-                try:
-                    ee.Initialize(project=self.project, opt_url=HIGH_VOLUME)
-                except Exception as error:
-                    raise _refusal(error) from error
-            # The client keeps ten connections; a pool of 32 would open the
-            # others anew each time.
-            session = getattr(ee.data._get_state(), "requests_session", None)
-            if session is not None:
-                adapter = session.get_adapter("https://")
-                if adapter._pool_maxsize < self.workers:
-                    session.mount("https://", requests.adapters.HTTPAdapter(
-                        pool_maxsize=self.workers))
-
-
-class _TooLarge(Exception):
-    """Fewer samples in a request would pass."""
-
-
-class _Refused(Exception):
-    """These samples fail, others may not."""
-
-
-def _array(params):
-    """Pixels as a structured array: (rows, columns)."""
-    import ee
-
-    data = ee.data.computePixels(params)
-    with _PARSING:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-
-
-def _once(method, params):
-    """One call; says with its exception what to do next."""
-    import ee
-    from google.auth.exceptions import GoogleAuthError, TransportError
-
-    try:
-        return method(params)
-    except ee.EEException as error:
-        raise _meaning(error) from error
-    except (ConnectionError, TimeoutError, TransportError) as error:
-        raise Unsteady(f"no answer from Earth Engine ({error!s:.150})"
-                       ) from error
-    except GoogleAuthError as error:
-        raise _refusal(error) from error
-    except (ValueError, EOFError) as error:  # no JSON, or no array
-        raise Unsteady("Earth Engine's answer is garbled") from error
-
-
-def _meaning(error) -> Exception:
-    """Read the status and the words of an error of the client."""
-    response = getattr(error.__context__, "resp", None)
-    status = int(getattr(response, "status", 0) or 0)
-    text = str(error).lower()
-    if any(word in text for word in _LARGE) or status == 413:
-        return _TooLarge(str(error))
-    if "eecu" in text:
-        return ServiceError(
-            errno.EDQUOT, f"Earth Engine's quota is used up ({error}). It "
-            "is renewed each month. Finished chunks are kept: call again "
-            "then, or ask for a higher tier")
-    if status in (401, 403) or any(word in text for word in _ACCOUNT):
-        return _refusal(error)
-    if status == 429 or status >= 500 or any(
-            word in text for word in _BUSY):
-        return Unsteady(f"Earth Engine is busy ({error})")
-    return _Refused(f"Earth Engine: {error}")
-
-
-def _refusal(error) -> ServiceError:
-    return ServiceError(
-        errno.EACCES, f"Earth Engine does not let you in ({error!s:.300}). "
-        "Log in with 'earthengine authenticate' and name a registered Cloud "
-        "project in EE_PROJECT_ID; then call again")

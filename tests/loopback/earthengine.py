@@ -31,19 +31,20 @@ _SCALE = {"elevation": 30, "slope": 30, "aspect": 30} | dict.fromkeys(
     VARIABLE_NAMES[5:8], 250) | dict.fromkeys(VARIABLE_NAMES[8:], 927.67)
 
 
-def install(url, *, project="loopback", token=TOKEN, retries=0):
+def install(url, *, project="loopback", token=TOKEN):
     """Point the real client at a service; ``ee.Reset`` undoes it."""
     import ee
     from google.oauth2.credentials import Credentials
 
     ee.Reset()
     ee.Initialize(credentials=Credentials(token), url=url, project=project)
-    ee.data.setMaxRetries(retries)
     return ee
 
 
 class EarthEngine(Service):
-    """``largest``: samples that fit in a request; ``quota``: requests."""
+    """``largest``: samples that fit in a request; ``quota``: requests;
+    ``untiled``: squares that are no tile of their own.
+    """
 
     def __init__(self, table, source, *, largest=1000, quota=10**9,
                  page=1000, **options):
@@ -104,6 +105,8 @@ class EarthEngine(Service):
         verb = call["path"].rsplit(":", 1)[-1]
         if verb == "computePixels":
             answer = self.pixels(tree, call["body"])
+        elif verb == "compute":
+            answer = {"result": self.scenes(tree)}
         else:
             answer = self.features(tree, call["body"])
         self.queries.append((verb, call["body"].get("workloadTag")))
@@ -122,7 +125,7 @@ class EarthEngine(Service):
             good = row is not None
             if tiles and good:
                 good = (self.names[row] in tiles
-                        and self.table["gbifID"][row] not in self.untiled)
+                        and self.names[row] not in self.untiled)
             for name, band in zip(names, source, strict=True):
                 result[name] = np.full((5, 5), NODATA, np.uint16)
                 if good:
@@ -130,6 +133,16 @@ class EarthEngine(Service):
                     result[name] = truth[row, month - 1,
                                          BAND_NAMES.index(band)]
         return result
+
+    def scenes(self, tree):
+        """How many scenes each of some tiles has: 70 a year."""
+        assert tree["fn"] == "AggregateFeatureCollection.histogram"
+        assert tree["property"] == "MGRS_TILE"
+        asked = next(every(tree, "Filter.listContains"))["leftValue"]
+        dates = next(every(tree, "DateRange"))
+        years = int(dates["end"][:4]) - int(dates["start"][:4])
+        there = set(self.names) - self.untiled - {""}
+        return {name: 70 * years for name in sorted(there & set(asked))}
 
     def pixels(self, tree, body):
         size, place = body["grid"]["dimensions"], body["grid"][
@@ -162,6 +175,14 @@ class EarthEngine(Service):
             answer["nextPageToken"] = str(stop)
         return answer
 
+    def row_of(self, point):
+        """The row that a point in degrees or in metres of a zone means."""
+        x, y = point["coordinates"]
+        if "crs" not in point:
+            return self.points.get((round(x, 7), round(y, 7)))
+        return self.at.get(_key(point["crs"]["crs"].split(":")[1],
+                                x // 10 * 10 - 20, y // 10 * 10 + 30, 10))
+
     def rows_of(self, tree):
         if tree["fn"] == "Image.sampleRegions":
             near = tree["image"]
@@ -173,11 +194,7 @@ class EarthEngine(Service):
             for point, about in points(tree["collection"]):
                 crs = point["crs"]["crs"]
                 assert crs == where["crs"]
-                x, y = point["coordinates"]
-                row = self.at.get(_key(int(crs.split(":")[1]),
-                                       x // 10 * 10 - 20,
-                                       y // 10 * 10 + 30, 10))
-                stack = self.stack(months, row)
+                stack = self.stack(months, self.row_of(point))
                 found.append(about | {name: values.tolist() for name, values
                                       in stack.items()})
             return found
@@ -194,7 +211,7 @@ class EarthEngine(Service):
         sized = any(every(tree["image"], "Image.setDefaultProjection"))
         truth = self.truth(2020).environment
         for one in found:
-            row = self.points.get(tuple(round(x, 7) for x in one["_at"]))
+            row = self.row_of({"coordinates": one["_at"]})
             for name in names:
                 value = (np.nan if row is None
                          else truth[row, VARIABLE_NAMES.index(name)])
