@@ -132,8 +132,8 @@ def planet():
 def source():
     """The source of pixels of this run.
 
-    ``GEOTREE_YEAR`` (2020, or ``own``), ``GEOTREE_EE_TIER`` and
-    ``GEOTREE_STAC_URL`` set the real ones.
+    ``GEOTREE_YEAR`` (2020, or ``own``), ``GEOTREE_EE_TIER``,
+    ``GEOTREE_STAC_URL`` and ``GEOTREE_STAC_RASTERS`` set the real ones.
     """
     if source_name() == "planet":
         return planet()
@@ -145,11 +145,14 @@ def source():
         return EarthEngine(
             year=year, chunk=settings().chunk,
             tier=os.environ.get("GEOTREE_EE_TIER", "community"))
+    from geotree.sources import layers
     from geotree.sources.stac import EARTH_SEARCH, Stac
 
-    url = os.environ.get("GEOTREE_STAC_URL", EARTH_SEARCH)
-    return Stac(folder() / "scenes", url=url, year=year,
-                collection=os.environ.get("GEOTREE_STAC_COLLECTION"))
+    rasters = os.environ.get("GEOTREE_STAC_RASTERS")
+    return Stac(folder() / "scenes", year=year,
+                url=os.environ.get("GEOTREE_STAC_URL", EARTH_SEARCH),
+                collection=os.environ.get("GEOTREE_STAC_COLLECTION"),
+                rasters=layers.read(rasters) if rasters else None)
 
 
 def raw_occurrences() -> pd.DataFrame:

@@ -10,7 +10,7 @@ from loopback import stac as catalogue
 from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
 
-from geotree import pixels
+from geotree import occurrences, pixels
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
 from geotree.sources.planet import Planet
 from geotree.sources.stac import Stac, median
@@ -174,6 +174,47 @@ def test_the_cube_is_like_any_other(source, tmp_path):
 # Rasters --------------------------------------------------------------------
 
 
+def test_files_are_cloud_optimised(painted):
+    path = next(painted[0].glob("*/B4.tif"))
+    with rasterio.open(path) as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.overviews(1) and file.block_shapes == [(128, 128)]
+
+
+def test_a_cube_with_no_account_is_whole(tmp_path):
+    """Pixels and variables of a wood equal the planet's own."""
+    planet = Planet()
+    woods = occurrences.validate(catalogue.trees(planet, each=9).tail(9))
+    items = catalogue.paint(tmp_path / "s", woods, planet)
+    catalogue.paint_rasters(tmp_path / "s" / "layers", woods, planet)
+    with catalogue.Stac(tmp_path / "s", items) as running:
+        found = layers.read(f"{running.url}/layers/layers.json")
+        made = Stac(tmp_path / "c", url=running.url, rasters=found,
+                    collection="sentinel-2-c1-l2a")
+        cube = pixels.download(woods, made, tmp_path / "c.zarr",
+                               progress=False)
+        assert len(running.log) <= made.plan(woods).requests
+    truth = planet.fetch(woods)
+    np.testing.assert_array_equal(cube["reflectance"], truth.reflectance)
+    np.testing.assert_array_equal(cube["environment"], truth.environment)
+    assert np.isfinite(truth.environment).mean() > 0.9
+    here = layers.read(tmp_path / "s" / "layers")
+    there = layers.read(tmp_path / "s" / "layers" / "layers.json")
+    assert here == there and len(here) == 25
+    place = {"lat": woods["decimalLatitude"], "lon": woods[
+        "decimalLongitude"]}
+    np.testing.assert_array_equal(layers.sample(here, **place),
+                                  truth.environment[:, 2:])
+
+
+def test_rasters_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="called like the variables"):
+        layers.read(tmp_path / "nowhere")
+    (tmp_path / "a.json").write_text('{"moon": "a.tif"}')
+    with pytest.raises(ValueError, match="no variable moon"):
+        layers.read(tmp_path / "a.json")
+
+
 def raster(path, values, left, top, size, crs="EPSG:4326", nodata=-999):
     with rasterio.open(path, "w", driver="GTiff", count=1, nodata=nodata,
                        height=values.shape[0], width=values.shape[1],
@@ -222,8 +263,8 @@ def test_a_raster_of_another_projection_and_its_border(tmp_path):
 def test_flat_ground_and_a_wrong_layer():
     flat = layers.slope_aspect(np.ones((1, 3, 3)), np.ones((1, 2)))
     assert flat[0, 0] == 0
-    with pytest.raises(ValueError, match="no variable slope"):
-        layers.check({"slope": "a.tif"})
+    with pytest.raises(ValueError, match="no variable latitude"):
+        layers.check({"latitude": "a.tif"})
 
 
 # Under fire -----------------------------------------------------------------
@@ -281,14 +322,14 @@ from geotree import pixels
 from geotree.sources.stac import Stac
 source = Stac(sys.argv[2] + ".cache", url=sys.argv[1], workers=3, looks=1,
               collection="sentinel-2-c1-l2a", wait=0.01)
-pixels.download(table(), source, sys.argv[2], chunk=1, progress=False)
+pixels.download(table(), source, sys.argv[2], chunk=2, progress=False)
 """
 
 
 def test_killed_at_random_it_reads_for_no_finished_sample(
         service, source, tmp_path):
     store, cache = tmp_path / "c.zarr", tmp_path / "c.zarr.cache"
-    whole = pixels.download(table(), source, tmp_path / "w.zarr", chunk=1,
+    whole = pixels.download(table(), source, tmp_path / "w.zarr", chunk=2,
                             progress=False).load()
     total = len(service.calls(".tif"))
     service.log.clear()
@@ -313,7 +354,7 @@ def test_killed_at_random_it_reads_for_no_finished_sample(
             finished = set(tiles) - set(tiles[half["status"] == 0])
     assert searched
     source.cache = cache
-    torn = pixels.download(table(), source, store, chunk=1,
+    torn = pixels.download(table(), source, store, chunk=2,
                            progress=False).load()
     assert not repeated()
     xr.testing.assert_identical(torn, whole)

@@ -6,7 +6,11 @@ stored; slope and aspect follow from the elevation around it.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 
@@ -17,16 +21,51 @@ GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
          "Copernicus_DSM_COG_10_{tile}_DEM/Copernicus_DSM_COG_10_{tile}"
          "_DEM.tif")
 METRES = 111_195.0  # per degree of latitude
-DERIVED = ("slope", "aspect")
+
+
+def read(place: str | os.PathLike) -> dict[str, str]:
+    """Layers that a folder or a JSON file names.
+
+    Parameters
+    ----------
+    place : str or path
+        A folder of GeoTIFFs called like the variables, ``bio01.tif`` or,
+        one of many, ``elevation_{tile}.tif``; or a JSON file, here or on
+        the web, of variable and path. Paths may be relative to the file.
+    """
+    place = str(place)
+    if "://" in place:
+        import requests
+
+        answer = requests.get(place, timeout=(10, 60))
+        answer.raise_for_status()
+        return check({name: urljoin(place, path)
+                      for name, path in answer.json().items()})
+    folder = Path(place)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"no rasters at '{place}'. Give a folder of GeoTIFFs called like "
+            "the variables, or a JSON file of variable and path.")
+    if folder.is_dir():
+        return check({
+            name: str(folder / f"{name}{many}.tif")
+            for name in VARIABLE_NAMES[2:]
+            for many, found in (("_{tile}", f"{name}_*.tif"),
+                                ("", f"{name}.tif"))
+            if next(folder.glob(found), None)})
+    return check({
+        name: path if path.startswith("/vsi") or "://" in path
+        else str(folder.parent / path)
+        for name, path in json.loads(folder.read_text()).items()})
 
 
 def check(layers: Mapping[str, str]) -> dict[str, str]:
     """Raise ``ValueError`` unless each layer is a variable."""
-    known = set(VARIABLE_NAMES[2:]) - set(DERIVED)
+    known = VARIABLE_NAMES[2:]
     odd = [name for name in layers if name not in known]
     if odd:
         raise ValueError(f"no variable {', '.join(odd)}; layers may have "
-                         f"{', '.join(sorted(known))}.")
+                         f"{', '.join(known)}.")
     return dict(layers)
 
 
@@ -46,24 +85,42 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
     -------
     (N, 25) float32
         Elevation to ``bio19``; NaN where a raster has nothing or is not
-        given.
+        given. Slope and aspect follow from the elevation unless rasters of
+        their own are given.
     """
     lat, lon = np.asarray(lat, float), np.asarray(lon, float)
     values = np.full((len(lat), len(VARIABLE_NAMES) - 2), np.nan, np.float32)
-    for name, path in layers.items():
-        files = np.array([path.format(tile=_degree(*place)) for place in
-                          zip(lat, lon, strict=True)], dtype=object)
+    for name, parts in files(layers, lat=lat, lon=lon).items():
         column = VARIABLE_NAMES.index(name) - 2
-        for file in np.unique(files):
-            rows = np.flatnonzero(files == file)
+        for file, rows in parts:
             found = _around(file, lat[rows], lon[rows])
             if found is None:  # no tile of sea is published
                 continue
             window, size = found
             values[rows, column] = window[:, 1, 1]
             if name == "elevation":
-                values[rows, 1:3] = slope_aspect(window, size)
+                slopes = slope_aspect(window, size)
+                for at, derived in enumerate(("slope", "aspect")):
+                    if derived not in layers:
+                        values[rows, 1 + at] = slopes[:, at]
     return values
+
+
+def files(layers: Mapping[str, str], *, lat, lon
+          ) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Which file of a layer shows which places: (file, rows) of each."""
+    lat, lon = np.asarray(lat, float), np.asarray(lon, float)
+    degrees = np.stack([np.floor(lat), np.floor((lon + 180) % 360 - 180)], 1)
+    cells, index = np.unique(degrees, axis=0, return_inverse=True)
+    index = index.ravel()
+    order = np.argsort(index, kind="stable")
+    rows = np.split(order, np.searchsorted(index[order],
+                                           np.arange(1, len(cells))))
+    tiles = [_degree(*map(int, cell)) for cell in cells]
+    return {name: [(path.format(tile=tile), part) for tile, part in
+                   zip(tiles, rows, strict=True)]
+            if "{tile}" in path else [(path, np.arange(len(lat)))]
+            for name, path in layers.items()}
 
 
 def slope_aspect(window: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -105,8 +162,7 @@ def _around(file, lat, lon):
         xs, ys = transform("EPSG:4326", data.crs, lon, lat)
         window = np.full((len(lat), 3, 3), np.nan)
         for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
-            column, line = (int(np.floor(at)) for at in ~data.transform
-                            * (x, y))
+            line, column = map(int, data.index(x, y))
             if 0 <= column < data.width and 0 <= line < data.height:
                 left, top = max(column - 1, 0), max(line - 1, 0)
                 part = data.read(1, masked=True, window=Window(
@@ -125,8 +181,7 @@ def _around(file, lat, lon):
         return window, size
 
 
-def _degree(lat, lon) -> str:
-    """South-west corner of a square degree as Copernicus spells it."""
-    south, west = int(np.floor(lat)), int(np.floor((lon + 180) % 360 - 180))
+def _degree(south: int, west: int) -> str:
+    """A square degree by its south-west corner, as Copernicus spells it."""
     return (f"{'N' if south >= 0 else 'S'}{abs(south):02d}_00_"
             f"{'E' if west >= 0 else 'W'}{abs(west):03d}_00")

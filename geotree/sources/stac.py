@@ -55,8 +55,9 @@ class Stac:
     year : int or "own"
         Year of the imagery, or that of each occurrence.
     rasters : mapping, optional
-        Variable -> path, see :func:`geotree.sources.layers.sample`. What is
-        not given is missing.
+        Variable -> path, see :func:`geotree.sources.layers.sample`;
+        :func:`geotree.sources.layers.read` finds them. What is not given is
+        missing.
     looks : int
         Clear scenes a month that the median is taken of.
     cloudy : float
@@ -117,6 +118,9 @@ class Stac:
             ).query("tile != ''").drop_duplicates())
         files = MONTHS * ((self.looks + 1) + self.looks * len(BAND_NAMES))
         requests = groups * (5 + 2 * files)  # a search has some pages
+        rasters = layers.files(self.rasters, lat=table["decimalLatitude"],
+                               lon=table["decimalLongitude"])
+        requests += 3 * sum(len(parts) for parts in rasters.values())
         size = MONTHS * len(BAND_NAMES) * PATCH**2 * 2 + 27 * 4 + 1
         return Plan(len(table), requests, len(table) * size,
                     requests * 0.1 / self.workers)

@@ -1,8 +1,9 @@
-"""A STAC catalogue of small tiled GeoTIFFs that another source paints.
+"""A STAC catalogue of small COGs, and rasters, that another source paints.
 
-Run it to try the chapters on a catalogue without an account::
+Run it to try the chapters on a catalogue without an account, on trees of
+the planet or on a table of yours whose records lie close together::
 
-    PYTHONPATH=. python tests/loopback/stac.py trees.parquet
+    PYTHONPATH=. python tests/loopback/stac.py [trees.parquet]
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ else:
     from .server import Answer, Service
 
 from geotree.sources import grid
+from geotree.sources.layers import files
 from geotree.sources.stac import ASSETS
-from geotree.variables import BAND_NAMES, NODATA
+from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
 NAMES = {band: names[0] for band, names in ASSETS.items()}
 CLOUD, VEGETATION = 9, 4
 MARGIN = 100  # m around the outermost samples of a tile
+STEP = 1 / 3600  # ° of a raster's pixel
+WOODS = ((48.2, 11.5), (42.5, -71.3), (-37.6, 145.5))  # °
 # Day, cloud cover, baseline and whether clouds hide everything.
 SCENES = ((4, 3.1, "05.00", False), (14, 40.0, "03.01", False),
           (24, 79.0, "05.09", True))
@@ -74,7 +78,6 @@ def paint(folder, table, source, *, year=2020, coarse=False,
 
 
 def _write(folder, stack, mask, epsg, left, top, coarse):
-    import rasterio
     from rasterio.transform import from_origin
 
     folder.mkdir(parents=True)
@@ -87,13 +90,50 @@ def _write(folder, stack, mask, epsg, left, top, coarse):
         size = 20 if band == "SCL" else 10
         if coarse and band not in ("B2", "B3", "B4", "B8", "SCL"):
             size, values = 20, values[::2, ::2]
-        with rasterio.open(
-                folder / f"{band}.tif", "w", driver="GTiff", count=1,
-                tiled=True, blockxsize=64, blockysize=64,
-                height=values.shape[0], width=values.shape[1], nodata=0,
-                dtype=values.dtype, crs=f"EPSG:{epsg}", compress="deflate",
-                transform=from_origin(left, top, size, size)) as file:
-            file.write(values, 1)
+        write_cog(folder / f"{band}.tif", values, f"EPSG:{epsg}",
+                  from_origin(left, top, size, size), nodata=0)
+
+
+def write_cog(path, values, crs, transform, *, nodata):
+    """A Cloud-Optimised GeoTIFF with small blocks and overviews."""
+    import rasterio
+
+    with rasterio.open(
+            path, "w", driver="COG", count=1, blocksize=128, nodata=nodata,
+            height=values.shape[0], width=values.shape[1], crs=crs,
+            dtype=values.dtype, compress="deflate", transform=transform,
+            overview_count=1, overview_resampling="nearest") as file:
+        file.write(values, 1)
+
+
+def paint_rasters(folder, table, source):
+    """Write the 25 variables of a table's places, one COG a degree each.
+
+    Returns the text of ``layers.json``.
+    """
+    from rasterio.transform import from_origin
+
+    folder.mkdir(parents=True)
+    lat, lon = (table[f"decimal{name}"].to_numpy()
+                for name in ("Latitude", "Longitude"))
+    truth = source.fetch(table).environment
+    paths = {name: f"{name}_{{tile}}.tif" for name in VARIABLE_NAMES[2:]}
+    for name, parts in files(paths, lat=lat, lon=lon).items():
+        for file, rows in parts:
+            # Places lie in the middle of pixels, not on their edges.
+            north = lat[rows].max() + 1.5 * STEP
+            west = lon[rows].min() - 1.5 * STEP
+            high = int((north - lat[rows].min()) / STEP) + 2
+            wide = int((lon[rows].max() - west) / STEP) + 2
+            values = np.full((high, wide), np.nan, np.float32)
+            values[((north - lat[rows]) / STEP).astype(int),
+                   ((lon[rows] - west) / STEP).astype(int)] = truth[
+                       rows, VARIABLE_NAMES.index(name)]
+            write_cog(folder / file, values, "EPSG:4326",
+                      from_origin(west, north, STEP, STEP), nodata=np.nan)
+    text = json.dumps(paths)
+    (folder / "layers.json").write_text(text)
+    return text
 
 
 def _item(name, tile, year, month, day, cloud, baseline, collection):
@@ -125,6 +165,8 @@ class Stac(Service):
         file = self.folder / path
         if file.suffix == ".tif" and file.exists():
             return file.read_bytes()
+        if file.suffix == ".json" and file.exists():
+            return json.loads(file.read_text())
         raise Answer(404, {"code": "NotFound", "description": path})
 
     def landing(self):
@@ -160,7 +202,24 @@ class Stac(Service):
                 "links": links}
 
 
-def main(path):
+def trees(planet, *, each=100):
+    """Three woods of the planet: a tree every 100 m, drawn as it grows."""
+    rng = np.random.default_rng(planet.seed)
+    side = np.arange(each ** 0.5) / 1112
+    north, east = (part.ravel() for part in np.meshgrid(side, side))
+    lat = np.concatenate([at + north for at, _ in WOODS])
+    lon = np.concatenate([at + east / np.cos(np.radians(south))
+                          for south, at in WOODS])
+    drawn = [rng.choice(len(odds), p=odds)
+             for odds in planet.prior(lat=lat, lon=lon)]
+    return planet.classes.iloc[drawn].reset_index(drop=True).assign(
+        gbifID=1 + np.arange(len(lat)), decimalLatitude=lat.round(6),
+        decimalLongitude=lon.round(6), countryCode="XX", year=2020,
+        coordinateUncertaintyInMeters=5.0, datasetKey="planet",
+        license="CC0_1_0", taxonKey=1 + np.array(drawn))
+
+
+def main(path=None):
     """Serve the trees of an occurrence table until interrupted."""
     import tempfile
     import time
@@ -168,12 +227,19 @@ def main(path):
     from geotree import occurrences
     from geotree.sources.planet import Planet
 
-    table = occurrences.read(path)
+    planet = Planet()
     with tempfile.TemporaryDirectory() as folder:
-        items = paint(Path(folder), table, Planet())
-        with Stac(Path(folder), items) as service:
-            print(f"{len(items)} scenes. Now, elsewhere:\n"
-                  f"GEOTREE_SOURCE=stac GEOTREE_STAC_URL={service.url} "
+        folder = Path(folder)
+        table = occurrences.validate(trees(planet)) if path is None else (
+            occurrences.read(path))
+        occurrences.write_release(table, folder / "trees.csv")
+        items = paint(folder, table, planet)
+        paint_rasters(folder / "layers", table, planet)
+        with Stac(folder, items) as service:
+            print(f"{len(table)} trees, {len(items)} scenes. Elsewhere:\n"
+                  f"GEOTREE_TABLE={folder / 'trees.csv'} GEOTREE_SOURCE=stac"
+                  f" GEOTREE_STAC_URL={service.url} GEOTREE_STAC_RASTERS="
+                  f"{service.url}/layers/layers.json "
                   f"GEOTREE_STAC_COLLECTION={items[0]['collection']} "
                   "make lab", flush=True)
             while True:
@@ -181,4 +247,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
