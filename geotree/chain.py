@@ -182,10 +182,12 @@ def _collect(run: Run) -> pd.DataFrame:
     names = pd.read_csv(names) if names else planet().species
     taxa = tables.match(names, cache=folder() / "names.jsonl",
                         client=client)
-    return tables.collect(
+    table = tables.collect(
         taxa, route=route(), folder=folder() / "gbif", client=client,
         limit=run.records,
         snapshot=os.environ.get("GEOTREE_SNAPSHOT", tables.SNAPSHOT))
+    return tables.name_datasets(table, client=client,
+                                cache=folder() / "datasets.jsonl")
 
 
 def occurrences() -> pd.DataFrame:

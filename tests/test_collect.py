@@ -114,7 +114,9 @@ def test_three_routes_give_the_same_table(client, service, taxa, account,
     place = gbif.snapshot(tmp_path, service.frame)
     local = occurrences.collect(taxa, route="snapshot", snapshot=str(place),
                                 folder=tmp_path / "p", **options)
-    same(search, download)
+    more = ["distanceFromCentroidInMeters", "informationWithheld"]
+    assert (search[more].notna().sum() > 10).all()
+    same(search.drop(columns=more), download)
     same(download, local)
     assert 300 < len(search) < len(service.frame)
     assert search["coordinateUncertaintyInMeters"].max() <= 40
@@ -156,6 +158,25 @@ def test_one_download_for_21_001_species_and_its_doi_stays(
     assert table.attrs["doi"] in occurrences.cite(table)
     path = occurrences.write(table, tmp_path / "t.parquet")
     assert occurrences.read(path).attrs["doi"] == table.attrs["doi"]
+
+
+def test_titles_of_datasets_cost_one_request_each(client, service, taxa,
+                                                  tmp_path):
+    table = occurrences.collect(taxa, route="search", limit=900,
+                                folder=tmp_path / "s", client=client)
+    before = occurrences.flag(table)
+    assert "flagMachine" in before.attrs["unchecked"]
+    for _ in range(2):
+        named = occurrences.name_datasets(
+            table, cache=tmp_path / "c", client=client, progress=False)
+    assert len(service.calls("/dataset/")) == 2
+    flagged = occurrences.flag(named)
+    machine = table["datasetKey"] == "d596fccb"
+    assert (flagged["flagMachine"] == machine).all() and machine.any()
+    assert flagged["flagCentroid"].any() and not flagged["flagObscured"].any()
+    assert flagged.attrs["unchecked"] == ["flagNotTree"]
+    path = occurrences.write(flagged, tmp_path / "t.parquet")
+    assert occurrences.read(path).attrs == flagged.attrs
 
 
 def test_a_table_without_doi_says_how_to_get_one(client, taxa, tmp_path):

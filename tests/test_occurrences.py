@@ -349,7 +349,7 @@ def test_keep_removes_by_the_rules_it_is_given():
     kept = occurrences.keep(flagged, rules=["flagUncertainty"])
     assert kept["gbifID"].tolist() == came["gbifID"][[0, 3, 4, 5]].tolist()
     assert kept.index.tolist() == [0, 1, 2, 3]
-    assert kept.attrs == came.attrs
+    assert kept.attrs == flagged.attrs
     own = flagged.assign(flagOwn=[True, *[False] * 5])
     assert len(occurrences.keep(own, rules=["flagOwn"])) == 5
     assert len(occurrences.keep(flagged, rules=[])) == 6
@@ -360,6 +360,22 @@ def test_keep_needs_flags():
         occurrences.keep(table())
     with pytest.raises(ValueError, match="flagZero"):
         occurrences.removed(table())
+
+
+def test_a_rule_without_its_column_says_that_it_was_not_checked():
+    flagged = occurrences.flag(table().drop(columns="datasetName"))
+    counts = occurrences.removed(flagged, rules=occurrences.FLAGS).set_index(
+        "rule")
+    told = counts["meaning"].str.startswith("not checked, no ")
+    assert (told == counts["flagged"].isna()).all()
+    assert set(counts.index[told]) == {
+        "flagIssue", "flagObscured", "flagCentroid", "flagBasis",
+        "flagNotTree", "flagAbroad", "flagMachine", "flagPlanted"}
+    blind = table().assign(coordinateUncertaintyInMeters=np.nan)
+    flagged = occurrences.flag(blind, trees=["Betula pendula"])
+    assert "flagUncertainty" in flagged.attrs["unchecked"]
+    assert "flagNotTree" not in flagged.attrs["unchecked"]
+    assert occurrences.keep(flagged).attrs == flagged.attrs
 
 
 def test_removed_counts_every_row_once():

@@ -16,7 +16,7 @@ from geotree.occurrences.collect import (
 )
 from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
-from geotree.occurrences.matching import judge, match
+from geotree.occurrences.matching import judge, match, name_datasets
 from geotree.occurrences.quality import (
     FLAGS,
     REMOVE,
@@ -36,5 +36,5 @@ from geotree.occurrences.table import COLUMNS, read, validate, write
 
 __all__ = ["COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE", "SNAPSHOT",
            "Client", "by_tile", "cap", "cite", "collect", "flag", "judge",
-           "keep", "match", "read", "read_release", "removed",
+           "keep", "match", "name_datasets", "read", "read_release", "removed",
            "requests_needed", "thin", "validate", "write", "write_release"]

@@ -267,7 +267,7 @@ def _table(frame, taxa, about):
     frame = frame[key.isin(names.index)].assign(taxonKey=key)
     for column in ("species", "genus", "family", "leafType"):
         frame[column] = frame["taxonKey"].map(names[column])
-    for column in parquet.TEXT:
+    for column in frame.columns.intersection(parquet.TEXT):
         frame[column] = frame[column].astype("str").where(
             frame[column].notna()).replace("", None)
     table = by_tile(validate(frame.drop(columns="speciesKey")))

@@ -7,19 +7,15 @@ is judged before its key is used. Used in chapter 01.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
+from geotree.occurrences.cached import answers
 from geotree.occurrences.gbif import BACKBONE, Client
 
 CONFIDENCE = 90  # of 100; less goes to review
-THREADS = 8
-_BATCH = 64  # names between two writes of the cache
 
 
 def match(names: pd.DataFrame | Iterable[str], *, cache: str | Path,
@@ -49,23 +45,12 @@ def match(names: pd.DataFrame | Iterable[str], *, cache: str | Path,
     Keys are those of the GBIF Backbone: whole numbers, frozen, and those
     of the tables of the release.
     """
-    table = as_taxa(names)
-    client, cache = client or Client(), Path(cache)
-    known = _read(cache)
+    table, client = as_taxa(names), client or Client()
     asked = [(row.species, row.family) for row in table.itertuples()]
-    todo = [pair for pair in dict.fromkeys(asked) if pair not in known]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(THREADS) as pool, tqdm(
-            total=len(todo), desc="names", disable=not progress) as bar:
-        for start in range(0, len(todo), _BATCH):
-            batch = todo[start:start + _BATCH]
-            answers = list(pool.map(lambda pair: _ask(client, *pair), batch))
-            with open(cache, "a", encoding="utf-8") as file:
-                for pair, answer in zip(batch, answers, strict=True):
-                    # First the line's end: the last one may be torn.
-                    file.write("\n" + json.dumps([*pair, answer]))
-            known.update(zip(batch, answers, strict=True))
-            bar.update(len(batch))
+    known = answers(asked, lambda name, family: client.ask(
+        "species.name_backbone", scientificName=name, kingdom="Plantae",
+        family=family or None, checklistKey=BACKBONE),
+        cache, what="names", progress=progress)
     rows = [{"asked": name, **judge(known[name, family]), "leafType": leaf}
             for (name, family), leaf in zip(asked, table["leafType"],
                                             strict=True)]
@@ -152,19 +137,25 @@ def as_taxa(names: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
     return table.drop_duplicates("species", ignore_index=True)
 
 
-def _ask(client, name, family) -> dict:
-    return client.ask("species.name_backbone", scientificName=name,
-                      kingdom="Plantae", family=family or None,
-                      checklistKey=BACKBONE)
+def name_datasets(table: pd.DataFrame, *, cache: str | Path,
+                  client: Client | None = None,
+                  progress: bool = True) -> pd.DataFrame:
+    """Add the title of each record's dataset as ``datasetName``.
 
+    GBIF's records name their dataset by key only, and some flags read its
+    title. One request a dataset, not one a record.
 
-def _read(cache: Path) -> dict:
-    known = {}
-    if cache.exists():
-        for line in cache.read_text("utf-8").splitlines():
-            try:
-                name, family, answer = json.loads(line)
-            except ValueError:  # a run was killed while it wrote
-                continue
-            known[name, family] = answer
-    return known
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table.
+    cache : path
+        File of answers (JSON lines).
+    """
+    client = client or Client()
+    known = answers(((key,) for key in table["datasetKey"].dropna().unique()),
+                    lambda key: {"title": client.ask(
+                        "registry.datasets", uuid=key)["title"]},
+                    cache, what="datasets", progress=progress)
+    titles = {key: answer["title"] for (key,), answer in known.items()}
+    return table.assign(datasetName=table["datasetKey"].map(titles))

@@ -61,6 +61,13 @@ FLAGS: dict[str, str] = {
     "flagSharedPoint": "several species at the very same coordinates",
     "flagDuplicate": "not the first of its species in a cell of 10 m",
 }
+# A column that a rule needs and that not every table has.
+NEEDS = {"flagIssue": "issue", "flagObscured": "informationWithheld",
+         "flagUncertainty": "coordinateUncertaintyInMeters",
+         "flagCentroid": "distanceFromCentroidInMeters",
+         "flagBasis": "basisOfRecord", "flagNotTree": "growthForm",
+         "flagAbroad": "establishmentMeans", "flagMachine": "datasetName",
+         "flagPlanted": "datasetName"}
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
 # uncertainty is left to the caller: the release's tables know none.
 REMOVE = ("flagZero", "flagEqual", "flagIssue", "flagPrecision",
@@ -90,6 +97,8 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
     -------
     DataFrame
         A copy with the columns of ``FLAGS``, True where suspect.
+        ``attrs["unchecked"]`` lists the rules whose column of ``NEEDS`` is
+        not there; they flag nothing.
 
     Notes
     -----
@@ -130,7 +139,13 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         "flagSharedPoint": marked(result, rules=["shared_point"]),
         "flagDuplicate": marked(result, rules=["spatial_duplicate"]),
     }
-    return result.assign(**columns)
+    result = result.assign(**columns)
+    result.attrs["unchecked"] = [
+        rule for rule, name in NEEDS.items()
+        if (name not in table or (rule == "flagUncertainty"
+                                  and radius.isna().all()))
+        and not (rule == "flagNotTree" and trees is not None)]
+    return result
 
 
 def keep(table: pd.DataFrame, *,
@@ -173,19 +188,26 @@ def removed(table: pd.DataFrame, *,
     -------
     DataFrame
         One row per rule: ``rule, meaning, flagged`` (rows with the flag),
-        ``removed`` (those not removed by a rule above), ``left``.
+        ``removed`` (those not removed by a rule above), ``left``. A rule
+        that was not checked says so and counts nothing.
     """
     rules = _rules(table, rules)
     left = np.ones(len(table), dtype=bool)
     counts = []
     for name in rules:
+        meaning = FLAGS.get(name, name)
+        if name in table.attrs.get("unchecked", ()):
+            counts.append((name, f"not checked, no {NEEDS[name]}: {meaning}",
+                           pd.NA, pd.NA, int(left.sum())))
+            continue
         bad = table[name].to_numpy(dtype=bool)
         gone = int((left & bad).sum())
         left &= ~bad
-        counts.append((name, FLAGS.get(name, name), int(bad.sum()), gone,
+        counts.append((name, meaning, int(bad.sum()), gone,
                        int(left.sum())))
     return pd.DataFrame(counts, columns=["rule", "meaning", "flagged",
-                                         "removed", "left"])
+                                         "removed", "left"]).astype(
+        {"flagged": "Int64", "removed": "Int64"})
 
 
 def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:

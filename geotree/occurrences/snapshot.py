@@ -22,9 +22,10 @@ COLUMNS = ("gbifID", "decimalLatitude", "decimalLongitude",
            "coordinateUncertaintyInMeters", "coordinatePrecision",
            "countryCode", "year", "datasetKey", "license", "speciesKey",
            "basisOfRecord", "establishmentMeans", "institutionCode", "issue")
-TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue")
 # Only searches give these.
 MORE = ("distanceFromCentroidInMeters", "informationWithheld")
+TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue",
+        "informationWithheld")
 _LICENSES = {"publicdomain/zero": "CC0_1_0", "licenses/by-nc/":
              "CC_BY_NC_4_0", "licenses/by/": "CC_BY_4_0"}
 # httpfs reads the region of a bucket from its settings.
@@ -111,8 +112,7 @@ def lower(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.assign(issue=frame["issues"].map(
             lambda names: ";".join(names) if isinstance(names, list) else ""))
     frame = frame.assign(gbifID=frame["key"].astype("int64"))
-    frame = frame.reindex(columns=[
-        *COLUMNS, *(name for name in MORE if name in frame)])
+    frame = frame.reindex(columns=[*COLUMNS, *MORE])
     for address, name in _LICENSES.items():
         frame.loc[frame["license"].fillna("").str.contains(address),
                   "license"] = name

@@ -50,7 +50,11 @@ _FIELDS = {
     "establishmentmeans": "establishmentMeans", "license": "license",
     "institutioncode": "institutionCode",
     "occurrencestatus": "occurrenceStatus", "species": "species",
-    "taxonkey": "taxonKey"}
+    "taxonkey": "taxonKey", "informationwithheld": "informationWithheld",
+    "distancefromcentroidinmeters": "distanceFromCentroidInMeters"}
+_SEARCH_ONLY = ["informationwithheld", "distancefromcentroidinmeters"]
+TITLES = {"50c9509d": "Citizens' observations",
+          "d596fccb": "Pl@ntNet automatically identified occurrences"}
 _ADDRESS = {
     "CC_BY_4_0": "http://creativecommons.org/licenses/by/4.0/legalcode",
     "CC0_1_0": "http://creativecommons.org/publicdomain/zero/1.0/legalcode"}
@@ -77,6 +81,10 @@ def records(n=2500, seed=0):
         "basisofrecord": "HUMAN_OBSERVATION",
         "establishmentmeans": np.where(np.arange(n) % 11, None, "INTRODUCED"),
         "institutioncode": "iNaturalist",
+        "informationwithheld": np.where(
+            np.arange(n) % 13, None, "Coordinate uncertainty increased"),
+        "distancefromcentroidinmeters": np.where(
+            np.arange(n) % 17, np.nan, 1500.0),
         "occurrencestatus": "PRESENT",
         "issue": [["COORDINATE_ROUNDED"] if row % 10 == 0 else []
                   for row in range(n)]})
@@ -90,7 +98,8 @@ def snapshot(folder, frame, *, files=3):
     place = folder / "occurrence" / "2026-10-01" / "occurrence.parquet"
     place.mkdir(parents=True)
     for number in range(files):
-        frame.iloc[number::files].to_parquet(place / f"{number:06d}")
+        frame.drop(columns=_SEARCH_ONLY).iloc[number::files].to_parquet(
+            place / f"{number:06d}")
     return place
 
 
@@ -111,6 +120,9 @@ class Gbif(Service):
             return self.match(call["query"])
         if path == "/v1/occurrence/search":
             return self.search(call["query"])
+        if path.startswith("/v1/dataset/"):
+            key = path.rsplit("/", 1)[1]
+            return {"key": key, "title": TITLES[key], "type": "OCCURRENCE"}
         if path == "/v1/occurrence/download/request":
             return self.order(call)
         if path == f"/v1/occurrence/download/user/{USER}":
@@ -211,7 +223,8 @@ class Gbif(Service):
         with zipfile.ZipFile(file, "w") as archive:
             for number in range(2):
                 part = io.BytesIO()
-                found.iloc[number::2].to_parquet(part)
+                found.drop(columns=_SEARCH_ONLY).iloc[number::2].to_parquet(
+                    part)
                 archive.writestr(f"occurrence.parquet/{number:06d}",
                                  part.getvalue())
         key = f"{len(self.downloads):07d}-261124000000000"

@@ -216,7 +216,7 @@ def trees(planet, *, each=100):
         gbifID=1 + np.arange(len(lat)), decimalLatitude=lat.round(6),
         decimalLongitude=lon.round(6), countryCode="XX", year=2020,
         coordinateUncertaintyInMeters=5.0, datasetKey="planet",
-        license="CC0_1_0", taxonKey=1 + np.array(drawn))
+        license="CC0_1_0", taxonKey=2_000_000 + np.array(drawn))
 
 
 def main(path=None):
