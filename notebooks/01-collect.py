@@ -75,7 +75,9 @@ raw[["species", "genus", "family", "leafType"]].head()
 # - `snapshot` reads the Parquet files that GBIF publishes each month, from
 #   a folder or straight from an object store, and needs no account.
 #
-# All three give the same table {cite}`gbif2026api`.
+# All three give the same table {cite}`gbif2026api`. They are asked through
+# pygbif, GBIF's client for Python; what it lacks, such as patience when GBIF
+# is busy, is added behind it.
 
 # %%
 sizes = [1_000, 100_000, 6_000_000]
@@ -163,6 +165,15 @@ flagged = occurrences.flag(raw)
 
 # %%
 occurrences.removed(flagged)
+
+# %% [markdown]
+# A rule whose column is missing counts nothing, and says so. GBIF tells the
+# distance from a centroid, and that a place was blurred, in a search only,
+# not in its Parquet files. Two rules read the title of a record's dataset:
+# one request a dataset, where the release sent one a record.
+
+# %%
+flagged.attrs["unchecked"]
 
 # %% [markdown]
 # What is left of the default rules is decided here. Records without a known

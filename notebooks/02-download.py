@@ -75,9 +75,11 @@ print(source.plan(table))
 # Earth Engine is asked once for a lonely sample, and once for up to 25
 # samples of one Sentinel-2 tile: one expression holds all twelve months and
 # ten bands, so nothing has to be asked about a month first. The 25 looked
-# up variables of a chunk come in one more request. The release asked 39
-# times for each sample. Open catalogues are read file by file, so they suit
-# the smaller jobs.
+# up variables of a chunk come in one more request, and one asks which of
+# its tiles have no scene at all. The release asked 39 times for each
+# sample. Open catalogues are read file by file, so they suit the smaller
+# jobs; their terrain, soil and climate come from rasters that
+# `GEOTREE_STAC_RASTERS` names ([setting up](../book/setup.md)).
 #
 # The table spreads ever more records the way ours are spread. Requests
 # follow from the places; hours and EECU-hours, Earth Engine's unit of work,
@@ -177,7 +179,8 @@ def engine_map():
     view.add_layer(image, look, "July")
     view.add_layer(ee.Feature(point.buffer(25).bounds()), {}, "patch")
     near = table[table["decimalLatitude"].sub(lat).abs() < 0.5].head(200)
-    view.add_points_from_xy(near, x="decimalLongitude", y="decimalLatitude")
+    view.add_circle_markers_from_xy(near, radius=4, x="decimalLongitude",
+                                    y="decimalLatitude", popup="species")
     return view
 
 

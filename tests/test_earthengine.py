@@ -1,5 +1,7 @@
 """Earth Engine: the real client against a service on this machine."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -213,6 +215,26 @@ def test_the_cube_tells_where_it_comes_from(serve, tmp_path):
     with pytest.raises(ValueError, match="imagery_year 'own', now 2020"):
         pixels.download(records, source(), tmp_path / "c.zarr",
                         progress=False)
+
+
+def test_the_map_of_chapter_02_asks_for_july_around_the_tree(serve):
+    """Its cell, as it stands, with geemap and a signed-in client."""
+    records = table(30, clusters=1)
+    running = serve(records)
+    text = (Path(__file__).parents[1] / "notebooks/02-download.py"
+            ).read_text("utf-8")
+    cell = text[text.index("def engine_map"):].split("# %%")[0]
+    scope = {"table": records, "lat": records["decimalLatitude"][0],
+             "lon": records["decimalLongitude"][0]}
+    exec(cell, scope)
+    view = scope["engine_map"]()
+    names = [layer.name for layer in view.layers]
+    assert {"July", "patch"} <= set(names)
+    assert sum(hasattr(layer, "location") for layer in view.layers) == 30
+    asked = [str(call["body"]) for call in running.calls("/maps")]
+    assert len(asked) == 2 and "COPERNICUS/S2_SR_HARMONIZED" in asked[0]
+    assert any("m07_B4" in one for one in asked)
+    assert view.center == [scope["lat"], scope["lon"]]
 
 
 # Under fire -----------------------------------------------------------------

@@ -210,6 +210,9 @@ def test_a_cube_with_no_account_is_whole(tmp_path):
 def test_rasters_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="called like the variables"):
         layers.read(tmp_path / "nowhere")
+    (tmp_path / "a.json").write_text('{"elevation": "glo30"}')
+    assert "copernicus-dem-30m" in layers.read(tmp_path / "a.json")[
+        "elevation"]
     (tmp_path / "a.json").write_text('{"moon": "a.tif"}')
     with pytest.raises(ValueError, match="no variable moon"):
         layers.read(tmp_path / "a.json")

@@ -31,7 +31,8 @@ def read(place: str | os.PathLike) -> dict[str, str]:
     place : str or path
         A folder of GeoTIFFs called like the variables, ``bio01.tif`` or,
         one of many, ``elevation_{tile}.tif``; or a JSON file, here or on
-        the web, of variable and path. Paths may be relative to the file.
+        the web, of variable and path. Paths may be relative to the file;
+        ``glo30`` stands for :data:`GLO30`.
     """
     place = str(place)
     if "://" in place:
@@ -39,7 +40,7 @@ def read(place: str | os.PathLike) -> dict[str, str]:
 
         answer = requests.get(place, timeout=(10, 60))
         answer.raise_for_status()
-        return check({name: urljoin(place, path)
+        return check({name: _path(path) or urljoin(place, path)
                       for name, path in answer.json().items()})
     folder = Path(place)
     if not folder.exists():
@@ -53,10 +54,15 @@ def read(place: str | os.PathLike) -> dict[str, str]:
             for many, found in (("_{tile}", f"{name}_*.tif"),
                                 ("", f"{name}.tif"))
             if next(folder.glob(found), None)})
-    return check({
-        name: path if path.startswith("/vsi") or "://" in path
-        else str(folder.parent / path)
-        for name, path in json.loads(folder.read_text()).items()})
+    return check({name: _path(path) or str(folder.parent / path) for
+                  name, path in json.loads(folder.read_text()).items()})
+
+
+def _path(path: str) -> str:
+    """A path that GDAL knows wherever it is written, else ""."""
+    if path == "glo30":
+        return GLO30
+    return path if path.startswith("/vsi") or "://" in path else ""
 
 
 def check(layers: Mapping[str, str]) -> dict[str, str]:
