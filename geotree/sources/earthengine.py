@@ -10,7 +10,7 @@ up variables of up to a thousand samples come in one. Explained in chapter
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pandas as pd
@@ -181,6 +181,7 @@ class EarthEngine:
         finally:
             for job in jobs:
                 job.cancel()
+            wait(jobs)  # nothing goes on behind the caller's back
         return failed
 
     def _tiles(self, table):
