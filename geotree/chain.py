@@ -118,6 +118,9 @@ def provenance() -> str:
     pixels = ("their pixels are rendered by the simulated planet at the "
               "real places, so scores from pixels say nothing about real "
               "forests." if source_name() == "planet" else
+              "their pixels come from a catalogue on this machine."
+              if "//127.0.0.1" in os.environ.get("GEOTREE_STAC_URL", "")
+              and source_name() == "stac" else
               f"their pixels are real ({source_name()}).")
     return f"{records}; {pixels}"
 

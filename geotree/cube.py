@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def _allocate(path, table, attrs, chunk) -> None:
     """Declare the arrays of a cube; nothing is stored for a pending chunk."""
     import zarr
 
+    if "imagery_year" in attrs:  # archives of real imagery are reprocessed
+        attrs = {**attrs, "date": time.strftime("%Y-%m-%d")}
     group = zarr.open_group(path, mode="w", attributes=attrs)
     n = len(table)
     data = {

@@ -77,7 +77,8 @@ def own_settings(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEOTREE_DATA", str(tmp_path_factory.mktemp("data")))
         for name in ("GEOTREE_RUN", "GEOTREE_TABLE", "TABLE",
-                     "GEOTREE_SOURCE", "GEOTREE_ROUTE", "GEOTREE_YEAR"):
+                     "GEOTREE_SOURCE", "GEOTREE_ROUTE", "GEOTREE_YEAR",
+                     "GEOTREE_STAC_URL", "GEOTREE_STAC_RASTERS"):
             patch.delenv(name, raising=False)
         yield
 

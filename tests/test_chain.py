@@ -65,6 +65,8 @@ def test_sources_and_routes_have_folders_of_their_own(small, monkeypatch):
             monkeypatch.setenv("GEOTREE_ROUTE", way)
             seen.add(chain.folder())
     assert len(seen) == 5
+    monkeypatch.setenv("GEOTREE_STAC_URL", "http://127.0.0.1:1")
+    assert "catalogue on this machine" in chain.provenance()
     monkeypatch.setenv("GEOTREE_YEAR", "own")
     assert chain.source().year == "own"
 

@@ -1,5 +1,6 @@
 """Earth Engine: the real client against a service on this machine."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,7 @@ def test_the_cube_tells_where_it_comes_from(serve, tmp_path):
     assert cube.attrs["product"] == "COPERNICUS/S2_SR_HARMONIZED"
     assert "cs_cdf ≥ 0.6" in cube.attrs["mask"]
     assert cube.attrs["imagery_year"] == "own"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", cube.attrs["date"])
     assert cube.attrs["grid"] == "utm"
     with pytest.raises(ValueError, match="imagery_year 'own', now 2020"):
         pixels.download(records, source(), tmp_path / "c.zarr",

@@ -166,7 +166,7 @@ def test_the_cube_is_like_any_other(source, tmp_path):
     cube = pixels.download(table(), source, tmp_path / "c.zarr", chunk=4,
                            progress=False)
     assert "sentinel-2-c1-l2a" in cube.attrs["product"]
-    assert cube.attrs["imagery_year"] == 2020
+    assert cube.attrs["imagery_year"] == 2020 and cube.attrs["date"]
     np.testing.assert_array_equal(
         cube["reflectance"], FakeSource().fetch(table()).reflectance)
 
