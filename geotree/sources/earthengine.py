@@ -10,6 +10,7 @@ up variables of up to a thousand samples come in one. Explained in chapter
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
@@ -173,7 +174,16 @@ class EarthEngine:
 
     def _all(self, tasks) -> dict[int, str]:
         """Do tasks side by side; returns the rows that fail."""
-        jobs = [self._pool.submit(*task) for task in tasks]
+        stop = threading.Event()
+
+        def work(method, *args):
+            try:
+                return {} if stop.is_set() else method(*args)
+            except BaseException:
+                stop.set()
+                raise
+
+        jobs = [self._pool.submit(work, *task) for task in tasks]
         failed: dict[int, str] = {}
         try:
             for job in jobs:

@@ -95,6 +95,9 @@ def handler_of(service):
             parts = urlsplit(self.path)
             size = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(size)
+            if len(body) < size:  # its sender was killed: no request
+                self.close_connection = True
+                return
             call = {"method": method, "path": parts.path, "status": None,
                     "query": parse_qs(parts.query),
                     "headers": {name.lower(): value for name, value in
