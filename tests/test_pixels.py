@@ -107,7 +107,7 @@ SLOW = """
 import sys
 from fake_source import FakeSource, occurrence_table
 from geotree import pixels
-pixels.download(occurrence_table(160), FakeSource(seconds=0.03), sys.argv[1],
+pixels.download(occurrence_table(240), FakeSource(seconds=0.05), sys.argv[1],
                 chunk=8, workers=2, progress=False)
 """
 PLANET = """
@@ -115,13 +115,14 @@ import sys
 from fake_source import occurrence_table
 from geotree import pixels
 from geotree.sources.planet import Planet
-pixels.download(occurrence_table(160), Planet(), sys.argv[1], chunk=8,
+pixels.download(occurrence_table(480), Planet(), sys.argv[1], chunk=8,
                 progress=False)
 """
 
 
-@pytest.mark.parametrize("code", [SLOW, PLANET])
-def test_killed_at_random_moments_it_goes_on_where_it_stopped(tmp_path, code):
+@pytest.mark.parametrize(("code", "n"), [(SLOW, 240), (PLANET, 480)])
+def test_killed_at_random_moments_it_goes_on_where_it_stopped(tmp_path, code,
+                                                              n):
     store, source = tmp_path / "cube.zarr", Recorder(
         FakeSource() if code is SLOW else Planet())
 
@@ -137,11 +138,11 @@ def test_killed_at_random_moments_it_goes_on_where_it_stopped(tmp_path, code):
         pixels.open(store)
     half = pixels.open(store, allow_incomplete=True)
     ready = half["sample"].values[half["status"].values != PENDING]
-    assert 0 < len(ready) < 160
-    resumed = download(160, store, source).load()
+    assert 0 < len(ready) < n
+    resumed = download(n, store, source).load()
     assert not set(ready.tolist()) & set(source.fetched)
-    assert len(ready) + len(source.fetched) == 160
-    same(resumed, download(160, tmp_path / "whole.zarr", source))
+    assert len(ready) + len(source.fetched) == n
+    same(resumed, download(n, tmp_path / "whole.zarr", source))
 
 
 class Recorder:
