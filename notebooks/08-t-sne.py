@@ -17,8 +17,8 @@
 # **In:** `model/`. **Out:** maps of its inner space.
 #
 # :::{admonition} Before you start
-# *You will learn* to read a t-SNE map, to draw the maps of the release,
-# and what neither can show.
+# *You will learn* to read a t-SNE map, to ask its points what they are, to
+# draw the maps of the release, and what none of them can show.
 #
 # *You need* [chapter 05](05-train).
 #
@@ -31,11 +31,15 @@ import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
-    get_ipython().run_line_magic("pip", f"install -q {source}")
+    package = f"'geotree[maps] @ {source}'"
+    get_ipython().run_line_magic("pip", f"install -q {package}")
+    from google.colab import output
+    output.enable_custom_widget_manager()
 
 # %%
 import numpy as np
-from geotree import baselines, chain, evaluation, plots, selections
+from geotree import baselines, chain, evaluation, explore, plots
+from geotree import selections
 from sklearn.manifold import TSNE
 
 plots.style()
@@ -66,7 +70,7 @@ def layout(features, perplexity=30):
 
 # %%
 rows = np.random.default_rng(0).permutation(len(test))[:1500]
-table = test.table.iloc[rows]
+some, table = test.select(rows), test.table.iloc[rows]
 points = layout(features[rows])
 
 # %% [markdown]
@@ -77,6 +81,15 @@ plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 
 # %% mystnb={"image": {"alt": "The same t-SNE map coloured by the eight most frequent families."}}
 plots.embedding(points, table["family"]);
+
+# %% [markdown]
+# Which tree is which point? Point at one, or move with the arrow keys: it
+# says its name and place, and shows its greenest month. A name in the
+# legend hides the others.
+
+# %%
+explore.embedding_explorer(points, some.load(), test.classes,
+                           note=chain.provenance())
 
 # %% [markdown]
 # ## The taxa that the release shows

@@ -236,22 +236,6 @@ explore.taxonomy_explorer(train.load(), classes, note=note,
 plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));
 
 # %% [markdown]
-# ## The inner space, to touch
-#
-# The map of [chapter 08](08-t-sne), with names, places and patches.
-
-# %%
-from sklearn.manifold import TSNE
-
-rows = np.random.default_rng(0).permutation(len(test))[:900]
-some = test.select(rows)
-points = TSNE(init="pca", random_state=0).fit_transform(
-    evaluation.embed(model, some))
-
-# %%
-explore.embedding_explorer(points, some.load(), classes, note=note)
-
-# %% [markdown]
 # ## Checks
 
 # %%
