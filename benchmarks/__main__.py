@@ -8,7 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import curve, files, growth, machine, memory, models
+from benchmarks import (
+    curve,
+    files,
+    growth,
+    machine,
+    memory,
+    models,
+    reading,
+)
 from benchmarks.data import Samples
 
 RESULTS = machine.ROOT / "results"
@@ -29,6 +37,8 @@ STAGES = {
     "rank-21001": models.rank_many,
     "places": models.find_places,
     "memory": memory.train,
+    "import": reading.start,
+    "explore": reading.answer,
 }
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
           "growth": "cost of each stage at 10³ … 10⁵ samples, and the plan",

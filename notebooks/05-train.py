@@ -162,7 +162,7 @@ rows = next(parts["train"].batches(7))
 worlds = [World(rank, 3) for rank in range(3)]
 taken = [world.mine(rows).ids for world in worlds]
 assert sorted(np.concatenate(taken)) == sorted(rows.ids)
-[(len(ids), world.share(rows))
+[(len(ids), round(world.share(rows), 2))
  for ids, world in zip(taken, worlds, strict=True)]
 
 # %% [markdown]

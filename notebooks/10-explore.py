@@ -107,7 +107,8 @@ answers["rank"].fillna("unsure").value_counts(normalize=True).round(2)
 committed = answers.assign(label=test.labels).dropna()
 right = [name == classes.loc[label, rank] for rank, name, label in zip(
     committed["rank"], committed["name"], committed["label"], strict=True)]
-committed.assign(right=right).groupby("rank")["right"].agg(["mean", "size"])
+committed = committed.assign(right=right).groupby("rank")["right"]
+committed.agg(["mean", "size"]).reindex(taxonomy.RANKS).round(3)
 
 # %% [markdown]
 # And when the likeliest species is wrong, how far off is it?
@@ -191,8 +192,9 @@ plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
 
 # %%
 species = ["Fagus sylvatica", "Populus tremuloides", "Ceiba pentandra",
-           "Pinus sylvestris", "Acacia aneura", "Larix gmelinii"]
-shared = set(classes["species"]) & set(source.classes["species"])
+           "Pinus ponderosa", "Acacia aneura", "Larix gmelinii"]
+shared = set(chain.seen_classes()["species"]) & set(
+    source.classes["species"])
 species = [name for name in species if name in shared] or sorted(shared)[:6]
 
 # %%

@@ -1,7 +1,7 @@
 """Each chapter as Colab has it: alone, in an empty folder, installed.
 
 The package comes from a wheel of this checkout, so that a file which is not
-packed is missed. Chapter 01 runs here; with ``GEOTREE_COLAB=all``, as in
+packed is missed; the results that the book keeps, from a server. Chapter 01 runs here; with ``GEOTREE_COLAB=all``, as in
 the weekly run, all ten do.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from browser import served
 
 import geotree
 
@@ -116,12 +117,17 @@ print(json.dumps(calls))
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_chapter_runs_alone_in_an_empty_folder(path, installed, tmp_path):
+    origin = ("import geotree\n"
+              f"assert geotree.__file__.startswith('{installed}')")
     code = f"""
 import nbformat, nbclient
 notebook = nbformat.read({str(path)!r}, 4)
+notebook.cells.append(nbformat.v4.new_code_cell({origin!r}))
 nbclient.NotebookClient(notebook, timeout=400, kernel_name="python3",
                         resources={{"metadata": {{"path": "."}}}}).execute()
 """
-    answer = run(code, tmp_path, installed, MPLBACKEND="Agg")
+    with served(ROOT / "results") as kept:
+        answer = run(code, tmp_path, installed, MPLBACKEND="Agg",
+                     GEOTREE_RESULTS=kept)
     assert answer.returncode == 0, answer.stderr[-3000:]
     assert {item.name for item in tmp_path.iterdir()} <= {"geotree-data"}

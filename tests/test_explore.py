@@ -11,12 +11,15 @@ import pandas as pd
 import pytest
 import rasterio
 import xarray as xr
+from fake_source import FakeSource, occurrence_table
+from loopback import earthengine
 from PIL import Image
 
 from geotree import explore, place, plots, taxonomy, variables
 from geotree.explore import packing
 from geotree.shards import Batch
 from geotree.sources import NO_IMAGERY, OK, Pixels
+from geotree.sources.earthengine import EarthEngine
 from geotree.sources.planet import Planet
 
 CLASSES = taxonomy.class_table(pd.DataFrame({
@@ -246,26 +249,27 @@ def test_controls_and_panel_agree(explorer):
     assert controls["only species known from the country"].value
 
 
-def test_the_map_is_geemaps_where_earth_engine_is_on(monkeypatch, explorer):
-    import sys
-    from types import SimpleNamespace
-
-    assert type(explorer.map).__module__.startswith("ipyleaflet")
-    state = SimpleNamespace(data=SimpleNamespace(is_initialized=lambda: True))
-    monkeypatch.setitem(sys.modules, "ee", state)
-    assert explore.explorer.earth_engine_is_on()
-
-
-def test_geemap_takes_the_clicks_too(monkeypatch):
+def test_signed_in_a_click_on_geemaps_map_asks_earth_engine(explorer):
     import geemap
 
-    monkeypatch.setattr(explore.explorer, "earth_engine_is_on", lambda: True)
-    found = explore.what_grows_here(Compass(), Everywhere(), CLASSES)
+    assert type(explorer.map).__module__.startswith("ipyleaflet")
+    records = occurrence_table(1).assign(decimalLatitude=48.3,
+                                         decimalLongitude=10.4)
+    with earthengine.EarthEngine(records, FakeSource()) as engine:
+        ee = earthengine.install(engine.url)
+        try:
+            found = explore.what_grows_here(Compass(), EarthEngine(), CLASSES)
+            assert not engine.queries, "nothing is asked before the click"
+            found.map._handle_custom_msg(
+                {"event": "interaction", "type": "click",
+                 "coordinates": [48.3, 10.4]}, [])
+        finally:
+            ee.Reset()
+        assert engine.queries
     assert isinstance(found.map, geemap.Map)
-    found.map._handle_custom_msg(
-        {"event": "interaction", "type": "click", "coordinates": [60, 20]},
-        [])
-    assert found.panel.answer["country"]
+    assert found.panel.answer["country"] == ["DE"]
+    seen = FakeSource().fetch(records.assign(year=2020)).reflectance
+    assert found.panel.answer["ndvi"] == packing.greenness(seen)
 
 
 # --- explorers of samples --------------------------------------------------

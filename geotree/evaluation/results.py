@@ -138,13 +138,14 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
 def read(name: str | Path) -> pd.DataFrame:
     """Read results: a path, or the name of a file that the book keeps.
 
-    Without a checkout, as on Colab, a kept file is read from the web.
+    Without a checkout, as on Colab, a kept file is read from the web, or
+    from the address in ``GEOTREE_RESULTS``.
     """
     path = Path(name)
     if not path.suffix:
         path = folder() / f"{name}.csv"
         if not path.parent.is_dir():
-            path = f"{_WEB}/{name}.csv"
+            path = f"{os.environ.get('GEOTREE_RESULTS', _WEB)}/{name}.csv"
     if isinstance(path, Path) and not path.exists():
         names = sorted(file.stem for file in folder().glob("*.csv"))
         raise FileNotFoundError(f"no results at '{path}'; the book keeps "

@@ -53,7 +53,7 @@ def range_panels(predicted, known, *, axes=None):
                    xticks=[], yticks=[], aspect="auto")
             ax.spines[:].set_visible(False)
             ax.set_title(title, fontsize=8, pad=2)
-        pair[0].set_title(f"{name}\npredicted, up to {100 * most:.0f} %",
+        pair[0].set_title(f"{name}, up to {100 * most:.0f} %\npredicted",
                           fontsize=8, pad=2)
     return axes
 
