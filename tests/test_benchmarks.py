@@ -15,6 +15,7 @@ from benchmarks import (
     machine,
     models,
     published,
+    reading,
 )
 from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
@@ -146,6 +147,13 @@ def test_growth_measures_every_stage(tmp_path):
     assert costs["stage"].is_unique and len(costs) >= 6
     assert (costs["seconds"] > 0).all()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_reader_waits_for_is_timed_in_fresh_interpreters(tmp_path):
+    few = Samples(tmp_path, 200)
+    for wait in (reading.start(few, 1), reading.answer(few, 1)):
+        assert wait.ours > 0 and wait.limit > 0
+        assert len(wait.runs["ours"]) == 1 and wait.less_is_better
 
 
 def test_many_classes_are_classes():
