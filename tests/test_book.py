@@ -125,6 +125,23 @@ def test_the_map_works_from_a_file_with_no_server(look, address):
     assert view.outside == []
 
 
+def test_a_point_of_the_t_sne_map_says_what_it_is(look, address):
+    view = look()
+    view.tab.goto(f"{address}/notebooks/08-t-sne.html", wait_until="load")
+    canvas = view.tab.locator(".gt-points")
+    canvas.scroll_into_view_if_needed()
+    canvas.hover()
+    view.tab.wait_for_function(
+        "document.querySelector('.gt-about canvas') !== null")
+    hovered = view.tab.inner_text(".gt-about")
+    assert re.match(r"[A-Z][a-z]+ [a-z-]+, [A-Z][a-z]+ceae\n.*\d°", hovered)
+    canvas.press("ArrowRight")
+    view.tab.wait_for_function("before => document.querySelector("
+                               "'.gt-about').innerText !== before",
+                               arg=hovered)
+    assert (view.outside, view.errors) == ([], [])
+
+
 def test_every_page_is_reached_by_keyboard(look, address):
     view = look()
     view.tab.goto(f"{address}/{pages()[1]}.html", wait_until="load")
