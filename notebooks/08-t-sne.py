@@ -69,7 +69,7 @@ def layout(features, perplexity=30):
 
 
 # %%
-rows = np.random.default_rng(0).permutation(len(test))[:1500]
+rows = np.sort(np.random.default_rng(0).permutation(len(test))[:1500])
 some, table = test.select(rows), test.table.iloc[rows]
 points = layout(features[rows])
 
@@ -88,7 +88,9 @@ plots.embedding(points, table["family"]);
 # legend hides the others.
 
 # %%
-explore.embedding_explorer(points, some.load(), test.classes,
+shown = some.load()
+assert (shown.ids == table["gbifID"]).all()  # each point has its own name
+explore.embedding_explorer(points, shown, test.classes,
                            note=chain.provenance())
 
 # %% [markdown]
