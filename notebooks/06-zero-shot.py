@@ -83,7 +83,7 @@ toy = pd.DataFrame({"species": ["Betula a", "Quercus a", "Quercus b"],
                     "leafType": ["Deciduous Broadleaf"] * 3})
 summed, names = taxonomy.roll_up(np.array([[0.4, 0.3, 0.3]]), toy, "genus")
 assert names[summed.argmax()] == "Quercus"
-dict(zip(names, summed[0].round(2), strict=True))
+dict(zip(names, summed[0].round(2).tolist(), strict=True))
 
 # %% [markdown]
 # ## Seen species, new places
