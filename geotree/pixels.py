@@ -79,7 +79,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
             group = cube.create(store, table, source.attrs(), chunk=chunk)
             missing = np.isin(group["status"][:], (PENDING, FAILED))
             plan = source.plan(table[missing])
-            print(f"plan: {plan} → {store}")
+            print(f"plan: {plan}")
             plan.check()
             _fill(table, source, group, store, chunk, workers, max_failed,
                   progress)

@@ -147,7 +147,7 @@ summary.agg(["size", "sum"]).rename(
     columns={"size": "findings", "sum": "rows"})
 
 # %%
-findings.groupby("rule").head(1).reset_index(drop=True)
+findings.groupby("rule").head(1).style.hide()
 
 # %% [markdown]
 # ## Flag first, filter later

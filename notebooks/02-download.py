@@ -305,7 +305,7 @@ np.testing.assert_allclose(environment[:, 1], table["decimalLatitude"],
 try:
     pixels.download(table.head(10), source, chain.folder() / "cube.zarr")
 except ValueError as error:
-    print(str(error)[:160], "…")
+    print(str(error).replace(str(chain.folder()), "…")[:160], "…")
 
 # %% [markdown]
 # :::{admonition} Exercise

@@ -136,10 +136,10 @@ columns = {name: splits.split(table, **options)
 # %%
 told = {name: splits.describe(table, parts)
         for name, parts in columns.items()}
-pd.DataFrame({name: {"test rows": one.loc["test", "rows"],
-                     "km to training": one.loc["test", "median_km"],
-                     "untrained species": len(one.attrs["untrained"])}
-              for name, one in told.items()}).T.round(1)
+pd.DataFrame([{"split": name, "test rows": one.loc["test", "rows"],
+               "km to training": one.loc["test", "median_km"],
+               "untrained species": len(one.attrs["untrained"])}
+              for name, one in told.items()]).set_index("split").round(1)
 
 
 # %%
