@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import pixels, shards, taxonomy
+from geotree.shards.index import RECORDS, TABLE
 from geotree.sources.planet import Planet
 from geotree.variables import NODATA, VARIABLE_NAMES
 
@@ -47,6 +49,30 @@ class Samples:
             shards.write(self.cube, self.table, path, layout=layout,
                          packs_per_shard=packs)
         return shards.open(path)
+
+    def repeated(self, size: int) -> Path:
+        """Packed shards of at least ``size`` samples: links to the tars."""
+        source = self.packed.files[0].path.parent
+        folder = self.folder / f"repeated-{size}"
+        folder.mkdir(exist_ok=True)
+        index = json.loads((source / shards.INDEX).read_text("utf-8"))
+        records, entries, total = [], [], 0
+        while total < size:
+            for shard, entry in zip(self.packed.files, index["shards"],
+                                    strict=True):
+                name = f"shard-{len(entries):06d}.tar"
+                path = folder / name
+                path.unlink(missing_ok=True)
+                path.symlink_to(shard.path)
+                entries.append(entry | {"name": name})
+                records.append(shard.records)
+                total += shard.samples
+        np.save(folder / RECORDS, np.concatenate(records))
+        (folder / TABLE).unlink(missing_ok=True)
+        (folder / TABLE).symlink_to(source / TABLE)
+        index |= {"shards": entries, "samples": total}
+        (folder / shards.INDEX).write_text(json.dumps(index), "utf-8")
+        return folder
 
     @cached_property
     def release_urls(self) -> list[str]:

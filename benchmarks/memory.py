@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-import numpy as np
 
 from benchmarks.data import Samples
 from benchmarks.machine import ROOT
 from benchmarks.timing import Result
-from geotree import shards
-from geotree.shards.index import RECORDS, TABLE
 
 _STEP = 50  # a training step at each 50th batch keeps it short
 _PROGRAM = f"""
@@ -42,7 +36,7 @@ def train(samples: Samples, runs: int) -> Result:
     """Peak memory of a process that streams 10,000 and a million samples."""
     peak = {}
     for size in (10_000, 1_000_000):
-        folder = _repeat(samples, size)
+        folder = samples.repeated(size)
         done = subprocess.run([sys.executable, "-c", _PROGRAM, str(folder)],
                               cwd=ROOT, text=True, capture_output=True,
                               check=True, env=os.environ)
@@ -54,28 +48,3 @@ def train(samples: Samples, runs: int) -> Result:
                   limit=peak[few], less_is_better=True,
                   limit_is=f"the same at {few:,} samples",
                   note=f"{many:,} samples")
-
-
-def _repeat(samples: Samples, size: int) -> Path:
-    """A folder of ``size`` samples: links to the same tars, over and over."""
-    source = samples.packed.files[0].path.parent
-    folder = samples.folder / f"repeated-{size}"
-    folder.mkdir(exist_ok=True)
-    index = json.loads((source / shards.INDEX).read_text("utf-8"))
-    records, entries, total = [], [], 0
-    while total < size:
-        for shard, entry in zip(samples.packed.files, index["shards"],
-                                strict=True):
-            name = f"shard-{len(entries):06d}.tar"
-            path = folder / name
-            path.unlink(missing_ok=True)
-            path.symlink_to(shard.path)
-            entries.append(entry | {"name": name})
-            records.append(shard.records)
-            total += shard.samples
-    np.save(folder / RECORDS, np.concatenate(records))
-    (folder / TABLE).unlink(missing_ok=True)
-    (folder / TABLE).symlink_to(source / TABLE)
-    index |= {"shards": entries, "samples": total}
-    (folder / shards.INDEX).write_text(json.dumps(index), "utf-8")
-    return folder

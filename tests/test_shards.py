@@ -818,3 +818,19 @@ def test_tars_with_and_without_an_index_are_not_mixed(release, tmp_path):
     lone = make_tar(tmp_path / "lone.tar", members(release))
     with pytest.raises(ValueError, match="1 of 2 tar files have an index"):
         shards.open([release.files[0].path, lone])
+
+
+def test_a_batch_stays_as_it_is_while_others_are_read(packed):
+    """Memory is used again, but never that which somebody holds."""
+    kept, copies = [], []
+    for batch in packed.batches(7, shuffle=True):
+        kept.append(batch.images[1:3])
+        copies.append(kept[-1].copy())
+        del batch
+    assert len(kept) > 20
+    for one, other in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for size in (7, 64):
+        whole = [batch.ids for batch in packed.batches(size)]
+        np.testing.assert_array_equal(np.concatenate(whole),
+                                      packed.load().ids)

@@ -27,7 +27,7 @@ from geotree.shards.packed import Batch, Shard, ShardError, join, take
 
 __all__ = ["INDEX", "LAYOUTS", "TABLE", "Batch", "ShardError", "Shards",
            "open", "write"]
-_MIXED = 4096  # samples, or a batch where it is larger, when shuffling
+_MIXED = 2048  # samples, or a batch where it is larger, when shuffling
 
 
 def write(cube, table: pd.DataFrame, out: str | Path, *,
@@ -239,7 +239,7 @@ class Shards:
         batch_size : int
         shuffle : bool
             Another order for each ``(seed, epoch)``, the same each time:
-            tars, records, then samples within a block of 4,096. False:
+            tars, records, then samples within a block of 2,048. False:
             the order of ``table``.
         drop_last : bool
             Leave out the last batch when it is not full.
@@ -253,7 +253,9 @@ class Shards:
             raise ValueError(f"batch_size is {batch_size}, expected ≥ 1.")
         rng = np.random.default_rng([seed, epoch]) if shuffle else None
         batches = max(1, _MIXED // batch_size) if shuffle else 1
-        for block in self._blocks(batches * batch_size, rng):
+        ring = deque([np.empty(0, np.uint8)] * (packed.AHEAD + 2))
+        for block in packed.gather(self._read(rng, ring),
+                                   batches * batch_size, rng):
             for start in range(0, len(block.ids), batch_size):
                 batch = take(block, slice(start, start + batch_size))
                 if not drop_last or len(batch.ids) == batch_size:
@@ -286,29 +288,6 @@ class Shards:
                     file.path, "the tar", f"SHA-256 is {found[:12]}…, the "
                     f"index says {file.sha256[:12]}…: damaged or replaced",
                     file.samples)
-
-    def _blocks(self, size: int, rng) -> Iterator[Batch]:
-        """Blocks of so many samples, mixed if there is a generator."""
-        ring = deque([np.empty(0, np.uint8)] * (packed.AHEAD + 2))
-        filled = 0
-        for part in self._read(rng, ring):
-            while len(part.ids):
-                if not filled:
-                    block = Batch(*(np.empty((size, *column.shape[1:]),
-                                             column.dtype)
-                                    for column in part))
-                    places = (np.arange(size) if rng is None
-                              else rng.permutation(size))
-                fit = min(len(part.ids), size - filled)
-                into = places[filled:filled + fit]
-                for column, values in zip(block, part, strict=True):
-                    column[into] = values[:fit]
-                filled = (filled + fit) % size
-                if not filled:
-                    yield block
-                part = take(part, slice(fit, None))
-        if filled:
-            yield take(block, np.sort(places[:filled]))
 
     def _read(self, rng, ring=None) -> Iterator[Batch]:
         """Whole or part records, tar after tar."""
@@ -344,4 +323,3 @@ class Shards:
             self._skipped[key] = error.samples
             warnings.warn(f"skipped {error.samples} samples: {error}",
                           stacklevel=4)
-

@@ -9,13 +9,15 @@ record is fetched by itself and damage never passes for data. Chapter 03.
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ from geotree.variables import check_environment, check_images
 
 COLUMNS = ("images", "environment", "label", "id")  # members of a record
 _TYPES = ("<u2", "<f4", "<i8", "<i8")
-AHEAD = 2  # records fetched before they are asked for
+AHEAD = 4  # records fetched before they are asked for
 _BLOCK = 512  # bytes; a tar is made of these
 
 
@@ -82,6 +84,48 @@ def join(batches: list[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     return Batch(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+def gather(parts: Iterable[Batch], size: int,
+           rng: np.random.Generator | None = None) -> Iterator[Batch]:
+    """Blocks of ``size`` samples, mixed if there is a generator.
+
+    Each sample is copied once, so that the memory of ``parts`` may be used
+    again. The last block may be smaller.
+    """
+    blocks: deque[Batch] = deque(maxlen=2)
+    filled = 0
+    for part in parts:
+        while len(part.ids):
+            if not filled:
+                block = _unused(blocks, size, part)
+                places = (np.arange(size) if rng is None
+                          else rng.permutation(size))
+            fit = min(len(part.ids), size - filled)
+            into = places[filled:filled + fit]
+            for column, values in zip(block, part, strict=True):
+                column[into] = values[:fit]
+            filled = (filled + fit) % size
+            if not filled:
+                yield block
+            part = take(part, slice(fit, None))
+    if filled:
+        yield take(block, np.sort(places[:filled]))
+
+
+def _unused(blocks: deque[Batch], size: int, like: Batch) -> Batch:
+    """A block that nobody else holds, or a new one.
+
+    Fresh memory costs more than what is copied into it, so a block is
+    filled again once no batch of it is referred to any more.
+    """
+    for block in blocks:
+        # by the block, by the loop, by the call
+        if all(sys.getrefcount(column) == 3 for column in block):
+            return block
+    blocks.append(Batch(*(np.empty((size, *column.shape[1:]), column.dtype)
+                          for column in like)))
+    return blocks[-1]
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -153,8 +197,12 @@ def read(shard: Shard, wanted: np.ndarray | None, classes: int,
     counts = np.diff(cuts)
 
     def fetch(number, data):
+        record = records[number]
         try:
-            batch = _fetch(file, records[number], classes, data)
+            with turn:  # a file has one position
+                file.seek(record["offset"])
+                got = file.readinto(data)
+            batch = _checked(data, got, record["crc32"], classes)
         except (ValueError, tarfile.TarError, OSError) as error:
             return ShardError(
                 shard.path, f"record {number} of {len(records)}", str(error),
@@ -164,20 +212,20 @@ def read(shard: Shard, wanted: np.ndarray | None, classes: int,
         return take(batch, wanted[cuts[number]:cuts[number + 1]]
                     - starts[number])
 
-    # A thread fetches records while others are used. Their memory is taken
+    # Threads fetch records while others are used. Their memory is taken
     # here: the allocator of the calling thread is the quicker one.
-    begun, thread = deque(), ThreadPoolExecutor(1)
+    begun, turn, threads = deque(), Lock(), ThreadPoolExecutor(2)
     with shard.path.open("rb", buffering=0) as file:
         try:
             for number in numbers[counts[numbers] > 0]:
-                begun.append(thread.submit(fetch, number, _memory(
+                begun.append(threads.submit(fetch, number, _memory(
                     ring, records[number]["length"])))
                 if len(begun) > AHEAD:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 def _memory(ring: deque | None, length: int) -> np.ndarray:
@@ -190,17 +238,15 @@ def _memory(ring: deque | None, length: int) -> np.ndarray:
     return ring[-1][:length]
 
 
-def _fetch(file, record: np.void, classes: int, data: np.ndarray) -> Batch:
-    """Read, check and decode one record, an element of RECORD."""
-    file.seek(record["offset"])
-    got = file.readinto(data)
+def _checked(data: np.ndarray, got: int, crc32: int, classes: int) -> Batch:
+    """Decode the bytes of a record once they are what the index says."""
     if got < len(data):
         raise ValueError(f"the file is cut off, {len(data) - got:,} of "
                          f"{len(data):,} bytes are missing")
     found = zlib.crc32(data)
-    if found != record["crc32"]:
+    if found != crc32:
         raise ValueError(f"its CRC-32 is {found:08x}, the index says "
-                         f"{record['crc32']:08x}")
+                         f"{crc32:08x}")
     batch = _decode(memoryview(data))
     if not (batch.labels.min() >= 0 and batch.labels.max() < classes):
         raise ValueError(
