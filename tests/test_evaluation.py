@@ -460,3 +460,15 @@ def test_fine_tuning_refuses_labels_of_other_classes(model):
     support = make_batch(K)._replace(labels=np.arange(K) + 3)
     with pytest.raises(ValueError, match="expected some from 0 to 6"):
         evaluation.fine_tune(model, support, CLASSES)
+
+
+def test_between_batches_the_caller_s_own_mode_holds(model):
+    """A generator that waits must not switch gradients off for others."""
+    import torch
+
+    batch = make_batch(6)
+    model.fit_normalisation(batch)
+    batches = evaluation.predict_batches(model, batch, CLASSES, batch_size=2)
+    model.train()
+    next(batches)
+    assert torch.is_grad_enabled() and model.training

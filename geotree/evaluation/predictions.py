@@ -49,8 +49,8 @@ def _features(model, data, size: int):
     for batch in _batches(data, size):
         blank += _blank(batch)
         with _asked(model):
-            yield model.encode_images(batch.images,
-                                      batch.environment).float()
+            features = model.encode_images(batch.images, batch.environment)
+        yield features.float()
     if blank:
         more = ", …" if len(blank) > 5 else ""
         warnings.warn(

@@ -179,8 +179,7 @@ def _tar(folder, number, samples, layout, classes, pack, per_shard):
     path = folder / f"shard-{number:06d}.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         if layout == "packed":
-            packed.put(tar, samples, pack=pack,
-                              first=number * per_shard)
+            packed.put(tar, samples, pack=pack, first=number * per_shard)
         else:
             release.put(tar, samples, classes)
     with path.open("rb") as file:

@@ -290,7 +290,7 @@ class EarthEngine:
         lost = [row for row in rows if row not in table]
         if lost:
             raise calls.Refused(f"Earth Engine left out {len(lost)} of "
-                           f"{len(rows)} samples")
+                                f"{len(rows)} samples")
         return np.array([[table[row][name] for name in STACK]
                          for row in rows]).astype(np.uint16)
 
@@ -341,5 +341,5 @@ class EarthEngine:
                         for one in features}
 
     def _call(self, method, params):
-        return patient(lambda: calls.once(method, {**params, "workloadTag":
-                                              self.tag}), wait=self.wait)
+        tagged = {**params, "workloadTag": self.tag}
+        return patient(lambda: calls.once(method, tagged), wait=self.wait)
