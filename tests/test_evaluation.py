@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from geotree import evaluation, taxonomy
-from geotree.evaluation import bootstrap, metrics
+from geotree.evaluation import bootstrap, metrics, predictions
 from geotree.shards import Batch
 
 CLASSES = pd.DataFrame({
@@ -323,7 +323,11 @@ def test_a_year_without_any_pixel_is_answered_and_named(model):
     np.testing.assert_allclose(answer[others], whole[others], atol=1e-5)
 
 
-def test_the_likeliest_are_those_of_the_whole_answer(model):
+@pytest.mark.parametrize("tile", [2, 3, 7, 4096])
+def test_the_likeliest_are_those_of_the_whole_answer(model, monkeypatch,
+                                                     tile):
+    monkeypatch.setattr(predictions, "_TILE", tile)
+    monkeypatch.setattr(predictions, "_ROWS", tile)
     batch = make_batch(23)
     model.fit_normalisation(batch)
     whole = evaluation.predict(model, batch, CLASSES)

@@ -18,6 +18,8 @@ from geotree.evaluation.metrics import rows_at_once
 from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
+_ROWS, _TILE = 512, 4096  # samples and classes of one product
+
 
 def _batches(data: Shards | Batch, size: int):
     if size < 1:
@@ -70,12 +72,16 @@ def _blank(batch) -> list:
 
 def _logits(model, data, classes, size: int):
     """Scores of all classes, by few enough rows to be quick."""
-    with _asked(model):
-        text = (model.scale() * model.encode_taxa(classes)).float()
-    rows = rows_at_once(len(classes))
+    text, rows = _text(model, classes), rows_at_once(len(classes))
     for features in _features(model, data, size):
         for part in features.split(rows):
             yield part @ text.T
+
+
+def _text(model, classes):
+    """Features of the names, times the factor of the cosines: (K, D)."""
+    with _asked(model):
+        return (model.scale() * model.encode_taxa(classes)).float()
 
 
 def embed(model, data: Shards | Batch, *,
@@ -148,11 +154,28 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
         raise ValueError("data has no samples: nothing to predict.")
     # Filled in place: small arrays kept one by one would scatter the heap.
     index, odds = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-    done = 0
-    for logits in _logits(model, data, classes, batch_size):
-        best, column = logits.topk(k, dim=1)
-        rows = slice(done, done := done + len(logits))
-        index[rows] = column.cpu()
-        odds[rows] = (best - logits.logsumexp(dim=1, keepdim=True)
-                      ).exp().cpu()
+    done, text = 0, _text(model, classes)
+    for features in _features(model, data, batch_size):
+        for part in features.split(_ROWS):
+            rows = slice(done, done := done + len(part))
+            index[rows], odds[rows] = _best(part, text, k)
     return index[:done], odds[:done]
+
+
+def _best(features, text, k: int):
+    """The ``k`` best classes, tile by tile: a tile stays in the cache."""
+    import torch
+
+    found, columns, totals = [], [], []
+    for start in range(0, len(text), _TILE):
+        logits = features @ text[start:start + _TILE].T
+        best, column = logits.topk(min(k, logits.shape[1]), dim=1)
+        found.append(best)
+        columns.append(start + column)
+        peak = best[:, :1]
+        totals.append(peak + logits.sub_(peak).exp_().sum(
+            dim=1, keepdim=True).log_())
+    best, order = torch.cat(found, dim=1).topk(k, dim=1)
+    total = torch.cat(totals, dim=1).logsumexp(dim=1, keepdim=True)
+    return (torch.cat(columns, dim=1).gather(1, order).cpu(),
+            (best - total).exp_().cpu())
