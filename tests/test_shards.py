@@ -25,6 +25,8 @@ from fake_source import (
 )
 
 from geotree import pixels, shards, taxonomy
+from geotree.shards.index import SCHEMA
+from geotree.shards.packed import checksum
 from geotree.shards.release import MEMBERS
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
@@ -156,7 +158,7 @@ def test_a_class_table_of_more_species_is_kept(cube, table, tmp_path):
 def test_the_index_says_what_is_where(packed):
     folder = packed.files[0].path.parent
     index = json.loads((folder / "index.json").read_text())
-    assert index["schema"] == 1 and index["layout"] == "packed"
+    assert index["schema"] == SCHEMA and index["layout"] == "packed"
     assert tuple(index["bands"]) == BAND_NAMES
     assert tuple(index["variables"]) == VARIABLE_NAMES
     assert index["classes"]["species"] == sorted(index["classes"]["species"])
@@ -376,7 +378,7 @@ def test_a_flipped_bit_in_a_pixel_is_found(packed, table):
     file = packed.files[1]
     damage(file, file.records["offset"][2] + 5000, b"\x5a")
     with pytest.raises(shards.ShardError,
-                       match="shard-000001.tar', record 2 of 4: its CRC-32"):
+                       match="shard-000001.tar', record 2 of 4: its checksum"):
         packed.load()
     with pytest.raises(shards.ShardError, match="SHA-256"):
         packed.verify()
@@ -385,6 +387,25 @@ def test_a_flipped_bit_in_a_pixel_is_found(packed, table):
     equal(left, shards.take(whole, rows))
     assert data.skipped == 16  # once, though read twice
     assert len(told) == 1 and "skipped 16 samples" in told[0]
+
+
+def test_the_checksum_sees_any_small_damage():
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, 512 * 200, dtype=np.uint8)
+    told, seen = checksum(data), set()
+    for at in rng.integers(0, len(data), 300):
+        other = data.copy()
+        other[at] ^= 1 << rng.integers(8)  # a bit
+        seen.add(checksum(other))
+    for first in range(0, len(data) - 8192, 4096):  # a page
+        other = data.copy()
+        other[first:first + 4096] = 0
+        seen.add(checksum(other))
+        other = data.copy()  # two pages that changed places
+        other[first:first + 8192] = np.roll(data[first:first + 8192], 4096)
+        seen.add(checksum(other))
+    assert told not in seen
+    assert len(seen) > 340  # nearly each damage has its own
 
 
 def test_a_truncated_shard_is_found(packed):
@@ -433,12 +454,12 @@ def test_two_shards_that_changed_places_are_found(packed):
     one.rename(one.with_suffix(".old"))
     other.rename(one)
     one.with_suffix(".old").rename(other)
-    with pytest.raises(shards.ShardError, match="CRC-32"):
+    with pytest.raises(shards.ShardError, match="checksum"):
         packed.load()
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"schema": 9}, "schema is 9, expected 1"),
+    ({"schema": 9}, f"schema is 9, expected {SCHEMA}"),
     ({"bands": ["B2"]}, "bands"),
     ({"layout": "other"}, "layout"),
     ({"shards": [{}]}, "records"),

@@ -20,7 +20,7 @@ from geotree.shards.packed import RECORD, Shard, ShardError
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 INDEX, RECORDS, TABLE = "index.json", "records.npy", "samples.parquet"
-SCHEMA = 1
+SCHEMA = 2
 LAYOUTS = ("packed", "release")
 
 
