@@ -41,7 +41,7 @@ STAGES = {
     "explore": reading.answer,
 }
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
-          "growth": "cost of each stage at 10³ … 10⁵ samples, and the plan",
+          "growth": "cost of each stage at 10³ … 10⁶ samples, and the plan",
           "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
 
 
@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--samples", type=int, default=16_384,
                      help="of the planet (default: 16,384)")
     new.add_argument("--sizes", type=int, nargs="+",
-                     default=[1000, 10_000, 100_000], help="of growth")
+                     default=[1000, 10_000, 100_000, 1_000_000],
+                     help="of growth")
     new.add_argument("--toy", action="store_true",
                      help="gpu: on the CPU, at a size that proves nothing "
                           "but that it works")

@@ -21,24 +21,34 @@ from geotree.models.compact import CompactClip
 from geotree.sources.planet import Planet
 
 PLANS = (6_300_000, 63_000_000)  # samples
+_MOST = 300.0  # s, of one stage
 
 
 def measure(folder: Path, sizes: tuple[int, ...]) -> pd.DataFrame:
     """Seconds and bytes of every stage at every size.
+
+    A size ends before the stage that would take over five minutes, going
+    by the size before.
 
     Returns
     -------
     DataFrame
         ``stage, samples, seconds, bytes``; one row a stage and size.
     """
-    rows = []
+    rows, last = [], []
     for size in sizes:
         here = folder / f"growth-{size}"
         shutil.rmtree(here, ignore_errors=True)
         here.mkdir(parents=True)
+        expected = [row["seconds"] * size / row["samples"] for row in last]
+        last = []
         for stage, seconds, stored in _stages(here, size):
-            rows.append({"stage": stage, "samples": size,
+            last.append({"stage": stage, "samples": size,
                          "seconds": seconds, "bytes": stored})
+            coming = expected[len(last):len(last) + 1]
+            if expected and not (coming and coming[0] <= _MOST):
+                break
+        rows += last
         shutil.rmtree(here)
     return pd.DataFrame(rows)
 

@@ -149,6 +149,14 @@ def test_growth_measures_every_stage(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_growth_ends_a_size_before_a_stage_that_takes_long(tmp_path,
+                                                           monkeypatch):
+    monkeypatch.setattr(growth, "_MOST", 0)
+    costs = growth.measure(tmp_path, (60, 61))
+    assert costs.groupby("samples")["stage"].agg(list).str.len().tolist() == [
+        6, 1]
+
+
 def test_what_a_reader_waits_for_is_timed_in_fresh_interpreters(tmp_path):
     few = Samples(tmp_path, 200)
     for wait in (reading.start(few, 1), reading.answer(few, 1)):
