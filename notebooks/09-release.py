@@ -260,8 +260,9 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # ## Its recipe
 #
 # `recipe="release"` trains as the release did, for those who must compare.
-# Three parts are not handed to its optimiser. Which weights move in an
-# epoch?
+# It starts from CLIP's text weights (`model.load_text_tower()`, from the hub;
+# not here), and three parts are not handed to its optimiser. Which weights
+# move in an epoch?
 
 # %%
 settings = training.Settings(**training.RELEASE | {

@@ -612,3 +612,16 @@ def test_a_trained_vocabulary_reads_as_it_was_trained(vocabulary):
     again, _ = reader(["acer rubrum ž"], "cpu")
     assert ids[1, :mask[1].sum()].tolist() == again[0].tolist()
     assert mask.shape == ids.shape and mask.min() == 0
+
+
+def test_the_text_tower_starts_from_the_weights_of_clip(vocabulary, tmp_path,
+                                                        classes):
+    model, other = make(vocabulary, 1), make(vocabulary, 2)
+    other.text_encoder.text_encoder.save_pretrained(tmp_path)
+    assert not torch.allclose(model.encode_taxa(classes),
+                              other.encode_taxa(classes), atol=1e-3)
+    before = model.fusion[0].weight.clone()
+    model.load_text_tower(tmp_path)
+    torch.testing.assert_close(model.encode_taxa(classes),
+                               other.encode_taxa(classes))
+    assert torch.equal(before, model.fusion[0].weight)
