@@ -109,6 +109,20 @@ def real_table() -> Path:
 
 
 @pytest.fixture(scope="session")
+def three_classes():
+    """A class table of three species of three families."""
+    import pandas as pd
+
+    from geotree import taxonomy
+
+    rows = [("Acer rubrum", "Acer", "Sapindaceae", "Deciduous Broadleaf"),
+            ("Pinus nigra", "Pinus", "Pinaceae", "Evergreen Needleleaf"),
+            ("Quercus alba", "Quercus", "Fagaceae", "Deciduous Broadleaf")]
+    return taxonomy.class_table(pd.DataFrame(
+        rows, columns=["species", "genus", "family", "leafType"]))
+
+
+@pytest.fixture(scope="session")
 def planet_halves(tmp_path_factory):
     """Training and test shards of a small table of the planet.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import jupytext
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,18 +20,14 @@ ROOT = Path(__file__).parents[1]
 WIDTH, HEAD, PATCH, GRID, DEPTH, SHARED = 32, 16, 4, 3, 2, 24
 
 
-@pytest.fixture(scope="module")
-def classes():
-    rows = [("Acer rubrum", "Acer", "Sapindaceae", "Deciduous Broadleaf"),
-            ("Pinus nigra", "Pinus", "Pinaceae", "Evergreen Needleleaf"),
-            ("Quercus alba", "Quercus", "Fagaceae", "Deciduous Broadleaf")]
-    return taxonomy.class_table(pd.DataFrame(
-        rows, columns=["species", "genus", "family", "leafType"]))
+@pytest.fixture
+def classes(three_classes):
+    return three_classes
 
 
 @pytest.fixture(scope="module")
-def vocabulary(classes, tmp_path_factory):
-    return tokens.train(taxonomy.prompts(classes),
+def vocabulary(three_classes, tmp_path_factory):
+    return tokens.train(taxonomy.prompts(three_classes),
                         tmp_path_factory.mktemp("tokens"), size=590)
 
 

@@ -155,18 +155,14 @@ class Published:
         return self.relu_layer(both, "fusion"), self.text(text_data)
 
 
-@pytest.fixture(scope="module")
-def classes():
-    rows = [("Acer rubrum", "Acer", "Sapindaceae", "Deciduous Broadleaf"),
-            ("Pinus nigra", "Pinus", "Pinaceae", "Evergreen Needleleaf"),
-            ("Quercus alba", "Quercus", "Fagaceae", "Deciduous Broadleaf")]
-    return taxonomy.class_table(pd.DataFrame(
-        rows, columns=["species", "genus", "family", "leafType"]))
+@pytest.fixture
+def classes(three_classes):
+    return three_classes
 
 
 @pytest.fixture(scope="module")
-def vocabulary(classes, tmp_path_factory):
-    return tokens.train(taxonomy.prompts(classes),
+def vocabulary(three_classes, tmp_path_factory):
+    return tokens.train(taxonomy.prompts(three_classes),
                         tmp_path_factory.mktemp("tokens"), size=650)
 
 
