@@ -39,9 +39,8 @@ READS = {
     "boosting, all": ("place", "environment", "pixels"),
     "CLIP": ("pixels",), "RemoteCLIP": ("pixels",),
 }
-_SLOW = ("network of places", *(x for x in READS if "boosting" in x))
 _WEIGHTS = ("CLIP", "RemoteCLIP")  # models that someone else has trained
-QUICK = tuple(name for name in READS if name not in (*_SLOW, *_WEIGHTS))
+TRAINED = tuple(name for name in READS if name not in _WEIGHTS)
 
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
@@ -154,7 +153,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
 
 
 def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
-            names: Iterable[str] = QUICK, weights: dict | None = None,
+            names: Iterable[str] = TRAINED, weights: dict | None = None,
             seed: int = 0) -> dict[str, np.ndarray]:
     """All baselines in one call.
 
@@ -165,8 +164,7 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
     classes : DataFrame of K rows
         Class table to answer in, which may be another than the shards'.
     names : iterable of str
-        Keys of ``READS``; default ``QUICK``, all that take seconds and
-        need no weights.
+        Keys of ``READS``; default ``TRAINED``, all that need no weights.
     weights : dict, optional
         Where ``"CLIP"`` and ``"RemoteCLIP"`` lie: a folder or hub id of
         transformers, a file of open_clip, or a model made from either; see
@@ -223,15 +221,9 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
 
 
 def left_out(answers: dict[str, np.ndarray]) -> dict[str, str]:
-    """Baselines that are not among ``answers``, and why.
-
-    For ``evaluation.leaderboard``: what is missing from a table is said in
-    the table.
-    """
-    why = {name: "takes minutes" for name in _SLOW} | {
-        name: "no weights at hand" for name in _WEIGHTS}
-    return {name: why.get(name, "not asked for") for name in READS
-            if name not in answers}
+    """Baselines that are not among ``answers``, and why: to be said."""
+    return {name: "no weights at hand" if name in _WEIGHTS
+            else "not asked for" for name in READS if name not in answers}
 
 
 def best_without_pixels(answers: dict[str, np.ndarray],

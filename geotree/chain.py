@@ -285,16 +285,18 @@ def model():
 
 
 def optimum(data, classes: pd.DataFrame):
-    """Bayes-optimal probabilities of a batch of trained species, (N, K).
+    """Bayes-optimal probabilities of a batch among its classes, (N, K).
 
-    None where it is not defined: of real occurrences nobody
-    knows the process that put them where they are.
+    Of trained species, or of held-out ones among themselves. None where it
+    is not defined: of real occurrences nobody knows the process that put
+    them where they are.
     """
     if not simulated():
         return None
     odds = planet().posterior(data.images, data.environment, classes)
-    # A held-out species cannot occur among the other parts.
     table = shards().table
-    unseen = table["species"][(splits() == "held out").to_numpy()]
-    odds[:, classes["species"].isin(unseen).to_numpy()] = 0
+    unseen = classes["species"].isin(
+        table["species"][(splits() == "held out").to_numpy()]).to_numpy()
+    if not unseen.all():  # a held-out species cannot occur in other parts
+        odds[:, unseen] = 0
     return odds / odds.sum(axis=1, keepdims=True)

@@ -7,11 +7,13 @@ made from records and then asked about places. Explained in chapter 04.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+from geotree import splits
 from geotree.distance import EARTH
 
 _CELLS = 20_000_000  # probabilities held at once
@@ -295,13 +297,21 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
     make : callable
         From an occurrence table to a model, e.g. ``place.Nearest``.
     fold : (N,) int
-        From ``splits.folds``.
+        From ``splits.folds``. Rows of species that no other fold holds get
+        probability zero for the right class, and a warning that names the
+        species: they belong in no score, see ``splits.untrained``.
 
     Examples
     --------
     >>> fold = splits.folds(table, "blocks", degrees=5)
     >>> votes = place.cross_validate(place.Nearest, table, classes, fold)
     """
+    lost = splits.untrained(table, fold)
+    if len(lost):
+        warnings.warn(
+            f"{lost.sum()} rows of {len(lost)} species have no row in "
+            f"another fold to learn from: {', '.join(lost.index)}. Leave "
+            "them out of the score; see splits.untrained.", stacklevel=2)
     answer = np.empty((len(table), len(classes)), np.float32)
     for number in np.unique(fold):
         test = fold == number

@@ -23,8 +23,11 @@ from geotree.sampling import benchmark, k_shot, rarity
 
 __all__ = ["EARTH", "KINDS", "PARTS", "LeakageError", "benchmark", "blocks",
            "check_leakage", "describe", "distance_km", "folds", "hold_out",
-           "k_shot", "nearest_km", "places", "rarity", "split", "units"]
+           "k_shot", "nearest_km", "places", "rarity", "split", "units",
+           "untrained"]
 KINDS = ("blocks", "random", "country", "year")
+
+
 def blocks(table: pd.DataFrame, degrees: float) -> np.ndarray:
     """Number of the latitude–longitude block of each row: (N,) int64."""
     if not degrees > 0:
@@ -79,6 +82,21 @@ def folds(table: pd.DataFrame, kind: str = "random", *,
         raise ValueError(f"number is {number}, expected 2 to {count}, the "
                          "count of units to deal out.")
     return np.random.default_rng(seed).permutation(count)[unit] % number
+
+
+def untrained(table: pd.DataFrame, fold: np.ndarray) -> pd.Series:
+    """Species that lie in one fold whole: nobody could learn them there.
+
+    Returns
+    -------
+    Series of int
+        Their number of rows, by name. Report both, and score the others:
+        ``~table["species"].isin(untrained(table, fold).index)``.
+    """
+    one = pd.Series(np.asarray(fold)).groupby(
+        table["species"].to_numpy()).agg(["nunique", "size"])
+    return one.loc[one["nunique"] == 1, "size"].rename_axis(
+        "species").rename("rows")
 
 
 def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,

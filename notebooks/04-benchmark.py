@@ -138,7 +138,7 @@ told = {name: splits.describe(table, parts)
         for name, parts in columns.items()}
 pd.DataFrame([{"split": name, "test rows": one.loc["test", "rows"],
                "km to training": one.loc["test", "median_km"],
-               "untrained species": len(one.attrs["untrained"])}
+               "untrained species": ", ".join(one.attrs["untrained"])}
               for name, one in told.items()]).set_index("split").round(1)
 
 
@@ -255,14 +255,21 @@ print(f"Longitude and latitude alone name {random['value']:.0%} of the "
 # %% [markdown]
 # A model that reads pixels *and* coordinates and reports a random split may
 # have looked at nothing but the coordinates. The column `excluded` counts
-# the rows whose species lives in one block or country only: nobody could
-# have learnt it. Counting them as wrong instead:
+# the rows whose species lies in one fold only: nobody could have learnt it.
+# Counting them as wrong instead, and who they are:
 
 # %%
 counted = vote.assign(all_rows=vote["value"] * vote["n"]
                       / (vote["n"] + vote["excluded"]))
 counted.set_index("split")[["value", "low", "high", "n", "excluded",
                             "all_rows"]].round(3)
+
+# %%
+import json
+
+for split, settings in vote.set_index("split")["settings"].items():
+    for name, n in json.loads(settings).get("excluded", {}).items():
+        print(f"{split}: {name}, {n} rows")
 
 # %% [markdown]
 # Some of these "species" are whole families, animals or herbs
@@ -292,8 +299,6 @@ whole = gains[gains["data"] == "10kEval-90"]
 plots.differences(whole, names=("value", "low", "high"));
 
 # %%
-import json
-
 for data, some in gains.groupby("data"):
     best, against = some.iloc[0], json.loads(some["settings"].iloc[0])
     verdict = ("its interval leaves zero out" if best["low"] > 0

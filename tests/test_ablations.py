@@ -105,6 +105,9 @@ def test_the_studies_run_and_say_what_made_them(small):
     assert set(parts["task"]) == {"seen species", "held-out species"}
     optimum = json.loads(parts["settings"].iloc[0])["optimum"]
     assert 0.4 < optimum < 1
+    held = parts[parts["task"] == "held-out species"]["settings"]
+    among, = {json.loads(text)["optimum"] for text in held}
+    assert optimum != among > 0.4
 
 
 def test_shots_of_a_study_are_exact(small):
@@ -123,3 +126,6 @@ def test_shots_of_a_study_are_exact(small):
     one = found[found["split"] == "1 shots"]
     assert (one["n"] == kept - species).all()  # all but the support
     assert one.groupby("model")["seed"].nunique().eq(3).all()
+    told = json.loads(one["settings"].iloc[0])
+    assert set(told["excluded"]) == set(names[count <= 2])
+    assert 1 / species < told["optimum"] <= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,6 +113,21 @@ def test_models_refuse_what_they_cannot_learn_from():
         place.Nearest(quarters(20)[:0])
     with pytest.raises(ValueError, match="km is 0"):
         place.Kernel(quarters(20), km=0)
+
+
+def test_species_of_a_single_fold_are_named():
+    rows = quarters(80)
+    fold = np.where(rows["species"] == "Pinus mugo", 1, np.arange(80) % 2)
+    number = (rows["species"] == "Pinus mugo").sum()
+    with pytest.warns(UserWarning, match=f"{number} rows of 1 species have "
+                                         "no row in another fold to learn "
+                                         "from: Pinus mugo"):
+        answer = place.cross_validate(place.Nearest, rows, CLASSES, fold)
+    lost = rows["species"] == "Pinus mugo"
+    assert (answer[lost, SPECIES.index("Pinus mugo")] == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        place.cross_validate(place.Nearest, rows, CLASSES, np.arange(80) % 2)
 
 
 # The range prior -------------------------------------------------------------

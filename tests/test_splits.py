@@ -208,6 +208,14 @@ def test_folds_keep_units_whole():
         splits.folds(table, number=501)
 
 
+def test_species_of_a_single_fold_are_named_and_counted():
+    table = pd.DataFrame({"species": ["b", "a", "c", "a", "b", "c"]},
+                         index=[5, 4, 3, 2, 1, 0])
+    lost = splits.untrained(table, np.array([0, 1, 2, 1, 2, 2]))
+    assert lost.to_dict() == {"a": 2, "c": 2}
+    assert splits.untrained(table, np.arange(6)).empty
+
+
 def test_one_block_cannot_be_split():
     table = world(50).assign(decimalLatitude=10.5, decimalLongitude=20.5)
     with pytest.raises(ValueError, match="no row for validation, test .*1 "

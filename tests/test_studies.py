@@ -22,7 +22,8 @@ def table():
 def found(table):
     places = {name: studies.PLACES[name] for name in
               ("nearest 10", "nearest 25", "kernel 50 km")}
-    return studies.real(table, "toy", places=places, seeds=2, draws=2)
+    return studies.real(table, "toy", places=places, seeds=2, draws=2,
+                        many=3)
 
 
 def test_every_task_and_split_is_there(found, table, tmp_path):
@@ -59,6 +60,27 @@ def test_species_that_no_other_fold_holds_are_counted_not_scored(found,
         "nunique") == 1
     assert one["excluded"] == alone.sum() > 0
     assert one["n"] == len(table) - alone.sum()
+    named = json.loads(one["settings"])["excluded"]
+    assert set(named) == set(table["species"][alone])
+    assert sum(named.values()) == one["excluded"]
+
+
+def test_the_mean_over_draws_says_what_it_is_divided_by(found, table):
+    shots = found[(found["split"] == "3 shots") & (found["rank"] == "species")
+                  ].set_index(["metric", "seed"])
+    mean = shots.loc[("top1_mean", -1)]
+    of_all = shots.loc[("top1_mean_of_all", -1)]
+    told = json.loads(mean["settings"])
+    assert told["draws"] == 3 and mean["low"] < mean["value"] < mean["high"]
+    drawn = shots.loc["top1", "value"]
+    assert drawn.between(told["lowest"] - 1e-5, told["highest"] + 1e-5).all()
+    assert len(drawn) == 2
+    count = table["species"].value_counts()
+    assert set(told["excluded"]) == set(count.index[count <= 3])
+    able = count[count > 3]
+    assert of_all["n"] == able.sum() == mean["n"] + 3 * len(able)
+    assert of_all["value"] * of_all["n"] == pytest.approx(
+        mean["value"] * mean["n"])
 
 
 def test_far_from_all_records_less_is_known(found):

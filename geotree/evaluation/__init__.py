@@ -167,7 +167,6 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
 def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
                 classes: pd.DataFrame, *, reference: str,
                 blocks=None, optimum: np.ndarray | None = None,
-                left_out: dict[str, str] | None = None,
                 rank: str = "species", draws: int = 500) -> pd.DataFrame:
     """All models in one table, each beside what it has to beat.
 
@@ -179,8 +178,6 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
         The model to beat, e.g. ``baselines.best_without_pixels(…)``.
     optimum : (N, K) float, optional
         The Bayes posterior, where it is known.
-    left_out : dict, optional
-        Why models were not asked, by name; see ``baselines.left_out``.
 
     Returns
     -------
@@ -188,7 +185,7 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
         One row per model: ``model, value, low, high`` (top-1), ``top5,
         macro_top1, macro_f1, mrr, adds, adds_low, adds_high`` (paired
         difference to the reference), ``of_optimum`` (share of its top-1),
-        ``n``, and ``left_out``: why a row has no numbers.
+        ``n``.
     """
     if reference not in answers:
         raise ValueError(f"reference is {reference!r}, expected one of "
@@ -209,9 +206,7 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
             **table["value"].drop("top1"), "adds": gain["difference"],
             "adds_low": gain["low"], "adds_high": gain["high"],
             "of_optimum": table.loc["top1", "value"] / best,
-            "n": len(labels), "left_out": ""})
-    rows += [{"model": name, "n": 0, "left_out": why}
-             for name, why in (left_out or {}).items()]
+            "n": len(labels)})
     return pd.DataFrame(rows)
 
 

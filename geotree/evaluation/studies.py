@@ -50,7 +50,8 @@ SEEDS = 3  # of the folds, on the hard split
 # Real places -----------------------------------------------------------------
 
 def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
-         seeds: int = SEEDS, draws: int = 10) -> pd.DataFrame:
+         seeds: int = SEEDS, draws: int = 10, many: int = 200
+         ) -> pd.DataFrame:
     """What place alone says about records, under every split.
 
     Parameters
@@ -63,6 +64,8 @@ def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
         Makers of models by name; default ``PLACES``.
     seeds, draws : int
         Of the folds, and of the support.
+    many : int
+        Draws of the support behind the mean over draws.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def real(table: pd.DataFrame, data: str, *, places: dict | None = None,
     case = _Case(table, data, classes, taxonomy.labels(table, classes))
     work = itertools.chain(
         _by_split(case, places or PLACES, seeds), _apart(case),
-        _shots(case, draws), _new_species(case, draws))
+        _shots(case, draws, many), _new_species(case, draws))
     found = list(tqdm(work, data, unit=" scores"))
     return pd.concat(found, ignore_index=True)
 
@@ -112,7 +115,8 @@ def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
         answers: dict[str, list] = {}
         for seed in range(seeds if hard else 1):
             fold = splits.folds(case.table, seed=seed, **options)
-            keep = _trained(case.labels, fold)
+            lost = splits.untrained(case.table, fold)
+            keep = ~case.table["species"].isin(lost.index).to_numpy()
             found = {name: place.cross_validate(make, case.table,
                                                 case.classes, fold)
                      for name, make in places.items()
@@ -129,7 +133,8 @@ def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
                     answer, keep, task="seen species", split=split,
                     model=name, seed=seed,
                     groups=case.groups if name == "nearest 25" else None,
-                    settings={"folds": 5, "seed of": "folds"})
+                    settings={"folds": 5, "seed of": "folds",
+                              "excluded": lost.to_dict()})
         if hard:
             yield from _challenge(case, answers, n)
 
@@ -195,24 +200,47 @@ def _apart(case) -> Iterator[pd.DataFrame]:
                          settings={"apart_km": max(km, 1e-3)})
 
 
-def _shots(case, draws) -> Iterator[pd.DataFrame]:
+def _shots(case, draws, many) -> Iterator[pd.DataFrame]:
+    """Draws with an interval over blocks; then the mean of many more."""
     for shots in (1, 3, 5, 10):
-        counts = np.bincount(case.labels)
-        able = (counts > shots)[case.labels]
+        count = case.table["species"].value_counts()
+        few = count[count <= shots].sort_index()
+        able = ~case.table["species"].isin(few.index).to_numpy()
         table = case.table[able]
         classes = taxonomy.class_table(table)
         labels = taxonomy.labels(table, classes)
-        for draw in range(draws):
+        names = {"task": "k-shot", "split": f"{shots} shots",
+                 "model": "nearest place", "excluded": int(few.sum())}
+        settings = {"shots": shots, "excluded": few.to_dict()}
+        right = []
+        for draw in range(max(draws, many)):
             support, query = splits.k_shot(labels, shots, seed=draw)
             answer = place.Nearest(table.iloc[support], neighbours=1).predict(
                 table.iloc[query], classes)
+            right.append(evaluation.hits(answer, labels[query]).sum())
+            if draw >= draws:
+                continue
             scores = evaluation.score(
                 answer, labels[query], classes, ranks=["species", "genus"],
                 blocks=case.blocks[able][query], draws=200)
-            yield case.rows(_top1(scores), task="k-shot", seed=draw,
-                            split=f"{shots} shots", model="nearest place",
-                            excluded=int((~able).sum()),
-                            settings={"shots": shots, "seed of": "draw"})
+            yield case.rows(_top1(scores), seed=draw, **names,
+                            settings=settings | {"seed of": "draw"})
+        for metric, n in {"top1_mean": len(query),
+                          "top1_mean_of_all": len(labels)}.items():
+            scores, spread = _mean(np.array(right) / n)
+            yield case.rows(scores.assign(metric=metric, n=n), seed=-1,
+                            **names, settings=settings | spread)
+
+
+def _mean(values) -> tuple[pd.DataFrame, dict]:
+    """The mean over draws with its 95 % interval, and how they spread."""
+    mean, spread = values.mean(), values.std(ddof=1)
+    error = 1.96 * spread / np.sqrt(len(values))
+    return (pd.DataFrame([{"value": mean, "low": mean - error,
+                           "high": mean + error}]),
+            {"draws": len(values), "spread": round(spread, 5),
+             "lowest": round(values.min(), 5),
+             "highest": round(values.max(), 5)})
 
 
 def _new_species(case, draws) -> Iterator[pd.DataFrame]:
@@ -243,13 +271,6 @@ def _new_species(case, draws) -> Iterator[pd.DataFrame]:
                     model=name, seed=draw,
                     settings={"fraction": 0.15, "species": len(classes),
                               "seed of": "held-out species"})
-
-
-def _trained(labels, fold) -> np.ndarray:
-    """Rows whose species has a row in another fold: (N,) bool."""
-    frame = pd.DataFrame({"label": labels, "fold": fold})
-    return (frame.groupby("label")["fold"].transform("nunique") > 1
-            ).to_numpy()
 
 
 def both(csv: str | Path) -> pd.DataFrame:
