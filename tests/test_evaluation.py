@@ -219,6 +219,32 @@ def test_bootstrap_equals_resampled_rows(answers):
                                            np.mean(by_class), f1])
 
 
+@pytest.mark.parametrize("number", [8, 30])
+def test_ninety_five_of_a_hundred_intervals_hold_the_truth(number):
+    """Blocks of very uneven size, each of its own difficulty."""
+    inside, runs = 0, 500
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        sizes = np.maximum(1, rng.lognormal(2, 1, number)).astype(int)
+        block = np.repeat(np.arange(number), sizes)
+        right = rng.random(len(block)) < rng.beta(2, 2, number)[block]
+        sums = bootstrap.Sums({"top1": right}, block * 0, block * 0, block,
+                              number)
+        values = np.concatenate([sums.values(weight)[:, :1] for weight
+                                 in bootstrap.weights(number, 400, run)])
+        low, high = bootstrap.interval(values, np.array([sums.effective]))
+        inside += low[0] <= 0.5 <= high[0]
+    assert 0.93 < inside / runs < 0.975
+
+
+def test_units_of_uneven_size_count_for_fewer():
+    zero = np.zeros(6, int)
+    even, uneven, one = (
+        bootstrap.Sums({"top1": zero}, zero, zero, np.array(unit), 7).effective
+        for unit in ([0, 0, 1, 1, 6, 6], [0, 0, 0, 0, 1, 2], [3] * 6))
+    assert (even, uneven, one) == (3, 2, 1)
+
+
 def test_chunks_of_draws_change_nothing(monkeypatch):
     whole = np.concatenate(list(bootstrap.weights(50, 40, seed=1)))
     monkeypatch.setattr(bootstrap, "_CELLS", 350)

@@ -68,21 +68,22 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
         if classes[str(rank)].nunique() <= 5:
             del value["top5"]
         for (by, name), rows in subsets.items():
-            enough = len(np.unique(units[rows])) > 1
-            found += [(str(rank), metric, by, name, int(rows.sum()), enough)
-                      for metric in (*value, "macro_top1", "macro_f1")]
-            parts.append(bootstrap.Sums(
+            part = bootstrap.Sums(
                 {metric: column[rows] for metric, column in value.items()},
                 one.target[rows], one.answer[rows], units[rows],
-                units.max() + 1))
+                units.max() + 1)
+            found += [(str(rank), metric, by, name, int(rows.sum()),
+                       part.effective)
+                      for metric in (*value, "macro_top1", "macro_f1")]
+            parts.append(part)
     values = np.concatenate([
         np.column_stack([part.values(weight) for part in parts])
         for weight in bootstrap.weights(units.max() + 1, draws, seed)])
     table = pd.DataFrame(found, columns=["rank", "metric", "by", "group",
-                                         "n", "enough"])
+                                         "n", "effective"])
     table["value"] = values[0]
-    table["low"], table["high"] = bootstrap.interval(values)
-    table.loc[~table.pop("enough"), ["low", "high"]] = np.nan
+    table["low"], table["high"] = bootstrap.interval(
+        values, table["effective"].to_numpy())
     return table[["rank", "metric", "by", "group", "value", "low", "high",
                   "n"]]
 
@@ -158,8 +159,8 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     column = 0 if metric == "top1" else 1
     values = np.concatenate([sums.values(weight)[:, column] for weight in
                              bootstrap.weights(sums.size, draws, seed)])
-    low, high = (bootstrap.interval(values[:, None])[:, 0]
-                 if sums.size > 1 else (np.nan, np.nan))
+    low, high = bootstrap.interval(values[:, None],
+                                   np.array([sums.effective]))[:, 0]
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
 
