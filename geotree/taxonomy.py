@@ -152,11 +152,12 @@ def members(classes: pd.DataFrame, rank: Rank | str
     Returns
     -------
     names : (G,) object
-        The groups of that rank, sorted.
+        The groups of that rank, sorted; species as the table has them.
     index : (K,) int64
         Position in ``names`` of each class.
     """
-    codes, names = pd.factorize(classes[_rank(rank)], sort=True)
+    codes, names = pd.factorize(classes[_rank(rank)],
+                                sort=rank != Rank.SPECIES)
     return np.asarray(names, dtype=object), codes.astype(np.int64)
 
 
@@ -182,7 +183,7 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
     summed : (N, G) of the same dtype
         Probability of each group; accumulated in double precision.
     names : (G,) object
-        The groups, sorted.
+        See :func:`members`.
     """
     values = np.asarray(probabilities)
     if values.ndim != 2 or values.shape[1] != len(classes):

@@ -64,6 +64,19 @@ def test_ties_rank_by_class_number():
     assert evaluation.hits(flat, labels, 5).sum() == 5
 
 
+def test_ties_do_not_ask_for_the_alphabet():
+    """A class table in another order: a score is the mean of the hits."""
+    turned = CLASSES[::-1].reset_index(drop=True)
+    flat, labels = np.full((K, K), 1 / K), np.arange(K) % 3
+    np.testing.assert_array_equal(
+        taxonomy.roll_up(flat * np.arange(K), turned, "species")[0],
+        flat * np.arange(K))
+    scores = evaluation.score(flat, labels, turned, draws=0)
+    for metric, k in (("top1", 1), ("top5", 5)):
+        assert value(scores, "species", metric) == evaluation.hits(
+            flat, labels, k).mean()
+
+
 def test_probability_zero_is_never_right():
     sure = np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0], (2, 1))
     assert evaluation.hits(sure, np.array([0, 2]), 5).tolist() == [
