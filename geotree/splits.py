@@ -68,7 +68,8 @@ def folds(table: pd.DataFrame, kind: str = "random", *,
           ) -> np.ndarray:
     """Fold of each row, for a cross-validation: (N,) 0 to ``number`` - 1.
 
-    :func:`units` are kept whole and dealt out in seeded order.
+    :func:`units` are kept whole and dealt out in seeded order. A record that
+    comes out in two folds is a ``LeakageError``.
 
     Notes
     -----
@@ -81,7 +82,9 @@ def folds(table: pd.DataFrame, kind: str = "random", *,
     if not 2 <= number <= count:
         raise ValueError(f"number is {number}, expected 2 to {count}, the "
                          "count of units to deal out.")
-    return np.random.default_rng(seed).permutation(count)[unit] % number
+    fold = np.random.default_rng(seed).permutation(count)[unit] % number
+    _check_once(table, fold)
+    return fold
 
 
 def untrained(table: pd.DataFrame, fold: np.ndarray) -> pd.Series:
@@ -131,6 +134,8 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     ------
     ValueError
         Shares or kind out of range, or a part that would be empty.
+    LeakageError
+        A record that is twice in the table came out in two parts.
     """
     if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise ValueError(
@@ -165,7 +170,23 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
             f"{len(part)} {'rows' if kind == 'random' else kind}, buffer "
             f"{buffer_km} km). Use smaller blocks, a smaller buffer or more "
             "rows.")
+    _check_once(table, parts)
     return parts
+
+
+def _check_once(table, parts) -> None:
+    """Raise ``LeakageError`` if a ``gbifID`` is in two parts."""
+    if "gbifID" not in table:
+        return
+    number = pd.Series(np.asarray(parts)).groupby(
+        table["gbifID"].to_numpy()).nunique()
+    twice = number.index[number > 1]
+    if len(twice):
+        more = ", …" if len(twice) > 5 else ""
+        raise LeakageError(
+            f"{len(twice)} records are twice in the table and in two parts "
+            f"of it: gbifID {', '.join(map(str, twice[:5]))}{more}. Keep one "
+            "of each: table.drop_duplicates('gbifID').")
 
 
 def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:

@@ -249,6 +249,16 @@ def test_a_record_on_both_sides_is_found():
         splits.check_leakage(table, parts)
 
 
+@pytest.mark.parametrize("deal", [splits.folds, splits.split])
+def test_a_record_that_is_dealt_out_twice_is_refused(deal):
+    table = world(300)
+    twice = pd.concat([table, table[40:80]], ignore_index=True)
+    with pytest.raises(splits.LeakageError,
+                       match=r"twice in the table.*gbifID \d+.*Keep one"):
+        deal(twice, kind="random")
+    deal(twice, kind="blocks")  # both in one block: no leak
+
+
 def test_a_place_on_both_sides_is_found_and_pairs_are_counted():
     table = occurrence_table(6)
     # 1.11 km per hundredth of a degree along the equator.
