@@ -83,6 +83,17 @@ def test_probability_zero_is_never_right():
         False, True]
 
 
+def test_logits_are_no_probabilities():
+    logits, labels = np.eye(3) - 0.5, np.arange(3)
+    with pytest.raises(ValueError, match="go down to -0.5, expected 0"):
+        evaluation.hits(logits, labels)
+    right = np.eye(3)
+    for work in (lambda: evaluation.compare(right, 2 * right, labels),
+                 lambda: metrics.risk_coverage(2 * right, labels)):
+        with pytest.raises(ValueError, match="sum to one, but to 2.0"):
+            work()
+
+
 # Scores ----------------------------------------------------------------------
 
 def test_coarser_ranks_are_summed_not_read_off():

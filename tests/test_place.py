@@ -235,3 +235,13 @@ def test_the_prior_of_an_honest_model_is_honest():
     answer = place.Trees(train, trees=60).predict(test, CLASSES)
     table = calibration.reliability(answer, labels)
     assert calibration.expected_calibration_error(table) < 0.15
+
+
+@pytest.mark.parametrize("work", [
+    lambda p: prior.combine(p, p / 2, 1.0),
+    lambda p: prior.combine(p / 2, p, 1.0),
+    lambda p: prior.adjust(p, np.ones(4) / 4),
+    lambda p: prior.restrict(p, np.ones(4, bool))])
+def test_a_prior_of_no_probabilities_is_refused(work):
+    with pytest.raises(ValueError, match="sum to one, but to 2.0"):
+        work(np.full((5, 4), 0.5))

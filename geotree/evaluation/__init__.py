@@ -152,7 +152,9 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         raise ValueError(f"metric is {metric!r}, expected 'top1' or "
                          "'macro_top1'.")
     labels = np.asarray(labels)
-    difference = hits(first, labels).astype(float) - hits(second, labels)
+    difference, other = (hits(metrics.check_sums(one), labels).astype(float)
+                         for one in (first, second))
+    difference -= other
     units = bootstrap.units(blocks, len(labels))
     sums = bootstrap.Sums({"top1": difference}, labels, labels, units,
                           units.max() + 1)

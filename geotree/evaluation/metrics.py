@@ -97,9 +97,14 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
          ) -> np.ndarray:
     """Whether the right class is among the ``k`` best: (N,) bool.
 
-    Equal probabilities and probability zero: see :func:`positions`.
+    Equal probabilities and probability zero: see :func:`positions`. Rows
+    need not sum to one; logits, which may be negative, are refused.
     """
-    return positions(probabilities, labels) <= k
+    values = np.asarray(probabilities)
+    if values.size and values.min() < 0:
+        raise ValueError(f"probabilities go down to {values.min():.4g}, "
+                         "expected 0 or more. Apply a softmax to logits.")
+    return positions(values, labels) <= k
 
 
 def rows_at_once(k: int) -> int:
@@ -233,7 +238,7 @@ def risk_coverage(probabilities: np.ndarray, labels: np.ndarray, *,
         of those) and the ``score`` of the last. Equal scores are answered
         together. ``attrs["area"]``: mean risk over all coverages.
     """
-    wrong = ~hits(probabilities, labels)
+    wrong = ~hits(check_sums(probabilities), labels)
     score = np.asarray(probabilities).max(axis=1) if score is None else (
         np.asarray(score))
     order = np.argsort(-score, kind="stable")
