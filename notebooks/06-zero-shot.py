@@ -248,8 +248,9 @@ print(f"chance: 1 of {len(new_classes)} = {1 / len(new_classes):.1%}")
 if (ideal := chain.optimum(unseen, new_classes)) is not None:
     limit, own = (evaluation.hits(answer, unseen.labels).mean()
                   for answer in (ideal, zero))
-    print(f"Bayes optimum among these names: {limit:.1%}; the model, told "
-          f"their names alone, reaches {own / limit:.0%} of it")
+    print(f"The Bayes optimum, which knows where they grow and how they "
+          f"look, names {limit:.1%}; the model, told nothing but the names, "
+          f"reaches {own / limit:.0%} of that")
 
 # %%
 result[result["metric"] == "top1"].drop(columns="metric").round(3)
@@ -466,10 +467,10 @@ print(f"{len(sure)} of {len(gains)} differences can be told from zero: "
 # %%
 import json
 
-study["of_optimum"] = study["value"] / study["settings"].map(
-    lambda text: json.loads(text)["optimum"])
 study = study[(study["rank"] == "species") & (study["metric"] == "top1")
               & (study["task"] == "seen species")]
+limits = study["settings"].map(lambda text: json.loads(text)["optimum"])
+study = study.assign(of_optimum=study["value"] / limits)
 arms = study[~study["model"].str.contains("records")]
 arms.groupby("model")[["value", "of_optimum"]].agg(["mean", "std"]).round(3)
 
@@ -486,8 +487,7 @@ mean = curve.groupby(["model", "records"], as_index=False)[
     ["value", "low", "high", "n", "of_optimum"]].mean()
 
 # %% mystnb={"image": {"alt": "Accuracy against the number of training records per species, for the compact model, a forest and the nearest places, with the Bayes optimum."}}
-optimum = json.loads(curve["settings"].iloc[0])["optimum"]
-plots.learning_curve(mean, optimum=optimum);
+plots.learning_curve(mean, optimum=limits.iloc[0]);
 
 # %%
 mean.pivot(index="records", columns="model", values="of_optimum").round(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -133,3 +134,23 @@ def test_kept_results_of_the_real_table_are_the_known_ones(split, model,
     assert 100 * found["value"].mean() == pytest.approx(percent, abs=1.5)
     assert len(found) == {"1 shots": 10, "3 shots": 10,
                           "5° blocks": 3}.get(split, 1)
+
+
+@pytest.mark.parametrize(("metric", "shots", "percent"), [
+    ("top1_mean", 1, 32.6), ("top1_mean", 3, 39.1),
+    ("top1_mean_of_all", 1, 32.3), ("top1_mean_of_all", 3, 38.0)])
+def test_kept_means_over_many_draws(metric, shots, percent):
+    kept = results.read("real-90")
+    found, = kept[(kept["data"] == "10kEval-90") & (kept["metric"] == metric)
+                  & (kept["split"] == f"{shots} shots")].itertuples()
+    assert 100 * found.value == pytest.approx(percent, abs=0.5)
+    assert found.low < found.value < found.high
+
+
+def test_kept_results_name_what_they_exclude():
+    kept = results.read("real-90")
+    vote = kept[(kept["model"] == "nearest 25") & (kept["metric"] == "top1")]
+    assert (vote["excluded"] > 0).any()
+    for _, row in vote.iterrows():
+        named = json.loads(row["settings"]).get("excluded", {})
+        assert sum(named.values()) == row["excluded"]
