@@ -143,6 +143,18 @@ def test_classes_of_one_record_or_none_are_answered_all_the_same(
         assert not evaluation.hits(answer[lost], labels[lost], 5).any(), name
 
 
+def test_the_best_without_pixels_reads_none():
+    right, wrong = np.eye(2)[[0, 1, 0]], np.eye(2)[[1, 0, 1]]
+    half = np.eye(2)[[0, 1, 1]]
+    answers = {"most frequent": wrong, "nearest places": half,
+               "forest, pixels": right, "compact model": right}
+    labels = np.array([0, 1, 0])
+    assert baselines.best_without_pixels(answers, labels) == "nearest places"
+    with pytest.raises(ValueError, match="no baseline without pixels among "
+                                         "forest, pixels"):
+        baselines.best_without_pixels({"forest, pixels": right}, labels)
+
+
 def test_a_record_in_training_and_test_is_refused(planet_halves):
     train, _ = planet_halves
     again = train.select([3, 5])

@@ -140,6 +140,35 @@ def test_macro_counts_only_classes_that_occur():
         (2 / 3 + 1) / 2)
 
 
+def test_reciprocal_rank_by_hand():
+    """Ties stand in order of their number; probability zero has no rank."""
+    probabilities = np.array([[0.5, 0.5, 0, 0, 0, 0, 0]] * 3
+                             + [[0.1, 0.2, 0.7, 0, 0, 0, 0]])
+    labels = np.array([0, 1, 2, 0])  # ranks 1, 2, none, 3
+    scores = evaluation.score(probabilities, labels, CLASSES, draws=0)
+    assert value(scores, "species", "mrr") == pytest.approx(
+        (1 + 1 / 2 + 0 + 1 / 3) / 4)
+    # Summed to families: birch ½, beech ½, none for Pinaceae; 0.1 is third.
+    assert value(scores, "family", "mrr") == pytest.approx(
+        (1 + 1 / 2 + 0 + 1 / 3) / 4)
+
+
+def test_each_column_is_a_way_to_group(answers):
+    probabilities, labels = answers
+    groups = pd.DataFrame({"rarity": np.where(labels > 3, "Rare", "Common"),
+                           "year": 2015 + labels % 3})
+    scores = evaluation.score(probabilities, labels, CLASSES, groups=groups,
+                              draws=0, ranks=["genus"])
+    assert set(zip(scores["by"], scores["group"], strict=True)) == {
+        ("all", "all"), ("rarity", "Rare"), ("rarity", "Common"),
+        ("year", "2015"), ("year", "2016"), ("year", "2017")}
+    rare = evaluation.score(probabilities[labels > 3], labels[labels > 3],
+                            CLASSES, draws=0, ranks=["genus"])
+    for metric in ("top1", "mrr", "macro_f1"):
+        assert value(scores, "genus", metric, "Rare") == pytest.approx(
+            value(rare, "genus", metric))
+
+
 def test_order_is_of_no_influence(answers):
     probabilities, labels = answers
     blocks = np.arange(len(labels)) // 20
@@ -299,8 +328,42 @@ def test_comparison_is_paired(answers):
     assert alone[0]["low"] < alone[1]["high"]
     same = evaluation.compare(worse, worse, labels)
     assert same["low"] == same["difference"] == same["high"] == 0
+    macro = evaluation.compare(probabilities, worse, labels,
+                               metric="macro_top1")
+    each = [np.mean([evaluation.hits(p, labels)[labels == i].mean()
+                     for i in range(K)]) for p in (probabilities, worse)]
+    assert macro["difference"] == pytest.approx(each[0] - each[1])
     with pytest.raises(ValueError, match="two answers of shapes"):
         evaluation.compare(probabilities, worse[:9], labels)
+
+
+def test_the_table_of_models_by_hand(answers):
+    probabilities, labels = answers
+    best, chance = np.eye(K)[labels], np.full((400, K), 1 / K)
+    blocks = np.arange(400) // 20
+    board = evaluation.leaderboard(
+        {"chance": chance, "model": probabilities}, labels, CLASSES,
+        reference="chance", blocks=blocks, optimum=best).set_index("model")
+    gain = evaluation.compare(probabilities, chance, labels, blocks=blocks,
+                              draws=500)
+    assert board.loc["model", ["adds", "adds_low", "adds_high"]].tolist() == (
+        gain[["difference", "low", "high"]].tolist())
+    assert board.loc["chance", "adds"] == 0
+    top1 = evaluation.hits(probabilities, labels).mean()
+    assert board.loc["model", "of_optimum"] == pytest.approx(top1)
+    half = np.where(np.arange(400)[:, None] % 2, best, np.roll(best, 1, 1))
+    share = evaluation.leaderboard(
+        {"model": probabilities}, labels, CLASSES, reference="model",
+        optimum=half, rank="genus")["of_optimum"].item()
+    genus = [taxonomy.roll_up(p, CLASSES, "genus")[0]
+             for p in (probabilities, half)]
+    target = taxonomy.roll_up_labels(labels, CLASSES, "genus")
+    by_hand = [evaluation.hits(p, target).mean() for p in genus]
+    assert share == pytest.approx(by_hand[0] / by_hand[1]) and by_hand[1] < 1
+    with pytest.raises(ValueError, match="reference is 'x', expected one of "
+                                         "model"):
+        evaluation.leaderboard({"model": probabilities}, labels, CLASSES,
+                               reference="x")
 
 
 # Models ----------------------------------------------------------------------
@@ -454,6 +517,18 @@ def test_accuracy_and_coverage_by_hand():
     np.testing.assert_allclose(table["family"], [0, 1 / 3, 1 / 3, 1 / 3])
     with pytest.raises(ValueError, match="do not sum to one"):
         metrics.accuracy_coverage(2 * sure, labels, CLASSES)
+
+
+def test_risk_and_coverage_by_hand():
+    sure = np.eye(K)[[0, 1, 2, 3]] * 0.5 + 0.5 / K
+    sure[3] = [0.05, 0.05, 0.05, 0.7, 0.05, 0.05, 0.05]
+    labels = np.array([0, 1, 6, 3])  # the third is wrong
+    table = metrics.risk_coverage(sure, labels)
+    np.testing.assert_allclose(table["coverage"], [1 / 4, 1])  # a tie of 3
+    np.testing.assert_allclose(table["risk"], [0, 1 / 4])
+    assert table.attrs["area"] == pytest.approx(3 / 4 * 1 / 4)
+    table = metrics.risk_coverage(sure, labels, score=np.array([1, 2, 4, 3]))
+    np.testing.assert_allclose(table["risk"], [1, 1 / 2, 1 / 3, 1 / 4])
 
 
 # Few shots -------------------------------------------------------------------

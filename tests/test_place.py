@@ -91,6 +91,25 @@ def test_records_that_are_too_near_do_not_vote():
         place.Nearest(many, apart_km=20_000).predict(many, CLASSES)
 
 
+def test_neighbours_across_the_date_line_and_the_poles():
+    rng = np.random.default_rng(0)
+    lat = np.concatenate([rng.uniform(-70, 70, 300), rng.uniform(85, 90, 60),
+                          rng.uniform(-90, -85, 60)])
+    lon = np.concatenate([(rng.normal(180, 4, 300) + 180) % 360 - 180,
+                          rng.uniform(-180, 180, 120)])
+    rows = table(lat, lon, rng.integers(0, 4, 420))
+    where = np.array([[10, 180], [10, -180], [-3, 179.99], [90, 12],
+                      [89.5, -100], [-89, 170]], float)
+    km = splits.distance_km(where[:, :1], where[:, 1:], lat, lon)
+    labels = pd.Index(SPECIES).get_indexer(rows["species"])
+    answer = place.Nearest(rows, neighbours=9).predict(where, CLASSES)
+    for row, found in enumerate(answer):
+        nine = np.argsort(km[row])[:9]
+        votes = np.bincount(labels[nine], 1 / km[row, nine], 4)
+        np.testing.assert_allclose(found, votes / votes.sum(), rtol=1e-4)
+    np.testing.assert_allclose(answer[0], answer[1], rtol=1e-5)
+
+
 def test_chunks_change_nothing(monkeypatch):
     train = quarters(200)
     whole = place.Nearest(train).predict(train, CLASSES)

@@ -143,6 +143,24 @@ def test_a_buffer_keeps_training_away():
     assert len(taken) and (splits.nearest_km(taken, others) < 40).all()
 
 
+@pytest.mark.parametrize("kind", ["blocks", "random"])
+@pytest.mark.parametrize("km", [1, 10, 50, 200])
+def test_a_buffer_holds_across_the_date_line_and_the_pole(kind, km):
+    table, rng = world(900), np.random.default_rng(1)
+    table["decimalLongitude"] = (rng.normal(180, 8, 900) + 180) % 360 - 180
+    table["decimalLatitude"] = np.where(
+        np.arange(900) < 300, rng.uniform(84, 90, 900),
+        rng.uniform(-20, 20, 900))
+    parts = splits.split(table, kind=kind, buffer_km=km)
+    lat, lon = table[["decimalLatitude", "decimalLongitude"]].to_numpy().T
+    apart = splits.distance_km(lat[:, None], lon[:, None], lat, lon)
+    train = (parts == "train").to_numpy()
+    scored = parts.isin(["test", "validation"]).to_numpy()
+    assert apart[train][:, scored].min() >= km
+    assert scored.sum() > 200
+    splits.check_leakage(table, parts, km=km)
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"kind": "states"}, "expected one of blocks, random, country, year"),
     ({"kind": "random", "leave": ["DE"]}, "kind is 'random'"),
