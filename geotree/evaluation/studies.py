@@ -109,14 +109,15 @@ class _Case:
 
 def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
     """Each model under each split; on the hard one, all and repeatedly."""
-    n = len(case.table)
     for split, options in SPLITS.items():
         hard = split == HARD
         answers: dict[str, list] = {}
+        kept = []
         for seed in range(seeds if hard else 1):
             fold = splits.folds(case.table, seed=seed, **options)
             lost = splits.untrained(case.table, fold)
             keep = ~case.table["species"].isin(lost.index).to_numpy()
+            kept.append(keep)
             found = {name: place.cross_validate(make, case.table,
                                                 case.classes, fold)
                      for name, make in places.items()
@@ -128,7 +129,7 @@ def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
             if not hard:
                 found |= _frequencies(case, fold)
             for name, answer in found.items():
-                answers.setdefault(name, []).append(answer)
+                answers.setdefault(name, []).append(answer[keep])
                 yield case.score(
                     answer, keep, task="seen species", split=split,
                     model=name, seed=seed,
@@ -136,7 +137,7 @@ def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
                     settings={"folds": 5, "seed of": "folds",
                               "excluded": lost.to_dict()})
         if hard:
-            yield from _challenge(case, answers, n)
+            yield from _challenge(case, answers, np.stack(kept))
 
 
 def _top1(scores: pd.DataFrame) -> pd.DataFrame:
@@ -167,13 +168,15 @@ def _frequencies(case, fold) -> dict:
     return {"frequency by country": country, "most frequent": usual}
 
 
-def _challenge(case, answers, n) -> Iterator[pd.DataFrame]:
+def _challenge(case, answers, kept) -> Iterator[pd.DataFrame]:
     """Each model against the best number of neighbours, paired.
 
-    All seeds of the folds count, and a block is drawn with all of them.
+    All seeds of the folds count, and a block is drawn with all of them. A
+    row is scored in the seeds that ``kept`` (S, N) says.
     """
-    number = len(next(iter(answers.values())))
-    labels, blocks = (np.tile(x, number) for x in (case.labels, case.blocks))
+    labels, blocks = (np.tile(x, len(kept))[kept.ravel()]
+                      for x in (case.labels, case.blocks))
+    n = int(kept.any(axis=0).sum())
     whole = {name: np.concatenate(some) for name, some in answers.items()}
     top1 = {name: evaluation.hits(answer, labels).mean()
             for name, answer in whole.items()}
@@ -186,7 +189,8 @@ def _challenge(case, answers, n) -> Iterator[pd.DataFrame]:
             "low": gain["low"], "high": gain["high"], "n": n}])
         yield case.rows(scores, task="seen species", split=HARD, model=name,
                         seed=-1, settings={"against": best, "folds": 5,
-                                           "seeds": number})
+                                           "seeds": len(kept)},
+                        excluded=len(case.table) - n)
 
 
 def _apart(case) -> Iterator[pd.DataFrame]:
