@@ -138,7 +138,7 @@ told = {name: splits.describe(table, parts)
         for name, parts in columns.items()}
 pd.DataFrame([{"split": name, "test rows": one.loc["test", "rows"],
                "km to training": one.loc["test", "median_km"],
-               "untrained species": ", ".join(one.attrs["untrained"])}
+               "untrained": ", ".join(one.attrs["untrained"]) or "none"}
               for name, one in told.items()]).set_index("split").round(1)
 
 
@@ -269,13 +269,13 @@ counted.set_index("split")[["value", "low", "high", "n", "excluded",
                             "all_rows"]].round(3)
 
 # %% tags=["hide-output"]
-import json
 import textwrap
 
-for split, settings in vote.set_index("split")["settings"].items():
-    lost = json.loads(settings).get("excluded", {})
-    names = ", ".join(f"{name} ({n})" for name, n in lost.items())
-    print(textwrap.fill(f"{split}: {names or 'none'}", 79))
+lost = kept[(kept["metric"] == "excluded") & (kept["seed"] == 0)
+            & (kept["data"] == "10kEval-90")]
+for split, some in lost.groupby("split"):
+    names = ", ".join(f"{row.group} ({row.n})" for row in some.itertuples())
+    print(textwrap.fill(f"{split}: {names}", 79))
 
 # %% [markdown]
 # Some of these "species" are whole families, animals or herbs
@@ -305,6 +305,8 @@ whole = gains[gains["data"] == "10kEval-90"]
 plots.differences(whole, names=("value", "low", "high"));
 
 # %%
+import json
+
 for data, some in gains.groupby("data"):
     best, against = some.iloc[0], json.loads(some["settings"].iloc[0])
     verdict = ("its interval leaves zero out" if best["low"] > 0

@@ -191,7 +191,7 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5));
 
 # %%
 study = results.read("planet")
-kept = study[study["task"] == "k-shot"].copy()
+kept = study[(study["task"] == "k-shot") & (study["metric"] == "top1")].copy()
 kept["shots"] = kept["split"].str.split().str[0].astype(int)
 kept.groupby(["model", "shots"])["value"].agg(
     ["mean", "std", "size"]).unstack("shots").round(3)

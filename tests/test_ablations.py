@@ -117,6 +117,8 @@ def test_shots_of_a_study_are_exact(small):
     model = CompactClip(CompactConfig(**SMALL)).eval()
     model.fit_normalisation(parts["train"].load())
     found = ablations.few_shots(shots=(1, 2), draws=3, steps=1, model=model)
+    lost = found["metric"] == "excluded"
+    lost, found = found[lost], found[~lost]
     assert len(found) == 2 * 3 * 3 and found["value"].between(0, 1).all()
     names = parts["held out"].table["species"]
     count = names.map(names.value_counts())
@@ -127,5 +129,6 @@ def test_shots_of_a_study_are_exact(small):
     assert (one["n"] == kept - species).all()  # all but the support
     assert one.groupby("model")["seed"].nunique().eq(3).all()
     told = json.loads(one["settings"].iloc[0])
-    assert set(told["excluded"]) == set(names[count <= 2])
+    assert set(lost["group"]) == set(names[count <= 2])
+    assert (lost.groupby("split")["value"].sum() == (count <= 2).sum()).all()
     assert 1 / species < told["optimum"] <= 1

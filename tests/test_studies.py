@@ -67,9 +67,10 @@ def test_species_that_no_other_fold_holds_are_counted_not_scored(found,
         "nunique") == 1
     assert one["excluded"] == alone.sum() > 0
     assert one["n"] == len(table) - alone.sum()
-    named = json.loads(one["settings"])["excluded"]
-    assert set(named) == set(table["species"][alone])
-    assert sum(named.values()) == one["excluded"]
+    named = found[(found["metric"] == "excluded")
+                  & (found["split"] == "by country")]
+    assert set(named["group"]) == set(table["species"][alone])
+    assert named["value"].sum() == one["excluded"]
 
 
 def test_the_mean_over_draws_says_what_it_is_divided_by(found, table):
@@ -83,7 +84,9 @@ def test_the_mean_over_draws_says_what_it_is_divided_by(found, table):
     assert drawn.between(told["lowest"] - 1e-5, told["highest"] + 1e-5).all()
     assert len(drawn) == 2
     count = table["species"].value_counts()
-    assert set(told["excluded"]) == set(count.index[count <= 3])
+    named = found[(found["metric"] == "excluded")
+                  & (found["split"] == "3 shots")]
+    assert set(named["group"]) == set(count.index[count <= 3])
     able = count[count > 3]
     assert of_all["n"] == able.sum() == mean["n"] + 3 * len(able)
     assert of_all["value"] * of_all["n"] == pytest.approx(

@@ -274,6 +274,9 @@ def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
     limit = _limit(samples, classes)
     data_hash, found = results.table_hash(chain.shards().table), []
     for k in shots:
+        found.append(results.excluded(
+            few, data="planet", data_hash=data_hash, task="k-shot", seed=-1,
+            split=f"{k} shots"))
         for draw in tqdm(range(draws), f"{k} shots"):
             support, query = splits.k_shot(samples.labels, k, seed=draw)
             tuned = evaluation.fine_tune(
@@ -298,8 +301,7 @@ def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
                     task="k-shot", split=f"{k} shots", model=name, seed=draw,
                     data_hash=data_hash, excluded=int(few.sum()),
                     settings={"shots": k, "seed of": "draw", "steps": steps,
-                              "species": len(classes), "optimum": limit,
-                              "excluded": few.to_dict()}))
+                              "species": len(classes), "optimum": limit}))
     return pd.concat(found, ignore_index=True)
 
 

@@ -108,6 +108,22 @@ def rows(scores: pd.DataFrame, *, data: str, task: str, split: str,
     return check(frame[COLUMNS])
 
 
+def excluded(lost: pd.Series, **names) -> pd.DataFrame:
+    """Name the species behind ``excluded``: a row each, its records as value.
+
+    Parameters
+    ----------
+    lost : Series of int
+        Records by species; see ``splits.untrained``.
+    names
+        As for :func:`rows`, but for the model: it is any.
+    """
+    return rows(pd.DataFrame({
+        "metric": "excluded", "by": "species", "group": lost.index,
+        "value": lost.to_numpy(), "n": lost.to_numpy()}),
+        model="any", **names)
+
+
 def check(frame: pd.DataFrame) -> pd.DataFrame:
     """Raise ``ValueError`` unless a table of results can be one."""
     lacking = [name for name in COLUMNS if name not in frame]

@@ -98,6 +98,10 @@ class _Case:
         return results.rows(scores, data=self.data, data_hash=self.hash,
                             **names)
 
+    def lost(self, species, **names) -> pd.DataFrame:
+        return results.excluded(species, data=self.data, data_hash=self.hash,
+                                **names)
+
     def score(self, answer, keep, *, groups=None, **names) -> pd.DataFrame:
         scores = evaluation.score(
             answer[keep], self.labels[keep], self.classes,
@@ -134,8 +138,8 @@ def _by_split(case, places, seeds) -> Iterator[pd.DataFrame]:
                     answer, keep, task="seen species", split=split,
                     model=name, seed=seed,
                     groups=case.groups if name == "nearest 25" else None,
-                    settings={"folds": 5, "seed of": "folds",
-                              "excluded": lost.to_dict()})
+                    settings={"folds": 5, "seed of": "folds"})
+            yield case.lost(lost, task="seen species", split=split, seed=seed)
         if hard:
             yield from _challenge(case, answers, np.stack(kept))
 
@@ -215,8 +219,8 @@ def _shots(case, draws, many) -> Iterator[pd.DataFrame]:
         labels = taxonomy.labels(table, classes)
         names = {"task": "k-shot", "split": f"{shots} shots",
                  "model": "nearest place", "excluded": int(few.sum())}
-        settings = {"shots": shots, "excluded": few.to_dict()}
-        right = []
+        settings, right = {"shots": shots}, []
+        yield case.lost(few, task="k-shot", split=names["split"], seed=-1)
         for draw in range(max(draws, many)):
             support, query = splits.k_shot(labels, shots, seed=draw)
             answer = place.Nearest(table.iloc[support], neighbours=1).predict(
