@@ -6,7 +6,7 @@ import pytest
 
 from geotree import evaluation, taxonomy, variables
 from geotree.evaluation import calibration
-from geotree.simulation import climate, spectra, traits
+from geotree.simulation import climate, observers, spectra, traits
 from geotree.sources import OK, Source
 from geotree.sources.planet import Planet
 
@@ -284,3 +284,9 @@ def test_planted_faults_are_told(planet):
 def test_no_record_is_no_table(planet):
     with pytest.raises(ValueError, match="n is 0"):
         planet.occurrences(0)
+
+
+def test_records_are_the_same_however_many_are_drawn_at_once(monkeypatch):
+    whole = Planet().occurrences(300)
+    monkeypatch.setattr(observers, "_CHUNK", 37)
+    pd.testing.assert_frame_equal(Planet().occurrences(300), whole)

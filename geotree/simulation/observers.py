@@ -31,6 +31,7 @@ CROWDS = (
 )
 ALONE = 0.45  # share of places with no crowd around
 NEAR = 0.35  # share of records close to an earlier one
+_CHUNK = 4096  # places
 DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
 
 
@@ -40,10 +41,8 @@ def occurrences(planet: Planet, n: int, *, seed: int,
     if n < 1:
         raise ValueError(f"n is {n}, expected one record or more.")
     rng = np.random.default_rng([planet.seed, seed, n])
-    lat, lon, prior = _places(planet, n, rng)
-    chance = rng.random((n, 1))
-    number = (prior.cumsum(axis=1) < chance).sum(axis=1)
-    number = number.clip(max=prior.shape[1] - 1)
+    lat, lon = _places(planet, n, rng)
+    number = _species(planet, lat, lon, rng.random((n, 1)))
     rows = planet.classes.iloc[number].reset_index(drop=True)
     dataset = rng.choice(len(DATASETS), n, p=[0.7, 0.2, 0.1])
     keys = {name: stable_hash("taxonKey", name) % 7_000_000 + 2_000_000
@@ -69,14 +68,34 @@ def occurrences(planet: Planet, n: int, *, seed: int,
     return plant.plant(table, share=faults, rng=rng) if faults else table
 
 
+def _priors(planet, lat, lon):
+    """Rows and their prior, some at a time: all would fill the memory."""
+    for start in range(0, len(lat), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        yield rows, planet.prior(lat=lat[rows], lon=lon[rows])
+
+
+def _species(planet, lat, lon, chance):
+    """Number of the species that is seen at each place, by its prior."""
+    number = np.empty(len(lat), np.int64)
+    for rows, prior in _priors(planet, lat, lon):
+        number[rows] = (prior.cumsum(axis=1) < chance[rows]).sum(axis=1)
+    return number.clip(max=len(planet.classes) - 1)
+
+
+def _grows(planet, lat, lon):
+    """Whether anything grows at each place."""
+    return np.concatenate([np.zeros(0, bool), *(
+        prior.sum(axis=1) > 0 for _, prior in _priors(planet, lat, lon))])
+
+
 def _places(planet, n, rng):
-    """Clustered places on land where something grows, with their prior."""
-    lat, lon, prior = [], [], []
+    """Clustered places on land where something grows."""
+    lat, lon = [], []
     found = 0
     while found < n:
         new_lat, new_lon = _candidates(max(2 * (n - found), 256), rng)
-        chance = planet.prior(lat=new_lat, lon=new_lon)
-        good = chance.sum(axis=1) > 0
+        good = _grows(planet, new_lat, new_lon)
         near = np.repeat(np.flatnonzero(good), 2)
         near = near[rng.random(len(near)) < NEAR / (2 * (1 - NEAR))]
         step = rng.exponential(0.012, (2, len(near))) * rng.choice(
@@ -85,14 +104,12 @@ def _places(planet, n, rng):
         close_lon = (new_lon[near] + step[1] + 180) % 360 - 180
         keep = world.is_land(lat=close_lat, lon=close_lon)
         close_lat, close_lon = close_lat[keep], close_lon[keep]
-        again = planet.prior(lat=close_lat, lon=close_lon)
-        kept = again.sum(axis=1) > 0
+        kept = _grows(planet, close_lat, close_lon)
         lat += [new_lat[good], close_lat[kept]]
         lon += [new_lon[good], close_lon[kept]]
-        prior += [chance[good], again[kept]]
         found += int(good.sum() + kept.sum())
     order = rng.permutation(found)[:n]
-    return tuple(np.concatenate(part)[order] for part in (lat, lon, prior))
+    return tuple(np.concatenate(part)[order] for part in (lat, lon))
 
 
 def _candidates(n, rng):
