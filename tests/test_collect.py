@@ -132,6 +132,45 @@ def test_three_routes_give_the_same_table(client, service, taxa, account,
         search)
 
 
+def test_cleaning_keeps_the_same_records_by_all_routes(
+        client, service, taxa, account, tmp_path):
+    """But for what GBIF tells in a search alone."""
+    place = gbif.snapshot(tmp_path, service.frame)
+    flagged = [occurrences.flag(occurrences.collect(
+        taxa, route=route, folder=tmp_path / route, client=client, poll=0.0,
+        limit=100_000, snapshot=str(place)))
+        for route in ("search", "download", "snapshot")]
+    search, download, snapshot = flagged
+    assert search["gbifID"].tolist() == download["gbifID"].tolist()
+    flags = [name for name in search if name.startswith("flag")]
+    same(download, snapshot)
+    there = [search["decimalLatitude"].between(lat - 0.01, lat + 0.01)
+             & search["decimalLongitude"].between(lon - 0.02, lon + 0.02)
+             for lat, lon in (gbif.CENTRE, gbif.OTHER_CENTRE, gbif.CAPITAL)]
+    said = search["informationWithheld"].fillna("").str.contains
+    blurred, elsewhere = said("increased to"), said("Obscured by")
+    assert all(rows.sum() > 9 for rows in (*there, blurred, elsewhere))
+    alone = {"flagCentroid": there[1], "flagObscured": elsewhere}
+    for name in flags:
+        told = search[name] != download[name]
+        expected = alone.get(name, False) & search[name] & ~download[name]
+        assert (told == expected).all(), name
+    assert download["flagCentroid"].tolist() == there[0].tolist()
+    assert download["flagCapital"].tolist() == there[2].tolist()
+    assert download["flagObscured"].tolist() == blurred.tolist()
+    for table in (download, snapshot):
+        assert table.attrs["in part"] == ["flagObscured", "flagCentroid"]
+    kept = [occurrences.keep(table) for table in flagged]
+    lost = set(kept[1]["gbifID"]) - set(kept[0]["gbifID"])
+    assert lost == set(search["gbifID"][(there[1] | elsewhere)
+                                        & ~download[list(
+                                            occurrences.REMOVE)].any(axis=1)])
+    both = kept[1][~kept[1]["gbifID"].isin(lost)].reset_index(drop=True)
+    same(kept[0].drop(columns=["distanceFromCentroidInMeters",
+                               "informationWithheld"]), both)
+    assert len(both) > 300
+
+
 def test_a_search_of_a_thousand_is_four_requests(client, service, taxa,
                                                  tmp_path):
     table = occurrences.collect(taxa, route="search", limit=1000,
@@ -173,8 +212,9 @@ def test_titles_of_datasets_cost_one_request_each(client, service, taxa,
     flagged = occurrences.flag(named)
     machine = table["datasetKey"] == "d596fccb"
     assert (flagged["flagMachine"] == machine).all() and machine.any()
-    assert flagged["flagCentroid"].any() and not flagged["flagObscured"].any()
+    assert flagged["flagCentroid"].any() and flagged["flagObscured"].any()
     assert flagged.attrs["unchecked"] == ["flagNotTree"]
+    assert flagged.attrs["in part"] == []
     path = occurrences.write(flagged, tmp_path / "t.parquet")
     assert occurrences.read(path).attrs == flagged.attrs
 

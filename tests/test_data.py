@@ -233,3 +233,31 @@ def test_country_of_a_city_is_found(world):
 def test_world_is_small():
     path = resources.files("geotree.data") / "world.json"
     assert len(path.read_bytes()) < 120_000
+
+
+def test_reference_points_lie_where_their_names_do():
+    """Hand-looked-up places, and each point in or beside its land."""
+    from geotree import world
+    from geotree.occurrences import reference
+
+    points = reference.points()
+    assert points["kind"].unique().tolist() == ["country", "capital",
+                                                "garden"]
+    assert not points.duplicated(["kind", "name"]).any()
+    assert points["latitude"].between(-90, 90).all()
+    assert points["longitude"].between(-180, 180).all()
+    where = points.set_index(["kind", "name"]).to_numpy().round(1).tolist()
+    told = dict(zip(points.set_index(["kind", "name"]).index, where,
+                    strict=True))
+    assert told["country", "Germany"] == [51.0, 9.0]
+    assert told["country", "Brazil"] == [-10.0, -55.0]
+    assert told["capital", "Canberra"] == [-35.3, 149.1]
+    assert told["capital", "Washington, D.C."] == [38.9, -77.0]
+    assert told["garden", "Kew"] == [51.5, -0.3]
+    capitals = points[points["kind"] == "capital"]
+    land = np.zeros(len(capitals), bool)
+    for north in (-1, 0, 1):
+        for east in (-1, 0, 1):
+            land |= world.is_land(lat=capitals["latitude"] + north / 2,
+                                  lon=capitals["longitude"] + east / 2)
+    assert land.mean() > 0.85  # the others are on islands too small to draw

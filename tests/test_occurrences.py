@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from geotree import occurrences
+from geotree.occurrences import reference
 
 RELEASE_CSV = "\r\n".join((
     "sample_id,country_code,level0,level1_family,level2_genus,"
@@ -243,7 +244,10 @@ FAULTS = {
     "flagCentroid": {"distanceFromCentroidInMeters": 500.0},
     "flagSea": {"decimalLatitude": 43.12345, "decimalLongitude": -25.54321},
     "flagIssue": {"issue": "COORDINATE_ROUNDED;PRESUMED_SWAPPED_COORDINATE"},
-    "flagObscured": {"informationWithheld": "Coordinate obscured by owner"},
+    "flagObscured": {"informationWithheld": "Coordinate uncertainty increased"
+                     " to 29039m at the request of the observer"},
+    "flagCapital": {"decimalLatitude": -1.28912, "decimalLongitude":
+                    36.82134},
     "flagGarden": {"decimalLatitude": 51.4791, "decimalLongitude": -0.2991},
     "flagNotTree": {"growthForm": "Herb"},
     "flagAbroad": {"establishmentMeans": "introduced"},
@@ -333,6 +337,50 @@ def test_nothing_is_flagged_for_lack_of_a_column():
     assert not flagged["flagCentroid"].any()
 
 
+def test_a_centre_is_known_without_gbif_and_gbif_knows_more():
+    centre = {"decimalLatitude": 51.0, "decimalLongitude": 9.0}  # Germany
+    east = 1 / 111.195 / np.cos(np.radians(51))  # degrees for a kilometre
+    came = spoiled(**centre)
+    came["decimalLongitude"] += np.array([0, 1.9, 2.1, -1.9, -2.1, 0]) * east
+    came.loc[5, "decimalLatitude"] = 52.0
+    flagged = occurrences.flag(came)
+    assert flagged["flagCentroid"].tolist() == [
+        True, True, False, True, False, False]
+    told = came.assign(distanceFromCentroidInMeters=[
+        10.0, 4_000.0, 10.0, np.nan, np.nan, 1_999.0])
+    assert occurrences.flag(told)["flagCentroid"].tolist() == [
+        True, True, True, True, False, True]
+    assert "flagCapital" not in occurrences.REMOVE
+
+
+@pytest.mark.parametrize("text, blurred", [
+    ("Coordinate uncertainty increased to 27661m to protect threatened taxon",
+     True),
+    ("Coordinates obscured by observer", True),
+    ("Location generalised to 10 km", True),
+    ("none", False), ("Libre acceso", False),
+    ("Name of the collector withheld", False)])
+def test_what_publishers_write_of_a_blurred_place(text, blurred):
+    flagged = occurrences.flag(table().assign(informationWithheld=text))
+    assert (flagged["flagObscured"] == blurred).all()
+
+
+def test_inaturalist_blurs_a_fifth_of_a_degree():
+    """27,661 m and 25,717 m stand in records of the Mediterranean and of
+    Scotland; elsewhere such a radius is bad luck, not a secret."""
+    diagonal = reference.cell_diagonal([43.5, 56.2, 0.0])
+    np.testing.assert_allclose(diagonal, [27_500, 25_400, 31_450], rtol=0.01)
+    came = table().assign(
+        decimalLatitude=[56.2123] * 3 + [10.1234] * 3,
+        datasetKey=["50c9509d-22c7-4a22-a47d-8c48425ef4a7", "another",
+                    "another"] * 2,
+        institutionCode=[None, "iNaturalist", "Kew"] * 2,
+        coordinateUncertaintyInMeters=25_717.0)
+    flagged = occurrences.flag(came)
+    assert flagged["flagObscured"].tolist() == [True, True] + [False] * 4
+    assert flagged["flagUncertainty"].all()
+
+
 def test_unknown_uncertainty_is_reported_but_kept_by_default():
     flagged = occurrences.flag(
         spoiled(coordinateUncertaintyInMeters=np.nan))
@@ -369,8 +417,12 @@ def test_a_rule_without_its_column_says_that_it_was_not_checked():
     told = counts["meaning"].str.startswith("not checked, no ")
     assert (told == counts["flagged"].isna()).all()
     assert set(counts.index[told]) == {
-        "flagIssue", "flagObscured", "flagCentroid", "flagBasis",
-        "flagNotTree", "flagAbroad", "flagMachine", "flagPlanted"}
+        "flagIssue", "flagBasis", "flagNotTree", "flagAbroad",
+        "flagMachine", "flagPlanted"}
+    part = counts.index[counts["meaning"].str.startswith("in part, ")]
+    assert part.tolist() == flagged.attrs["in part"] == [
+        "flagObscured", "flagCentroid"]
+    assert counts["flagged"][part].tolist() == [0, 0]
     blind = table().assign(coordinateUncertaintyInMeters=np.nan)
     flagged = occurrences.flag(blind, trees=["Betula pendula"])
     assert "flagUncertainty" in flagged.attrs["unchecked"]

@@ -9,12 +9,12 @@ import pandas as pd
 
 from geotree import world
 from geotree.audit import grid_cells, marked
-from geotree.audit.rows import EARTH_RADIUS, unit_vectors
+from geotree.occurrences.reference import cell_diagonal, metres_to
 from geotree.occurrences.table import validate
 
 UNCERTAINTY = 30.0  # m; more leaves the 50 m patch
 DECIMALS = 4  # of a degree, about 11 m
-CENTROID = 2_000.0  # m from the centre of a country or province
+CENTRE = 2_000.0  # m from a country's centre, a capital or a garden
 DEFAULTS = (301, 999, 3036, 9999)  # m, written when nothing was measured
 # Audit rules about the taxon rather than about a place or a source.
 TAXON_RULES = ("higher_rank_key", "unresolved_name", "not_a_plant",
@@ -25,18 +25,10 @@ ISSUES = ("ZERO_COORDINATE", "COORDINATE_INVALID", "COORDINATE_OUT_OF_RANGE",
           "COUNTRY_COORDINATE_MISMATCH", "PRESUMED_SWAPPED_COORDINATE",
           "TAXON_MATCH_HIGHERRANK", "TAXON_MATCH_FUZZY")
 ABROAD = ("MANAGED", "INTRODUCED", "INVASIVE", "NATURALISED")
-GARDEN = 2_000.0  # m
-# Latitude and longitude, to 0.01°, of gardens in which many record trees:
-# Kew, Edinburgh, Paris, Berlin, Leiden, Meise, Geneva, Munich, Vienna,
-# Madrid, Boston, New York, St. Louis, Rio, Cape Town, Singapore, Bogor,
-# Sydney, Melbourne; last GBIF's own house in Copenhagen.
-GARDENS = ((51.48, -0.30), (55.97, -3.21), (48.84, 2.36), (52.46, 13.31),
-           (52.16, 4.48), (50.93, 4.33), (46.23, 6.15), (48.16, 11.50),
-           (48.19, 16.38), (40.41, -3.69), (42.31, -71.12), (40.86, -73.88),
-           (38.61, -90.26), (-22.97, -43.22), (-33.99, 18.43),
-           (1.31, 103.82), (-6.60, 106.80), (-33.86, 151.22),
-           (-37.83, 144.98), (55.70, 12.56))
-
+# What records say that were moved or widened on purpose; the second is how
+# iNaturalist says it.
+BLURRED = "(?i)obscur|generali|uncertainty increased"
+INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its datasetKey
 # What each flag says; the order is that of removal.
 FLAGS: dict[str, str] = {
     "flagZero": "within 0.5° of latitude 0, longitude 0",
@@ -48,9 +40,10 @@ FLAGS: dict[str, str] = {
     "flagUncertainty": f"uncertainty over {UNCERTAINTY:.0f} m, or a default "
                        "value",
     "flagNoUncertainty": "uncertainty unknown",
-    "flagCentroid": f"within {CENTROID / 1000:.0f} km of the centre of a "
-                    "country or province",
-    "flagGarden": f"within {GARDEN / 1000:.0f} km of a botanic garden",
+    "flagCentroid": f"within {CENTRE / 1000:.0f} km of the centre of a "
+                    "country; provinces are not known",
+    "flagCapital": f"within {CENTRE / 1000:.0f} km of the middle of a capital",
+    "flagGarden": f"within {CENTRE / 1000:.0f} km of a botanic garden",
     "flagBasis": "not a human observation",
     "flagTaxon": "the name is wrong or is that of no tree",
     "flagNotTree": "not on the list of trees, or of another growth form",
@@ -62,12 +55,16 @@ FLAGS: dict[str, str] = {
     "flagDuplicate": "not the first of its species in a cell of 10 m",
 }
 # A column that a rule needs and that not every table has.
-NEEDS = {"flagIssue": "issue", "flagObscured": "informationWithheld",
+NEEDS = {"flagIssue": "issue",
          "flagUncertainty": "coordinateUncertaintyInMeters",
-         "flagCentroid": "distanceFromCentroidInMeters",
          "flagBasis": "basisOfRecord", "flagNotTree": "growthForm",
          "flagAbroad": "establishmentMeans", "flagMachine": "datasetName",
          "flagPlanted": "datasetName"}
+# A column without which a rule sees less, and what it then goes by.
+HELPS = {
+    "flagObscured": ("informationWithheld",
+                     "iNaturalist's large radii"),
+    "flagCentroid": ("distanceFromCentroidInMeters", "one centre a country")}
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
 # uncertainty is left to the caller: the release's tables know none.
 REMOVE = ("flagZero", "flagEqual", "flagIssue", "flagPrecision",
@@ -76,7 +73,7 @@ REMOVE = ("flagZero", "flagEqual", "flagIssue", "flagPrecision",
 
 
 def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
-         gardens=GARDENS) -> pd.DataFrame:
+         gardens="garden") -> pd.DataFrame:
     """Add one boolean column per quality rule; remove nothing.
 
     Parameters
@@ -90,22 +87,26 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         Species that are trees, such as those of BGCI's GlobalTreeSearch;
         all others are flagged. No such list may be passed on with this
         code.
-    gardens : (G, 2) float
-        Latitude and longitude of botanic gardens.
+    gardens : (G, 2) float, optional
+        Latitude and longitude of botanic gardens; default: those of the
+        reference points.
 
     Returns
     -------
     DataFrame
         A copy with the columns of ``FLAGS``, True where suspect.
         ``attrs["unchecked"]`` lists the rules whose column of ``NEEDS`` is
-        not there; they flag nothing.
+        not there; they flag nothing. ``attrs["in part"]`` lists those
+        that a column of ``HELPS`` would have told more.
 
     Notes
     -----
     The rules follow GBIF's filtering guide and CoordinateCleaner (Zizka et
     al., Methods in Ecology and Evolution 10, 2019), made stricter where a
     patch of 50 m asks for it. A coordinate such as 12.3400 looks shorter
-    than it was written, so both have to be short to be flagged.
+    than it was written, so both have to be short to be flagged. Trees of a
+    capital are real, so ``REMOVE`` lets them be. In a country of a few km²
+    the centre is near everything: leave out ``flagCentroid`` there.
     """
     result = validate(table)
     lat, lon = result["decimalLatitude"], result["decimalLongitude"]
@@ -117,13 +118,14 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         "flagIssue": _text(result, "issue").str.contains("|".join(ISSUES)),
         "flagPrecision": (_is_short(lat) & _is_short(lon)
                           | (_number(result, "coordinatePrecision") >= 0.01)),
-        "flagObscured": _text(result, "informationWithheld").str.contains(
-            "(?i)obscur|generali"),
+        "flagObscured": _is_blurred(result),
         "flagUncertainty": (radius > UNCERTAINTY) | radius.isin(DEFAULTS),
         "flagNoUncertainty": radius.isna(),
-        "flagCentroid":
-            _number(result, "distanceFromCentroidInMeters") < CENTROID,
-        "flagGarden": _is_near(result, gardens, GARDEN),
+        "flagCentroid": (
+            (_number(result, "distanceFromCentroidInMeters") < CENTRE)
+            | (metres_to(result, "country") < CENTRE)),
+        "flagCapital": metres_to(result, "capital") < CENTRE,
+        "flagGarden": metres_to(result, gardens) < CENTRE,
         "flagBasis": ~_text(result, "basisOfRecord").isin(
             ("HUMAN_OBSERVATION", "OBSERVATION", "")),
         "flagTaxon": marked(result, rules=TAXON_RULES),
@@ -145,6 +147,8 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         if (name not in table or (rule == "flagUncertainty"
                                   and radius.isna().all()))
         and not (rule == "flagNotTree" and trees is not None)]
+    result.attrs["in part"] = [rule for rule, (name, _) in HELPS.items()
+                               if name not in table]
     return result
 
 
@@ -189,7 +193,8 @@ def removed(table: pd.DataFrame, *,
     DataFrame
         One row per rule: ``rule, meaning, flagged`` (rows with the flag),
         ``removed`` (those not removed by a rule above), ``left``. A rule
-        that was not checked says so and counts nothing.
+        that was not checked says so and counts nothing; one that was
+        checked in part says by what.
     """
     rules = _rules(table, rules)
     left = np.ones(len(table), dtype=bool)
@@ -200,6 +205,9 @@ def removed(table: pd.DataFrame, *,
             counts.append((name, f"not checked, no {NEEDS[name]}: {meaning}",
                            pd.NA, pd.NA, int(left.sum())))
             continue
+        if name in table.attrs.get("in part", ()):
+            column, by = HELPS[name]
+            meaning = f"in part, by {by}, no {column}: {meaning}"
         bad = table[name].to_numpy(dtype=bool)
         gone = int((left & bad).sum())
         left &= ~bad
@@ -291,17 +299,13 @@ def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
     return ~land
 
 
-def _is_near(table: pd.DataFrame, places, metres: float) -> np.ndarray:
-    """Within a distance of any of some places."""
-    from scipy.spatial import cKDTree
-
-    places = np.asarray(places, float).reshape(-1, 2)
-    if not len(places):
-        return np.zeros(len(table), dtype=bool)
-    there = unit_vectors(pd.DataFrame(
-        places, columns=["decimalLatitude", "decimalLongitude"]))
-    chord = cKDTree(there).query(unit_vectors(table))[0]
-    return chord * EARTH_RADIUS * 1000 < metres
+def _is_blurred(table: pd.DataFrame) -> pd.Series:
+    """Said so, or of iNaturalist and as uncertain as what it blurs."""
+    theirs = ((_text(table, "datasetKey") == INATURALIST)
+              | (_text(table, "institutionCode") == "iNaturalist"))
+    least = 0.98 * cell_diagonal(table["decimalLatitude"])
+    return (_text(table, "informationWithheld").str.contains(BLURRED)
+            | theirs & (table["coordinateUncertaintyInMeters"] >= least))
 
 
 def _is_short(degrees: pd.Series) -> pd.Series:

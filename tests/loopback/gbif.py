@@ -55,6 +55,8 @@ _FIELDS = {
 _SEARCH_ONLY = ["informationwithheld", "distancefromcentroidinmeters"]
 TITLES = {"50c9509d": "Citizens' observations",
           "d596fccb": "Pl@ntNet automatically identified occurrences"}
+# Two of Germany's centres, of which geotree knows the first, and Berlin.
+CENTRE, OTHER_CENTRE, CAPITAL = (51.0, 9.0), (51.11, 9.851), (52.52, 13.40)
 _ADDRESS = {
     "CC_BY_4_0": "http://creativecommons.org/licenses/by/4.0/legalcode",
     "CC0_1_0": "http://creativecommons.org/publicdomain/zero/1.0/legalcode"}
@@ -82,15 +84,38 @@ def records(n=2500, seed=0):
         "establishmentmeans": np.where(np.arange(n) % 11, None, "INTRODUCED"),
         "institutioncode": "iNaturalist",
         "informationwithheld": np.where(
-            np.arange(n) % 13, None, "Coordinate uncertainty increased"),
-        "distancefromcentroidinmeters": np.where(
-            np.arange(n) % 17, np.nan, 1500.0),
+            np.arange(n) % 7, None, "Name of the observer"),
+        "distancefromcentroidinmeters": np.nan,
         "occurrencestatus": "PRESENT",
         "issue": [["COORDINATE_ROUNDED"] if row % 10 == 0 else []
                   for row in range(n)]})
+    _plant(frame, rng)
     frame.loc[::97, "occurrencestatus"] = "ABSENT"
     frame.loc[::89, ["decimallatitude", "decimallongitude"]] = np.nan
     return frame
+
+
+def _plant(frame, rng):
+    """Records that are blurred, or lie in the middle of something."""
+    place = ["decimallatitude", "decimallongitude"]
+    for first, middle in enumerate((CENTRE, OTHER_CENTRE, CAPITAL)):
+        rows = frame.index[first::51]
+        north, east = rng.uniform(-800, 800, (2, len(rows)))
+        frame.loc[rows, place] = np.stack([
+            middle[0] + north / 111_195, middle[1] + east / 111_195
+            / np.cos(np.radians(middle[0]))], 1).round(6)
+        if middle is not CAPITAL:  # null beyond 5 km
+            frame.loc[rows, "distancefromcentroidinmeters"] = np.hypot(
+                north, east).round(1)
+    rows = frame.index[3::39]
+    cell = 22_239 * np.hypot(1, np.cos(np.radians(
+        frame.loc[rows, "decimallatitude"] // 0.2 * 0.2 + 0.1)))
+    frame.loc[rows, "coordinateuncertaintyinmeters"] = np.ceil(cell)
+    frame.loc[rows, "informationwithheld"] = [
+        f"Coordinate uncertainty increased to {metres:.0f}m to protect "
+        "threatened taxon" for metres in cell]
+    frame.loc[4::51, "institutioncode"] = "Another"
+    frame.loc[4::51, "informationwithheld"] = "Obscured by the observer"
 
 
 def snapshot(folder, frame, *, files=3):
