@@ -172,8 +172,6 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
         :func:`geotree.explore.ask`.
     """
     lists = checklists(known) if known is not None else {}
-    if hasattr(source, "prior"):  # a planet draws its maps once: not while
-        source.prior(lat=[0.0], lon=[0.0])  # the reader waits for an answer
 
     def answer(lat: float, lon: float) -> dict:
         found = ask(model, source, classes, lat=lat, lon=lon, **asking)

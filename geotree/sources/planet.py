@@ -13,8 +13,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from geotree import taxonomy, world
+from geotree import taxonomy
 from geotree.simulation import climate, spectra, traits
+from geotree.simulation.niches import Niches
 from geotree.simulation.traits import stable_hash
 from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
 from geotree.variables import (
@@ -31,7 +32,6 @@ from geotree.variables import (
 _NOISE = {"elevation": (0.01, 3), "slope": (0.05, 0.3), "aspect": (0, 4),
           "soil": (0.05, 8), "temperature": (0.01, 4), "rain": (0.03, 2)}
 _MISSING = {"terrain": 0.01, "soil": 0.04, "climate": 0.01}
-_MINIMUM = 1e-4  # summed suitability under which no tree is seen
 _CHUNK = 1024  # samples at a time, so that memory stays flat
 
 
@@ -67,7 +67,9 @@ class Planet:
         """Traits of the planet's species, in the order of ``classes``."""
         return traits.draw(self.classes, seed=self.seed)
 
-    # Where species grow -------------------------------------------------
+    @cached_property
+    def _niches(self) -> Niches:
+        return Niches(self.species, self.traits["habitat"], seed=self.seed)
 
     def prior(self, *, lat, lon) -> np.ndarray:
         """Probability of each species at a place, before any pixel is seen.
@@ -82,67 +84,7 @@ class Planet:
         (N, K) float64
             Rows sum to one; a row where nothing grows is all zero.
         """
-        state = climate.climate(lat=lat, lon=lon, seed=self.seed)
-        weight = self._suitability(lat, lon, state)
-        total = weight.sum(axis=1, keepdims=True)
-        return np.divide(weight, total, out=np.zeros_like(weight),
-                         where=total > _MINIMUM)
-
-    def _suitability(self, lat, lon, state) -> np.ndarray:
-        """Abundance × range × elevation × niche: (N, K)."""
-        niche = _position(state)[:, None] - self._niche["centre"]
-        fit = np.exp(-0.5 * ((niche / self._niche["width"]) ** 2).sum(-1))
-        abundance = self.species["abundance"].to_numpy(float)
-        return (self._range(lat, lon) * self._heights(state.elevation) * fit
-                * abundance)
-
-    @cached_property
-    def _niche(self) -> dict[str, np.ndarray]:
-        """Centre (K, 3) and width (3,) in the space of ``_position``."""
-        lat, lon = self._land
-        state = climate.climate(lat=lat, lon=lon, seed=self.seed)
-        weight = self._range(lat, lon) * self._heights(state.elevation)
-        weight = weight * np.cos(np.radians(lat))[:, None] + 1e-12
-        centre = (weight.T @ _position(state)) / weight.sum(axis=0)[:, None]
-        centre[:, 2] += 0.035 * self.traits["habitat"].to_numpy()
-        return {"centre": centre, "width": np.array([6.0, 0.9, 0.07])}
-
-    @cached_property
-    def _land(self) -> tuple[np.ndarray, np.ndarray]:
-        """Latitude and longitude of land on a 1° grid."""
-        grid = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
-        land = world.is_land(lat=grid[0], lon=grid[1])
-        return grid[0][land], grid[1][land]
-
-    @cached_property
-    def _boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Range boxes (J, 4) south north west east, and their species."""
-        rows, owner = [], []
-        for number, text in enumerate(self.species["nativeRange"]):
-            for box in text.split("|"):
-                rows.append([float(edge) for edge in box.split(":")])
-                owner.append(number)
-        return np.array(rows), np.array(owner)
-
-    def _range(self, lat, lon) -> np.ndarray:
-        """Membership in the native ranges, soft edges of 1°: (N, K)."""
-        boxes, owner = self._boxes
-        lat = np.asarray(lat, float)[:, None]
-        lon = np.asarray(lon, float)[:, None]
-        inside = (_edge(lat - boxes[:, 0]) * _edge(boxes[:, 1] - lat)
-                  * _edge(lon - boxes[:, 2]) * _edge(boxes[:, 3] - lon))
-        outside = np.ones((len(lat), len(self.species)))
-        for column, number in enumerate(owner):
-            outside[:, number] *= 1 - inside[:, column]
-        return 1 - outside
-
-    def _heights(self, elevation) -> np.ndarray:
-        """Membership in the elevation ranges, soft edges: (N, K)."""
-        height = np.asarray(elevation)[:, None]
-        low = self.species["elevationMin"].to_numpy(float)
-        high = self.species["elevationMax"].to_numpy(float)
-        return (_edge((height - low + 250) / 120)
-                * _edge((high + 250 - height) / 120))
+        return self._niches.prior(lat=lat, lon=lon)
 
     # Occurrences --------------------------------------------------------
 
@@ -353,15 +295,3 @@ class Planet:
         log -= log.max(axis=1, keepdims=True)
         odds = np.exp(log)
         return odds / odds.sum(axis=1, keepdims=True)
-
-
-def _edge(x):
-    """A soft step from 0 to 1 around 0."""
-    return 1 / (1 + np.exp(-4 * np.clip(x, -8, 8)))
-
-
-def _position(state) -> np.ndarray:
-    """Niche axes: annual °C, ln annual mm, soil water: (N, 3)."""
-    return np.column_stack([state.temperature.mean(axis=1),
-                            np.log(state.rain.sum(axis=1)),
-                            state.soil_water[:, 0]])

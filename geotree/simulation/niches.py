@@ -1,0 +1,89 @@
+"""Where the species of the simulated planet grow, and how often."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from geotree import world
+from geotree.simulation.climate import Climate, climate
+
+_MINIMUM = 1e-4  # summed suitability under which no tree is seen
+_WIDTH = np.array([6.0, 0.9, 0.07])  # of a niche, in the space of _position
+
+
+class Niches:
+    """What lets a species grow: native range, height, climate and soil.
+
+    Parameters
+    ----------
+    species : DataFrame of K rows
+        ``nativeRange, elevationMin, elevationMax, abundance``.
+    habitat : (K,) float
+        From dry to wet, see :mod:`geotree.simulation.traits`.
+    seed : int
+        Of the planet.
+    """
+
+    def __init__(self, species: pd.DataFrame, habitat, *, seed: int):
+        self.habitat, self.seed = np.asarray(habitat), seed
+        self._low, self._high, self._abundance = species[
+            ["elevationMin", "elevationMax", "abundance"]].to_numpy(float).T
+        boxes = species["nativeRange"].str.split("|").explode()
+        self._owner = boxes.index.to_numpy()
+        # (J, 4) south north west east
+        self._boxes = boxes.str.split(":", expand=True).to_numpy(float)
+
+    def prior(self, *, lat, lon) -> np.ndarray:
+        """Probability of each species at N places: (N, K) float64.
+
+        Rows sum to one; a row where nothing grows is all zero.
+        """
+        state = climate(lat=lat, lon=lon, seed=self.seed)
+        niche = _position(state)[:, None] - self._centres
+        fit = np.exp(-0.5 * ((niche / _WIDTH) ** 2).sum(-1))
+        weight = self._reach(lat, lon, state) * fit * self._abundance
+        total = weight.sum(axis=1, keepdims=True)
+        return np.divide(weight, total, out=np.zeros_like(weight),
+                         where=total > _MINIMUM)
+
+    @cached_property
+    def _centres(self) -> np.ndarray:
+        """Middle of each niche in the space of ``_position``: (K, 3)."""
+        lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
+        land = world.is_land(lat=lat, lon=lon)
+        lat, lon = lat[land], lon[land]
+        state = climate(lat=lat, lon=lon, seed=self.seed)
+        weight = self._reach(lat, lon, state)
+        weight = weight * np.cos(np.radians(lat))[:, None] + 1e-12
+        centre = (weight.T @ _position(state)) / weight.sum(axis=0)[:, None]
+        centre[:, 2] += 0.035 * self.habitat
+        return centre
+
+    def _reach(self, lat, lon, state: Climate) -> np.ndarray:
+        """Membership in range (soft edges of 1°) and heights: (N, K)."""
+        lat = np.asarray(lat, float)[:, None]
+        lon = np.asarray(lon, float)[:, None]
+        south, north, west, east = self._boxes.T
+        inside = (_edge(lat - south) * _edge(north - lat)
+                  * _edge(lon - west) * _edge(east - lon))
+        outside = np.ones((len(lat), len(self.habitat)))
+        for column, number in enumerate(self._owner):
+            outside[:, number] *= 1 - inside[:, column]
+        height = np.asarray(state.elevation)[:, None]
+        return ((1 - outside) * (_edge((height - self._low + 250) / 120)
+                                 * _edge((self._high + 250 - height) / 120)))
+
+
+def _edge(x):
+    """A soft step from 0 to 1 around 0."""
+    return 1 / (1 + np.exp(-4 * np.clip(x, -8, 8)))
+
+
+def _position(state: Climate) -> np.ndarray:
+    """Niche axes: annual °C, ln annual mm, soil water: (N, 3)."""
+    return np.column_stack([state.temperature.mean(axis=1),
+                            np.log(state.rain.sum(axis=1)),
+                            state.soil_water[:, 0]])
