@@ -115,14 +115,7 @@ def provenance() -> str:
     records = (f"Real occurrences of '{table.name}'" if table else
                f"Real occurrences of GBIF ({route()})" if route() else
                "Invented records of the simulated planet")
-    pixels = ("their pixels are rendered by the simulated planet at the "
-              "real places, so scores from pixels say nothing about real "
-              "forests." if source_name() == "planet" else
-              "their pixels come from a catalogue on this machine."
-              if "//127.0.0.1" in os.environ.get("GEOTREE_STAC_URL", "")
-              and source_name() == "stac" else
-              f"their pixels are real ({source_name()}).")
-    return f"{records}; {pixels}"
+    return f"{records}; their pixels {source().origin}."
 
 
 def planet():
@@ -148,14 +141,12 @@ def source():
         return EarthEngine(
             year=year, chunk=settings().chunk,
             tier=os.environ.get("GEOTREE_EE_TIER", "community"))
-    from geotree.sources import layers
     from geotree.sources.stac import EARTH_SEARCH, Stac
 
-    rasters = os.environ.get("GEOTREE_STAC_RASTERS")
     return Stac(folder() / "scenes", year=year,
                 url=os.environ.get("GEOTREE_STAC_URL", EARTH_SEARCH),
                 collection=os.environ.get("GEOTREE_STAC_COLLECTION"),
-                rasters=layers.read(rasters) if rasters else None)
+                rasters=os.environ.get("GEOTREE_STAC_RASTERS"))
 
 
 def raw_occurrences() -> pd.DataFrame:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 TRIES = 6
 LONGEST = 64.0  # s, between two tries
@@ -27,6 +29,15 @@ class Unsteady(Exception):
     def __init__(self, message: str, *, after: float | None = None):
         super().__init__(message)
         self.after = after
+
+
+def is_here(address: str) -> bool:
+    """Whether an address on the web is of this very machine (loopback)."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):

@@ -59,6 +59,7 @@ def test_sources_and_routes_have_folders_of_their_own(small, monkeypatch):
     for source in ("earthengine", "stac"):
         monkeypatch.setenv("GEOTREE_SOURCE", source)
         assert chain.source().name == source
+        assert chain.source().origin in chain.provenance()
         assert "pixels are real" in chain.provenance()
         assert chain.optimum(None, None) is None
         for way in ("", "search"):
@@ -66,6 +67,7 @@ def test_sources_and_routes_have_folders_of_their_own(small, monkeypatch):
             seen.add(chain.folder())
     assert len(seen) == 5
     monkeypatch.setenv("GEOTREE_STAC_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GEOTREE_STAC_RASTERS", "http://127.0.0.1:1/a.json")
     assert "catalogue on this machine" in chain.provenance()
     monkeypatch.setenv("GEOTREE_YEAR", "own")
     assert chain.source().year == "own"

@@ -11,6 +11,7 @@ from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
 
 from geotree import occurrences, pixels
+from geotree.service import ServiceError
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
 from geotree.sources.planet import Planet
 from geotree.sources.stac import Stac, median
@@ -188,9 +189,9 @@ def test_a_cube_with_no_account_is_whole(tmp_path):
     items = catalogue.paint(tmp_path / "s", woods, planet)
     catalogue.paint_rasters(tmp_path / "s" / "layers", woods, planet)
     with catalogue.Stac(tmp_path / "s", items) as running:
-        found = layers.read(f"{running.url}/layers/layers.json")
-        made = Stac(tmp_path / "c", url=running.url, rasters=found,
-                    collection="sentinel-2-c1-l2a")
+        made = Stac(tmp_path / "c", url=running.url,
+                    collection="sentinel-2-c1-l2a",
+                    rasters=f"{running.url}/layers/layers.json")
         cube = pixels.download(woods, made, tmp_path / "c.zarr",
                                progress=False)
         assert len(running.log) <= made.plan(woods).requests
@@ -205,6 +206,31 @@ def test_a_cube_with_no_account_is_whole(tmp_path):
         "decimalLongitude"]}
     np.testing.assert_array_equal(layers.sample(here, **place),
                                   truth.environment[:, 2:])
+
+
+def test_a_list_of_rasters_comes_over_https_or_from_here(service, painted):
+    for address in ("http://example.org/a.json", "ftp://example.org/a.json",
+                    "http://127.0.0.1.example.org/a.json",
+                    "http://127.0.0.1@example.org/a.json"):
+        with pytest.raises(ValueError, match="not named over https"):
+            layers.read(address)
+    (painted[0] / "list.json").write_text('["a.tif"]')
+    for fault, file in ((None, "nowhere"), (None, "list"), (DROP, "list"),
+                        (GARBLE, "list"), (500, "list")):
+        service.faults[:] = [fault]
+        with pytest.raises(ServiceError, match="no list of rasters at "
+                           ".*Check the address"):
+            layers.read(f"{service.url}/{file}.json")
+
+
+def test_a_source_says_whose_pixels_it_has(source, tmp_path):
+    assert source.origin == "come from a catalogue on this machine"
+    assert Stac(tmp_path).origin.startswith("are real (https://earth-search")
+    for url, here in (("http://localhost:80", True), ("http://[::1]/", True),
+                      ("http://127.8.0.1/stac", True),
+                      ("https://127.0.0.1.example.org", False),
+                      ("https://example.org/?to=//127.0.0.1", False)):
+        assert ("this machine" in Stac(tmp_path, url=url).origin) == here
 
 
 def test_rasters_that_are_not_there_are_named(tmp_path):

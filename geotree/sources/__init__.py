@@ -56,9 +56,13 @@ class Plan:
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything that can fill a cube."""
+    """Anything that can fill a cube.
+
+    ``origin`` ends the sentence "their pixels …" on each page.
+    """
 
     name: str
+    origin: str
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance written into the cube: product, grid, dates, seed."""

@@ -77,6 +77,7 @@ class EarthEngine:
     """
 
     name = "earthengine"
+    origin = "are real (Google Earth Engine)"
 
     def __init__(self, project: str | None = None, *,
                  year: int | str = 2020, cloud_score: float | None = 0.6,

@@ -6,6 +6,7 @@ stored; slope and aspect follow from the elevation around it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
+from geotree.service import ServiceError, is_here
 from geotree.variables import VARIABLE_NAMES
 
 # Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.
@@ -23,25 +25,23 @@ GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
 METRES = 111_195.0  # per degree of latitude
 
 
-def read(place: str | os.PathLike) -> dict[str, str]:
+def read(place: Mapping[str, str] | str | os.PathLike) -> dict[str, str]:
     """Layers that a folder or a JSON file names.
 
     Parameters
     ----------
-    place : str or path
-        A folder of GeoTIFFs called like the variables, ``bio01.tif`` or,
-        one of many, ``elevation_{tile}.tif``; or a JSON file, here or on
-        the web, of variable and path. Paths may be relative to the file;
-        ``glo30`` stands for :data:`GLO30`.
+    place : mapping, str or path
+        Variable -> path; a folder of GeoTIFFs called like the variables,
+        ``bio01.tif`` or, one of many, ``elevation_{tile}.tif``; or a JSON
+        file, here or on the web (https), of variable and path. Paths may be
+        relative to the file; ``glo30`` stands for :data:`GLO30`.
     """
+    if isinstance(place, Mapping):
+        return check(place)
     place = str(place)
     if "://" in place:
-        import requests
-
-        answer = requests.get(place, timeout=(10, 60))
-        answer.raise_for_status()
         return check({name: _path(path) or urljoin(place, path)
-                      for name, path in answer.json().items()})
+                      for name, path in _fetch(place).items()})
     folder = Path(place)
     if not folder.exists():
         raise FileNotFoundError(
@@ -56,6 +56,24 @@ def read(place: str | os.PathLike) -> dict[str, str]:
             if next(folder.glob(found), None)})
     return check({name: _path(path) or str(folder.parent / path) for
                   name, path in json.loads(folder.read_text()).items()})
+
+
+def _fetch(place: str) -> dict[str, str]:
+    """A JSON file on the web."""
+    import requests
+
+    if not (place.startswith("https://") or is_here(place)):
+        raise ValueError(f"rasters '{place}' are not named over https, so "
+                         "anyone on the way could name others. Give an "
+                         "https address, or a file.")
+    try:
+        answer = requests.get(place, timeout=(10, 60), allow_redirects=False)
+        answer.raise_for_status()
+        return dict(answer.json())
+    except (requests.RequestException, TypeError, ValueError) as error:
+        raise ServiceError(
+            errno.EIO, f"no list of rasters at '{place}' ({error!s:.150}). "
+            "Check the address, or call again") from error
 
 
 def _path(path: str) -> str:

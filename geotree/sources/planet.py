@@ -45,6 +45,8 @@ class Planet:
     """
 
     name = "planet"
+    origin = ("are rendered by the simulated planet at the real places, so "
+              "scores from pixels say nothing about real forests")
 
     def __init__(self, seed: int = 0):
         self.seed = seed

@@ -12,13 +12,14 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geotree.occurrences.table import replace
-from geotree.service import ServiceError, Unsteady, patient
+from geotree.service import ServiceError, Unsteady, is_here, patient
 from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, layers
 from geotree.sources import grid as grids
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
@@ -54,10 +55,9 @@ class Stac:
         Default: on Earth Search the one that is sound for the year.
     year : int or "own"
         Year of the imagery, or that of each occurrence.
-    rasters : mapping, optional
-        Variable -> path, see :func:`geotree.sources.layers.sample`;
-        :func:`geotree.sources.layers.read` finds them. What is not given is
-        missing.
+    rasters : mapping or path, optional
+        For :func:`geotree.sources.layers.read`, once they are needed. A
+        variable that is not given is missing.
     looks : int
         Clear scenes a month that the median is taken of.
     cloudy : float
@@ -84,7 +84,7 @@ class Stac:
 
     def __init__(self, cache: str | Path, *, url: str = EARTH_SEARCH,
                  collection: str | None = None, year: int | str = 2020,
-                 rasters: Mapping[str, str] | None = None, looks: int = 3,
+                 rasters: Mapping | str | Path | None = None, looks: int = 3,
                  cloudy: float = 80.0, tile: str = "grid:code",
                  sign: Callable[[str], str] | None = None,
                  workers: int = 12, wait: float = 1.0):
@@ -92,11 +92,22 @@ class Stac:
             raise ValueError(f"year is {year!r}, expected a year or 'own'.")
         self.cache, self.url, self.year = Path(cache), url, year
         self.collection, self.tile, self.sign = collection, tile, sign
-        self.rasters = layers.check(rasters or {})
+        self._rasters = rasters or {}
         self.looks, self.cloudy = looks, cloudy
         self.workers, self.wait = workers, wait
         self._pool = ThreadPoolExecutor(workers)
         self._searching = threading.Lock()
+
+    @property
+    def origin(self) -> str:
+        """See :class:`geotree.sources.Source`."""
+        return ("come from a catalogue on this machine" if is_here(self.url)
+                else f"are real ({self.url})")
+
+    @cached_property
+    def rasters(self) -> dict[str, str]:
+        """Variable -> path."""
+        return layers.read(self._rasters)
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
