@@ -305,6 +305,25 @@ def test_an_empty_snapshot_is_named(taxa, tmp_path):
                             snapshot=str(tmp_path / "nothing"))
 
 
+def test_names_of_folders_are_no_patterns(service, taxa, tmp_path):
+    (tmp_path / "records [1] *").mkdir()
+    place = gbif.snapshot(tmp_path / "records [1] *", service.frame)
+    table = occurrences.collect(taxa, route="snapshot", snapshot=str(place),
+                                folder=tmp_path / "p [2]")
+    assert len(table) > 300
+
+
+def test_a_store_out_of_reach_says_what_to_do(taxa, tmp_path, monkeypatch):
+    """DuckDB without its extension, as on a machine without a network."""
+    from geotree.occurrences import snapshot
+
+    monkeypatch.setattr(snapshot, "_SETTINGS",
+                        "LOAD '/nowhere/httpfs.duckdb_extension'; -- {}")
+    with pytest.raises(ServiceError, match="cannot list 's3://gbif-.*httpfs"
+                       ".*copy the files and give their folder"):
+        occurrences.collect(taxa, route="snapshot", folder=tmp_path / "p")
+
+
 # Credentials ----------------------------------------------------------------
 
 
@@ -386,6 +405,43 @@ def test_a_storm_is_sat_out(client, service, taxa, account, tmp_path, route):
                                 folder=tmp_path / "rough")
     assert not service.faults
     same(calm, rough)
+
+
+@pytest.mark.parametrize("wrong", [{}, [], None, 5, "a text", {
+    "results": None, "endOfRecords": True, "diagnostics": [], "status": 1}])
+@pytest.mark.parametrize("verb", ["match", "search", "look",
+                                  "list_downloads"])
+def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
+        client, service, taxa, account, tmp_path, monkeypatch, verb, wrong):
+    real, left = getattr(service, verb), [3]
+
+    def odd(query):
+        left[0] -= 1
+        return real(query) if left[0] < 0 else (
+            f'"{wrong}"'.encode() if isinstance(wrong, str) else wrong)
+
+    monkeypatch.setattr(service, verb, odd)
+    route = "search" if verb == "search" else "download"
+    again = occurrences.match(NAMES, cache=tmp_path / "again.jsonl",
+                              client=client, progress=False)
+    if verb == "list_downloads":  # asked for where an answer was lost
+        service.faults[:] = [TRUNCATE]
+    table = occurrences.collect(again, route=route, client=client, poll=0.0,
+                                folder=tmp_path / "g")
+    assert left[0] < 0 and len(table) > 300
+    pd.testing.assert_frame_equal(again, taxa)
+
+
+def test_json_that_stays_wrong_ends_in_words(client, service, taxa,
+                                             tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "search", lambda query: {"message": "hm"})
+    with pytest.raises(ServiceError, match="not what it should be.*tried 6 "
+                       "times.*call again"):
+        occurrences.collect(taxa, route="search", client=client,
+                            folder=tmp_path / "g")
+    monkeypatch.undo()
+    assert len(occurrences.collect(taxa, route="search", client=client,
+                                   folder=tmp_path / "g")) > 300
 
 
 def test_a_download_that_breaks_off_goes_on_in_the_middle(

@@ -270,6 +270,42 @@ def test_a_storm_is_sat_out(serve, clusters):
     assert len(running.log) > len(running.queries)
 
 
+@pytest.mark.parametrize("wrong", [
+    [], None, 5, {"features": None}, {"features": [{}]},
+    {"features": [{"properties": {}}]}])
+def test_json_that_is_no_answer_is_asked_for_again(serve, wrong):
+    records = table(12, clusters=1)
+    running = serve(records)
+    running.untiled = {records["tile"][0]}
+    for verb in ("features", "scenes"):
+        def odd(*asked, real=getattr(running, verb), left=iter([1, 1, 1])):
+            return wrong if next(left, 0) else real(*asked)
+
+        setattr(running, verb, odd)
+    same(source().fetch(records), records)
+
+
+@pytest.mark.parametrize("reading", ["sampleRegions", "reduceRegions"])
+def test_samples_that_are_left_out_fail_and_are_not_missing(serve, reading):
+    """Variables that nobody sent are not variables that nobody has."""
+    records = table(12, clusters=1)
+    running = serve(records)
+    real = running.features
+
+    def short(tree, body):
+        answer = real(tree, body)
+        if tree["fn"].endswith(reading):
+            del answer["features"][0]
+        return answer
+
+    running.features = short
+    found = source().fetch(records)
+    assert (found.status == FAILED).any()
+    assert "left out 1 of" in found.messages[0]
+    running.features = real
+    same(source().fetch(records), records)
+
+
 def test_too_many_at_a_time_are_refused_and_come_again(serve):
     records = table(30)
     running = serve(records, busy_at=3)

@@ -333,6 +333,30 @@ def test_a_broken_file_fails_its_samples_alone(source, service, tmp_path,
         cube["reflectance"], FakeSource().fetch(table()).reflectance)
 
 
+@pytest.mark.parametrize("wrong", [
+    {}, [], None, 5, {"features": None}, {"features": [{}]}])
+def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
+        source, service, wrong):
+    """A search without an answer is not a tile without scenes."""
+    real, left = service.search, [2]
+
+    def odd(body):
+        left[0] -= 1
+        return real(body) if left[0] < 0 else wrong
+
+    service.search = odd
+    same(source.fetch(table()), table())
+
+
+def test_a_collection_of_other_bands_is_named(source, service):
+    service.search = lambda body: {"features": [
+        {"id": "S1", "properties": {}, "assets": {"vv": {"href": "a"}}}]}
+    found = source.fetch(table(2))
+    assert (found.status == FAILED).all()
+    assert "'S1' lacks B11, B12, B2" in found.messages[0]
+    assert "another collection" in found.messages[0]
+
+
 def test_a_catalogue_that_refuses_is_quoted(source, service):
     service.search = lambda body: (_ for _ in ()).throw(
         catalogue.Answer(400, {"description": "no such collection"}))

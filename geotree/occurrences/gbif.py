@@ -32,6 +32,12 @@ PAGE = 300  # GBIF cuts longer pages without a word
 DEEPEST = 100_000  # offset + limit
 ALIVE = ("PREPARING", "RUNNING", "SUSPENDED", "SUCCEEDED")
 _BUSY = (420, 429, 500, 502, 503, 504)
+# What an answer is made of, by a part of its path.
+_PROMISED = {"occurrence/search": {"results": list, "endOfRecords": bool},
+             "species/match": {"diagnostics": dict},
+             "v1/dataset/": {"title": str},
+             "occurrence/download/user/": {"results": list},
+             "occurrence/download/": {"status": str}}
 _SKEW = 600.0  # s, by which GBIF's clock may be behind
 _AGENT = (f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)")
@@ -137,8 +143,8 @@ class Client:
     def _get(self, url, args):
         """In place of ``pygbif.gbifutils.gbif_GET``."""
         path = re.sub(r"^https?://api\.gbif\.org/", "", url)
-        return patient(lambda: _calmly(lambda: self._send(
-            "GET", path, params=args).json()), wait=self.wait)
+        return patient(lambda: _calmly(lambda: _whole(path, self._send(
+            "GET", path, params=args).json())), wait=self.wait)
 
     def _order(self, request, account):
         key = self._send("POST", "v1/occurrence/download/request",
@@ -150,8 +156,9 @@ class Client:
     def _ordered(self, request, began, account):
         """Key of the newest living download of this request, if any."""
         user = quote(account.username.decode(), safe="")
-        found = self._send("GET", f"v1/occurrence/download/user/{user}",
-                           params={"limit": 100}, auth=account).json()
+        path = f"v1/occurrence/download/user/{user}"
+        found = _whole(path, self._send("GET", path, params={"limit": 100},
+                                        auth=account).json())
         for one in found["results"]:
             made = datetime.fromisoformat(one["created"]).timestamp()
             if (one["status"] in ALIVE and made > began - _SKEW
@@ -204,6 +211,17 @@ def _calmly(call):
         raise Unsteady(
             f"no whole answer from GBIF ({type(error).__name__}: "
             f"{str(error)[-150:]})") from error
+
+
+def _whole(path, answer):
+    """An answer that holds what its kind promises."""
+    parts = next((promised for part, promised in _PROMISED.items()
+                  if part in path), {})
+    if not isinstance(answer, dict) or not all(
+            isinstance(answer.get(name), kind)
+            for name, kind in parts.items()):
+        raise Unsteady(f"GBIF's answer to '{path}' is not what it should be")
+    return answer
 
 
 def _account(url):

@@ -7,6 +7,7 @@ from an object store (for which it fetches its extension ``httpfs``).
 from __future__ import annotations
 
 import os
+from glob import escape
 from pathlib import Path
 
 import pandas as pd
@@ -48,12 +49,18 @@ def query(place: str, parts: Path, asked: dict
     import duckdb
 
     link = duckdb.connect()
-    if place.startswith("s3://"):
-        region = place.split("/")[2].removeprefix("gbif-open-data-")
-        link.execute(_SETTINGS.format(region))
-    pattern = f"{place.rstrip('/')}/**"
-    found = link.execute("SELECT file FROM glob(?) ORDER BY file",
-                         [pattern]).fetchall()
+    try:
+        if place.startswith("s3://"):
+            region = place.split("/")[2].removeprefix("gbif-open-data-")
+            link.execute(_SETTINGS.format(region))
+        found = link.execute("SELECT file FROM glob(?) ORDER BY file",
+                             [f"{escape(place.rstrip('/'))}/**"]).fetchall()
+    except duckdb.Error as error:
+        why = " ".join(str(error).split())[:300]
+        raise ServiceError(
+            5, f"cannot list '{place}': {why} Mind the network (DuckDB "
+            "fetches its extension httpfs), or copy the files and give their "
+            "folder") from error
     files = [name for name, in found
              if os.path.basename(name)[:1] not in "._" and
              not name.endswith((".zip", ".json", ".txt", ".xml"))]

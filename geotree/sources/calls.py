@@ -92,11 +92,16 @@ def array(params: dict) -> np.ndarray:
         return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def page(params: dict) -> dict:
-    """A page of features."""
+def page(params: dict) -> tuple[dict[int, dict], str | None]:
+    """Properties of a page of features by ``sid``, and the next page."""
     import ee
 
-    return _whole(ee.data.computeFeatures(params))
+    answer = _whole(ee.data.computeFeatures(params))
+    try:
+        rows = [one["properties"] for one in answer.get("features", [])]
+        return {row["sid"]: row for row in rows}, answer.get("nextPageToken")
+    except (KeyError, TypeError) as error:
+        raise ValueError("no features") from error
 
 
 def value(params: dict) -> dict:
@@ -106,7 +111,7 @@ def value(params: dict) -> dict:
     with ee.data.workloadTagContext(params["workloadTag"]):
         try:
             return _whole(ee.data.computeValue(params["expression"]))
-        except TypeError as error:  # it takes its answer out of a text
+        except (KeyError, TypeError) as error:  # it takes its answer out
             raise ValueError("no JSON") from error
 
 

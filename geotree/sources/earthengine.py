@@ -285,13 +285,9 @@ class EarthEngine:
             ee.Projection(crs)), {"sid": int(row)}) for row in rows])
         near = image.neighborhoodToArray(ee.Kernel.square(PATCH // 2,
                                                           "pixels"), NODATA)
-        table = self._rows(near.sampleRegions(
+        table = self._rows(rows, near.sampleRegions(
             collection=points, projection=ee.Projection(
                 crs, [patch.scale, 0, 0, 0, -patch.scale, 0])))
-        lost = [row for row in rows if row not in table]
-        if lost:
-            raise calls.Refused(f"Earth Engine left out {len(lost)} of "
-                                f"{len(rows)} samples")
         return np.array([[table[row][name] for name in STACK]
                          for row in rows]).astype(np.uint16)
 
@@ -301,13 +297,13 @@ class EarthEngine:
         def read(part):
             import ee
 
-            table = self._rows(lookup(ee.FeatureCollection([
+            table = self._rows(part, lookup(ee.FeatureCollection([
                 ee.Feature(ee.Geometry.Point(
                     [float(place["lon"][row]), float(place["lat"][row])]),
                     {"sid": int(row)}) for row in part])))
             for row in part:
-                about = table.get(row, {})
-                values = [about.get(name) for name in VARIABLE_NAMES[2:]]
+                values = [table[row].get(name)
+                          for name in VARIABLE_NAMES[2:]]
                 found.environment[row, 2:] = np.array(values, float)
 
         return self._split(rows, read) if len(rows) else {}
@@ -328,18 +324,21 @@ class EarthEngine:
             return dict.fromkeys(map(int, rows), str(error))
         return {}
 
-    def _rows(self, collection) -> dict[int, dict]:
-        """Properties of each feature by its ``sid``, page by page."""
-        features, token = [], None
+    def _rows(self, rows, collection) -> dict[int, dict]:
+        """Properties of the feature of each row, page by page."""
+        table, token = {}, None
         while True:
-            page = self._call(calls.page, {
+            page, token = self._call(calls.page, {
                 "expression": collection, "pageSize": LOOKUP,
                 **({"pageToken": token} if token else {})})
-            features += page.get("features", [])
-            token = page.get("nextPageToken")
+            table |= page
             if not token:
-                return {one["properties"]["sid"]: one["properties"]
-                        for one in features}
+                break
+        lost = [row for row in rows if row not in table]
+        if lost:
+            raise calls.Refused(f"Earth Engine left out {len(lost)} of "
+                                f"{len(rows)} samples")
+        return table
 
     def _call(self, method, params):
         tagged = {**params, "workloadTag": self.tag}

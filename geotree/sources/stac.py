@@ -20,21 +20,22 @@ import pandas as pd
 
 from geotree.occurrences.table import replace
 from geotree.service import ServiceError, Unsteady, is_here, patient
-from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, layers
+from geotree.sources import (
+    FAILED,
+    NO_IMAGERY,
+    OK,
+    Pixels,
+    Plan,
+    layers,
+    scenes,
+)
 from geotree.sources import grid as grids
+from geotree.sources.scenes import EARTH_SEARCH, OFFSET_FROM
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
 
-EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
-# Names of assets in Earth Search and in other catalogues.
-ASSETS = {"B2": ("blue", "B02"), "B3": ("green", "B03"),
-          "B4": ("red", "B04"), "B8": ("nir", "B08"),
-          "B5": ("rededge1", "B05"), "B6": ("rededge2", "B06"),
-          "B7": ("rededge3", "B07"), "B8A": ("nir08", "B8A"),
-          "B11": ("swir16", "B11"), "B12": ("swir22", "B12"),
-          "SCL": ("scl", "SCL")}
 # Scene classification: dark, vegetation, bare, water, unclassified, snow.
 CLEAR = (2, 4, 5, 6, 7, 11)
-OFFSET_FROM, OFFSET = 4.0, 1000  # processing baseline, digital numbers
+OFFSET = 1000  # digital numbers
 _GDAL = {"AWS_NO_SIGN_REQUEST": "YES",
          "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
          "GDAL_HTTP_MULTIPLEX": "YES", "GDAL_HTTP_TIMEOUT": "60",
@@ -187,49 +188,13 @@ class Stac:
         note = self.cache / f"{tile}-{year}.json"
         with self._searching:
             if not note.exists():
-                found = patient(lambda: self._search(tile, year),
-                                wait=self.wait)
+                found = patient(lambda: scenes.find(
+                    self.url, tile, year, collection=self.collection,
+                    label=self.tile, cloudy=self.cloudy, wait=self.wait),
+                    wait=self.wait)
                 replace(note, lambda file: file.write_text(
                     json.dumps(found)))
         return json.loads(note.read_text())
-
-    def _search(self, tile, year):
-        import pystac_client
-        import requests
-        from pystac_client.stac_api_io import StacApiIO
-        from urllib3 import Retry
-
-        late = self.collection or year >= 2022
-        name = self.collection or ("sentinel-2-c1-l2a" if late
-                                   else "sentinel-2-l2a")
-        prefix = "MGRS-" if self.tile == "grid:code" else ""
-        names = [prefix + form for one in grids.names(tile)
-                 for form in {one, one.lstrip("0")}]
-        try:
-            again = Retry(6, backoff_factor=self.wait, allowed_methods=None,
-                          status_forcelist=(429, 500, 502, 503, 504))
-            items = list(pystac_client.Client.open(
-                self.url, stac_io=StacApiIO(
-                    timeout=60, max_retries=again)).search(
-                collections=[name], limit=100,
-                datetime=f"{year}-01-01T00:00:00Z/{year}-12-31T23:59:59Z",
-                query={self.tile: {"in": names},
-                       "eo:cloud_cover": {"lt": self.cloudy}},
-                ).items_as_dicts())
-        except pystac_client.exceptions.APIError as error:
-            code = getattr(error, "status_code", None) or 0
-            text = f"'{self.url}' answers {code} ({error!s:.150})"
-            if code and code < 500 and code != 429:
-                raise ServiceError(5, text) from error
-            raise Unsteady(text) from error
-        except (requests.RequestException, ValueError, KeyError) as error:
-            raise Unsteady(f"no whole answer from '{self.url}' "
-                           f"({error!s:.150})") from error
-        if not late:
-            items = [item for item in items if _baseline(item) < OFFSET_FROM]
-        items.sort(key=lambda item: item["properties"].get(
-            "eo:cloud_cover", 100))
-        return [_slim(item) for item in items]
 
     # Pixels -----------------------------------------------------------------
 
@@ -261,7 +226,7 @@ class Stac:
         clear = [row for row in wanted if np.isin(masks[row], CLEAR).any()]
         bands = [self._read(item, band, patch, clear) if clear else {}
                  for band in BAND_NAMES]
-        shift = OFFSET if _baseline(item) >= OFFSET_FROM else 0
+        shift = OFFSET if scenes.baseline(item) >= OFFSET_FROM else 0
         for row in clear:
             values = np.stack([band[row] for band in bands]).astype(int)
             gone = (values == 0) | ~np.isin(masks[row], CLEAR)
@@ -331,20 +296,3 @@ def median(looks: np.ndarray) -> np.ndarray:
     values = np.ma.masked_equal(looks, NODATA)
     return np.ma.median(values, axis=0).round().filled(NODATA).astype(
         np.uint16)
-
-
-def _baseline(item) -> float:
-    return float(item["properties"].get("s2:processing_baseline", 99))
-
-
-def _slim(item) -> dict:
-    """What reading needs of an item."""
-    assets = item["assets"]
-    keep = ("datetime", "s2:processing_baseline", "eo:cloud_cover")
-    return {
-        "id": item["id"],
-        "properties": {name: item["properties"].get(name, 99)
-                       for name in keep},
-        "assets": {band: next(assets[name]["href"] for name in names
-                              if name in assets)
-                   for band, names in ASSETS.items()}}

@@ -22,7 +22,7 @@ else:
 
 from geotree.sources import grid
 from geotree.sources.layers import files
-from geotree.sources.stac import ASSETS
+from geotree.sources.scenes import ASSETS
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
 NAMES = {band: names[0] for band, names in ASSETS.items()}
