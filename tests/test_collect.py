@@ -499,6 +499,36 @@ def test_a_download_that_gbif_ends_is_asked_anew(
     assert len(service.downloads) == 2
 
 
+def test_a_finished_download_asks_nothing_even_when_gbif_has_erased_it(
+        client, service, taxa, account, tmp_path):
+    asked = {"route": "download", "poll": 0.0, "client": client,
+             "folder": tmp_path / "d"}
+    table = occurrences.collect(taxa, **asked)
+    service.log.clear()
+    service.end = "FILE_ERASED"
+    again = occurrences.collect(taxa, **asked)
+    assert not service.log
+    same(table, again)
+    assert again.attrs == table.attrs and again.attrs["doi"]
+
+
+def test_half_of_an_erased_file_does_not_enter_the_next(
+        client, service, taxa, account, tmp_path):
+    asked = {"route": "download", "poll": 0.0, "client": client,
+             "folder": tmp_path / "d"}
+    service.faults[:] = [None, None, None] + [TRUNCATE] + [500] * 5
+    with pytest.raises(ServiceError, match="tried 6 times"):
+        occurrences.collect(taxa, **asked)
+    assert (tmp_path / "d" / ".download.zip.part").stat().st_size > 1000
+    service.end = "FILE_ERASED"
+    with pytest.raises(ServiceError, match="FILE_ERASED.*call again"):
+        occurrences.collect(taxa, **asked)
+    service.end = "SUCCEEDED"
+    service.frame = service.frame.iloc[::-1]  # another file
+    assert len(occurrences.collect(taxa, **asked)) > 300
+    assert service.calls(".zip")[-1]["headers"]["range"] == "bytes=0-"
+
+
 @pytest.mark.parametrize("spoilt", [TRUNCATE, GARBLE])
 def test_an_order_whose_answer_was_lost_is_not_sent_again(
         client, service, taxa, account, tmp_path, spoilt):

@@ -277,11 +277,13 @@ def test_json_that_is_no_answer_is_asked_for_again(serve, wrong):
     records = table(12, clusters=1)
     running = serve(records)
     running.untiled = {records["tile"][0]}
-    for verb in ("features", "scenes"):
-        def odd(*asked, real=getattr(running, verb), left=iter([1, 1, 1])):
-            return wrong if next(left, 0) else real(*asked)
 
-        setattr(running, verb, odd)
+    def odd(real):
+        left = iter([1, 1, 1])
+        return lambda *asked: wrong if next(left, 0) else real(*asked)
+
+    running.features = odd(running.features)
+    running.scenes = odd(running.scenes)
     same(source().fetch(records), records)
 
 

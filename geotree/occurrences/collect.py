@@ -219,10 +219,11 @@ def _download(client, folder, asked, poll):
         replace(note, lambda file: file.write_text(json.dumps(known)))
         known["key"] = client.order(predicate(asked), since=since)
         replace(note, lambda file: file.write_text(json.dumps(known)))
-    key = known["key"]
-    about = _wait(client, key, note, poll)
-    out = folder / "download"
+    key, out = known["key"], folder / "download"
     if not out.exists():
+        about = _wait(client, key, note, poll)
+        known |= {name: about[name] for name in ("doi", "created")}
+        replace(note, lambda file: file.write_text(json.dumps(known)))
         if not archive.exists():
             client.save(f"v1/occurrence/download/request/{key}.zip", archive)
         try:
@@ -235,11 +236,10 @@ def _download(client, folder, asked, poll):
                                ) from error
     archive.unlink(missing_ok=True)
     frame, _ = parquet.query(str(out), folder / "parts", asked)
-    doi = f"https://doi.org/{about['doi']}"
-    day = about.get("created", time.strftime("%Y-%m-%d"))[:10]
+    doi = f"https://doi.org/{known['doi']}"
     return frame, {"source": f"GBIF occurrence download {key}", "doi": doi,
-                   "citation": f"GBIF.org ({day}) GBIF Occurrence Download "
-                               f"{doi}"}
+                   "citation": f"GBIF.org ({known['created'][:10]}) GBIF "
+                               f"Occurrence Download {doi}"}
 
 
 def _wait(client, key, note, poll):
@@ -249,7 +249,8 @@ def _wait(client, key, note, poll):
         if state == "SUCCEEDED":
             return about
         if state not in ALIVE:
-            note.unlink()
+            for left in (note, *note.parent.glob(".download.zip.part")):
+                left.unlink()  # bytes of another file
             raise ServiceError(
                 5, f"GBIF ended the download {key} with {state}. Look at "
                 f"https://www.gbif.org/occurrence/download/{key}, then call "

@@ -37,7 +37,7 @@ _PROMISED = {"occurrence/search": {"results": list, "endOfRecords": bool},
              "species/match": {"diagnostics": dict},
              "v1/dataset/": {"title": str},
              "occurrence/download/user/": {"results": list},
-             "occurrence/download/": {"status": str}}
+             "occurrence/download/": {"status": str, "created": str}}
 _SKEW = 600.0  # s, by which GBIF's clock may be behind
 _AGENT = (f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)")
