@@ -4,6 +4,7 @@ import inspect
 import operator
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from killing import Run, kills
@@ -80,6 +81,18 @@ def test_a_verdict_alone_does_not_let_a_genus_in(client, tmp_path):
                               progress=False)
     with pytest.raises(ValueError, match="none of 2 names may be used"):
         matching.usable(found.assign(verdict="use", taxonKey=2877951))
+
+
+def test_a_species_of_no_family_is_for_review():
+    """Its records would be refused as incomplete after the download."""
+    answer = {"usage": {"key": "7", "rank": "SPECIES", "canonicalName": "A b",
+                        "status": "ACCEPTED"},
+              "classification": [{"rank": "KINGDOM", "name": "Plantae"},
+                                 {"rank": "GENUS", "name": "A"}],
+              "diagnostics": {"matchType": "EXACT", "confidence": 99}}
+    assert matching.judge(answer)["verdict"] == "review"
+    answer["classification"].append({"rank": "FAMILY", "name": "Aceae"})
+    assert matching.judge(answer)["verdict"] == "use"
 
 
 def test_synonyms_are_one_species(taxa):
@@ -180,6 +193,32 @@ def test_a_search_of_a_thousand_is_four_requests(client, service, taxa,
     assert len(pages) == occurrences.requests_needed(
         1000, route="search") == 4
     assert max(int(call["query"]["limit"][0]) for call in pages) == 300
+
+
+@pytest.mark.parametrize(("species", "limit"), [
+    (120, 1000), (250, 1000), (700, 1000), (1_000, 1000), (1_000, 3_000),
+    (2_500, 1000)])
+def test_a_search_of_many_species_is_as_few_and_leaves_none_out(
+        client, service, tmp_path, species, limit):
+    keys = np.arange(8_000_000, 8_000_000 + species)
+    rows = np.arange(12_000) % species
+    service.frame = gbif.records(12_000).assign(
+        specieskey=keys[rows].astype(str), year=2020,
+        decimallatitude=50.5, decimallongitude=9.5,
+        occurrencestatus="PRESENT")
+    taxa = pd.DataFrame({
+        "asked": "tree", "taxonKey": keys, "species": keys.astype(str),
+        "genus": "g", "family": "f", "leafType": "l", "rank": "SPECIES",
+        "kingdom": "Plantae", "verdict": "use", "reason": ""})
+    table = occurrences.collect(taxa, route="search", limit=limit,
+                                folder=tmp_path / "s", client=client)
+    assert len(table) == limit
+    pages = service.calls("search")
+    assert len(pages) == occurrences.requests_needed(
+        limit, route="search", taxa=species)
+    assert len(pages) <= max(4 * limit / 1000, species / 300 + 1)
+    asked = [int(key) for call in pages for key in call["query"]["taxonKey"]]
+    assert set(asked) == set(keys.tolist())
 
 
 def test_one_download_for_21_001_species_and_its_doi_stays(

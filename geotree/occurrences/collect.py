@@ -24,7 +24,7 @@ from geotree.service import ServiceError, lock
 from geotree.sources.grid import tiles
 
 ROUTES = ("search", "download", "snapshot")
-KEYS = 100  # taxa in the address of one search
+KEYS = 300  # taxa in the address of one search, about 5 kB
 POLL = 30.0  # s between two looks at a download; GBIF asks for this
 
 
@@ -97,10 +97,14 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
     return _table(frame, taxa, about)
 
 
-def requests_needed(records: int, *, route: str) -> int:
-    """Requests to GBIF for some records, without name matching."""
+def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
+    """Requests to GBIF for some records, without name matching.
+
+    A search asks once for each 300 records or, of many species with few
+    records each, once for each 300 of ``taxa``.
+    """
     if route == "search":
-        return -(-records // PAGE)
+        return max(-(-records // PAGE), -(-taxa // KEYS))
     return 1 if route == "download" else 0
 
 
@@ -151,8 +155,10 @@ def _search(client, folder, asked):
     records, calls = [], 0
     for number, group in enumerate(groups):
         # What earlier groups lack goes to those that are left.
-        share = -(-(limit - len(records)) // (len(groups) - number))
-        offset = 0
+        left, offset = limit - len(records), 0
+        share = -(-left // (len(groups) - number))
+        if share > PAGE:  # whole pages, or two halves would cost two
+            share = min(-(-share // PAGE) * PAGE, left)
         while offset < share:
             size = min(PAGE, share - offset)
             page = folder / f"page-{number:04d}-{offset:06d}.json"

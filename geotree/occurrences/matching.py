@@ -84,6 +84,8 @@ def judge(answer: dict) -> dict:
         verdict, reason = "review", f"spelt otherwise ({kind.lower()})"
     elif confidence < CONFIDENCE:
         verdict, reason = "review", f"confidence {confidence} of 100"
+    elif not (lineage.get("GENUS") and lineage.get("FAMILY")):
+        verdict, reason = "review", "of no known genus or family"
     elif status == "DOUBTFUL":
         verdict, reason = "review", "GBIF doubts the name"
     else:

@@ -141,6 +141,8 @@ class Gbif(Service):
 
     def answer(self, call):
         path = call["path"]
+        if len(call["address"]) > 8_000:
+            raise Answer(414, {"message": "URI too long"})
         if path == "/v2/species/match":
             return self.match(call["query"])
         if path == "/v1/occurrence/search":

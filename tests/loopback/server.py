@@ -99,6 +99,7 @@ def handler_of(service):
                 self.close_connection = True
                 return
             call = {"method": method, "path": parts.path, "status": None,
+                    "address": self.path,
                     "query": parse_qs(parts.query),
                     "headers": {name.lower(): value for name, value in
                                 self.headers.items()},
