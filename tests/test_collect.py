@@ -352,6 +352,36 @@ def test_names_of_folders_are_no_patterns(service, taxa, tmp_path):
     assert len(table) > 300
 
 
+def test_issues_may_be_a_list_or_a_text(service, taxa, tmp_path):
+    frame = service.frame.copy()
+    frame["issue"] = [["A", "B"] if row % 2 else [] for row in frame.index]
+    text = frame.assign(issue=frame["issue"].map(";".join))
+    tables = [occurrences.collect(
+        taxa, route="snapshot", folder=tmp_path / name / "p",
+        snapshot=str(gbif.snapshot(tmp_path / name, one)))
+        for name, one in (("list", frame), ("text", text))]
+    same(*tables)
+    assert set(tables[0]["issue"].fillna("")) == {"A;B", ""}
+
+
+def test_a_torn_file_is_named_and_the_others_are_kept(
+        service, taxa, tmp_path, monkeypatch):
+    from geotree.occurrences import snapshot
+
+    monkeypatch.setattr(snapshot, "FILES", 1)
+    place = gbif.snapshot(tmp_path, service.frame, files=3)
+    torn, asked = place / "000001", {
+        "route": "snapshot", "snapshot": str(place), "folder": tmp_path / "p"}
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ServiceError, match="cannot read .*000001.*are kept:"):
+        occurrences.collect(taxa, **asked)
+    assert [part.stem for part in (tmp_path / "p" / "parts").iterdir()] == [
+        "000000"]
+    torn.write_bytes(whole)
+    assert len(occurrences.collect(taxa, **asked)) > 300
+
+
 def test_a_store_out_of_reach_says_what_to_do(taxa, tmp_path, monkeypatch):
     """DuckDB without its extension, as on a machine without a network."""
     from geotree.occurrences import snapshot

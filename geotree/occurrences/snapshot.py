@@ -56,11 +56,10 @@ def query(place: str, parts: Path, asked: dict
         found = link.execute("SELECT file FROM glob(?) ORDER BY file",
                              [f"{escape(place.rstrip('/'))}/**"]).fetchall()
     except duckdb.Error as error:
-        why = " ".join(str(error).split())[:300]
         raise ServiceError(
-            5, f"cannot list '{place}': {why} Mind the network (DuckDB "
-            "fetches its extension httpfs), or copy the files and give their "
-            "folder") from error
+            5, f"cannot list '{place}': {_words(error)} Mind the network "
+            "(DuckDB fetches its extension httpfs), or copy the files and "
+            "give their folder") from error
     files = [name for name, in found
              if os.path.basename(name)[:1] not in "._" and
              not name.endswith((".zip", ".json", ".txt", ".xml"))]
@@ -95,7 +94,7 @@ def _select(link, files, asked, part):
     try:
         link.execute(f"""
             COPY (SELECT {columns},
-                array_to_string(issue, ';') AS "issue"
+                translate(CAST(issue AS VARCHAR), ',[] ', ';') AS "issue"
             FROM read_parquet($files, union_by_name=true)
             SEMI JOIN wanted ON CAST(specieskey AS VARCHAR) = wanted.key
             WHERE occurrencestatus = 'PRESENT'
@@ -107,8 +106,14 @@ def _select(link, files, asked, part):
     except duckdb.Error as error:
         raise ServiceError(
             5, f"cannot read '{files[0]}' and {len(files) - 1} more: "
-            f"{str(error)[:300]}. Parts that are done are kept") from error
+            f"{_words(error)} Parts that are done are kept: mend or fetch "
+            "that file, then call again") from error
     os.replace(temporary, part)
+
+
+def _words(error) -> str:
+    """What DuckDB says, on one line."""
+    return " ".join(str(error).split("\n\nLINE")[0].split())[:300] + "."
 
 
 def lower(frame: pd.DataFrame) -> pd.DataFrame:
