@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,17 @@ def test_a_second_run_on_one_store_is_refused(tmp_path):
         go_on.set()
         first.join()
     assert (pixels.open(tmp_path / "cube.zarr")["status"] != PENDING).all()
+
+
+def test_a_store_of_another_process_is_free_when_that_is_dead(tmp_path):
+    store = tmp_path / "cube.zarr"
+    other = Run(SLOW, store)
+    while not list(store.glob("status/c/*")) and other.is_alive():
+        time.sleep(0.002)
+    with pytest.raises(pixels.DownloadError, match="another process"):
+        download(240, store)
+    other.kill()
+    same(download(240, store), download(240, tmp_path / "whole.zarr"))
 
 
 FULL = """
