@@ -212,8 +212,18 @@ def test_a_list_of_rasters_comes_over_https_or_from_here(service, painted):
     for address in ("http://example.org/a.json", "ftp://example.org/a.json",
                     "http://127.0.0.1.example.org/a.json",
                     "http://127.0.0.1@example.org/a.json"):
-        with pytest.raises(ValueError, match="not named over https"):
+        with pytest.raises(PermissionError, match="not named over https"):
             layers.read(address)
+    real, port = service.answer, service.server.server_port
+    service.answer = lambda call: real(call) if "there" in call["path"] else (
+        (_ for _ in ()).throw(catalogue.Answer(302, {}, Location=(
+            f"http://{call['query']['host'][0]}:{port}/there.json"))))
+    (painted[0] / "there.json").write_text('{"elevation": "glo30"}')
+    asked = f"{service.url}/here.json?host="
+    assert list(layers.read(asked + "127.0.0.1")) == ["elevation"]
+    with pytest.raises(PermissionError, match="0.0.0.0.* not named over"):
+        layers.read(asked + "0.0.0.0")
+    service.answer = real
     (painted[0] / "list.json").write_text('["a.tif"]')
     for fault, file in ((None, "nowhere"), (None, "list"), (DROP, "list"),
                         (GARBLE, "list"), (500, "list")):

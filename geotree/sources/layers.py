@@ -62,12 +62,20 @@ def _fetch(place: str) -> dict[str, str]:
     """A JSON file on the web."""
     import requests
 
-    if not (place.startswith("https://") or is_here(place)):
-        raise ValueError(f"rasters '{place}' are not named over https, so "
-                         "anyone on the way could name others. Give an "
-                         "https address, or a file.")
+    def admit(address):
+        if not (address.startswith("https://") or is_here(address)):
+            raise PermissionError(
+                errno.EACCES, f"rasters '{address}' are not named over "
+                "https, so anyone on the way could name others. Give an "
+                "https address, or a file")
+
+    def hop(answer, **_):
+        if answer.is_redirect:
+            admit(urljoin(answer.url, answer.headers["Location"]))
+
+    admit(place)
     try:
-        answer = requests.get(place, timeout=(10, 60), allow_redirects=False)
+        answer = requests.get(place, timeout=(10, 60), hooks={"response": hop})
         answer.raise_for_status()
         return dict(answer.json())
     except (requests.RequestException, TypeError, ValueError) as error:
