@@ -1,10 +1,14 @@
 """Each chapter as Colab has it: alone, in an empty folder, installed.
 
-The package comes from a wheel of this checkout, so that a file which is not
-packed is missed, and the results that the book keeps from a server. Each
-chapter makes all that comes before it, so only two run here: the first, and
-the first that shows kept results. With ``GEOTREE_COLAB=all``, as in the
-weekly run, all ten do.
+A fresh environment gets a wheel of this checkout, what the wheel declares,
+with the extras that the chapter's set-up cell asks for, and a kernel; in
+the versions that the other tests run with. So a file which is not packed
+and a dependency which is not declared are missed. The results that the book
+keeps come from a server.
+
+Each chapter makes all that comes before it, so only two run here: the
+first, and the first that shows kept results. With ``GEOTREE_COLAB=all``, as
+in the weekly run, all ten do.
 """
 
 from __future__ import annotations
@@ -15,12 +19,15 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import jupytext
+import nbclient
+import nbformat
 import pytest
 import yaml
-from browser import served
+from browser import lacking, served
 
 import geotree
 
@@ -28,6 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALONE = [path for path in CHAPTERS if os.environ.get("GEOTREE_COLAB") ==
          "all" or path.stem in ("01-collect", "04-benchmark")]
+# What Colab has and must keep: the oldest that the package declares.
+COLABS_OWN = {"torch": "2.6.0", "numpy": "2.0.2"}
+CLEAN = {name: value for name, value in os.environ.items()
+         if name not in ("PYTHONPATH", "MPLBACKEND")
+         and not name.startswith("GEOTREE_")}
 
 
 def setup(path: Path) -> str:
@@ -36,13 +48,32 @@ def setup(path: Path) -> str:
                 if cell.cell_type == "code")
 
 
+def extras(path: Path) -> str:
+    """What the first cell installs beside the package: ``[maps]`` or none."""
+    found = re.search(r"geotree(\[[\w,]+\]) @", setup(path))
+    return found[1] if found else ""
+
+
+def fresh(folder: Path) -> Path:
+    """Python of an environment with nothing in it but pip."""
+    venv.create(folder, with_pip=True, symlinks=True)
+    return folder / "bin/python"
+
+
+def install(python: Path, *what) -> None:
+    """Install with pip as it is set up here; what it says on failure."""
+    answer = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-compile", *what],
+        env=CLEAN, text=True, capture_output=True, timeout=550)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """A folder into which the wheel of this checkout is unpacked."""
+def wheel(tmp_path_factory) -> Path:
+    """A wheel of this checkout."""
     tree = tmp_path_factory.mktemp("checkout")
     for name in ("pyproject.toml", "README.md"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, tree)
+        shutil.copy(ROOT / name, tree)
     shutil.copytree(ROOT / "geotree", tree / "geotree",
                     ignore=shutil.ignore_patterns("__pycache__"))
     out = tmp_path_factory.mktemp("wheel")
@@ -50,37 +81,51 @@ def installed(tmp_path_factory) -> Path:
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
          "--no-build-isolation", "--no-index", "--wheel-dir", out, tree],
         check=True)
-    wheel, = out.glob("*.whl")
-    target = tmp_path_factory.mktemp("installed")
-    shutil.unpack_archive(wheel, target, format="zip")
-    return target
+    made, = out.glob("*.whl")
+    return made
 
 
-def run(code: str, folder: Path, installed: Path, **environment):
-    """A fresh interpreter in a folder, with the installed package first."""
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith("GEOTREE_")}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, text=True,
-        capture_output=True, timeout=500,
-        env=kept | {"PYTHONPATH": str(installed), **environment})
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """Skip where pip finds no package to install."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+         "--retries=0", "--timeout=20", "tqdm", "--dest",
+         tmp_path_factory.mktemp("registry")], env=CLEAN, text=True,
+        capture_output=True)
+    if answer.returncode:
+        lacking("pip finds no packages, so no fresh environment can be made: "
+                + (answer.stderr.strip().splitlines() or [""])[-1])
 
 
-def test_the_wheel_has_all_that_is_not_python(installed):
-    packed = {path.relative_to(installed / "geotree").as_posix()
-              for path in (installed / "geotree").rglob("*")
-              if path.suffix in (".js", ".css", ".csv", ".json")}
-    here = {path.relative_to(ROOT / "geotree").as_posix()
-            for path in (ROOT / "geotree").rglob("*")
-            if path.suffix in (".js", ".css", ".csv", ".json")}
+@pytest.fixture(scope="module")
+def environment(wheel, registry, tmp_path_factory):
+    """Make an environment with some extras, once; all are removed after."""
+    home, made = tmp_path_factory.mktemp("environments"), {}
+    versions = home / "versions.txt"
+    versions.write_text(subprocess.run(
+        [sys.executable, "-m", "pip", "list", "--format=freeze",
+         "--exclude=geotree"], check=True, text=True,
+        capture_output=True).stdout)
+
+    def make(extras: str) -> Path:
+        if extras not in made:
+            made[extras] = fresh(home / f"geotree{extras}")
+            install(made[extras], f"geotree{extras} @ {wheel.as_uri()}",
+                    "ipykernel", "--constraint", versions)
+        return made[extras]
+
+    yield make
+    shutil.rmtree(home)
+
+
+def test_the_wheel_has_all_that_is_not_python(wheel, tmp_path):
+    shutil.unpack_archive(wheel, tmp_path, format="zip")
+    packed, here = ({path.relative_to(top).as_posix()
+                     for path in (top / "geotree").rglob("*")
+                     if path.suffix in (".js", ".css", ".csv", ".json")}
+                    for top in (tmp_path, ROOT))
     assert packed == here and len(here) > 6
-
-
-def test_widgets_are_made_from_the_wheel(installed, tmp_path):
-    answer = run("import geotree.explore as e; print(e.__file__, len("
-                 "e.AnswerMap._esm) > 5000)", tmp_path, installed)
-    assert answer.stdout.split() == [
-        str(installed / "geotree/explore/__init__.py"), "True"], answer.stderr
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -102,10 +147,14 @@ print(json.dumps(calls))
 """
     mock = ('sys.modules["google.colab"] = colab\n'
             'sys.modules["google.colab.output"] = output')
-    away = run(script.replace("{}", ""), tmp_path, tmp_path)
-    assert json.loads(away.stdout) == [], "it does something outside Colab"
-    there = run(script.replace("{}", mock), tmp_path, tmp_path)
-    pip, *rest = json.loads(there.stdout)
+
+    def calls(code: str) -> list:
+        return json.loads(subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, check=True,
+            text=True, capture_output=True).stdout)
+
+    assert calls(script.replace("{}", "")) == [], "it acts outside Colab"
+    pip, *rest = calls(script.replace("{}", mock))
     assert pip[0] == "pip" and pip[1].startswith("install ")
     found = re.search(r"git\+(\S+?)@v([\d.]+)", pip[1])
     address = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
@@ -114,22 +163,54 @@ print(json.dumps(calls))
     for word in ("torch", "numpy", "--upgrade", " -U", "--force"):
         assert word not in pip[1]
     widgets = "explore." in path.read_text("utf-8")
-    assert rest == [["widgets", ""]] or not widgets
+    assert rest == ([["widgets", ""]] if widgets else [])
+    assert ("maps" in extras(path)) is widgets
+
+
+def test_pip_leaves_colabs_torch_and_numpy(wheel, registry, tmp_path):
+    """With all extras of the set-up cells, and no version held."""
+    python = fresh(tmp_path / "colab")
+    site, = (tmp_path / "colab").glob("lib/python*/site-packages")
+    for name, version in COLABS_OWN.items():
+        about = site / f"{name}-{version}.dist-info"
+        about.mkdir()
+        about.joinpath("METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        about.joinpath("INSTALLER").write_text("pip\n")
+        about.joinpath("RECORD").touch()
+    every = sorted({extra for path in CHAPTERS
+                    for extra in re.findall(r"\w+", extras(path))})
+    report = tmp_path / "report.json"
+    install(python, f"geotree[{','.join(every)}] @ {wheel.as_uri()}",
+            "--dry-run", "--report", report)
+    chosen = {one["metadata"]["name"].lower() for one in
+              json.loads(report.read_text("utf-8"))["install"]}
+    assert {"geotree", "zarr", "anywidget"} <= chosen
+    assert not chosen & set(COLABS_OWN), "pip would replace Colab's own"
+    assert not {name for name in chosen if name.startswith("nvidia-")}
 
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
-def test_a_chapter_runs_alone_in_an_empty_folder(path, installed, tmp_path):
-    origin = ("import geotree\n"
-              f"assert geotree.__file__.startswith('{installed}')")
-    code = f"""
-import nbformat, nbclient
-notebook = nbformat.read({str(path)!r}, 4)
-notebook.cells.append(nbformat.v4.new_code_cell({origin!r}))
-nbclient.NotebookClient(notebook, timeout=400, kernel_name="python3",
-                        resources={{"metadata": {{"path": "."}}}}).execute()
-"""
+def test_a_chapter_runs_alone_in_an_empty_folder(path, environment, tmp_path,
+                                                 monkeypatch):
+    python = environment(extras(path))
+    kernel = tmp_path / "jupyter/kernels/fresh"
+    kernel.mkdir(parents=True)
+    kernel.joinpath("kernel.json").write_text(json.dumps({
+        "argv": [str(python), "-m", "ipykernel_launcher", "-f",
+                 "{connection_file}"],
+        "display_name": "fresh", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(
+        "import geotree\nprint(geotree.__file__)"))
     with served(ROOT / "results") as kept:
-        answer = run(code, tmp_path, installed, MPLBACKEND="Agg",
-                     GEOTREE_RESULTS=kept)
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    assert {item.name for item in tmp_path.iterdir()} <= {"geotree-data"}
+        nbclient.NotebookClient(
+            notebook, timeout=400, kernel_name="fresh",
+            resources={"metadata": {"path": str(empty)}}).execute(
+                env=CLEAN | {"GEOTREE_RESULTS": kept})
+    origin = notebook.cells[-1].outputs[0].text
+    assert Path(origin).is_relative_to(python.parents[1])
+    assert {item.name for item in empty.iterdir()} <= {"geotree-data"}
