@@ -164,7 +164,7 @@ flagged = occurrences.flag(raw)
 [name for name in flagged if name.startswith("flag")]
 
 # %%
-occurrences.removed(flagged).style.hide()
+occurrences.removed(flagged).style.hide().format(na_rep="")
 
 # %% [markdown]
 # A rule whose column is missing counts nothing, and says so. Two rules read
@@ -243,8 +243,6 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# ## Exercise
-#
 # :::{admonition} Exercise
 # :class: tip
 # Thin the table to one record per species and 10 km. How many records are

@@ -185,19 +185,19 @@ def engine_map():
 
 
 # %%
-def planet_picture(month=6):
-    """The ground around the tree as the planet renders it."""
+def planet_picture():
+    """The ground around the tree in July as the planet renders it."""
     around = few.iloc[[0] * north.size].assign(
         gbifID=np.arange(north.size), decimalLatitude=lat + north.ravel(),
         decimalLongitude=lon + east.ravel())
-    images = chain.planet().fetch(around).reflectance[:, month]
+    images = chain.planet().fetch(around).reflectance[:, 6]
     color = plots.true_color(images).reshape(9, 9, 5, 5, 3)
     fig, ax = plt.subplots(figsize=(4, 4))
     ax.imshow(color.transpose(0, 2, 1, 3, 4).reshape(45, 45, 3),
               extent=(-225, 225, -225, 225))
     ax.add_patch(plt.Rectangle((-25, -25), 50, 50, fill=False, color="w"))
     ax.set(xlabel="east (m)", ylabel="north (m)",
-           title=f"{one['species']}, {plots.MONTHS[month]}")
+           title=f"{one['species']}, July")
 
 
 # %% mystnb={"image": {"alt": "The ground around a tree in true colour, 450 m wide, with the patch of 50 m marked in the middle."}}

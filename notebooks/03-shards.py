@@ -73,7 +73,7 @@ packs
 # %%
 out = chain.folder() / "shards"
 data = shards.write(cube, table, out, seed=chain.settings().seed)
-print(f"{len(data):,} samples in {len(data.files)} tar files")
+print(f"{len(data):,} samples, tar files: {len(data.files)}")
 
 # %% [markdown]
 # ## What is inside

@@ -286,7 +286,7 @@ for split, some in lost.groupby("split"):
 pair = top1[(top1["model"] == "nearest 25")
             & (top1["task"] == "seen species")].pivot(
     index="split", columns="data", values=["value", "n"])
-pair.loc[vote["split"]].round(3)
+pair.loc[vote["split"]].round(3).convert_dtypes()
 
 # %% [markdown]
 # ### Can place alone do better?
@@ -321,7 +321,7 @@ for data, some in gains.groupby("data"):
 
 # %%
 gains.pivot(index="model", columns="data", values=[
-    "value", "low", "high"]).mul(100).round(1)
+    "value", "low", "high"]).mul(100).round(1) + 0.0
 
 # %% [markdown]
 # ## Our split

@@ -220,7 +220,25 @@ plots.range_panels(maps["probability"], known);
 tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
 store = explore.write_zarr(maps, chain.folder() / "ranges.zarr")
 again = xr.open_zarr(store, consolidated=False)
-again["probability"].attrs["long_name"]
+assert again["probability"].identical(maps["probability"])
+
+# %% [markdown]
+# A cell of three degrees holds less ground the farther it lies from the
+# equator, so a mean over such cells counts the north too often. For areas,
+# ask for cells of equal area.
+
+# %%
+even = explore.range_maps(model, source, classes, species[-1], step=3.0,
+                          samples=2, equal_area=True, **asking)
+for kind, part in (("degrees", maps), ("area", even)):
+    share = float(part["probability"].sel(species=species[-1]).mean())
+    print(f"{species[-1]}, mean over cells of equal {kind}: {share:.2%}")
+
+# %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of the six species."}}
+fig, ax = plt.subplots(figsize=(7.5, 3.2))
+even["probability"].sel(species=species[-1]).plot(
+    ax=ax, cmap="viridis", cbar_kwargs={"label": "probability"})
+ax.set(aspect="equal", title=f"{species[-1]}, {even.crs.spatial_ref}");
 
 # %% [markdown]
 # ## A tree of trees

@@ -18,9 +18,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from browser import browser, lacking, look
+from browser import Look, browser, lacking
 
-__all__ = ["browser", "look"]
+__all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("GEOTREE_LAB_DATA", ROOT / "data/book"))
 TOKEN = "of-this-test"
@@ -88,8 +88,10 @@ def test_both_halves_of_a_notebook_are_one(lab):
     assert cells("10-explore.py") == cells("10-explore.ipynb")
 
 
-def test_the_map_is_clicked_and_the_model_answers(lab, look):
-    view = look()
+@pytest.fixture(scope="module")
+def chapter(lab, browser):
+    """The chapter in a tab, all of its cells run."""
+    view = Look(browser, "desktop")
     tab = view.tab
     tab.goto(f"{lab}/lab/tree/10-explore.ipynb?token={TOKEN}&reset")
     tab.wait_for_function(
@@ -98,22 +100,84 @@ def test_the_map_is_clicked_and_the_model_answers(lab, look):
         "?.kernel?.status === 'idle'", timeout=120_000)
     tab.evaluate("() => { jupyterapp.commands.execute("
                  "'notebook:run-all-cells'); }")
+    tab.locator(".jp-Notebook .leaflet-container").first.wait_for(
+        timeout=300_000)
+    yield view
+    view.context.close()
+
+
+def headline(tab) -> str:
+    return tab.locator(".jp-Notebook .gt-headline").first.text_content()
+
+
+def wait_for_answer(tab, before: str) -> str:
+    """The next line of the answer that is none of before."""
+    tab.wait_for_function(
+        "before => { const text = document.querySelector("
+        "'.jp-Notebook .gt-headline').textContent; "
+        "return text !== before && /sure|Unsure/.test(text); }",
+        arg=before, timeout=60_000)
+    return headline(tab)
+
+
+def test_the_map_is_clicked_and_the_model_answers(chapter):
+    tab = chapter.tab
     chart = tab.locator(".jp-Notebook .leaflet-container").first
-    chart.wait_for(timeout=300_000)
     chart.scroll_into_view_if_needed()
     tab.wait_for_selector(".leaflet-interactive")
-    headline = tab.locator(".jp-Notebook .gt-headline").first
-    assert headline.text_content() == "Choose a place on the map."
+    assert headline(tab) == "Choose a place on the map."
     box = chart.bounding_box()
     # The map opens around 30° N, 10° E; to its north lies Europe.
     chart.click(position={"x": 0.52 * box["width"],
                           "y": 0.37 * box["height"]})
-    tab.wait_for_function(
-        "() => /sure|Unsure/.test(document.querySelector("
-        "'.jp-Notebook .gt-headline').textContent)", timeout=60_000)
-    assert "° N" in headline.text_content()
-    headline.scroll_into_view_if_needed()
+    assert "° N" in wait_for_answer(tab, "Choose a place on the map.")
     assert tab.locator(".gt-strip canvas").count() >= 12
-    assert tab.locator(".jp-RenderedText[data-mime-type="
-                       "'application/vnd.jupyter.error']").count() == 0
-    assert view.outside == [], "the map asks another host"
+
+
+def test_every_control_changes_the_answer(chapter):
+    """At a place where the place alone and the pixels disagree."""
+    tab = chapter.tab
+    panel = tab.locator(".jp-Notebook .gt").filter(
+        has=tab.locator(".gt-headline")).first
+    names = panel.locator(".gt-bar > :first-child")
+    before = headline(tab)
+    for label, value in (("Latitude", "62"), ("Longitude", "100")):
+        field = tab.get_by_label(label).first
+        field.fill(value)
+        field.press("Enter")
+    tab.get_by_role("button", name="What grows here?").click()
+    both = wait_for_answer(tab, before)
+    assert both.startswith("62.0° N, 100.0° E, Russia: ")
+
+    tab.get_by_label("use the place too").first.uncheck()
+    pixels = wait_for_answer(tab, both)
+    tab.get_by_label("only species known from the country").first.check()
+    listed = wait_for_answer(tab, pixels)
+    assert len({both, pixels, listed}) == 3
+
+    species = names.all_inner_texts()
+    tab.get_by_label("Rank").first.select_option("family")
+    tab.wait_for_function("() => document.querySelector('.jp-Notebook "
+                          ".gt-headline').parentNode.querySelectorAll("
+                          "'.gt-bar em').length === 0")
+    families = names.all_inner_texts()
+    assert set(families) < set(species)
+    assert all(name.endswith("aceae") for name in families)
+
+    slider = tab.locator(".jp-Notebook .noUi-handle").first
+    slider.focus()
+    slider.press("ArrowRight")
+    panel.get_by_text("August: ").wait_for()
+    pressed = panel.locator(".gt-strip button[aria-pressed=true]")
+    assert pressed.get_attribute("title") == "August"
+    panel.get_by_title("March").click()
+    panel.get_by_text("March: ").wait_for()
+    assert tab.locator(".jp-Notebook .widget-readout").first.inner_text(
+        ) == "3", "the slider follows a click on a month"
+
+
+def test_no_cell_failed_and_nothing_was_asked_outside(chapter):
+    assert chapter.tab.locator(
+        ".jp-RenderedText[data-mime-type="
+        "'application/vnd.jupyter.error']").count() == 0
+    assert chapter.outside == [], "the map asks another host"

@@ -1,5 +1,9 @@
-"""Names of the module in the chapters' code lead to their description."""
+"""Names of the module in the chapters' code lead to their description.
 
+And the description leaves out what Python adds to it by itself.
+"""
+
+import enum
 import re
 
 _CALL = re.compile(
@@ -28,7 +32,20 @@ def _link(app, pagename, templatename, context, doctree):
         lambda block: _CALL.sub(call, block[0]), context["body"])
 
 
+def _skip_fields(app, what, name, obj, skip, options):
+    """The fields of a named tuple say nothing but "field number 0"."""
+    return type(obj).__name__ == "_tuplegetter" or None
+
+
+def _no_enum_call(app, what, name, obj, options, signature, returns):
+    """Nobody makes members of an enumeration by a call."""
+    if what == "class" and issubclass(obj, enum.Enum):
+        return "", None
+
+
 def setup(app):
     """Register with Sphinx."""
+    app.connect("autodoc-skip-member", _skip_fields)
+    app.connect("autodoc-process-signature", _no_enum_call)
     app.connect("html-page-context", _link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

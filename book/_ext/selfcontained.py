@@ -43,13 +43,18 @@ def _plain_lists(app, pagename, templatename, context, doctree):
 
 
 def _collect_alt(app, doctree):
-    """Note the alternative text of each image of a notebook."""
+    """Note each figure's alternative text, and link it to its file.
+
+    A screen as narrow as a phone's shows a figure at a third of its size.
+    """
     if not hasattr(app.env, "alt_texts"):
         app.env.alt_texts = {}
     for image in doctree.findall(nodes.image):
         if image.get("alt"):
             name = PurePosixPath(image["uri"]).name
             app.env.alt_texts[name] = image["alt"]
+            if name.endswith(".png"):
+                image["scale"] = 100  # Sphinx links what has a scale
 
 
 def _paste_alt(app, doctree, docname):

@@ -34,8 +34,8 @@ def differences(table: pd.DataFrame, *, label: str = "model",
     ax.scatter(value, place, color=shade, s=42, zorder=3)
     reach = np.nanmax(np.abs([low, high, value, value]))
     for where, number in zip(place, value, strict=True):
-        ax.text(1.12 * reach, where, f"{number:+.1f}", va="center",
-                fontsize=9.5, color=INK)
+        ax.text(1.12 * reach, where, f"{round(number, 1) + 0:+.1f}",
+                va="center", fontsize=9.5, color=INK)
     ax.set_yticks(place, table[label].astype(str).tolist())
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

@@ -102,10 +102,10 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
             ax.barh(1 - top, 0.985, height=height, left=column,
                     align="edge", color=color, alpha=1 - 0.2 * column,
                     edgecolor=ax.get_facecolor(), linewidth=0.6)
-            if height > 0.017:
+            if height > 0.022:  # as high as the smallest letters
                 ax.text(column + 0.02, 1 - top + height / 2,
                         f"{parts[-1]}  {100 * height:.0f} %", va="center",
-                        fontsize=min(8.5, 5 + 70 * height), clip_on=True,
+                        fontsize=min(8.5, 4 + 100 * height), clip_on=True,
                         color=PAPER if column < 2 and color == CYCLE[0]
                         else INK,
                         style="italic" if column > 1 else "normal")
