@@ -17,15 +17,15 @@
 # **In:** nothing. **Out:** `occurrences.parquet`, a table of trees that
 # somebody saw, cleaned.
 #
-# :::{admonition} Before you start
-# *You will learn* what an occurrence record says, how records go wrong, and
-# why one flags first and filters later.
-#
-# *You need* Python and pandas.
-#
-# *Cost:* a few seconds and 2 MB on two CPU cores. The records of all
-# species are one download from GBIF, some hours and a few GB.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* what an occurrence record says, how records go wrong, and
+# > why one flags first and filters later.
+# >
+# > *You need* Python and pandas.
+# >
+# > *Cost:* a few seconds and 2 MB on two CPU cores. The records of all
+# > species are one download from GBIF, some hours and a few GB.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -243,19 +243,20 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Thin the table to one record per species and 10 km. How many records are
-# left, and which leaf type loses most?
-# :::
+# > **Exercise**
+# >
+# > Thin the table to one record per species and 10 km. How many records are
+# > left, and which leaf type loses most?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # thin = occurrences.thin(table, metres=10_000)
 # left = thin["leafType"].value_counts() / table["leafType"].value_counts()
 # print(len(thin), left.sort_values())
 # ```
-# :::
+#
+# </details>
 #
 # ## Recap
 #

@@ -17,15 +17,15 @@
 # **In:** `occurrences.parquet`. **Out:** `cube.zarr`, twelve months of
 # pixels and 27 variables for each record.
 #
-# :::{admonition} Before you start
-# *You will learn* what ten bands, twelve months and 27 variables are, and
-# how to download millions of them without losing any.
-#
-# *You need* [chapter 01](01-collect).
-#
-# *Cost:* under a minute and 70 MB on two CPU cores, 2 GB of memory for the
-# plan of six million samples.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* what ten bands, twelve months and 27 variables are, and
+# > how to download millions of them without losing any.
+# >
+# > *You need* [chapter 01](01-collect).
+# >
+# > *Cost:* under a minute and 70 MB on two CPU cores, 2 GB of memory for the
+# > plan of six million samples.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -308,13 +308,13 @@ except ValueError as error:
     print(str(error).replace(str(chain.folder()), "…")[:160], "…")
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Which month is greenest for Evergreen Needleleaf south of 30° S, and why
-# is the swing so small?
-# :::
+# > **Exercise**
+# >
+# > Which month is greenest for Evergreen Needleleaf south of 30° S, and why
+# > is the swing so small?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # south = (by_id["leafType"] == "Evergreen Needleleaf").to_numpy() & (
 #     by_id["decimalLatitude"] < -30).to_numpy()
@@ -322,7 +322,8 @@ except ValueError as error:
 # print(green.round(2), green.argmax() + 1)
 # ```
 # Needles stay on, and snow is rare there: only light and water vary.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

@@ -17,14 +17,14 @@
 # **In:** `cube.zarr`. **Out:** `shards/`, tar files that any machine reads
 # at full speed.
 #
-# :::{admonition} Before you start
-# *You will learn* why training reads shards, what a global shuffle is, and
-# how a damaged file makes itself known.
-#
-# *You need* [chapter 02](02-download).
-#
-# *Cost:* a few seconds and 70 MB on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* why training reads shards, what a global shuffle is, and
+# > how a damaged file makes itself known.
+# >
+# > *You need* [chapter 02](02-download).
+# >
+# > *Cost:* a few seconds and 70 MB on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -170,20 +170,21 @@ print(f"{count:,} read, {partial.skipped:,} skipped, {len(data):,} in all")
 shutil.rmtree(folder)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Write the shards again with another seed. Which files change, and does
-# the set of samples?
-# :::
+# > **Exercise**
+# >
+# > Write the shards again with another seed. Which files change, and does
+# > the set of samples?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # other = shards.write(cube, table, chain.folder() / "other", seed=1)
 # assert set(other.table["gbifID"]) == set(data.table["gbifID"])
 # [a.sha256 == b.sha256 for a, b in zip(data.files, other.files)]
 # ```
 # Every file changes, the set does not.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

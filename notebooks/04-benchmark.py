@@ -18,15 +18,15 @@
 # a split: which records train, validate, test, and which species nobody may
 # train on.
 #
-# :::{admonition} Before you start
-# *You will learn* which three questions hide behind "accuracy", why a random
-# split flatters, how wide an honest interval is, and how far one gets on
-# real records without looking at a single pixel.
-#
-# *You need* [chapter 03](03-shards).
-#
-# *Cost:* under a minute on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* which three questions hide behind "accuracy", why a random
+# > split flatters, how wide an honest interval is, and how far one gets on
+# > real records without looking at a single pixel.
+# >
+# > *You need* [chapter 03](03-shards).
+# >
+# > *Cost:* under a minute on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -401,13 +401,13 @@ except splits.LeakageError as error:
     print(error)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Leave out the newest year as a test (`splits.split(table, kind="year",
-# leave=[…])`). Is that harder than random rows? Why, or why not?
-# :::
+# > **Exercise**
+# >
+# > Leave out the newest year as a test (`splits.split(table, kind="year",
+# > leave=[…])`). Is that harder than random rows? Why, or why not?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # last = int(table["year"].max())
 # parts = splits.split(table, kind="year", leave=[last])
@@ -416,7 +416,8 @@ except splits.LeakageError as error:
 # ```
 # Hardly: the places of one year are among those of the others. A split has
 # to cut along what you want to generalise over.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

@@ -17,15 +17,15 @@
 # **In:** `shards/` and the split. **Out:** `model/`, a trained model of
 # places and names.
 #
-# :::{admonition} Before you start
-# *You will learn* how a contrastive model works, why two records of one
-# species must not repel each other, and how to train so that a crash costs
-# nothing.
-#
-# *You need* [chapter 04](04-benchmark), and some PyTorch.
-#
-# *Cost:* about a minute on two CPU cores; at full size, GPU hours.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* how a contrastive model works, why two records of one
+# > species must not repel each other, and how to train so that a crash costs
+# > nothing.
+# >
+# > *You need* [chapter 04](04-benchmark), and some PyTorch.
+# >
+# > *Cost:* about a minute on two CPU cores; at full size, GPU hours.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -252,13 +252,13 @@ except ValueError as error:
     print(str(error).replace(str(chain.folder()), "…"))
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Take away the month code (`CompactConfig(month_code=False)`) and train
-# again into another folder. What does it cost, and where?
-# :::
+# > **Exercise**
+# >
+# > Take away the month code (`CompactConfig(month_code=False)`) and train
+# > again into another folder. What does it cost, and where?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # blind = CompactClip(CompactConfig(month_code=False))
 # training.fit(blind, parts["train"], parts["validation"],
@@ -268,7 +268,8 @@ except ValueError as error:
 #     probabilities, evaluation.predict(blind, test, classes),
 #     test.labels, blocks=blocks))
 # ```
-# :::
+#
+# </details>
 #
 # ## Recap
 #

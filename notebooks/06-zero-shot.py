@@ -17,15 +17,15 @@
 # **In:** `model/` and the split. **Out:** scores with intervals, beside
 # baselines and the optimum, and a confidence that can be taken at its word.
 #
-# :::{admonition} Before you start
-# *You will learn* to score at species, genus and family, to say what pixels
-# add, to weigh pixels by place, to test on species never seen, and to tell
-# an honest confidence from a boast.
-#
-# *You need* [chapter 05](05-train).
-#
-# *Cost:* about a minute on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* to score at species, genus and family, to say what pixels
+# > add, to weigh pixels by place, to test on species never seen, and to tell
+# > an honest confidence from a boast.
+# >
+# > *You need* [chapter 05](05-train).
+# >
+# > *Cost:* about a minute on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -522,19 +522,20 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# How often is the family right when the species is wrong?
-# :::
+# > **Exercise**
+# >
+# > How often is the family right when the species is wrong?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # wrong = ~evaluation.hits(compact, test.labels)
 # family, _ = taxonomy.roll_up(compact, classes, "family")
 # target = taxonomy.roll_up_labels(test.labels, classes, "family")
 # print(evaluation.hits(family[wrong], target[wrong]).mean())
 # ```
-# :::
+#
+# </details>
 #
 # ## Recap
 #

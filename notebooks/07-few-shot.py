@@ -17,14 +17,14 @@
 # **In:** `model/` and the held-out species, and results on real records
 # kept with the book. **Out:** few-shot scores, with their spread over draws.
 #
-# :::{admonition} Before you start
-# *You will learn* to recognise new species from one to ten records each, by
-# class means and by fine-tuning, and to tell the luck of a draw from skill.
-#
-# *You need* [chapter 06](06-zero-shot).
-#
-# *Cost:* about a minute on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* to recognise new species from one to ten records each, by
+# > class means and by fine-tuning, and to tell the luck of a draw from skill.
+# >
+# > *You need* [chapter 06](06-zero-shot).
+# >
+# > *Cost:* about a minute on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -338,14 +338,14 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Let the nearest support place be a range prior of the class means:
-# `prior.combine(means, near, a)` with `a` from 0 to 1. Does it beat either?
-# How would you choose `a` without looking at the queries?
-# :::
+# > **Exercise**
+# >
+# > Let the nearest support place be a range prior of the class means:
+# > `prior.combine(means, near, a)` with `a` from 0 to 1. Does it beat either?
+# > How would you choose `a` without looking at the queries?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # from geotree import prior
 #
@@ -358,7 +358,8 @@ except ValueError as error:
 # ```
 # Choose `a` on the *seen* species: draw supports among them, as if they
 # were new.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

@@ -16,14 +16,14 @@
 #
 # **In:** `model/`. **Out:** maps of its inner space.
 #
-# :::{admonition} Before you start
-# *You will learn* to read a t-SNE map, to ask its points what they are, to
-# draw the maps of the release, and what none of them can show.
-#
-# *You need* [chapter 05](05-train).
-#
-# *Cost:* half a minute on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* to read a t-SNE map, to ask its points what they are, to
+# > draw the maps of the release, and what none of them can show.
+# >
+# > *You need* [chapter 05](05-train).
+# >
+# > *Cost:* half a minute on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -215,19 +215,20 @@ plots.embedding(layout(noise), table["leafType"].iloc[:600],
                 colors=plots.LEAF_COLORS);
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Draw the map with perplexities of 5 and 100. Which groups stay?
-# :::
+# > **Exercise**
+# >
+# > Draw the map with perplexities of 5 and 100. Which groups stay?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # for perplexity in (5, 100):
 #     plots.embedding(layout(features[rows], perplexity),
 #                     table["family"])
 # ```
 # Groups that stay are likely in the data; shapes and distances change.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

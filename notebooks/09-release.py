@@ -17,15 +17,15 @@
 # **In:** `cube.zarr`. **Out:** a shard and a checkpoint in the form of the
 # release, written, read and scored.
 #
-# :::{admonition} Before you start
-# *You will learn* how the release's files, model and README work here, and
-# what its model computes, step by step.
-#
-# *You need* [chapter 03](03-shards).
-#
-# *Cost:* half a minute on two CPU cores. With the published checkpoint: 1.8
-# GB of disk and a network.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* how the release's files, model and README work here, and
+# > what its model computes, step by step.
+# >
+# > *You need* [chapter 03](03-shards).
+# >
+# > *Cost:* half a minute on two CPU cores. With the published checkpoint: 1.8
+# > GB of disk and a network.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -370,13 +370,13 @@ for read in (lambda: next(iter(GGTDataset(out / "trap.tar")
 assert not (out / "trapped").exists()
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Take one tensor out of `state["model_state_dict"]`, save it as a `.pth`
-# and load it with `from_pretrained`. What does the error tell?
-# :::
+# > **Exercise**
+# >
+# > Take one tensor out of `state["model_state_dict"]`, save it as a `.pth`
+# > and load it with `from_pretrained`. What does the error tell?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # state["model_state_dict"].pop("fusion.0.bias")
 # torch.save(state, out / "less.pth")
@@ -384,7 +384,8 @@ assert not (out / "trapped").exists()
 # ```
 # It names the file and lists what is missing, left over or of another
 # shape.
-# :::
+#
+# </details>
 #
 # ## Recap
 #

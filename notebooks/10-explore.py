@@ -17,14 +17,14 @@
 # **In:** `model/`, `shards/`. **Out:** an answer for any place, and maps of
 # the world.
 #
-# :::{admonition} Before you start
-# *You will learn* to ask the model about a place, to say at which rank it
-# is sure, and to map the range of a species with its uncertainty.
-#
-# *You need* [chapter 06](06-zero-shot).
-#
-# *Cost:* a minute on two CPU cores.
-# :::
+# > **Before you start**
+# >
+# > *You will learn* to ask the model about a place, to say at which rank it
+# > is sure, and to map the range of a species with its uncertainty.
+# >
+# > *You need* [chapter 06](06-zero-shot).
+# >
+# > *Cost:* a minute on two CPU cores.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -279,18 +279,19 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# :::{admonition} Exercise
-# :class: tip
-# Ask for a threshold of 0.5 and of 0.95. How do depth and accuracy trade?
-# :::
+# > **Exercise**
+# >
+# > Ask for a threshold of 0.5 and of 0.95. How do depth and accuracy trade?
 #
-# :::{dropdown} Solution
+# <details><summary>Solution</summary>
+#
 # ```python
 # for threshold in (0.5, 0.95):
 #     found = metrics.deepest(asked, classes, confidence=threshold)
 #     print(threshold, found["rank"].value_counts(normalize=True))
 # ```
-# :::
+#
+# </details>
 #
 # ## Recap
 #

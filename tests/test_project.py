@@ -215,6 +215,12 @@ def test_lines_are_at_most_79_columns(script):
     assert not wide, f"{script.name}: lines {wide}"
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_prose_reads_well_where_no_directive_is_known(script):
+    """JupyterLab and Colab show ``:::{note}`` as it is written."""
+    assert ":::" not in script.read_text("utf-8")
+
+
 # --- what must not be there ------------------------------------------------
 
 def test_no_traces_of_one_machine_and_nothing_unfinished():

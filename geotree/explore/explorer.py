@@ -124,7 +124,7 @@ class Explorer(ipywidgets.VBox):
                 layout={"width": "12em"}),
             "checklist": ipywidgets.Checkbox(
                 description="only species known from the country",
-                indent=False, layout={"width": "20em"})}
+                indent=False, layout={"width": "max-content"})}
         for name, control in made.items():
             traitlets.link((self.panel, name), (control, "value"))
         return list(made.values())
