@@ -29,7 +29,8 @@ def online(address: str) -> int:
 
 def main(folder: str, address: str) -> str:
     """Write the number of pages; a text to exit with where it fell."""
-    pages = len(list(Path(folder).rglob("*.html")))
+    pages = sum(1 for path in Path(folder).rglob("*.html")
+                if not path.relative_to(folder).parts[0].startswith("_"))
     try:
         before = online(address)
     except (URLError, ValueError, TimeoutError) as error:

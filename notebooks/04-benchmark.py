@@ -286,7 +286,7 @@ for split, some in lost.groupby("split"):
 pair = top1[(top1["model"] == "nearest 25")
             & (top1["task"] == "seen species")].pivot(
     index="split", columns="data", values=["value", "n"])
-pair.loc[vote["split"]].round(3).convert_dtypes()
+pair.loc[vote["split"]].round(3).convert_dtypes(convert_floating=False)
 
 # %% [markdown]
 # ### Can place alone do better?

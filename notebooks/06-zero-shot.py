@@ -313,7 +313,8 @@ plots.reliability({name: calibration.reliability(answer, test.labels)
 
 # %%
 pd.DataFrame({name: calibration.summary(answer, test.labels)
-              for name, answer in models.items()}).T.round(3).convert_dtypes()
+              for name, answer in models.items()}).T.round(3).astype(
+                  {"n": int})
 
 # %% [markdown]
 # ECE is the mean gap in that figure; Brier score and log loss also reward
@@ -370,7 +371,7 @@ for name, to in promises.items():
     rows[name] = {"species": len(often), "lowest": often["coverage"].min(),
                   "below 80 %": (often["coverage"] < 0.8).mean(),
                   "names in a set": often["size"].mean()}
-pd.DataFrame(rows).T.round(2).convert_dtypes()
+pd.DataFrame(rows).T.round(2).astype({"species": int})
 
 # %% [markdown]
 # Where coverage falls short of what was promised, look at the split:

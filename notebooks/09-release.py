@@ -33,7 +33,8 @@ import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
-    get_ipython().run_line_magic("pip", f"install -q {source}")
+    package = f"'geotree[release] @ {source}'"
+    get_ipython().run_line_magic("pip", f"install -q {package}")
 
 # %%
 import json

@@ -65,10 +65,12 @@ def browser():
 class Look:
     """One browser tab that notes errors, bytes and requests that leave."""
 
-    def __init__(self, browser, width: str, scheme: str = "light"):
+    def __init__(self, browser, width: str, scheme: str = "light",
+                 scripts: bool = True):
         size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
         self.context = browser.new_context(viewport=size,
-                                           color_scheme=scheme)
+                                           color_scheme=scheme,
+                                           java_script_enabled=scripts)
         self.errors: list[str] = []
         self.outside: list[str] = []
         self.responses: list = []
@@ -106,8 +108,9 @@ def look(browser):
     """Open a tab of the given width and colours; closed after the test."""
     opened = []
 
-    def open_tab(width: str = "desktop", scheme: str = "light") -> Look:
-        opened.append(Look(browser, width, scheme))
+    def open_tab(width: str = "desktop", scheme: str = "light",
+                 scripts: bool = True) -> Look:
+        opened.append(Look(browser, width, scheme, scripts))
         return opened[-1]
 
     yield open_tab

@@ -32,11 +32,11 @@ def pages() -> list[str]:
 
 @pytest.fixture(scope="module")
 def address():
-    """The book, served on loopback."""
+    """The book, served on loopback below a folder, as on GitHub Pages."""
     if not (HTML / f"{pages()[0]}.html").exists():
         lacking(f"no built book in '{HTML}': make book")
-    with served(HTML) as address:
-        yield address
+    with served(HTML.parent) as top:
+        yield f"{top}/{HTML.name}"
 
 
 def scroll_through(tab):
@@ -55,7 +55,9 @@ def scroll_through(tab):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("page", pages())
 def test_page(page, width, look, address):
-    view = look(width, "dark" if width == "phone" else "light")
+    """Opened in one theme; the other is put on while it stands open."""
+    schemes = ["light", "dark"][::-1 if width == "phone" else 1]
+    view = look(width, schemes[0])
     view.tab.goto(f"{address}/{page}.html", wait_until="load")
     scroll_through(view.tab)
     found = view.tab.evaluate("""() => {
@@ -80,19 +82,23 @@ def test_page(page, width, look, address):
             over: document.documentElement.scrollWidth - innerWidth,
         };
     }""")
-    assert view.outside == [], "the page asks for another host"
-    assert view.errors == []
     assert found["title"] and found["words"] > 20, "an empty page"
     assert found["broken"] == []
     assert found["mute"] == [], "a figure without alt text"
     assert found["failed"] == 0, "a traceback or an error on the page"
     assert found["widgets"] == 0, "a widget that no script here can show"
     assert found["blank"] == 0, "a widget that draws nothing"
-    assert found["theme"] == ("dark" if width == "phone" else "light")
+    assert found["theme"] == schemes[0]
     assert found["over"] <= 1, f"{found['over']} px wider than the screen"
     limit = 5e6 if page in HEAVY else 1e6
     assert view.bytes() < limit, f"{view.bytes() / 1e6:.2f} MB to load"
     assert violations(view.tab, "article") == []
+    view.tab.emulate_media(color_scheme=schemes[1])
+    view.tab.wait_for_function("theme => document.documentElement.dataset"
+                               ".theme === theme", arg=schemes[1])
+    assert violations(view.tab, "article") == []
+    assert view.outside == [], "the page asks for another host"
+    assert view.errors == []
 
 
 def test_the_map_answers_in_the_page(look, address):
@@ -140,6 +146,31 @@ def test_a_point_of_the_t_sne_map_says_what_it_is(look, address):
                                "'.gt-about').innerText !== before",
                                arg=hovered)
     assert (view.outside, view.errors) == ([], [])
+
+
+def test_a_page_reads_without_scripts(look, address):
+    view = look(scripts=False)
+    view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    figures = view.tab.locator("article .cell_output img")
+    assert figures.count() >= 6
+    assert all(one.is_visible() for one in figures.all())
+    assert view.tab.get_by_role("heading", name="Ask the map").is_visible()
+    assert view.tab.get_by_text("widget needs JavaScript").count() == 2
+    assert (view.outside, view.errors) == ([], [])
+
+
+def test_a_figure_leads_to_its_file(look, address):
+    """On a phone its letters are too small; the file can be zoomed."""
+    view = look("phone")
+    view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    figures = view.tab.locator("article .cell_output img")
+    links = view.tab.locator("article .cell_output a.image-reference > img")
+    assert figures.count() == links.count() >= 6
+    box = links.first.bounding_box()
+    shape = links.first.evaluate("i => i.naturalWidth / i.naturalHeight")
+    assert box["width"] / box["height"] == pytest.approx(shape, rel=0.02)
+    links.first.click()
+    view.tab.wait_for_url("**/_images/*.png")
 
 
 def test_every_page_is_reached_by_keyboard(look, address):
@@ -204,7 +235,8 @@ def test_cover_shows_a_figure_and_leads_to_every_page(look, address):
     links = view.tab.evaluate(
         "() => [...document.links].map(link => link.pathname)")
     for page in pages()[1:]:
-        assert f"/{page}.html" in links, f"no way from the cover to {page}"
+        assert f"/{HTML.name}/{page}.html" in links, (
+            f"no way from the cover to {page}")
 
 
 def test_notebooks_can_be_downloaded_and_opened_in_colab(look, address):
@@ -247,14 +279,14 @@ def test_links_within_the_book_lead_somewhere(look, address):
             ids: [...document.querySelectorAll("[id]")].map(e => e.id),
             links: [...document.querySelectorAll("article a[href]")]
                 .map(link => link.href)})""")
-        places[f"/{page}.html"] = found
+        places[f"/{HTML.name}/{page}.html"] = found
     dead = set()
     for page, found in places.items():
         for link in map(urlsplit, found["links"]):
             if link.hostname not in HOSTS:
                 continue
             target = places.get(link.path)
-            if not (HTML / link.path.lstrip("/")).exists() or (
+            if not (HTML.parent / link.path.lstrip("/")).exists() or (
                     target and link.fragment
                     and link.fragment not in target["ids"]):
                 dead.add(f"{page}: {link.path}#{link.fragment}")

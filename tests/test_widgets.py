@@ -218,6 +218,48 @@ def test_taxonomy_compares_what_is_chosen(page, look):
     assert (view.errors, view.outside) == ([], [])
 
 
+def test_taxonomy_is_walked_by_keyboard(page, look):
+    view = look()
+    view.tab.goto(page(explore.taxonomy_explorer(batch(6), CLASSES)))
+    view.tab.get_by_placeholder("Find a name").focus()
+    where = "document.activeElement.innerText"
+    for expected in ("Sapindaceae (2) 4", "Acer (2) 4", "Acer rubrum"):
+        view.tab.keyboard.press("Tab")
+        if expected.startswith("Sapindaceae"):  # past the list itself
+            view.tab.keyboard.press("Tab")
+        assert view.tab.evaluate(where).strip() == expected
+        view.tab.keyboard.press("Enter")
+    side = view.tab.get_by_label("The chosen species")
+    assert "Acer rubrum, Deciduous Broadleaf, 2 records" in side.inner_text()
+    assert side.locator(".gt-line").count() == 1
+    assert view.errors == []
+
+
+def test_embedding_shows_the_patch_of_the_point(page, look):
+    from geotree.plots import true_color
+
+    samples = batch(3)
+    for number in range(3):
+        samples.images[number, :, number] = 2500  # blue, green or red
+        samples.images[number, 4] = 65535
+    view = look()
+    points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    view.tab.goto(page(explore.embedding_explorer(points, samples, CLASSES)))
+    canvas = view.tab.locator(".gt-points")
+    box = canvas.bounding_box()
+    for number, (x, y) in enumerate(points):
+        canvas.hover(position={"x": 20 + (box["width"] - 40) * x,
+                               "y": box["height"] - 20
+                               - (box["height"] - 40) * y})
+        view.tab.get_by_text(f"50.0° N, {number}.0° E").wait_for()
+        seen = view.tab.evaluate("""() => [...document.querySelector(
+            ".gt-about canvas").getContext("2d").getImageData(2, 2, 1, 1)
+            .data].slice(0, 3)""")
+        expected = 255 * true_color(samples.images)[number, 0, 2, 2]
+        np.testing.assert_allclose(seen, expected, atol=5)
+    assert view.errors == []
+
+
 def test_embedding_says_what_a_point_is(page, look):
     view = look()
     points = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

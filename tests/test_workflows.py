@@ -97,6 +97,8 @@ def book(tmp_path):
     folder.mkdir()
     for name in ("a", "b", "c"):
         (folder / f"{name}.html").write_text(name)
+    (folder / "_modules").mkdir()  # listings of the code are no pages
+    (folder / "_modules/d.html").write_text("d")
     return folder
 
 

@@ -48,8 +48,9 @@ def _lighten(app, error):
                                    script.read_text("utf-8")))
     for path in out.joinpath("_static", "scripts").glob("fontawesome.js*"):
         path.unlink()
-    for path in out.joinpath("_static").rglob("*.map"):
-        path.unlink()
+    for pattern in ("*.map", "*macros.html"):  # left over from the theme
+        for path in out.joinpath("_static").rglob(pattern):
+            path.unlink()
     style = out / "_static" / "styles" / "pydata-sphinx-theme.css"
     text = _ICON.sub(
         lambda rule: rule[0] if used & set(

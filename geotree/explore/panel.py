@@ -11,8 +11,8 @@ import anywidget
 import traitlets
 
 # The page gives the widget what a kernel would: values, and word of changes.
-_PAGE = """<div id="{name}" class="geotree-widget"><noscript>This map needs
-JavaScript.</noscript></div>
+_PAGE = """<div id="{name}" class="geotree-widget"><noscript>This widget
+needs JavaScript.</noscript></div>
 <style>{css}</style>
 <script type="application/json" id="{name}-state">{state}</script>
 <script type="module">
