@@ -286,7 +286,8 @@ for split, some in lost.groupby("split"):
 pair = top1[(top1["model"] == "nearest 25")
             & (top1["task"] == "seen species")].pivot(
     index="split", columns="data", values=["value", "n"])
-pair.loc[vote["split"]].round(3).convert_dtypes(convert_floating=False)
+pair.loc[vote["split"]].style.format("{:.3f}").format(
+    "{:,.0f}", subset=["n"])
 
 # %% [markdown]
 # ### Can place alone do better?
