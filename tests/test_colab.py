@@ -100,7 +100,7 @@ def registry(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, registry, tmp_path_factory):
-    """Make an environment with some extras, once; all are removed after."""
+    """Make an environment with some extras; one at a time, for it is large."""
     home, made = tmp_path_factory.mktemp("environments"), {}
     versions = home / "versions.txt"
     versions.write_text(subprocess.run(
@@ -110,6 +110,8 @@ def environment(wheel, registry, tmp_path_factory):
 
     def make(extras: str) -> Path:
         if extras not in made:
+            while made:
+                shutil.rmtree(made.popitem()[1].parents[1])
             made[extras] = fresh(home / f"geotree{extras}")
             install(made[extras], f"geotree{extras} @ {wheel.as_uri()}",
                     "ipykernel", "--constraint", versions)

@@ -1,0 +1,76 @@
+"""A small book, built as the large one is: what fails is not published."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A repository of a cover and one notebook, and pages built before."""
+    for name in ("_config.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("_ext", "assets"):
+        shutil.copytree(ROOT / "book" / name, tmp_path / "book" / name)
+    for name in ("build.py", "references.bib"):
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump({
+        "format": "jb-book", "root": "book/intro",
+        "chapters": [{"file": "notebooks/01"}]}))
+    (tmp_path / "book/intro.md").write_text("# A small book\n\nIts cover.\n")
+    (tmp_path / "notebooks").mkdir()
+    before = tmp_path / "_build/html/book/intro.html"
+    before.parent.mkdir(parents=True)
+    before.write_text("the last good book")
+    return tmp_path
+
+
+def build(book: Path, code: str):
+    """Build with one cell of code; the process and the cover."""
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# A chapter"),
+        nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, book / "notebooks/01.ipynb")
+    done = subprocess.run(
+        [sys.executable, "book/build.py"], cwd=book, text=True,
+        capture_output=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return done, (book / "_build/html/book/intro.html").read_text("utf-8")
+
+
+def test_a_failed_cell_leaves_the_last_good_book(book):
+    done, cover = build(book, "1 / 0")
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stdout
+    assert "The book was NOT built" in done.stderr
+    assert cover == "the last good book"
+
+
+def test_links_that_lead_nowhere_fail_the_build(book):
+    (book / "book/intro.md").write_text(
+        "# A small book\n\n[a](02) [b](#nowhere) {cite}`nobody`\n")
+    done, cover = build(book, "1 + 1")
+    assert done.returncode != 0
+    problems = [line for line in done.stderr.splitlines()
+                if "intro.md" in line]
+    for target in ("'02'", "'nowhere'", '"nobody"'):
+        assert any(target in line for line in problems), problems
+    assert cover == "the last good book"
+
+
+def test_a_good_book_takes_the_place_of_the_last(book):
+    done, cover = build(book, "print('seven', 'times')")
+    assert done.returncode == 0, done.stderr
+    assert "Its cover." in cover
+    page = (book / "_build/html/notebooks/01.html").read_text("utf-8")
+    assert "seven times" in page
