@@ -126,7 +126,7 @@ def violations(tab, within: str = "") -> list[str]:
     script = Path(spec.origin).with_name("axe.min.js")
     tab.evaluate(script.read_text("utf-8"))
     found = tab.evaluate(
-        "async within => (await axe.run(within || document)).violations",
-        within)
+        "async within => (await axe.run(within || document, "
+        "{preload: false})).violations", within)  # it would ask for styles
     return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
             if one["impact"] in ("serious", "critical")]
