@@ -15,7 +15,7 @@ from benchmarks.data import Samples, many_classes
 from benchmarks.timing import Result, compare
 from geotree import shards
 from geotree.shards import conversion
-from geotree.shards.index import RECORDS
+from geotree.shards.index import RECORDS, SCHEMA
 from geotree.shards.packed import RECORD
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
@@ -123,7 +123,7 @@ def _write_index(folder: Path, total: int, *, pack: int = 256,
                     for at, samples in enumerate(counts)]
     np.save(folder / RECORDS, np.array(records, RECORD))
     (folder / shards.INDEX).write_text(json.dumps({
-        "schema": 1, "layout": "packed", "seed": 0, "pack": pack,
+        "schema": SCHEMA, "layout": "packed", "seed": 0, "pack": pack,
         "samples": total, "left_out": 0, "bands": BAND_NAMES,
         "variables": VARIABLE_NAMES, "provenance": {}, "shards": entries,
         "classes": many_classes(21_001).to_dict(orient="list")}))

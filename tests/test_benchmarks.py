@@ -100,6 +100,10 @@ def test_every_stage_of_files_runs(samples):
     assert files.size(samples, 1).ours < 6300
 
 
+def test_an_index_of_ten_million_samples_opens(samples):
+    assert files.start_up(samples, 1).ours > 0
+
+
 def test_what_is_measured_with_many_names_is_right():
     """The five likeliest of features that are their own names."""
     model, batch, classes = models._encoded(300, 1000)
