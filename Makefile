@@ -36,7 +36,7 @@ test: $(READY) ## Run the test suite
 lab: $(READY) ## Open the notebooks in JupyterLab
 	GEOTREE_DATA="$(CURDIR)/data/lab" $(BIN)/jupyter lab notebooks
 
-bench: $(READY) ## Measure every stage, keep the figures in results/ (40 minutes)
+bench: $(READY) ## Measure every stage, keep the figures in results/ (30 minutes)
 	$(BIN)/python -m benchmarks all growth --save
 
 sync: $(READY) ## Write each .ipynb from its .py, without outputs
