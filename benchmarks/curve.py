@@ -21,7 +21,7 @@ from benchmarks.data import Samples
 from benchmarks.models import release_tokens
 from geotree import evaluation, recipes, splits, training
 from geotree.models.compact import CompactClip
-from geotree.models.release import GeoTreeClip, ReleaseConfig
+from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards import take
 
 SEEN = (512, 1024, 2048, 4096)  # samples at which both are scored

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import pixels, shards, taxonomy
+from geotree.planet.source import Planet
 from geotree.shards.index import RECORDS, TABLE
-from geotree.sources.planet import Planet
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 LEVELS = ("level0", "level1_family", "level2_genus", "level3_species")

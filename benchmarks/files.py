@@ -14,7 +14,7 @@ from benchmarks import machine, published
 from benchmarks.data import Samples, many_classes
 from benchmarks.timing import Result, compare
 from geotree import shards
-from geotree.shards import conversion
+from geotree.release import conversion
 from geotree.shards.index import RECORDS, SCHEMA
 from geotree.shards.packed import RECORD
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES

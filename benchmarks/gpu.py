@@ -22,7 +22,7 @@ from benchmarks.models import release_model, release_tokens
 from benchmarks.timing import Result
 from geotree import training
 from geotree.models.compact import CompactClip, CompactConfig
-from geotree.models.release import GeoTreeClip, ReleaseConfig
+from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards.packed import Batch, take
 from geotree.shards.resident import Resident
 

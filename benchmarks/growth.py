@@ -18,7 +18,7 @@ import pandas as pd
 
 from geotree import evaluation, occurrences, pixels, shards, training
 from geotree.models.compact import CompactClip
-from geotree.sources.planet import Planet
+from geotree.planet.source import Planet
 
 PLANS = (6_300_000, 63_000_000)  # samples
 _MOST = 120.0  # s, of one stage

@@ -15,12 +15,12 @@ from benchmarks import machine, published
 from benchmarks.data import LEVELS, Samples, as_release, many_classes
 from benchmarks.timing import Result, compare, rates
 from geotree import evaluation, place, taxonomy, training
-from geotree.models import tokens
 from geotree.models.compact import CompactClip
-from geotree.models.release import GeoTreeClip
+from geotree.planet.source import Planet
+from geotree.release import tokens
+from geotree.release.model import GeoTreeClip
 from geotree.shards import Batch
 from geotree.shards.packed import take
-from geotree.sources.planet import Planet
 
 _RELEASE_BATCH = 16  # samples; one step of the released size takes seconds
 _BATCH = 256

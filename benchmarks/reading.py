@@ -15,7 +15,7 @@ import sys, time
 import pandas as pd
 from geotree import explore, place, taxonomy
 from geotree.models.compact import CompactClip
-from geotree.sources.planet import Planet
+from geotree.planet.source import Planet
 
 known = pd.read_parquet(sys.argv[1])
 chart = explore.what_grows_here(

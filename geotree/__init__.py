@@ -8,8 +8,8 @@ come from here too.
 
 __version__ = "0.1.0"
 
-_FROM = {"GeoTreeClip": "geotree.models.release",
-         "GGTDataset": "geotree.shards.release_dataset"}
+_FROM = {"GeoTreeClip": "geotree.release.model",
+         "GGTDataset": "geotree.release.loader"}
 
 
 def __getattr__(name: str):

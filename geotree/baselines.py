@@ -209,7 +209,7 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
         elif name in makers:
             found[name] = makers[name](rows).predict(asked, classes)
         elif name in weights:
-            from geotree.models import clip
+            from geotree.release import clip
 
             found[name] = evaluation.predict(clip.load(weights[name]), other,
                                              classes)

@@ -120,7 +120,7 @@ def provenance() -> str:
 
 def planet():
     """The simulated planet of this run."""
-    from geotree.sources.planet import Planet
+    from geotree.planet.source import Planet
 
     return Planet(seed=settings().seed)
 

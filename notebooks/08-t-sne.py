@@ -39,7 +39,7 @@ if "google.colab" in sys.modules:
 # %%
 import numpy as np
 from geotree import baselines, chain, evaluation, explore, plots
-from geotree import selections
+from geotree.release import selections
 from sklearn.manifold import TSNE
 
 plots.style()
@@ -155,7 +155,7 @@ for name, source in WEIGHTS.items():
     if source is None:
         print(f"{name}: no weights at hand")
         continue
-    from geotree.models import clip
+    from geotree.release import clip
 
     spaces[name] = evaluation.embed(clip.load(source), test)
     draw_map(spaces[name], "family").set_title(name)

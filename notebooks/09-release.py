@@ -44,8 +44,8 @@ import numpy as np
 import torch
 from geotree import GGTDataset, GeoTreeClip
 from geotree import chain, occurrences, shards, taxonomy, training
-from geotree.models import checkpoint, tokens
-from geotree.models.towers import ReleaseConfig
+from geotree.release import checkpoint, tokens
+from geotree.release.towers import ReleaseConfig
 
 table, cube = chain.occurrences(), chain.cube()
 

@@ -129,7 +129,7 @@ def planet_halves(tmp_path_factory):
     So small that many classes have one record, or none to train on.
     """
     from geotree import pixels, shards
-    from geotree.sources.planet import Planet
+    from geotree.planet.source import Planet
 
     folder, planet = tmp_path_factory.mktemp("halves"), Planet()
     table = planet.occurrences(160)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from geotree import chain, evaluation
-from geotree.evaluation import ablations
 from geotree.shards import Batch
+from studies import ablations
 
 K = 4
 CLASSES = pd.DataFrame({

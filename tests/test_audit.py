@@ -228,7 +228,7 @@ def test_cells_are_as_wide_as_they_are_high():
 
 
 def test_planet_is_clean_until_faults_are_planted():
-    from geotree.sources.planet import Planet
+    from geotree.planet.source import Planet
 
     planet = Planet(seed=0)
     clean = taxonomy.audit(planet.occurrences(1500))

@@ -21,7 +21,7 @@ from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
 from benchmarks.timing import Result, rates
 from geotree import evaluation, shards
-from geotree.models.release import GeoTreeClip, ReleaseConfig
+from geotree.release.model import GeoTreeClip, ReleaseConfig
 
 SMALL = ReleaseConfig(vision_width=32, vision_depth=1, vision_heads=2,
                       month_heads=2, text_width=16, text_depth=1,

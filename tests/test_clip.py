@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from geotree import baselines, evaluation, taxonomy
-from geotree.models import clip, tokens
-from geotree.models.clip import ClipBaseline
+from geotree.release import clip, tokens
+from geotree.release.clip import ClipBaseline
 from geotree.shards import Batch
 from geotree.variables import BAND_NAMES, NODATA
 

@@ -17,10 +17,10 @@ from PIL import Image
 
 from geotree import explore, place, plots, taxonomy, variables
 from geotree.explore import packing
+from geotree.planet.source import Planet
 from geotree.shards import Batch
 from geotree.sources import NO_IMAGERY, OK, Pixels
 from geotree.sources.earthengine import EarthEngine
-from geotree.sources.planet import Planet
 
 CLASSES = taxonomy.class_table(pd.DataFrame({
     "species": ["Acer rubrum", "Acer saccharum", "Pinus nigra"],

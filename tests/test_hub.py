@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from loopback_hub import COMMIT, LoopbackHub
 
-from geotree import hub
-from geotree.hub import Hub, HubError
+from geotree.release import hub
+from geotree.release.hub import Hub, HubError
 
 RNG = np.random.default_rng(0)
 TABLE = b"sample_id,country_code\r\n1,DE\r\n"
@@ -114,9 +114,10 @@ def test_a_killed_process_leaves_what_it_has(data, server):
     """A real process, ended by the first error it meets, and another."""
     path = "GlobalGeoTree-10kEval/a.tar"
     server.faults[path] = ["cut", "500"]
-    program = (f"from geotree.hub import Hub; Hub(endpoint={server.url!r}, "
+    program = ("from geotree.release.hub import Hub; "
+               f"Hub(endpoint={server.url!r}, "
                f"cache={str(data.cache)!r}).fetch({path!r})")
-    root = Path(hub.__file__).parents[1]
+    root = Path(hub.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", program], text=True,
                           env=environment, capture_output=True)

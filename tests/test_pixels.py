@@ -18,8 +18,8 @@ from fake_source import (
 from killing import Run, kills
 
 from geotree import pixels
+from geotree.planet.source import Planet
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
-from geotree.sources.planet import Planet
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
 
@@ -115,7 +115,7 @@ PLANET = """
 import sys
 from fake_source import occurrence_table
 from geotree import pixels
-from geotree.sources.planet import Planet
+from geotree.planet.source import Planet
 pixels.download(occurrence_table(480), Planet(), sys.argv[1], chunk=8,
                 progress=False)
 """

@@ -6,9 +6,9 @@ import pytest
 
 from geotree import evaluation, taxonomy, variables
 from geotree.evaluation import calibration
-from geotree.simulation import climate, observers, spectra, traits
+from geotree.planet import climate, observers, spectra, traits
+from geotree.planet.source import Planet
 from geotree.sources import OK, Source
-from geotree.sources.planet import Planet
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from fake_source import FakeSource, occurrence_table
 from loopback_hub import LoopbackHub
 
 from geotree import GeoTreeClip, pixels, shards, taxonomy
-from geotree.models import tokens
-from geotree.models.towers import ReleaseConfig
+from geotree.release import tokens
+from geotree.release.towers import ReleaseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (32, 1, 4, 2, 16, 1, 2, 8, 700, 40)  # of ReleaseConfig, in order
@@ -21,7 +21,7 @@ CLIP = "openai/clip-vit-base-patch16"
 # The published model has 154 million parameters: make it small, then go on
 # exactly as printed.
 BEFORE = f"""
-from geotree.models.towers import ReleaseConfig
+from geotree.release.towers import ReleaseConfig
 ReleaseConfig.__init__.__defaults__ = {SIZES}
 """
 AFTER = """

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from geotree import evaluation, pixels, recipes, shards, taxonomy, training
-from geotree.models import tokens
 from geotree.models.compact import CompactClip, CompactConfig
-from geotree.models.release import GeoTreeClip
-from geotree.models.towers import ReleaseConfig
-from geotree.sources.planet import Planet
+from geotree.planet.source import Planet
+from geotree.release import tokens
+from geotree.release.model import GeoTreeClip
+from geotree.release.towers import ReleaseConfig
 
 SMALL = ReleaseConfig(vision_width=16, vision_depth=1, vision_heads=2,
                       month_heads=2, text_width=16, text_depth=1,
@@ -218,8 +218,8 @@ def test_the_release_resumes_to_the_bit(halves, vocabulary, tmp_path,
 PROGRAM = """
 import sys, torch
 from geotree import shards, training
-from geotree.models.release import GeoTreeClip
-from geotree.models.towers import ReleaseConfig
+from geotree.release.model import GeoTreeClip
+from geotree.release.towers import ReleaseConfig
 
 data, recipe = shards.open(sys.argv[1]), sys.argv[3]
 torch.manual_seed(0)

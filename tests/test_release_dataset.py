@@ -13,7 +13,7 @@ import torch
 from fake_source import FakeSource, occurrence_table, pixels_of, variables_of
 
 from geotree import GGTDataset, pixels, shards
-from geotree.shards import release_records
+from geotree.release import records as release_records
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 

@@ -19,8 +19,9 @@ import torch
 from loopback_hub import LoopbackHub
 
 from geotree import evaluation, taxonomy, variables
-from geotree.models import checkpoint, scaling, tokens
-from geotree.models.release import GeoTreeClip, ReleaseConfig
+from geotree.models import scaling
+from geotree.release import checkpoint, tokens
+from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards import Batch
 
 TABLE = Path(__file__).parents[2] / "shared/data/released_state_dict.tsv"

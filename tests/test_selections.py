@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import selections
+from geotree.release import selections
 
 RELEASE = {
     "seed": 42,

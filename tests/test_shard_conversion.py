@@ -12,7 +12,7 @@ import pytest
 from fake_source import FakeSource, occurrence_table
 
 from geotree import pixels, shards
-from geotree.shards import conversion
+from geotree.release import conversion
 from geotree.shards.packed import ShardError
 
 ROOT = Path(__file__).resolve().parents[1]

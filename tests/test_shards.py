@@ -25,9 +25,9 @@ from fake_source import (
 )
 
 from geotree import pixels, shards, taxonomy
+from geotree.release.tars import MEMBERS
 from geotree.shards.index import SCHEMA
 from geotree.shards.packed import checksum
-from geotree.shards.release import MEMBERS
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 

@@ -11,9 +11,9 @@ from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
 
 from geotree import occurrences, pixels
+from geotree.planet.source import Planet
 from geotree.service import ServiceError
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
-from geotree.sources.planet import Planet
 from geotree.sources.stac import Stac, median
 from geotree.variables import NODATA, VARIABLE_NAMES
 

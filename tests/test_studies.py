@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from geotree import splits
-from geotree.evaluation import results, studies
-from geotree.sources.planet import Planet
+from geotree.evaluation import results
+from geotree.planet.source import Planet
+from studies import studies
 
 
 @pytest.fixture(scope="module")

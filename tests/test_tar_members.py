@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from geotree.shards.tar_members import members
+from geotree.release.tar_members import members
 
 NAMES = ["a.txt", "folder/b.json", "ä/ö.npy", "x" * 99 + ".pth",
          "deep/" * 60 + "end.bin"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from geotree.shards import tensor_files
-from geotree.shards.tensor_files import TensorReader
+from geotree.release import tensor_files
+from geotree.release.tensor_files import TensorReader
 
 
 def saved(values) -> bytes:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from geotree import evaluation, pixels, shards, training
 from geotree.models.compact import CompactClip, CompactConfig
-from geotree.sources.planet import Planet
+from geotree.planet.source import Planet
 
 SMALL = CompactConfig(width=32, depth=1, heads=2, embedding=32, buckets=512)
 

@@ -2,7 +2,7 @@
 
 *Packed* (default): one record holds 256 samples as ``.npy`` columns
 (:mod:`geotree.shards.packed`). *Release*: one sample a record, as
-GlobalGeoTree publishes them (:mod:`geotree.shards.release`). Both are
+GlobalGeoTree publishes them (:mod:`geotree.release.tars`). Both are
 shuffled when written and lie beside an index with counts, hashes and the
 class table: nothing is scanned, and no pickle is executed. Chapter 03.
 """
@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import pixels, taxonomy
-from geotree.shards import packed, release, writing
+from geotree.release import tars as release
+from geotree.shards import packed, writing
 from geotree.shards.index import INDEX, LAYOUTS, TABLE, Index, find
 from geotree.shards.packed import Batch, Shard, ShardError, join, take
 

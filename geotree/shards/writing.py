@@ -20,7 +20,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import occurrences, taxonomy
-from geotree.shards import packed, release
+from geotree.release import tars as release
+from geotree.shards import packed
 from geotree.shards.index import INDEX, RECORDS, SCHEMA, TABLE
 from geotree.shards.packed import Batch
 from geotree.sources import OK

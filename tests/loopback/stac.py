@@ -225,7 +225,7 @@ def main(path=None):
     import time
 
     from geotree import occurrences
-    from geotree.sources.planet import Planet
+    from geotree.planet.source import Planet
 
     planet = Planet()
     with tempfile.TemporaryDirectory() as folder:

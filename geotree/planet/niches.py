@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import world
-from geotree.simulation.climate import Climate, climate
+from geotree.planet.climate import Climate, climate
 
 _MINIMUM = 1e-4  # summed suitability under which no tree is seen
 _WIDTH = np.array([6.0, 0.9, 0.07])  # of a niche, in the space of _position
@@ -22,7 +22,7 @@ class Niches:
     species : DataFrame of K rows
         ``nativeRange, elevationMin, elevationMax, abundance``.
     habitat : (K,) float
-        From dry to wet, see :mod:`geotree.simulation.traits`.
+        From dry to wet, see :mod:`geotree.planet.traits`.
     seed : int
         Of the planet.
     """

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from geotree import taxonomy
 from geotree import variables as v
-from geotree.models import checkpoint, store, tokens
-from geotree.models.release import CLIP
+from geotree.models import store
+from geotree.release import checkpoint, tokens
+from geotree.release.model import CLIP
 
 _RGB = [v.BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images

@@ -21,8 +21,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from geotree.shards.tar_members import Member, members
-from geotree.shards.tensor_files import TensorReader
+from geotree.release.tar_members import Member, members
+from geotree.release.tensor_files import TensorReader
 from geotree.variables import MONTHS, PATCH, VARIABLE_NAMES
 
 LEVELS = {"level0": "leafType", "level1_family": "family",

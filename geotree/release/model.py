@@ -1,6 +1,6 @@
 """GeoTreeCLIP, the model of the release: same weights, same answers.
 
-The model of Mu et al. (2026), made of :mod:`geotree.models.towers`. Batch
+The model of Mu et al. (2026), made of :mod:`geotree.release.towers`. Batch
 B, months T, bands C, variables V, classes K, features D. Chapter 09.
 """
 
@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geotree import variables as v
-from geotree.models import checkpoint, scaling, store
-from geotree.models.towers import (
+from geotree.models import scaling, store
+from geotree.release import checkpoint
+from geotree.release.towers import (
     AuxiliaryEncoder,
     ReleaseConfig,
     TemporalExtractor,
@@ -227,7 +228,7 @@ class GeoTreeClip(nn.Module):
         """
         path = Path(source)
         if not path.exists():
-            from geotree import hub
+            from geotree.release import hub
 
             path = hub.pretrained(str(source))
         if path.is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from geotree import hub
+from geotree.release import hub
 
 _FILES = ("vocab.json", "merges.txt")
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geotree import variables as v
-from geotree.models import tokens
-from geotree.shards.release_records import LEVELS
+from geotree.release import tokens
+from geotree.release.records import LEVELS
 
 _SIDE = 16  # pixels that the patch is enlarged to: one token of ViT-B/16
 

@@ -52,13 +52,13 @@ def _compare(chosen) -> None:
 
 
 def _studies(chosen) -> None:
-    from geotree.evaluation import studies
+    from studies import studies
 
     print(results.write(studies.both(chosen.table), chosen.out))
 
 
 def _ablations(chosen) -> None:
-    from geotree.evaluation import ablations
+    from studies import ablations
 
     found = ablations.everything(seeds=chosen.seeds, epochs=chosen.epochs)
     print(results.write(found, chosen.out))

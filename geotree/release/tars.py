@@ -1,7 +1,7 @@
 """Shards as GlobalGeoTree publishes them: one sample a record.
 
 What a record holds, and how it is read without running it, is said in
-:mod:`geotree.shards.release_records`. Chapters 03 and 09.
+:mod:`geotree.release.records`. Chapters 03 and 09.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import taxonomy
-from geotree.shards import release_records
+from geotree.release import records as release_records
+from geotree.release.records import LEVELS, MEMBERS, Sample
+from geotree.release.tensor_files import TensorReader
 from geotree.shards.packed import Batch, Shard, ShardError, add
-from geotree.shards.release_records import LEVELS, MEMBERS, Sample
-from geotree.shards.tensor_files import TensorReader
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 _GROUP = 256  # samples handed on together

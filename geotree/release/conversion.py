@@ -21,7 +21,9 @@ from tqdm import tqdm
 from geotree import taxonomy
 from geotree.occurrences.table import COLUMNS, OPTIONAL, replace
 from geotree.pixels import lock
-from geotree.shards import Shards, open, release, release_records
+from geotree.release import records as release_records
+from geotree.release import tars as release
+from geotree.shards import Shards, open
 from geotree.shards.index import find
 from geotree.shards.packed import ShardError
 from geotree.shards.writing import SAMPLE, finish

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from geotree import world
-from geotree.simulation import faults as plant
-from geotree.simulation.traits import stable_hash
+from geotree.planet import faults as plant
+from geotree.planet.traits import stable_hash
 
 if TYPE_CHECKING:
-    from geotree.sources.planet import Planet
+    from geotree.planet.source import Planet
 
 # Where many people look: latitude, longitude, spread in degrees, weight.
 CROWDS = (

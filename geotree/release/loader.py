@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from geotree.shards import index, release_records
+from geotree.release import records as release_records
+from geotree.release.records import Sample
+from geotree.release.tensor_files import TensorReader
+from geotree.shards import index
 from geotree.shards.packed import ShardError
-from geotree.shards.release_records import Sample
-from geotree.shards.tensor_files import TensorReader
 from geotree.variables import VARIABLE_NAMES
 
 
@@ -35,7 +36,7 @@ class GGTDataset:
     ----------
     shards_path : path or list of paths
         Tars of the release, or a folder of them. Files of the hub are
-        fetched by :mod:`geotree.hub` first.
+        fetched by :mod:`geotree.release.hub` first.
     batch_size : int
         The last batch may be smaller; nothing is dropped.
     num_workers : int

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from geotree.simulation.climate import Climate
+from geotree.planet.climate import Climate
 from geotree.variables import MONTHS, PATCH
 
 # Reflectance in the order of BANDS: B2 B3 B4 B8 B5 B6 B7 B8A B11 B12.

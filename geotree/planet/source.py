@@ -1,0 +1,299 @@
+"""A simulated planet: pixels for any occurrence, and the best answer known.
+
+Real coastlines, real names, physics simple enough to invert. It is the
+default source of the book: no account, no network, and each model can be
+held against the Bayes optimum. See the page "The simulated planet".
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from geotree import taxonomy
+from geotree.planet import climate, spectra, traits
+from geotree.planet.niches import Niches
+from geotree.planet.traits import stable_hash
+from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
+from geotree.variables import (
+    MONTHS,
+    NODATA,
+    PATCH,
+    VARIABLE_NAMES,
+    check_environment,
+    check_images,
+    reflectance,
+)
+
+# Measurement noise of the stored variables: share of the value, floor.
+_NOISE = {"elevation": (0.01, 3), "slope": (0.05, 0.3), "aspect": (0, 4),
+          "soil": (0.05, 8), "temperature": (0.01, 4), "rain": (0.03, 2)}
+_MISSING = {"terrain": 0.01, "soil": 0.04, "climate": 0.01}
+_CHUNK = 1024  # samples at a time, so that memory stays flat
+
+
+class Planet:
+    """The simulated planet.
+
+    Parameters
+    ----------
+    seed : int
+        Two planets with one seed are equal to the last byte.
+    """
+
+    name = "planet"
+    origin = ("are rendered by the simulated planet at the real places, so "
+              "scores from pixels say nothing about real forests")
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    @cached_property
+    def species(self) -> pd.DataFrame:
+        """Class table of the planet, with ranges and abundance: K rows."""
+        path = resources.files("geotree.data") / "species.csv"
+        with path.open(encoding="utf-8") as file:
+            table = pd.read_csv(file, keep_default_na=False)
+        return table.sort_values("species", ignore_index=True)
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """Class table alone: species, genus, family, leafType."""
+        return taxonomy.class_table(self.species)
+
+    @cached_property
+    def traits(self) -> pd.DataFrame:
+        """Traits of the planet's species, in the order of ``classes``."""
+        return traits.draw(self.classes, seed=self.seed)
+
+    @cached_property
+    def _niches(self) -> Niches:
+        return Niches(self.species, self.traits["habitat"], seed=self.seed)
+
+    def prior(self, *, lat, lon) -> np.ndarray:
+        """Probability of each species at a place, before any pixel is seen.
+
+        Parameters
+        ----------
+        lat, lon : (N,) float
+            Degrees, WGS 84.
+
+        Returns
+        -------
+        (N, K) float64
+            Rows sum to one; a row where nothing grows is all zero.
+        """
+        return self._niches.prior(lat=lat, lon=lon)
+
+    # Occurrences --------------------------------------------------------
+
+    def occurrences(self, n: int, *, seed: int = 0,
+                    faults: float = 0.0) -> pd.DataFrame:
+        """Draw an occurrence table, as an aggregator would hold it.
+
+        People look where people live, so places are clustered; which
+        species is seen at a place follows :meth:`prior` exactly.
+
+        Parameters
+        ----------
+        n : int
+            Number of records.
+        seed : int
+            Of the draw; the planet itself stays the same.
+        faults : float
+            Share of records that get one of the faults of real tables
+            (:mod:`geotree.planet.faults`), for the audit to find.
+
+        Returns
+        -------
+        DataFrame
+            Occurrence table; see :mod:`geotree.occurrences`.
+        """
+        from geotree.planet import observers
+
+        return observers.occurrences(self, n, seed=seed, faults=faults)
+
+    # Pixels -------------------------------------------------------------
+
+    def attrs(self) -> dict[str, str | int | float]:
+        """Provenance for the cube."""
+        return {"source": self.name, "planet_seed": self.seed,
+                "product": "simulated surface reflectance × 10,000",
+                "grid": "5 × 5 pixels of 10 m around the occurrence",
+                "title": "Simulated planet: not real imagery"}
+
+    def plan(self, table: pd.DataFrame) -> Plan:
+        """No request; about 5,000 samples a second and core."""
+        size = MONTHS * 10 * PATCH**2 * 2 + len(VARIABLE_NAMES) * 4 + 1
+        return Plan(len(table), 0, len(table) * size, len(table) / 5000)
+
+    def fetch(self, table: pd.DataFrame) -> Pixels:
+        """Render pixels and variables of each row of an occurrence table.
+
+        Parameters
+        ----------
+        table : DataFrame, N rows
+            Occurrence table. A species that the planet does not know gets
+            the traits that its genus and family suggest.
+
+        Returns
+        -------
+        Pixels
+            The same for a row whatever the other rows are.
+        """
+        parts = [self._render(table.iloc[start:start + _CHUNK])
+                 for start in range(0, len(table), _CHUNK)]
+        images, environment, status = map(np.concatenate, zip(
+            *parts, strict=True))
+        return Pixels(images, environment, status)
+
+    def _render(self, table):
+        lat = table["decimalLatitude"].to_numpy(float)
+        lon = table["decimalLongitude"].to_numpy(float)
+        state = climate.climate(lat=lat, lon=lon, seed=self.seed)
+        view = spectra.scene(state)
+        row_traits = self._row_traits(table)
+        mean, loadings = spectra.signal(row_traits, view)
+        cloudy = spectra.cloud_probability(view, lat)
+        n, factors = loadings.shape[:2]
+        parts = 27, factors, mean[0].size, PATCH**2
+        normal = np.empty((n, sum(parts)))
+        patch = np.empty((n, *mean.shape[1:], PATCH, PATCH), np.float32)
+        chance = np.empty((n, MONTHS + len(_MISSING)))
+        for row, key in enumerate(table["gbifID"].to_numpy(np.int64)):
+            rng = np.random.Generator(np.random.Philox(
+                key=[self.seed & 0xFFFFFFFF, int(key) & (2**63 - 1)]))
+            rng.random(out=chance[row])
+            rng.standard_normal(out=normal[row])
+            rng.standard_normal(out=patch[row], dtype=np.float32)
+        chance, gaps = np.split(chance, [MONTHS], axis=1)
+        variables, draw, dates, ground = np.split(
+            normal, np.cumsum(parts)[:-1], axis=1)
+        draw[:, 0] = np.sqrt(0.5) * (draw[:, 0] + self._year(table))
+        tree = mean + np.einsum("nf,nftc->ntc", draw, loadings)
+        tree += dates.reshape(mean.shape) * spectra.DATE_NOISE
+        patch *= spectra.PIXEL_NOISE[:, None, None]
+        patch += (spectra.GROUND_SPREAD * view.contrast[..., None, None]
+                  * ground.reshape(n, 1, 1, PATCH, PATCH))
+        patch += spectra.CROWN * tree[..., None, None]
+        patch += (1 - spectra.CROWN) * view.background[..., None, None]
+        np.rint(patch.clip(1e-4, 2, out=patch) * 1e4, out=patch)
+        images = patch.astype(np.uint16)
+        images[chance < cloudy] = NODATA
+        status = np.where((chance < cloudy).all(axis=1), NO_IMAGERY, OK)
+        environment = self._measure(lat, lon, state, variables, gaps)
+        return images, environment, status.astype(np.uint8)
+
+    def _row_traits(self, table):
+        classes = table[["species", "genus", "family", "leafType"]]
+        unique = classes.drop_duplicates(ignore_index=True)
+        key = pd.MultiIndex.from_frame(unique)
+        rows = key.get_indexer(pd.MultiIndex.from_frame(classes))
+        return traits.draw(unique, seed=self.seed).iloc[rows]
+
+    def _year(self, table) -> np.ndarray:
+        """How warm the year was in that part of the world, s.d. of 1."""
+        lat = np.floor(table["decimalLatitude"] / 10).astype(int)
+        lon = np.floor(table["decimalLongitude"] / 10).astype(int)
+        places = list(zip(table["year"].astype(int), lat, lon, strict=True))
+        known = {place: np.random.default_rng(
+            stable_hash(self.seed, "year", *place)).normal()
+            for place in set(places)}
+        return np.array([known[place] for place in places])
+
+    def _measure(self, lat, lon, state, noise, gaps) -> np.ndarray:
+        """The 27 variables as an instrument would give them: (N, V)."""
+        truth = np.column_stack([
+            lon, lat, state.elevation, state.slope, state.aspect,
+            1000 * state.soil_water, climate.bioclim(state)])
+        kinds = (["elevation", "elevation", "elevation", "slope", "aspect"]
+                 + ["soil"] * 3 + ["temperature"] * 11 + ["rain"] * 8)
+        share, floor = np.array([_NOISE[kind] for kind in kinds]).T
+        spread = share * np.abs(truth) + floor
+        spread[:, :2] = 0  # an occurrence knows its place
+        value = truth + spread * noise
+        value[:, 2:] = np.rint(value[:, 2:] * 10) / 10
+        value[:, 8:] = np.rint(value[:, 8:])
+        value[:, 10] = value[:, 10].clip(0, 100)
+        value[:, 3] = value[:, 3].clip(0, 90)
+        value[:, 4] %= 360
+        value[:, [*range(5, 8), 9, 10, 11, 14, *range(19, 27)]] = value[
+            :, [*range(5, 8), 9, 10, 11, 14, *range(19, 27)]].clip(0)
+        value[gaps[:, 0] < _MISSING["terrain"], 3:5] = np.nan
+        value[gaps[:, 1] < _MISSING["soil"], 5:8] = np.nan
+        value[gaps[:, 2] < _MISSING["climate"], 8:] = np.nan
+        return value.astype(np.float32)
+
+    # The best possible answer -------------------------------------------
+
+    def posterior(self, images, environment,
+                  classes: pd.DataFrame | None = None) -> np.ndarray:
+        """Bayes-optimal species probabilities of the planet's own samples.
+
+        Parameters
+        ----------
+        images : (N, T, C, H, W) uint16
+        environment : (N, V) float32
+            Longitude and latitude are read, the rest follows from them.
+        classes : DataFrame, optional
+            Restrict to these species and their order; default: all.
+
+        Returns
+        -------
+        (N, K) float64
+            Rows sum to one. The class of highest probability is the best
+            answer that any method can give.
+
+        Raises
+        ------
+        ValueError
+            If a species of ``classes`` does not live on this planet, or
+            nothing of ``classes`` grows at a place.
+        """
+        check_images(images)
+        check_environment(environment)
+        wanted = self._columns(classes)
+        parts = [self._posterior(images[start:start + _CHUNK],
+                                 environment[start:start + _CHUNK], wanted)
+                 for start in range(0, len(images), _CHUNK)]
+        return np.concatenate(parts) if parts else np.zeros(
+            (0, len(wanted)))
+
+    def _columns(self, classes) -> np.ndarray:
+        if classes is None:
+            return np.arange(len(self.classes))
+        known = pd.Index(self.classes["species"])
+        wanted = known.get_indexer(classes["species"])
+        if (wanted < 0).any():
+            strangers = classes["species"][wanted < 0]
+            raise ValueError(
+                f"{len(strangers)} of {len(classes)} species do not live on "
+                f"the simulated planet, e.g. {strangers.iloc[0]!r}: their "
+                "posterior is not defined. Use Planet.classes.")
+        return wanted
+
+    def _posterior(self, images, environment, wanted):
+        lon, lat = np.asarray(environment[:, :2], float).T
+        prior = self.prior(lat=lat, lon=lon)[:, wanted]
+        empty = np.flatnonzero(prior.sum(axis=1) == 0)
+        if len(empty):
+            raise ValueError(
+                f"none of the {len(wanted)} species grows at latitude "
+                f"{lat[empty[0]]:.3f}, longitude {lon[empty[0]]:.3f} "
+                f"({len(empty)} of {len(lat)} samples). Are these samples "
+                "of this planet?")
+        state = climate.climate(lat=lat, lon=lon, seed=self.seed)
+        view = spectra.scene(state)
+        place, column = np.nonzero(prior > 1e-9)
+        missing = (np.asarray(images) == NODATA).any(axis=(-3, -2, -1))
+        values = np.nan_to_num(reflectance(images)).astype(float)
+        log = np.full(prior.shape, -np.inf)
+        log[place, column] = np.log(prior[place, column])
+        log[place, column] += spectra.log_likelihood(
+            values, missing, self.traits.iloc[wanted[column]], view, place)
+        log -= log.max(axis=1, keepdims=True)
+        odds = np.exp(log)
+        return odds / odds.sum(axis=1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Studies: what costs hours and fills results/, with the public functions."""
