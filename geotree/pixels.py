@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from geotree import cube, occurrences
 from geotree.cube import check, counts, open
-from geotree.service import DownloadError, lock
+from geotree.files import BusyError, lock
+from geotree.network import DownloadError
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels, Source
 from geotree.variables import NODATA, check_environment, check_images
 
-__all__ = ["DownloadError", "check", "counts", "download", "lock", "open"]
+__all__ = ["DownloadError", "check", "counts", "download", "open"]
 _TRIED = 1000  # samples tried before the share of failures counts
 
 
@@ -83,7 +84,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
             plan.check()
             _fill(table, source, group, store, chunk, workers, max_failed,
                   progress)
-        except DownloadError:
+        except (DownloadError, BusyError):
             raise
         except OSError as error:
             raise OSError(

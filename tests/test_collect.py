@@ -12,8 +12,9 @@ from loopback import gbif
 from loopback.server import DROP, GARBLE, TRUNCATE, certificate
 
 from geotree import occurrences
+from geotree.files import BusyError
+from geotree.network import ServiceError
 from geotree.occurrences import matching
-from geotree.service import DownloadError, ServiceError
 
 NAMES = pd.DataFrame({
     "species": ["Acer rubrum", "Betula verrucosa", "Betula pendula",
@@ -330,9 +331,9 @@ def test_a_folder_belongs_to_one_request(client, taxa, tmp_path):
 
 
 def test_a_second_run_on_one_folder_is_refused(client, taxa, tmp_path):
-    from geotree.service import lock
+    from geotree.files import lock
 
-    with lock(tmp_path / "s"), pytest.raises(DownloadError,
+    with lock(tmp_path / "s"), pytest.raises(BusyError,
                                              match="another process"):
         occurrences.collect(taxa, route="search", folder=tmp_path / "s",
                             client=client)
@@ -540,7 +541,7 @@ def test_a_storm_without_end_ends_in_words(client, service, taxa, tmp_path):
 
 def test_the_service_says_how_long_to_wait(client, service, monkeypatch):
     slept = []
-    monkeypatch.setattr("geotree.service.time.sleep", slept.append)
+    monkeypatch.setattr("geotree.network.time.sleep", slept.append)
     real, states = service.search, [429]
 
     def search(query):

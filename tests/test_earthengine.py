@@ -13,7 +13,7 @@ from loopback import earthengine as service
 from loopback.server import DROP, GARBLE, TRUNCATE
 
 from geotree import pixels
-from geotree.service import ServiceError
+from geotree.network import ServiceError
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid
 from geotree.sources.earthengine import EarthEngine
 from geotree.variables import NODATA

@@ -17,7 +17,7 @@ from fake_source import (
 )
 from killing import Run, kills
 
-from geotree import pixels
+from geotree import files, pixels
 from geotree.planet.source import Planet
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
@@ -107,14 +107,14 @@ def test_the_table_is_left_as_it_was(tmp_path):
 SLOW = """
 import sys
 from fake_source import FakeSource, occurrence_table
-from geotree import pixels
+from geotree import files, pixels
 pixels.download(occurrence_table(240), FakeSource(seconds=0.05), sys.argv[1],
                 chunk=8, workers=2, progress=False)
 """
 PLANET = """
 import sys
 from fake_source import occurrence_table
-from geotree import pixels
+from geotree import files, pixels
 from geotree.planet.source import Planet
 pixels.download(occurrence_table(480), Planet(), sys.argv[1], chunk=8,
                 progress=False)
@@ -190,7 +190,7 @@ def test_a_second_run_on_one_store_is_refused(tmp_path):
     first.start()
     try:
         assert inside.wait(30)
-        with pytest.raises(pixels.DownloadError, match="another process"):
+        with pytest.raises(files.BusyError, match="another process"):
             download(16, tmp_path / "cube.zarr")
     finally:
         go_on.set()
@@ -203,7 +203,7 @@ def test_a_store_of_another_process_is_free_when_that_is_dead(tmp_path):
     other = Run(SLOW, store)
     while not list(store.glob("status/c/*")) and other.is_alive():
         time.sleep(0.002)
-    with pytest.raises(pixels.DownloadError, match="another process"):
+    with pytest.raises(files.BusyError, match="another process"):
         download(240, store)
     other.kill()
     same(download(240, store), download(240, tmp_path / "whole.zarr"))
@@ -212,7 +212,7 @@ def test_a_store_of_another_process_is_free_when_that_is_dead(tmp_path):
 FULL = """
 import sys
 from fake_source import FakeSource, occurrence_table
-from geotree import pixels
+from geotree import files, pixels
 
 def hook(call):
     if call == 3:

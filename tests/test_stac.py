@@ -11,8 +11,8 @@ from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
 
 from geotree import occurrences, pixels
+from geotree.network import ServiceError
 from geotree.planet.source import Planet
-from geotree.service import ServiceError
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
 from geotree.sources.stac import Stac, median
 from geotree.variables import NODATA, VARIABLE_NAMES

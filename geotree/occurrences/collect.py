@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geotree.files import lock
+from geotree.network import ServiceError
 from geotree.occurrences import snapshot as parquet
 from geotree.occurrences.gbif import ALIVE, BACKBONE, DEEPEST, PAGE, Client
 from geotree.occurrences.matching import usable
 from geotree.occurrences.table import replace, validate
-from geotree.service import ServiceError, lock
 from geotree.sources.grid import tiles
 
 ROUTES = ("search", "download", "snapshot")

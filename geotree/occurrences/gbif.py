@@ -23,7 +23,7 @@ from types import FunctionType
 from urllib.parse import quote
 
 import geotree
-from geotree.service import ServiceError, Unsteady, patient
+from geotree.network import ServiceError, Unsteady, patient
 
 URL = "https://api.gbif.org"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from geotree.service import ServiceError
+from geotree.network import ServiceError
 
 # Each copy is the same; take the one near you. {month} is like 2026-10-01.
 NEAREST = ("s3://gbif-open-data-eu-central-1/occurrence/2026-10-01/"

@@ -19,8 +19,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import taxonomy
+from geotree.files import lock
 from geotree.occurrences.table import COLUMNS, OPTIONAL, replace
-from geotree.pixels import lock
 from geotree.release import records as release_records
 from geotree.release import tars as release
 from geotree.shards import Shards, open

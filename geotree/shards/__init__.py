@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import pixels, taxonomy
+from geotree import files, pixels, taxonomy
 from geotree.release import tars as release
 from geotree.shards import packed, writing
 from geotree.shards.index import INDEX, LAYOUTS, TABLE, Index, find
@@ -80,7 +80,7 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
     if out.is_dir() and any(out.iterdir()) and not (out / INDEX).exists():
         raise ValueError(f"folder '{out}' holds other files than shards (no "
                          f"{INDEX}). Choose another folder, or empty it.")
-    with pixels.lock(out):
+    with files.lock(out):
         writing.write(
             cube, table, out, layout=layout, classes=classes, seed=seed,
             pack=pack, packs_per_shard=packs_per_shard, progress=progress)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from geotree.service import ServiceError, Unsteady
+from geotree.network import ServiceError, Unsteady
 
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 _LARGE = ("too large", "memory", "payload size", "size limit",

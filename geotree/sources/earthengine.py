@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 import pandas as pd
 
-from geotree.service import patient
+from geotree.network import patient
 from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, calls
 from geotree.sources import grid as grids
 from geotree.sources.expressions import (

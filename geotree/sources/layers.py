@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from geotree.service import ServiceError, is_here
+from geotree.network import ServiceError, is_here
 from geotree.variables import VARIABLE_NAMES
 
 # Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.

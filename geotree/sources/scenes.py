@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geotree.service import ServiceError, Unsteady
+from geotree.network import ServiceError, Unsteady
 from geotree.sources import grid
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geotree.network import ServiceError, Unsteady, is_here, patient
 from geotree.occurrences.table import replace
-from geotree.service import ServiceError, Unsteady, is_here, patient
 from geotree.sources import (
     FAILED,
     NO_IMAGERY,

@@ -1,4 +1,7 @@
-"""Manners towards a service: patience, one run at a time, clear errors."""
+"""Manners towards services: patience that ends, clear errors, no secrets.
+
+One owner of retries a request: :func:`patient`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ import errno
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 TRIES = 6
@@ -66,29 +67,3 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
     raise ServiceError(
         errno.EAGAIN, f"{last}; tried {tries} times. What is finished is "
         "kept: call again later to go on") from last
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to ``path`` meanwhile."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.with_name(f".{path.name}.lock")
-        name.touch()  # filelock takes "cannot be written" for "is held"
-        held = FileLock(name)
-        held.acquire(timeout=0)
-    except Timeout as error:
-        raise DownloadError(
-            errno.EBUSY, f"another process is writing to '{path}'. Wait for "
-            "it, or choose another place") from error
-    except OSError as error:
-        raise OSError(
-            error.errno or 0, f"cannot write beside '{path}' "
-            f"({error.strerror or error}). Nothing was changed; choose a "
-            "folder that can be written") from error
-    try:
-        yield
-    finally:
-        held.release()

@@ -1,0 +1,227 @@
+"""The lock of every door: a value is checked here, once, where it enters.
+
+Each function returns the value in the form that the rest of the house
+uses, or raises a ``ValueError`` that says what was expected, what came, in
+which row, and what to do. Nothing is repaired by guessing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from geotree.variables import (
+    BAND_NAMES,
+    BANDS,
+    MONTHS,
+    NODATA,
+    PATCH,
+    VARIABLE_NAMES,
+    VARIABLES,
+)
+
+_BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
+
+
+def images(values, *, where: str = "images", months: int | None = MONTHS):
+    """Pixels as digital numbers: (N, T, 10, 5, 5) uint16, int32 or int64.
+
+    Parameters
+    ----------
+    values : array or tensor
+        10,000 is a reflectance of 1; 65535 is missing.
+    months : int, optional
+        The number of composites; None: any.
+
+    Returns
+    -------
+    The same array or tensor, unchanged.
+
+    Raises
+    ------
+    ValueError
+        Another shape, floats, int16, or reflectance of 0 to 1.
+    """
+    shape, expected = tuple(np.shape(values)), (len(BANDS), PATCH, PATCH)
+    if (len(shape) != 5 or shape[2:] != expected
+            or months not in (None, shape[1])):
+        count = "" if months is None else f"{months} "
+        raise ValueError(
+            f"{where} has shape {shape}, expected (samples, {count}months, "
+            f"10 bands {BAND_NAMES[0]} … {BAND_NAMES[-1]}, 5, 5).")
+    kind = str(values.dtype).removeprefix("torch.")
+    if kind not in ("uint16", "int32", "int64"):
+        raise ValueError(
+            f"{where} is {kind}, expected whole digital numbers: uint16 or "
+            f"int32, {NODATA} where missing. variables.digital_numbers turns "
+            "reflectance and numbers with NaN or another sign for missing "
+            "into them.")
+    if not shape[0]:
+        return values
+    # torch cannot compare uint16; a copy of 32 bits can be.
+    numbers = values if isinstance(values, np.ndarray) else values.int()
+    low, seen = int(numbers.min()), numbers[numbers != NODATA]
+    high = int(seen.max()) if len(seen) else 0
+    if low < 0 or high > NODATA:
+        raise ValueError(
+            f"{where} runs from {low} to {high}, expected 0 to "
+            f"{_BRIGHTEST}, and {NODATA} where missing. Pass the sign for "
+            "missing to variables.digital_numbers.")
+    if high == 1:
+        raise ValueError(
+            f"{where} holds nothing but 0 and 1: reflectance cut to whole "
+            "numbers? Multiply by 10,000 before, or give reflectance to "
+            "variables.digital_numbers.")
+    return values
+
+
+def environment(values, *, where: str = "environment"):
+    """Variables in stored units: (N, 27) float, NaN where missing.
+
+    Returns
+    -------
+    The same array or tensor, unchanged.
+    """
+    shape = tuple(np.shape(values))
+    if len(shape) != 2 or shape[1] != len(VARIABLES):
+        raise ValueError(
+            f"{where} has shape {shape}, expected (samples, 27) in the order "
+            f"{VARIABLE_NAMES[0]}, {VARIABLE_NAMES[1]}, … "
+            f"{VARIABLE_NAMES[-1]}.")
+    kind = str(values.dtype).removeprefix("torch.")
+    if "float" not in kind:
+        raise ValueError(f"{where} is {kind}, expected float32 with NaN "
+                         "where missing.")
+    infinite = abs(values) == math.inf
+    if infinite.any():
+        row, column = (int(i[0]) for i in np.nonzero(np.asarray(infinite)))
+        raise ValueError(f"{where} is infinite in row {row}, "
+                         f"{VARIABLE_NAMES[column]}. Missing is NaN.")
+    return values
+
+
+def labels(values, k: int, *, where: str = "labels") -> np.ndarray:
+    """Class numbers, one a sample: (N,) int, each 0 to ``k`` - 1."""
+    values = np.asarray(values)
+    if not values.size:
+        raise ValueError(f"no samples to score: {where} is empty.")
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ValueError(f"{where} are {values.dtype} of shape "
+                         f"{values.shape}, expected whole numbers, one per "
+                         "sample. See taxonomy.labels.")
+    bad = np.flatnonzero((values < 0) | (values >= k))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} {where} are not among the {k} classes 0 to {k - 1}, "
+            f"the first is {values[bad[0]]} in row {bad[0]}. Were they made "
+            "with another class table?")
+    return values
+
+
+def probabilities(values, *, k: int | None = None, n: int | None = None,
+                  first: int = 0, where: str = "probabilities") -> np.ndarray:
+    """Rows that sum to one: (N, K) float, never logits.
+
+    Parameters
+    ----------
+    k, n : int, optional
+        How many classes and samples there must be.
+    first : int
+        Number of the first row, for the message.
+    """
+    values = np.asarray(values)
+    if (values.ndim != 2 or k not in (None, values.shape[1])
+            or n not in (None, len(values))):
+        expected = (f"({'samples' if n is None else n}, "
+                    f"{'classes' if k is None else k})")
+        raise ValueError(f"{where} have shape {values.shape}, expected "
+                         f"{expected}.")
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{where} are {values.dtype}, expected numbers.")
+    total = values.sum(axis=1, dtype=np.float64)
+    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
+                         | (values.min(axis=1, initial=0) < -1e-6))
+    if len(bad):
+        row = bad[0]
+        raise ValueError(
+            f"{len(bad)} of {len(total)} rows of {where} are no "
+            f"probabilities, the first is row {row + first}: they run from "
+            f"{values[row].min(initial=0):.4g} to "
+            f"{values[row].max(initial=0):.4g} and do not sum to one, but to "
+            f"{total[row]:.4f}. Apply a softmax to logits.")
+    return values
+
+
+def places(*, lat, lon, where: str = "places"
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Places on the globe: two (N,) float64, longitude in [-180, 180).
+
+    A longitude of 180 to 360 is turned, everywhere alike.
+
+    Raises
+    ------
+    ValueError
+        A row is missing or not on the globe. :func:`on_globe` says which.
+    """
+    lat, lon = (np.atleast_1d(np.asarray(one, np.float64))
+                for one in (lat, lon))
+    if lat.shape != lon.shape or lat.ndim != 1:
+        raise ValueError(f"{where}: lat has shape {lat.shape} and lon "
+                         f"{lon.shape}, expected one number a place each.")
+    bad = np.flatnonzero(~on_globe(lat=lat, lon=lon))
+    if len(bad):
+        row = bad[0]
+        swapped = on_globe(lat=lon[bad], lon=lat[bad]).all()
+        raise ValueError(
+            f"{where}: {len(bad)} of {len(lat)} places are not on the globe, "
+            f"the first is lat={lat[row]}, lon={lon[row]} in row {row}. "
+            "Expected -90 to 90 and -180 to 360 (degrees)."
+            + (" Are lat and lon swapped?" if swapped else ""))
+    return lat, (lon + 180) % 360 - 180
+
+
+def on_globe(*, lat, lon) -> np.ndarray:
+    """Which of N places are on the globe: (N,) bool."""
+    lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+    return (np.abs(lat) <= 90) & (lon >= -180) & (lon <= 360)
+
+
+def one_of(value, known, *, name: str):
+    """A choice among known words."""
+    if value not in tuple(known):
+        raise ValueError(f"{name} is {value!r}, expected one of "
+                         f"{', '.join(map(repr, known))}.")
+    return value
+
+
+def number(value, *, name: str, low=None, high=None, whole: bool = False):
+    """A finite number in a range, ends included."""
+    good = (isinstance(value, int | float | np.number)
+            and not isinstance(value, bool) and math.isfinite(value)
+            and (low is None or value >= low)
+            and (high is None or value <= high)
+            and (not whole or float(value).is_integer()))
+    if not good:
+        kind = "a whole number" if whole else "a number"
+        limits = [f"at least {low}" * (low is not None),
+                  f"at most {high}" * (high is not None)]
+        raise ValueError(f"{name} is {value!r}, expected {kind}"
+                         + "".join(f", {one}" for one in limits if one) + ".")
+    return value
+
+
+def columns(table, needed, *, where: str = "table"):
+    """A table that has the columns, each once."""
+    names = list(table.columns)
+    double = sorted({str(one) for one in names if names.count(one) > 1})
+    if double:
+        raise ValueError(f"{where} has the columns {', '.join(double)} more "
+                         "than once. Rename or drop one of each.")
+    missing = [one for one in needed if one not in names]
+    if missing:
+        raise ValueError(
+            f"{where} lacks the columns {', '.join(missing)}; it has "
+            f"{', '.join(map(str, names[:20]))}"
+            f"{', …' if len(names) > 20 else ''}.")
+    return table
