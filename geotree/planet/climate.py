@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geotree import world
+from geotree import globe, world
 
 # Mountain ranges: south/west end, north/east end (latitude, longitude),
 # height of the crest in m, half width in degrees.
@@ -86,17 +86,12 @@ def _waves(seed: int, number: int, longest: float, shortest: float):
     return vector, rng.uniform(0, 2 * np.pi, number), length / length.sum()
 
 
-def _xyz(lat, lon) -> np.ndarray:
-    phi, lam = np.radians(lat), np.radians(lon)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam),
-                     np.sin(phi)], axis=-1)  # (N, 3)
-
-
 def _noise(lat, lon, seed: int, *, longest: float, shortest: float,
            number: int = 8) -> np.ndarray:
     """Smooth noise without a seam, about −1 to 1; wavelengths in degrees."""
     vector, phase, amplitude = _waves(seed, number, longest, shortest)
-    return np.sin(_xyz(lat, lon) @ vector + phase) @ (2 * amplitude)
+    places = globe.unit_vectors(lat=lat, lon=lon)  # (N, 3)
+    return np.sin(places @ vector + phase) @ (2 * amplitude)
 
 
 def _bumps(lat, lon, centres: np.ndarray) -> np.ndarray:
@@ -190,7 +185,7 @@ def _terrain(lat, lon, seed):
     step = 0.00027  # degrees, about 30 m
     shrink = np.maximum(np.cos(np.radians(lat)), 0.01)
     east = step / shrink
-    metres = 2 * step * 111_195
+    metres = 2 * step * globe.METRES
     places = [(lat, lon), (lat + step, lon), (lat - step, lon),
               (lat, lon + east), (lat, lon - east)]
     height, north, south, right, left = np.split(

@@ -13,7 +13,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from geotree import taxonomy
+from geotree import checks, taxonomy
 from geotree.planet import climate, spectra, traits
 from geotree.planet.niches import Niches
 from geotree.planet.traits import stable_hash
@@ -23,8 +23,6 @@ from geotree.variables import (
     NODATA,
     PATCH,
     VARIABLE_NAMES,
-    check_environment,
-    check_images,
     reflectance,
 )
 
@@ -253,8 +251,8 @@ class Planet:
             If a species of ``classes`` does not live on this planet, or
             nothing of ``classes`` grows at a place.
         """
-        check_images(images)
-        check_environment(environment)
+        checks.images(images)
+        checks.environment(environment)
         wanted = self._columns(classes)
         parts = [self._posterior(images[start:start + _CHUNK],
                                  environment[start:start + _CHUNK], wanted)
