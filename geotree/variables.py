@@ -132,6 +132,92 @@ def reflectance(images: np.ndarray) -> np.ndarray:
     return values
 
 
+def digital_numbers(values, *, unit: str | None = None,
+                    nodata: float | None = None,
+                    offset: int = 0) -> np.ndarray:
+    """Convert pixels of other tools to the digital numbers that we store.
+
+    Parameters
+    ----------
+    values : array of any shape
+        Whole numbers, or floats; NaN is missing.
+    unit : "reflectance" or "digital numbers", optional
+        Needed where the values leave room for both. 10,000 digital numbers
+        are a reflectance of 1.
+    nodata : float, optional
+        The sign for missing, e.g. -9999 or 0; beside NaN among floats and
+        65535 among whole numbers.
+    offset : int
+        Digital numbers to take off: 1,000 for Sentinel-2 scenes of
+        processing baseline 04.00 or later that are not harmonised.
+
+    Returns
+    -------
+    ndarray of uint16
+        The same shape; ``NODATA`` is missing. What is below zero after the
+        offset is dark and becomes 0.
+
+    Raises
+    ------
+    ValueError
+        The unit cannot be told, or a value fits neither it nor ``nodata``.
+
+    Notes
+    -----
+    Sentinel-2 Products Specification, "Radiometric offset". Chapter 02.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
+        raise ValueError(f"pixels are {values.dtype}, expected whole numbers "
+                         "of 16 bits or more, or floats.")
+    numbers = values.astype(np.float64)
+    missing = np.isnan(numbers)
+    if nodata is not None:
+        missing |= numbers == nodata
+    if values.dtype.kind in "iu":
+        missing |= numbers == NODATA
+    seen = numbers[~missing]
+    if not seen.size:
+        return np.full(values.shape, NODATA, np.uint16)
+    scale = _scale(seen, values.dtype, unit)
+    low, high = seen.min() * scale - offset, seen.max() * scale - offset
+    if not (-_DARKEST <= low and high < NODATA):
+        raise ValueError(
+            f"pixels run from {seen.min():g} to {seen.max():g}, as digital "
+            f"numbers {low:g} to {high:g}; expected {-_DARKEST} to "
+            f"{NODATA - 1}. Pass the sign for missing as nodata=, or another "
+            "unit= or offset=.")
+    numbers = np.where(missing, NODATA, np.rint(
+        numbers * scale - offset).clip(0))
+    return numbers.astype(np.uint16)
+
+
+_DARKEST = 2000  # digital numbers below 0 that an offset may leave
+
+
+def _scale(seen: np.ndarray, kind: np.dtype, unit: str | None) -> float:
+    """What turns the values into digital numbers."""
+    scales = {"reflectance": 1 / REFLECTANCE_SCALE, "digital numbers": 1.0}
+    if unit is not None:
+        if unit not in scales:
+            raise ValueError(f"unit is {unit!r}, expected 'reflectance' or "
+                             "'digital numbers'.")
+        if kind.kind in "iu" and unit == "reflectance":
+            raise ValueError("pixels are whole numbers, which cannot be "
+                             "reflectance. Pass unit='digital numbers', or "
+                             "the reflectance as floats.")
+        return scales[unit]
+    high, whole = np.abs(seen).max(), (seen == np.rint(seen)).all()
+    if kind.kind == "f" and high <= 2 and not whole:
+        return scales["reflectance"]
+    if high >= 100:
+        return scales["digital numbers"]
+    raise ValueError(
+        f"pixels run from {seen.min():g} to {seen.max():g}: reflectance or "
+        "digital numbers? Say so with unit='reflectance' or "
+        "unit='digital numbers'.")
+
+
 def ndvi(images: np.ndarray) -> np.ndarray:
     """Normalised difference vegetation index from B8 and B4.
 
