@@ -111,8 +111,8 @@ if chain.route():
 # ## People look where people live
 #
 # A map shows it at once: records crowd around cities and along roads. A
-# model trained on them knows Europe better than the Congo, and a random
-# test set does not notice.
+# model trained on them has seen much of some regions and little of others,
+# and a random test set, drawn from the same crowds, does not notice.
 
 # %% mystnb={"image": {"alt": "World map of all raw records, coloured by leaf type; dense in Europe, North America and eastern Australia."}}
 plots.occurrence_map(raw);

@@ -69,9 +69,10 @@ print(chain.provenance())
 # ## Neighbours are no strangers
 #
 # People record trees where people are: along paths, in parks, near home.
-# So most records have another one close by, often of the same species. If
+# So a record may well have another one close by, of the same species. If
 # rows are dealt out at random, that neighbour is likely to be in the
 # training set, and the test asks for something that was as good as seen.
+# How many records are concerned, the curve says.
 # Maps of forests have been judged far too kindly for it
 # {cite}`ploton2020spatial`.
 
@@ -159,8 +160,8 @@ scores = pd.DataFrame([{"split": name, **nearest_score(parts)}
 plots.score_bars(scores, label="split");
 
 # %% [markdown]
-# The same rule, the same records: only the distance between training and
-# test changed. To see distance alone, leave out each record together with
+# The same rule, asked of other records at other distances from training.
+# To see distance alone, leave out each record together with
 # all that lies within some kilometres of it, and ask about it. No split is
 # drawn here, and hardly any training data is lost.
 

@@ -78,7 +78,8 @@ torch.testing.assert_close(by_hand, library)
 #
 # Suppose the first two pairs are one species, so that their texts are
 # equal. Each image is then asked to prefer its own copy of the same text,
-# which it cannot. With labels, both copies count as matches.
+# which it cannot. With labels, both copies count as matches. Does that
+# change what the model learns?
 
 # %%
 twins = text.clone()
@@ -150,9 +151,11 @@ shown = ["epoch", "loss", "validation_loss", "validation_top1"]
 history[shown].tail(3).round(3)
 
 # %% [markdown]
-# ## Several processes, one curve
+# ## Several processes, the same gradient
 #
 # More processes must not change what is learnt, only how long it takes.
+# (Months and variables are hidden at random in each process by itself, so
+# two curves agree to the bit only where nothing is hidden.)
 # Every process walks through the same batches and keeps its own rows; the
 # gradients are averaged, each with the share of the rows that it saw. On
 # seven rows and three processes:

@@ -337,7 +337,8 @@ least = calibration.conformal(guess, validation.labels, coverage=coverage)
 np.testing.assert_allclose(least, by_hand)
 
 # %% [markdown]
-# On average the promise holds, and rare species may pay for it. The promise
+# The promise is one on average: rare species may pay for common ones, and
+# test blocks that differ from the validation's may miss it. The promise
 # can be given to each *group* of species, here by rarity, or to each
 # species; then sets grow, and a species with too few validation records is
 # in every set, for nothing can be promised.

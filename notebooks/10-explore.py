@@ -58,8 +58,9 @@ print(note)
 # ## Honest first
 #
 # An answer is only as good as its confidence. Two numbers are fitted on the
-# validation part: a temperature that takes the model's pride away, and the
-# weight of what the place alone suggests ([chapter 06](06-zero-shot)).
+# validation part: a temperature that makes the model neither too sure nor
+# too modest, and the weight of what the place alone suggests
+# ([chapter 06](06-zero-shot)).
 
 # %%
 validation, nearby = parts["validation"], place.Nearest(train.table)
@@ -70,7 +71,9 @@ calm = calibration.soften(raw, temperature)
 # %%
 weight = prior.fit_weight(
     calm, nearby.predict(validation.table, classes), validation.labels)
-print(f"temperature {temperature:.2f}, weight of the place {weight:.2f}")
+said = "too sure" if temperature > 1 else "too modest"
+print(f"temperature {temperature:.2f}: the model was {said}; weight of the "
+      f"place {weight:.2f}")
 
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}
