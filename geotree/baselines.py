@@ -13,10 +13,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import place
-from geotree.distance import check_shared
+from geotree import checks, place
 from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
+from geotree.splits import check_shared
 from geotree.variables import (
     VARIABLE_NAMES,
     check_images,
@@ -45,7 +45,7 @@ TRAINED = tuple(name for name in READS if name not in _WEIGHTS)
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
     """The frequencies of the training labels, for every sample: (n, k)."""
-    share = np.bincount(_checked(labels, k), minlength=k) / len(labels)
+    share = np.bincount(checks.labels(labels, k), minlength=k) / len(labels)
     return np.tile(share.astype(np.float32), (n, 1))
 
 
@@ -136,7 +136,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
     """
     from sklearn import ensemble
 
-    labels = _checked(train.labels, classes)
+    labels = checks.labels(train.labels, classes)
     if boosting:
         # Without the penalty rare classes blow up: worse than guessing.
         model = ensemble.HistGradientBoostingClassifier(
@@ -240,14 +240,3 @@ def best_without_pixels(answers: dict[str, np.ndarray],
                          f"{', '.join(answers)}: see baselines.answers.")
     return max(able, key=lambda name: metrics.hits(answers[name],
                                                    labels).mean())
-
-
-def _checked(labels, k: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if not labels.size:
-        raise ValueError("no training labels: nothing to learn from.")
-    if labels.min() < 0 or labels.max() >= k:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()},"
-                         f" expected 0 to {k - 1}. Were they made with "
-                         "another class table?")
-    return labels

@@ -187,6 +187,15 @@ def on_globe(*, lat, lon) -> np.ndarray:
     return (np.abs(lat) <= 90) & (lon >= -180) & (lon <= 360)
 
 
+def one_each(values, n: int, *, where: str) -> np.ndarray:
+    """One value for each of ``n`` samples: (n,)."""
+    values = np.asarray(values)
+    if values.shape != (n,):
+        raise ValueError(f"{where} have shape {values.shape}, expected one "
+                         f"for each of the {n} samples.")
+    return values
+
+
 def one_of(value, known, *, name: str):
     """A choice among known words."""
     if value not in tuple(known):

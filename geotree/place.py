@@ -13,8 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from geotree import splits
-from geotree.distance import EARTH
+from geotree import checks, globe, splits
 
 _CELLS = 20_000_000  # probabilities held at once
 
@@ -34,15 +33,8 @@ def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
         raise ValueError(f"places have shape {places.shape}, expected an "
                          "occurrence table or (N, 2) latitudes and "
                          "longitudes.")
-    wrong = ~(np.isfinite(places).all(axis=1) & (abs(places[:, 0]) <= 90))
-    if wrong.any():
-        raise ValueError(
-            f"{int(wrong.sum())} of {len(places)} places are not on the "
-            f"globe, the first is {places[wrong][0].tolist()}. Latitude "
-            "comes first.")
-    lat, lon = np.radians(places).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon),
-                     np.sin(lat)], axis=1)
+    lat, lon = checks.places(lat=places[:, 0], lon=places[:, 1])
+    return globe.unit_vectors(lat=lat, lon=lon)
 
 
 class PlaceModel:
@@ -55,6 +47,8 @@ class PlaceModel:
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
+        checks.columns(table, ["species", "decimalLatitude",
+                               "decimalLongitude"])
         if table.empty:
             raise ValueError("table is empty: no record to learn from.")
         codes, names = pd.factorize(table["species"], sort=True)
@@ -130,20 +124,19 @@ class Nearest(PlaceModel):
         from scipy.spatial import KDTree
 
         super().__init__(table)
-        if neighbours < 1:
-            raise ValueError(f"neighbours is {neighbours}, expected 1 or "
-                             "more.")
+        checks.number(neighbours, name="neighbours", low=1, whole=True)
+        checks.number(apart_km, name="apart_km", low=0)
         self.tree = KDTree(vectors(table))
         self.neighbours = min(neighbours, len(table))
         self.weight = weight or (lambda km: 1 / np.maximum(km, 1e-3))
-        self.chord = 2 * np.sin(min(apart_km / EARTH, np.pi) / 2)
+        self.chord = float(globe.chord(apart_km))
 
     def odds(self, points):
         skip = (self.tree.query_ball_point(
             points, self.chord * (1 - 1e-9), return_length=True)
             if self.chord else np.zeros(len(points), int))
         if (skip == self.tree.n).any():
-            km = 2 * EARTH * np.arcsin(self.chord / 2)
+            km = globe.arc_km(self.chord)
             raise ValueError(f"no record is {km:.0f} km or more away from "
                              f"{int((skip == self.tree.n).sum())} of the "
                              "places. Use a smaller apart_km.")
@@ -169,7 +162,7 @@ class Nearest(PlaceModel):
         take = np.minimum(take, k - 1)
         chord, index = (np.take_along_axis(x, take, 1)
                         for x in (chord, index))
-        km = 2 * EARTH * np.arcsin(np.clip(chord / 2, 0, 1))
+        km = globe.arc_km(chord)
         classes = len(self.species)
         cell = np.arange(len(index))[:, None] * classes + self.labels[index]
         return np.bincount(cell.ravel(), (self.weight(km) * some).ravel(),
@@ -190,8 +183,7 @@ class Kernel(Nearest):
 
     def __init__(self, table: pd.DataFrame, *, km: float = 50.0,
                  neighbours: int = 500) -> None:
-        if not km > 0:
-            raise ValueError(f"km is {km}, expected more than 0.")
+        checks.number(km, name="km", low=1e-6)
         super().__init__(table, neighbours=neighbours)
         # Beside the nearest record, so that no place is too far for a vote.
         self.weight = lambda d: np.exp((d[:, :1] - d) / km)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from geotree import checks
 from geotree.evaluation.calibration import FLOOR, log_loss
-from geotree.evaluation.metrics import check_sums
 from geotree.taxonomy import RANKS, roll_up
 
 _DOUBT = 1e-3  # share of the records that stand outside any known range
@@ -37,7 +37,7 @@ def combine(p_pixels: np.ndarray, p_place: np.ndarray, weight: float, *,
     (N, K) of the dtype of ``p_pixels``
         Rows sum to one.
     """
-    pixels = check_sums(p_pixels)
+    pixels = checks.probabilities(p_pixels)
     if pixels.shape != np.shape(p_place):
         raise ValueError(f"pixels give shape {pixels.shape}, the place "
                          f"{np.shape(p_place)}: ask both about the same "
@@ -47,7 +47,7 @@ def combine(p_pixels: np.ndarray, p_place: np.ndarray, weight: float, *,
                          "0 or more, and 0 to 1.")
     if weight == 0:
         return pixels.copy()
-    allowed = (1 - doubt) * check_sums(p_place).astype(np.float64)
+    allowed = (1 - doubt) * checks.probabilities(p_place).astype(np.float64)
     allowed += doubt / pixels.shape[1]
     return _normalised(np.log(np.maximum(pixels, FLOOR))
                        + weight * np.log(allowed), pixels.dtype)
@@ -103,7 +103,8 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     -----
     Menon et al. (2021), post-hoc logit adjustment.
     """
-    values, share = check_sums(probabilities), np.asarray(frequency, float)
+    values = checks.probabilities(probabilities)
+    share = np.asarray(frequency, float)
     if share.shape != (values.shape[1],) or not (share > 0).any() or (
             share < 0).any():
         raise ValueError(f"frequency has shape {share.shape}, expected "
@@ -156,7 +157,7 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     ValueError
         A list allows nothing that its sample has a probability for.
     """
-    values, allowed = check_sums(probabilities), np.asarray(allowed)
+    values, allowed = checks.probabilities(probabilities), np.asarray(allowed)
     if allowed.dtype != bool or allowed.shape not in (
             values.shape, values.shape[1:]):
         raise ValueError(f"allowed is {allowed.dtype} of shape "
@@ -206,5 +207,6 @@ def relatives(p_place: np.ndarray, seen: pd.DataFrame, new: pd.DataFrame, *,
 
 
 def _normalised(logs: np.ndarray, dtype) -> np.ndarray:
-    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return (odds / odds.sum(axis=1, keepdims=True)).astype(dtype)
+    from scipy.special import softmax
+
+    return softmax(logs, axis=1).astype(dtype, copy=False)

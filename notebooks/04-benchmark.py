@@ -40,7 +40,7 @@ if "google.colab" in sys.modules:
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from geotree import chain, evaluation, place, plots, splits
+from geotree import chain, evaluation, globe, place, plots, splits
 from geotree.evaluation import results
 
 plots.style()
@@ -77,11 +77,8 @@ print(chain.provenance())
 # {cite}`ploton2020spatial`.
 
 # %% mystnb={"image": {"alt": "Cumulative share of records against the distance to their nearest neighbour in kilometres, on a logarithmic axis."}}
-from sklearn.neighbors import BallTree
-
-places = splits.places(table)
-nearest = BallTree(places, metric="haversine").query(places, k=2)[0][:, 1]
-nearest = np.sort(nearest * splits.EARTH)  # km
+chord, _ = globe.tree(table).query(globe.vectors_of(table), k=2)
+nearest = np.sort(globe.arc_km(chord[:, 1]))  # km; the first is itself
 fig, ax = plt.subplots()
 ax.semilogx(nearest.clip(0.01), np.arange(1, len(nearest) + 1)
             / len(nearest))
@@ -101,7 +98,7 @@ ax.set(xlabel="km to the nearest record", ylabel="share of records",
 km, species = np.array([2.0, 2.0, 1.0]), np.array([0, 0, 1])
 by_hand = np.bincount(species, weights=1 / km)
 by_hand /= by_hand.sum()
-degrees = km / (splits.EARTH * np.pi / 180)  # along the equator
+degrees = 1000 * km / globe.METRES  # along the equator
 toy = pd.DataFrame({"decimalLatitude": 0.0, "decimalLongitude": degrees,
                     "species": np.array(["Acer a", "Betula b"])[species]})
 names = pd.DataFrame({"species": ["Acer a", "Betula b"]})

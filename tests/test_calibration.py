@@ -148,7 +148,7 @@ def test_what_cannot_be_is_refused():
         calibration.conformal(probabilities, labels, coverage=1)
     with pytest.raises(ValueError, match="groups have shape"):
         calibration.conformal(probabilities, labels, groups=np.zeros(3))
-    with pytest.raises(ValueError, match="50 rows of prob"):
+    with pytest.raises(ValueError, match=r"labels have shape \(9,\)"):
         calibration.log_loss(probabilities, labels[:9])
     with pytest.raises(ValueError, match="not among the 7 classes"):
         calibration.temperature(probabilities, labels + 7)
@@ -157,7 +157,8 @@ def test_what_cannot_be_is_refused():
 @pytest.mark.parametrize("work", [
     calibration.log_loss, calibration.brier, calibration.reliability,
     calibration.temperature, calibration.conformal, calibration.summary,
-    lambda p, y: calibration.soften(p, 2.0)])
+    calibration.ece, lambda p, y: calibration.soften(p, 2.0),
+    lambda p, y: calibration.prediction_sets(p, np.full(K, 0.1))])
 def test_what_does_not_sum_to_one_is_refused(work):
     probabilities, labels = honest(50)
     with pytest.raises(ValueError, match="sum to one, but to 2.0"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geotree import baselines, evaluation, taxonomy
+from geotree import baselines, checks, evaluation, taxonomy
 from geotree.release import clip, tokens
 from geotree.release.clip import ClipBaseline
 from geotree.shards import Batch
@@ -193,7 +193,7 @@ def test_true_colour_by_hand_and_without_a_wrap():
 
 def test_it_is_scored_and_tuned_like_any_model(model, batch, classes):
     odds = evaluation.predict(model, batch, classes)
-    evaluation.check(odds, batch.labels, classes)
+    checks.probabilities(odds, k=len(classes), n=len(batch.labels))
     parts = np.concatenate([evaluation.predict(
         model, Batch(*(x[i:i + 1] for x in batch)), classes)
         for i in range(9)])

@@ -120,7 +120,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize(("where", "message"), [
     (np.zeros((3, 3)), r"shape \(3, 3\)"),
-    (np.array([[100, 5]]), "Latitude comes first"),
+    (np.array([[100, 5]]), "1 of 1 places are not on the globe"),
     (np.array([[np.nan, 5]]), "1 of 1 places are not on the globe")])
 def test_places_off_the_globe_are_refused(where, message):
     with pytest.raises(ValueError, match=message):

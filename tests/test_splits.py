@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from fake_source import occurrence_table
 
-from geotree import occurrences, sampling, splits
+from geotree import evaluation, occurrences, splits
+from geotree.splits import draws
 
 
 def world(n=3000, *, species=12, seed=0):
@@ -65,13 +66,13 @@ def test_blocks_are_cells_of_latitude_and_longitude():
     table = pd.DataFrame({
         "decimalLatitude": [0.1, 0.9, -0.1, 0.1, 0.1, 0.1, 1.0],
         "decimalLongitude": [5.1, 5.9, 5.1, 6.1, 180.0, -180.0, 5.1]})
-    number = splits.blocks(table, 1.0)
+    number = evaluation.spatial_blocks(table, 1.0)
     assert number[0] == number[1]
     assert number[4] == number[5]  # the date line is one line
     assert len(set(number)) == 5
-    assert len(set(splits.blocks(table, 90.0))) == 3
+    assert len(set(evaluation.spatial_blocks(table, 90.0))) == 3
     with pytest.raises(ValueError, match="degrees"):
-        splits.blocks(table, 0)
+        evaluation.spatial_blocks(table, 0)
 
 
 def test_a_split_has_the_shares_asked_for():
@@ -103,15 +104,15 @@ def test_a_split_depends_on_the_seed_alone(kind):
 def test_no_block_is_cut():
     table = world()
     parts = splits.split(table, block_degrees=2.0)
-    found = parts.groupby(splits.blocks(table, 2.0)).nunique()
+    found = parts.groupby(evaluation.spatial_blocks(table, 2.0)).nunique()
     assert (found == 1).all() and len(found) > 100
 
 
 def test_large_blocks_are_tested_too():
     """The largest blocks must not always fall to training."""
     table = world()
-    size = pd.Series(splits.blocks(table, 2.0)).map(
-        pd.Series(splits.blocks(table, 2.0)).value_counts()).to_numpy()
+    block = pd.Series(evaluation.spatial_blocks(table, 2.0))
+    size = block.map(block.value_counts()).to_numpy()
     tested = [size[splits.split(table, block_degrees=2.0, seed=seed)
                    == "test"].max() for seed in range(10)]
     assert max(tested) >= np.quantile(size, 0.9)
@@ -162,7 +163,7 @@ def test_a_buffer_holds_across_the_date_line_and_the_pole(kind, km):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"kind": "states"}, "expected one of blocks, random, country, year"),
+    ({"kind": "states"}, "expected one of .blocks., .random., .country"),
     ({"kind": "random", "leave": ["DE"]}, "kind is 'random'"),
     ({"kind": "country", "leave": ["ZZ"]}, "no row is of country ZZ"),
     ({"test": 0.0}, "test is 0.0"),
@@ -216,7 +217,8 @@ def test_folds_keep_units_whole():
     table = world(500)
     fold = splits.folds(table, "blocks", degrees=2, seed=3)
     assert sorted(np.unique(fold)) == [0, 1, 2, 3, 4]
-    frame = pd.DataFrame({"block": splits.blocks(table, 2), "fold": fold})
+    block = evaluation.spatial_blocks(table, 2)
+    frame = pd.DataFrame({"block": block, "fold": fold})
     assert (frame.groupby("block")["fold"].nunique() == 1).all()
     np.testing.assert_array_equal(
         fold, splits.folds(table, "blocks", degrees=2, seed=3))
@@ -308,7 +310,7 @@ def test_nothing_to_compare_is_no_success():
     table = world(30)
     with pytest.raises(splits.LeakageError, match="no rows"):
         splits.check_leakage(table, pd.Series(["train"] * 30))
-    with pytest.raises(ValueError, match="29 parts for 30 rows"):
+    with pytest.raises(ValueError, match="one for each of the 30 samples"):
         splits.check_leakage(table, pd.Series(["train"] * 29))
 
 
@@ -382,11 +384,11 @@ def test_a_benchmark_has_the_quota_of_the_release():
     (90, (40, 110, 181)), (300, (12, 33, 55)), (900, (4, 11, 19))])
 def test_the_three_quotas_of_the_release(species, quota):
     number = species // 3
-    table = pd.DataFrame({"rarity": np.repeat(sampling.CATEGORIES,
+    table = pd.DataFrame({"rarity": np.repeat(draws.CATEGORIES,
                                               np.array(quota) * number)})
     table["species"] = np.concatenate([
         np.repeat([f"{name}{k}" for k in range(number)], rows)
-        for name, rows in zip(sampling.CATEGORIES, quota, strict=True)])
+        for name, rows in zip(draws.CATEGORIES, quota, strict=True)])
     drawn = splits.benchmark(table, species=species)
     pd.testing.assert_frame_equal(drawn, table)  # it needs every row
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from geotree import checks
+
 _CELLS = 20_000_000  # weights held at once
 
 
@@ -18,16 +20,8 @@ def units(blocks, n: int) -> np.ndarray:
     """Number the units that are drawn: (N,) int from 0; default: rows."""
     if blocks is None:
         return np.arange(n)
-    return np.unique(column(blocks, n, "blocks"), return_inverse=True)[1]
-
-
-def column(values, n: int, name: str) -> np.ndarray:
-    """``values`` as an (N,) array, or a ``ValueError`` that names them."""
-    values = np.asarray(values)
-    if values.shape != (n,):
-        raise ValueError(f"{name} have shape {values.shape}, expected one "
-                         f"for each of the {n} samples.")
-    return values
+    blocks = checks.one_each(blocks, n, where="blocks")
+    return np.unique(blocks, return_inverse=True)[1]
 
 
 def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -38,8 +32,7 @@ def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     (chunk, U) float64
         The first row of all is ones: the data as they are.
     """
-    if draws < 0:
-        raise ValueError(f"draws is {draws}, expected 0 or more.")
+    checks.number(draws, name="draws", low=0, whole=True)
     rng = np.random.default_rng(seed)
     yield np.ones((1, number))
     chunk = max(1, _CELLS // number)

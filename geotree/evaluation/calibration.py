@@ -9,13 +9,16 @@ part of its own, never on the samples that are scored. Explained in chapter
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
 
-from geotree.evaluation.metrics import check_labels, check_sums, hits
+from geotree import checks
+from geotree.evaluation.metrics import hits
 
 FLOOR = 1e-12  # a probability of zero costs this much: 27.6 nats
+_ENDS = 0.05, 20.0  # of the temperature
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -47,9 +50,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *,
         One row per bin: mean ``confidence``, ``accuracy``, binomial 95 %
         ``error`` of the accuracy, ``n``.
     """
-    if bins < 1:
-        raise ValueError(f"bins is {bins}, expected 1 or more.")
-    probabilities = check_sums(probabilities)
+    checks.number(bins, name="bins", low=1, whole=True)
+    probabilities = checks.probabilities(probabilities)
     right = hits(probabilities, labels)
     confidence = probabilities.max(axis=1)
     edges = np.quantile(confidence, np.arange(1, bins) / bins)
@@ -70,17 +72,48 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
     return float((gap * table["n"]).sum() / table["n"].sum())
 
 
-def summary(probabilities: np.ndarray, labels: np.ndarray) -> pd.Series:
-    """The four numbers of a calibration report: one row of a table.
+def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
+        draws: int = 200, seed: int = 0) -> pd.Series:
+    """Expected calibration error, beside what chance makes of it.
 
-    ``ece`` (bins of equal size), ``brier``, ``log_loss`` (nats), ``n``.
+    A model whose confidence is right to the last digit has an error too:
+    few samples are never right exactly as often as they should be.
+
+    Parameters
+    ----------
+    draws : int
+        How often right and wrong are drawn by the confidences, to see the
+        error of a perfectly calibrated model on as many samples.
+
+    Returns
+    -------
+    Series
+        ``ece``; ``ece_chance`` and ``ece_chance_95``, the mean and the
+        95 % quantile of a perfect model. Below the latter nothing is
+        proved.
     """
-    table = reliability(probabilities, labels)
-    return pd.Series({
-        "ece": expected_calibration_error(table),
+    table = reliability(probabilities, labels, bins=bins)
+    sure = np.sort(np.max(probabilities, axis=1))  # as the bins lie
+    starts = np.append(0, table["n"].cumsum()[:-1])
+    rng = np.random.default_rng(seed)
+    drawn = [expected_calibration_error(table.assign(
+        accuracy=np.add.reduceat(rng.random(len(sure)) < sure, starts,
+                                 dtype=float) / table["n"]))
+             for _ in range(draws)]
+    return pd.Series({"ece": expected_calibration_error(table),
+                      "ece_chance": np.mean(drawn),
+                      "ece_chance_95": np.quantile(drawn, 0.95)})
+
+
+def summary(probabilities: np.ndarray, labels: np.ndarray) -> pd.Series:
+    """The numbers of a calibration report: one row of a table.
+
+    Those of :func:`ece`, ``brier``, ``log_loss`` (nats), ``n``.
+    """
+    return pd.concat([ece(probabilities, labels), pd.Series({
         "brier": brier(probabilities, labels).mean(),
         "log_loss": log_loss(probabilities, labels).mean(),
-        "n": len(labels)})
+        "n": len(labels)})])
 
 
 # Temperature ---------------------------------------------------------------
@@ -97,7 +130,8 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Returns
     -------
     float
-        From 0.05 to 20; above 1 the model was too sure of itself.
+        From 0.05 to 20; above 1 the model was too sure of itself. One
+        that runs into either bound comes with a warning.
 
     Notes
     -----
@@ -105,22 +139,29 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     order of the classes never changes, so neither does the accuracy.
     """
     from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
 
-    labels = check_labels(labels, np.shape(probabilities)[1])
-    logs = np.log(np.maximum(check_sums(probabilities), FLOOR),
-                  dtype=np.float64)
+    _right(probabilities, labels)  # refuses what does not fit
+    logs = np.log(np.maximum(probabilities, FLOOR), dtype=np.float64)
     rows = np.arange(len(labels))
 
     def loss(log_t: float) -> float:
         scaled = logs * math.exp(-log_t)
-        highest = scaled.max(axis=1)
-        total = np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-        return float((total + highest - scaled[rows, labels]).mean())
+        return float((logsumexp(scaled, axis=1) - scaled[rows, labels]
+                      ).mean())
 
-    ends = math.log(0.05), math.log(20)
-    found = minimize_scalar(loss, bounds=ends, method="bounded",
-                            options={"xatol": 1e-4})
-    return math.exp(found.x)
+    found = minimize_scalar(loss, bounds=tuple(np.log(_ENDS)),
+                            method="bounded", options={"xatol": 1e-4})
+    found = math.exp(found.x)
+    if min(abs(math.log(found / end)) for end in _ENDS) < 0.01:
+        warnings.warn(
+            f"the temperature ran into its bound of {found:.3g}: on these "
+            f"{len(labels)} samples the best one lies beyond. "
+            + ("The answers say next to nothing about the labels. Do they "
+               "belong together?" if found > 1 else
+               "All of them are right. Calibrate on samples that the model "
+               "was not trained on, and on more of them."), stacklevel=2)
+    return found
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -129,13 +170,12 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     ``p ** (1 / temperature)``, made to sum to one again: what dividing the
     logits does, without need of them.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, expected more than "
-                         "0.")
-    values = check_sums(probabilities)
+    from scipy.special import softmax
+
+    checks.number(temperature, name="temperature", low=1e-6)
+    values = checks.probabilities(probabilities)
     logs = np.log(np.maximum(values, FLOOR), dtype=np.float64) / temperature
-    odds = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return (odds / odds.sum(axis=1, keepdims=True)).astype(values.dtype)
+    return softmax(logs, axis=1).astype(values.dtype, copy=False)
 
 
 # Sets ----------------------------------------------------------------------
@@ -168,14 +208,10 @@ def conformal(probabilities: np.ndarray, labels: np.ndarray, *,
     -----
     Split conformal prediction (Vovk et al. 2005), by groups of labels.
     """
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage is {coverage}, expected 0 to 1.")
-    k = np.shape(probabilities)[1]
-    groups = np.zeros(k, int) if groups is None else np.asarray(groups)
-    if groups.shape != (k,):
-        raise ValueError(f"groups have shape {groups.shape}, expected one "
-                         f"for each of the {k} classes.")
-    right = _right(probabilities, labels)
+    checks.number(coverage, name="coverage", low=1e-6, high=1 - 1e-6)
+    right, k = _right(probabilities, labels), np.shape(probabilities)[1]
+    groups = np.zeros(k, int) if groups is None else checks.one_each(
+        groups, k, where="groups")
     group_of_row = groups[labels]
     least = np.zeros(k)
     for group in np.unique(groups):
@@ -191,10 +227,19 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
                     ) -> np.ndarray:
     """Which classes are in the set of each sample: (N, K) bool.
 
-    May be empty: then the sample looks like nothing of the calibration
-    part.
+    Parameters
+    ----------
+    probabilities : (N, K) float
+        Made as those that ``least`` comes from: same model, same
+        temperature.
+    least : (K,) float
+        From :func:`conformal`.
+
+    A set may be empty: then the sample looks like nothing of the
+    calibration part.
     """
-    return np.asarray(probabilities) >= least
+    values = checks.probabilities(probabilities, k=np.size(least))
+    return values >= checks.one_each(least, values.shape[1], where="least")
 
 
 def coverage_table(sets: np.ndarray, labels: np.ndarray,
@@ -207,7 +252,8 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
         Rows ``all`` and each of ``groups`` (N,); columns ``coverage``,
         mean ``size``, share ``empty``, ``n``.
     """
-    labels = check_labels(labels, sets.shape[1])
+    labels = checks.one_each(checks.labels(labels, sets.shape[1]),
+                             len(sets), where="labels")
     size = sets.sum(axis=1)
     rows = pd.DataFrame({"coverage": sets[np.arange(len(labels)), labels],
                          "size": size, "empty": size == 0}).astype(float)
@@ -220,9 +266,7 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
 
 
 def _right(probabilities, labels) -> np.ndarray:
-    values = check_sums(probabilities)
-    labels = check_labels(labels, values.shape[1])
-    if len(values) != len(labels):
-        raise ValueError(f"{len(values)} rows of probabilities, but "
-                         f"{len(labels)} labels.")
+    values = checks.probabilities(probabilities)
+    labels = checks.one_each(checks.labels(labels, values.shape[1]),
+                             len(values), where="labels")
     return values[np.arange(len(labels)), labels].astype(np.float64)

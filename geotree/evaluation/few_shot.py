@@ -11,6 +11,7 @@ import copy
 import numpy as np
 import pandas as pd
 
+from geotree import checks
 from geotree.shards import Batch
 
 
@@ -34,13 +35,10 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     -------
     (K, D) float64, of length 1
     """
-    features, labels = np.asarray(features), np.asarray(labels)
+    features, labels = np.asarray(features), checks.labels(labels, k)
     if features.ndim != 2 or len(features) != len(labels):
         raise ValueError(f"features have shape {features.shape}, expected "
                          f"one row for each of the {len(labels)} labels.")
-    if labels.size and not 0 <= labels.min() <= labels.max() < k:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, "
-                         f"expected 0 to {k - 1}.")
     sums = np.zeros((k, features.shape[1]))
     np.add.at(sums, labels, features)
     if names is not None:
@@ -71,9 +69,10 @@ def nearest_mean(features: np.ndarray, means: np.ndarray, *,
     (N, K) float
         Rows sum to one.
     """
+    from scipy.special import softmax
+
     logits = scale * np.asarray(features) @ np.asarray(means).T
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
+    return softmax(logits, axis=1)
 
 
 def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
@@ -101,12 +100,8 @@ def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
 
     from geotree.training import class_loss
 
-    labels = np.asarray(support.labels)
-    if not labels.size or labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(
-            f"support has {labels.size} samples with labels "
-            f"{sorted(set(labels.tolist()))[:5]} …, expected some from 0 to "
-            f"{len(classes) - 1}, the rows of the class table.")
+    labels = checks.labels(support.labels, len(classes),
+                           where="labels of the support")
     tuned = copy.deepcopy(model).train()
     optimizer = torch.optim.AdamW(tuned.parameters(), lr=learning_rate,
                                   weight_decay=0.01)

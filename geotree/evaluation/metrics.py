@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from geotree import taxonomy
+from geotree import checks, taxonomy
 
 _CELLS = 2_700_000  # probabilities at once: few enough for the cache
 
@@ -25,67 +25,15 @@ class Outcome(NamedTuple):
     position: np.ndarray  # (N,) float, 1 = best; inf: probability zero
 
 
-def check_labels(labels, k: int) -> np.ndarray:
-    """Labels as an array of class numbers, or a ``ValueError``."""
-    labels = np.asarray(labels)
-    if not labels.size:
-        raise ValueError("no samples to score.")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels are {labels.dtype} of shape "
-                         f"{labels.shape}, expected whole numbers, one per "
-                         "sample. See taxonomy.labels.")
-    bad = np.flatnonzero((labels < 0) | (labels >= k))
-    if len(bad):
-        raise ValueError(
-            f"{len(bad)} labels are not among the {k} classes 0 to {k - 1}, "
-            f"the first is {labels[bad[0]]} in row {bad[0]}. Were they made "
-            "with another class table?")
-    return labels
-
-
-def check(probabilities: np.ndarray, labels: np.ndarray,
-          classes: pd.DataFrame, *, first: int = 0) -> None:
-    """Raise ``ValueError`` unless scores, labels and classes fit.
-
-    ``first`` is the number of the first row, for the message.
-    """
-    shape = np.shape(probabilities)
-    if shape != (len(labels), len(classes)):
-        raise ValueError(
-            f"probabilities have shape {shape}, expected ({len(labels)} "
-            f"labels, {len(classes)} classes).")
-    check_labels(labels, len(classes))
-    check_sums(probabilities, first=first)
-
-
-def check_sums(probabilities: np.ndarray, *, first: int = 0) -> np.ndarray:
-    """Rows as an array of probabilities, or a ``ValueError``."""
-    values = np.asarray(probabilities)
-    total = values.sum(axis=1, dtype=np.float64)
-    bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
-                         | (values.min(axis=1) < -1e-6))
-    if len(bad):
-        row = bad[0]
-        raise ValueError(
-            f"{len(bad)} of {len(total)} rows are no probabilities, the "
-            f"first is row {row + first}: they run from "
-            f"{values[row].min():.4g} to {values[row].max():.4g} and do not "
-            f"sum to one, but to {total[row]:.4f}. Apply a softmax to "
-            "logits.")
-    return values
-
-
 def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Place of the right class in the order of the answer: (N,) float.
 
     1 is the best. Classes of equal probability stand in order of their
     number; a class of probability zero has no place, but infinity.
     """
-    values, labels = np.asarray(probabilities), np.asarray(labels)
-    if len(values) != len(labels):
-        raise ValueError(f"{len(values)} rows of probabilities, but "
-                         f"{len(labels)} labels.")
-    check_labels(labels, values.shape[1])
+    values = np.asarray(probabilities)
+    labels = checks.labels(labels, values.shape[1])
+    checks.one_each(labels, len(values), where="labels")
     right = values[np.arange(len(labels)), labels][:, None]
     number = np.arange(values.shape[1])
     ahead = (values > right).sum(axis=1) + (
@@ -172,9 +120,8 @@ def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
     DataFrame of N rows
         ``rank`` and ``name`` (missing: no answer), ``confidence``.
     """
-    if not 0 <= confidence <= 1:
-        raise ValueError(f"confidence is {confidence}, expected 0 to 1.")
-    values = check_sums(probabilities)
+    checks.number(confidence, name="confidence", low=0, high=1)
+    values = checks.probabilities(probabilities, k=len(classes))
     n = len(values)
     ranks, found = np.full(n, None, object), np.full(n, None, object)
     sure = np.full(n, np.nan)
@@ -204,8 +151,12 @@ def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
         One row per threshold: ``coverage`` (share answered), ``accuracy``
         of the answers, and the share answered at each rank.
     """
-    check(probabilities, labels, classes)
-    truth = classes.iloc[labels].reset_index(drop=True)
+    checks.probabilities(probabilities, k=len(classes), n=len(labels))
+    checks.labels(labels, len(classes))
+    truth = {}
+    for rank in taxonomy.RANKS:
+        names, group = taxonomy.members(classes, rank)
+        truth[rank] = names[group[labels]]
     rows = []
     for threshold in np.arange(20) / 20 if thresholds is None else thresholds:
         answer = deepest(probabilities, classes, confidence=threshold)
@@ -214,7 +165,7 @@ def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
         for rank in taxonomy.RANKS:
             at = (answer["rank"] == rank).to_numpy()
             share[str(rank)] = at.mean()
-            right[at] = (answer["name"] == truth[str(rank)])[at]
+            right[at] = (answer["name"] == truth[rank])[at]
         given = answer["rank"].notna().to_numpy()
         rows.append({"threshold": threshold, "coverage": given.mean(),
                      "accuracy": right[given].mean() if given.any()
@@ -238,9 +189,10 @@ def risk_coverage(probabilities: np.ndarray, labels: np.ndarray, *,
         of those) and the ``score`` of the last. Equal scores are answered
         together. ``attrs["area"]``: mean risk over all coverages.
     """
-    wrong = ~hits(check_sums(probabilities), labels)
-    score = np.asarray(probabilities).max(axis=1) if score is None else (
-        np.asarray(score))
+    values = checks.probabilities(probabilities)
+    wrong = ~hits(values, labels)
+    score = values.max(axis=1) if score is None else checks.one_each(
+        score, len(values), where="score")
     order = np.argsort(-score, kind="stable")
     count = np.arange(1, len(order) + 1)
     risk = wrong[order].cumsum() / count

@@ -1,42 +1,15 @@
-"""Splits: which records train, which test, and how far apart they are.
-
-A random split of clustered records measures memory, not skill: more than a
-third of the rows of the release's table have another row within 1 km.
-Explained in chapter 04.
-"""
+"""Dividing a table: units kept whole, folds, splits, species held out."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from geotree.distance import (
-    EARTH,
-    PARTS,
-    LeakageError,
-    check_leakage,
-    distance_km,
-    nearest_km,
-    places,
-)
-from geotree.sampling import benchmark, k_shot, rarity
+from geotree import checks, globe
+from geotree.splits.leakage import PARTS, check_once
 
-__all__ = ["EARTH", "KINDS", "PARTS", "LeakageError", "benchmark", "blocks",
-           "check_leakage", "describe", "distance_km", "folds", "hold_out",
-           "k_shot", "nearest_km", "places", "rarity", "split", "units",
-           "untrained"]
-KINDS = ("blocks", "random", "country", "year")
-
-
-def blocks(table: pd.DataFrame, degrees: float) -> np.ndarray:
-    """Number of the latitude–longitude block of each row: (N,) int64."""
-    if not degrees > 0:
-        raise ValueError(f"degrees is {degrees}, expected more than 0.")
-    lon = (table["decimalLongitude"].to_numpy(float) + 180) % 360 - 180
-    row = np.floor(table["decimalLatitude"].to_numpy(float) / degrees)
-    cell = row.astype(np.int64) * 10**9 + np.floor(lon / degrees).astype(
-        np.int64)
-    return np.unique(cell, return_inverse=True)[1]
+KINDS = {"blocks": ["decimalLatitude", "decimalLongitude"], "random": [],
+         "country": ["countryCode"], "year": ["year"]}  # what each reads
 
 
 def units(table: pd.DataFrame, kind: str = "blocks", *,
@@ -49,14 +22,14 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
         Blocks of the globe of a side of ``degrees``, single rows, or the
         rows of one ``countryCode`` or ``year``.
     """
-    if kind == "blocks":
-        return blocks(table, degrees)
+    needed = KINDS[checks.one_of(kind, KINDS, name="kind")]
+    checks.columns(table, needed)
     if kind == "random":
         return np.arange(len(table))
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}, expected one of "
-                         f"{', '.join(KINDS)}.")
-    column = table["countryCode" if kind == "country" else "year"]
+    if kind == "blocks":
+        lat, lon = (table[name] for name in needed)
+        return globe.blocks(lat=lat, lon=lon, degrees=degrees)
+    column = table[needed[0]]
     if column.isna().any():
         raise ValueError(f"{int(column.isna().sum())} rows have no "
                          f"{column.name}: leave them out first.")
@@ -81,9 +54,9 @@ def folds(table: pd.DataFrame, kind: str = "random", *,
     count = int(unit.max(initial=-1)) + 1
     if not 2 <= number <= count:
         raise ValueError(f"number is {number}, expected 2 to {count}, the "
-                         "count of units to deal out.")
+                         f"number of {kind} units to deal out.")
     fold = np.random.default_rng(seed).permutation(count)[unit] % number
-    _check_once(table, fold)
+    check_once(table, fold)
     return fold
 
 
@@ -154,9 +127,8 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     if buffer_km > 0:
         training = (parts == "train").to_numpy()
         if training.any() and not training.all():
-            near = np.flatnonzero(training)[
-                nearest_km(table[training], table[~training]) < buffer_km]
-            parts.iloc[near] = "buffer"
+            km = globe.nearest_km(table[training], table[~training])
+            parts.iloc[np.flatnonzero(training)[km < buffer_km]] = "buffer"
     known = table["species"].isin(table["species"][parts == "train"])
     if known.any():
         parts[parts.isin(["validation", "test"]) & ~known] = "untrained"
@@ -170,23 +142,8 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
             f"{len(part)} {'rows' if kind == 'random' else kind}, buffer "
             f"{buffer_km} km). Use smaller blocks, a smaller buffer or more "
             "rows.")
-    _check_once(table, parts)
+    check_once(table, parts)
     return parts
-
-
-def _check_once(table, parts) -> None:
-    """Raise ``LeakageError`` if a ``gbifID`` is in two parts."""
-    if "gbifID" not in table:
-        return
-    number = pd.Series(np.asarray(parts)).groupby(
-        table["gbifID"].to_numpy()).nunique()
-    twice = number.index[number > 1]
-    if len(twice):
-        more = ", …" if len(twice) > 5 else ""
-        raise LeakageError(
-            f"{len(twice)} records are twice in the table and in two parts "
-            f"of it: gbifID {', '.join(map(str, twice[:5]))}{more}. Keep one "
-            "of each: table.drop_duplicates('gbifID').")
 
 
 def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
@@ -206,7 +163,7 @@ def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
         some = table[column == name]
         rows[name] = {"rows": len(some), "species": some["species"].nunique(),
                       "median_km": np.nan if name == "train" or train.empty
-                      else np.median(nearest_km(some, train))}
+                      else np.median(globe.nearest_km(some, train))}
     frame = pd.DataFrame(rows).T.sort_values("rows", ascending=False)
     frame = frame.astype({"rows": int, "species": int})
     frame.attrs["untrained"] = sorted(
@@ -221,7 +178,7 @@ def _left(table, kind, leave) -> np.ndarray:
     if kind not in ("country", "year"):
         raise ValueError(f"leave names countries or years, but kind is "
                          f"{kind!r}, expected 'country' or 'year'.")
-    column = table["countryCode" if kind == "country" else "year"]
+    column = table[KINDS[kind][0]]
     unknown = sorted(set(leave) - set(column))
     if unknown:
         raise ValueError(f"no row is of {kind} "
@@ -296,10 +253,8 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
         No species has a relative that could stay.
     """
     above = {"species": "genus", "genus": "family"}
-    if rank not in above:
-        raise ValueError(f"rank is {rank!r}, expected 'species' or 'genus'.")
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}, expected 0 to 1.")
+    checks.one_of(rank, above, name="rank")
+    checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
     lineage = table[["species", "genus", "family"]].drop_duplicates(
         "species").sort_values("species")
     parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]

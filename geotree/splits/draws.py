@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from geotree import checks
+
 CATEGORIES = ("Rare", "Common", "Frequent")
 _SHARES = {"Rare": 12, "Common": 33, "Frequent": 54}  # % of the rows
 
@@ -106,8 +108,7 @@ def k_shot(labels, k: int, *, seed: int = 0
         A class has no more than ``k`` rows.
     """
     labels = np.asarray(labels)
-    if k < 1:
-        raise ValueError(f"k is {k}, expected one shot or more.")
+    checks.number(k, name="k", low=1, whole=True)
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"labels have shape {labels.shape}, expected one "
                          "class number a row.")

@@ -1,43 +1,17 @@
-"""How far apart records are, and whether train and test are far enough.
-
-Distances on the sphere, and the check that no record, place or species is
-on both sides of a split. Explained in chapter 04.
-"""
+"""Leakage: no record, place or species on both sides of a split."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-EARTH = 6371.0088  # km, mean radius
+from geotree import checks, globe
+
 PARTS = ("train", "validation", "test")
 
 
 class LeakageError(ValueError):
     """Test records share something with training records."""
-
-
-def distance_km(lat1, lon1, lat2, lon2) -> np.ndarray:
-    """Great-circle distance in km of places in degrees, broadcast."""
-    a, b, c, d = map(np.radians, (lat1, lon1, lat2, lon2))
-    half = (np.sin((c - a) / 2) ** 2
-            + np.cos(a) * np.cos(c) * np.sin((d - b) / 2) ** 2)
-    return 2 * EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-
-
-def places(table: pd.DataFrame) -> np.ndarray:
-    """Latitude and longitude in radians: (N, 2), as BallTree wants them."""
-    return np.radians(table[["decimalLatitude", "decimalLongitude"]]
-                      .to_numpy(float))
-
-
-def nearest_km(table: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """Distance in km from each row to the nearest row of ``others``."""
-    from sklearn.neighbors import BallTree
-
-    tree = BallTree(places(others), metric="haversine")
-    distance, _ = tree.query(places(table), k=1)
-    return distance[:, 0] * EARTH
 
 
 def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
@@ -58,10 +32,7 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
     species : bool
         No test species may be in train or validation (held-out species).
     """
-    if len(parts) != len(table):
-        raise ValueError(f"{len(parts)} parts for {len(table)} rows, "
-                         "expected one each.")
-    column = np.asarray(parts)
+    column = checks.one_each(parts, len(table), where="parts")
     rows = {name: table[column == name] for name in PARTS}
     if rows["train"].empty or rows["test"].empty:
         raise LeakageError("train or test has no rows: nothing to compare.")
@@ -71,10 +42,9 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
         if species and other == "test":
             check_shared(rows[one], rows[other], one, other,
                          column="species", what="species")
-    if km > 0:
-        for name in ("test", "validation"):
-            if len(rows[name]):
-                _check_near(rows["train"], rows[name], name, km)
+    for name in ("test", "validation"):
+        if km > 0 and len(rows[name]):
+            _check_near(rows["train"], rows[name], name, km)
 
 
 def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
@@ -93,21 +63,34 @@ def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
             "of the two.")
 
 
-def _check_near(train, others, name, km) -> None:
-    from sklearn.neighbors import BallTree
+def check_once(table: pd.DataFrame, parts) -> None:
+    """Raise ``LeakageError`` if a ``gbifID`` is in two parts."""
+    if "gbifID" not in table:
+        return
+    number = pd.Series(np.asarray(parts)).groupby(
+        table["gbifID"].to_numpy()).nunique()
+    twice = number.index[number > 1]
+    if len(twice):
+        more = ", …" if len(twice) > 5 else ""
+        raise LeakageError(
+            f"{len(twice)} records are twice in the table and in two parts "
+            f"of it: gbifID {', '.join(map(str, twice[:5]))}{more}. Keep one "
+            "of each: table.drop_duplicates('gbifID').")
 
-    tree = BallTree(places(train), metric="haversine")
+
+def _check_near(train, others, name, km) -> None:
+    tree, points = globe.tree(train), globe.vectors_of(others)
     # The last bit: a row at exactly that distance is far enough.
-    radius = km / EARTH * (1 - 1e-9)
-    pairs = tree.query_radius(places(others), radius, count_only=True)
+    pairs = tree.query_ball_point(points, globe.chord(km) * (1 - 1e-9),
+                                  return_length=True)
     if not pairs.any():
         return
-    distance, index = tree.query(places(others), k=1)
-    row = int(distance[:, 0].argmin())
+    chord, index = tree.query(points)
+    row = int(chord.argmin())
     raise LeakageError(
         f"{int(pairs.sum())} pairs of a {name} row and a training row lie "
         f"within {km} km ({int((pairs > 0).sum())} of {len(others)} {name} "
-        f"rows); the closest, {distance[row, 0] * EARTH:.3f} km apart, are "
+        f"rows); the closest, {globe.arc_km(chord[row]):.3f} km apart, are "
         f"gbifID {others['gbifID'].iloc[row]} and "
-        f"{train['gbifID'].iloc[index[row, 0]]}. Split with "
+        f"{train['gbifID'].iloc[index[row]]}. Split with "
         f"buffer_km={km} or more.")
