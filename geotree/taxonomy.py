@@ -152,12 +152,18 @@ def members(classes: pd.DataFrame, rank: Rank | str
     Returns
     -------
     names : (G,) object
-        The groups of that rank, sorted; species as the table has them.
+        The groups of that rank, sorted; species as the table has them. A
+        genus whose name stands in two families is two genera: the family
+        follows in brackets.
     index : (K,) int64
         Position in ``names`` of each class.
     """
-    codes, names = pd.factorize(classes[_rank(rank)],
-                                sort=rank != Rank.SPECIES)
+    column = classes[_rank(rank)]
+    if rank == Rank.GENUS:
+        families = classes.groupby("genus")["family"].transform("nunique")
+        column = column.where(families == 1, column + " ("
+                              + classes["family"] + ")")
+    codes, names = pd.factorize(column, sort=rank != Rank.SPECIES)
     return np.asarray(names, dtype=object), codes.astype(np.int64)
 
 

@@ -177,3 +177,19 @@ def test_many_classes_roll_up_exactly():
     summed, names = taxonomy.roll_up(uniform, classes, "leafType")
     assert names.tolist() == ["Deciduous Broadleaf"]
     np.testing.assert_allclose(summed, 1, atol=1e-6)
+
+
+def test_one_genus_name_in_two_families_is_two_genera():
+    """A homonym: an animal's, or a mistake, is no relative."""
+    classes = pd.DataFrame({
+        "species": ["Prunus avium", "Prunus falsa", "Rosa canina"],
+        "genus": ["Prunus", "Prunus", "Rosa"],
+        "family": ["Rosaceae", "Fabaceae", "Rosaceae"],
+        "leafType": "Deciduous Broadleaf"})
+    summed, names = taxonomy.roll_up(np.array([[0.5, 0.2, 0.3]]), classes,
+                                     "genus")
+    assert names.tolist() == ["Prunus (Fabaceae)", "Prunus (Rosaceae)",
+                              "Rosa"]
+    np.testing.assert_allclose(summed, [[0.2, 0.5, 0.3]])
+    assert taxonomy.roll_up_labels([0, 1, 2], classes, "genus").tolist() == [
+        1, 0, 2]
