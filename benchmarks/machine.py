@@ -74,3 +74,19 @@ def read_whole(paths) -> int:
             while count := file.readinto(buffer):
                 total += count
     return total
+
+
+def peak_memory() -> int:
+    """Most memory that this process held at once, in bytes.
+
+    Linux: ``VmHWM``, which begins anew with each program. ``ru_maxrss``
+    keeps the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines()
+                    if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

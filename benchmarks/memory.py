@@ -12,7 +12,8 @@ from benchmarks.timing import Result
 
 _STEP = 50  # a training step at each 50th batch keeps it short
 _PROGRAM = f"""
-import resource, sys, torch
+import sys, torch
+from benchmarks.machine import peak_memory
 from geotree import shards, training
 from geotree.models.compact import CompactClip
 
@@ -28,7 +29,7 @@ for number, batch in enumerate(data.batches(512, shuffle=True)):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(count, peak_memory())
 """
 
 
@@ -40,8 +41,8 @@ def train(samples: Samples, runs: int) -> Result:
         done = subprocess.run([sys.executable, "-c", _PROGRAM, str(folder)],
                               cwd=ROOT, text=True, capture_output=True,
                               check=True, env=os.environ)
-        count, kilobytes = map(int, done.stdout.split())
-        peak[count] = kilobytes / 1024
+        count, size = map(int, done.stdout.split())
+        peak[count] = size / 2**20
     few, many = sorted(peak)
     return Result("memory of a training process", "MiB",
                   "flat from 10 thousand to a million", ours=peak[many],
