@@ -7,13 +7,32 @@ cost (:meth:`Source.plan`) and what is there (:meth:`Source.fetch`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
+from geotree import checks
+
 # Status of a sample in a cube.
 PENDING, OK, NO_IMAGERY, FAILED = 0, 1, 2, 3
+# Sources that are known by name, imported when one is asked for.
+_KNOWN = {"planet": "geotree.planet.source:Planet",
+          "earthengine": "geotree.sources.earthengine:EarthEngine",
+          "stac": "geotree.sources.stac:Stac"}
+
+
+def names() -> tuple[str, ...]:
+    """Sources that :func:`by_name` knows."""
+    return tuple(_KNOWN)
+
+
+def by_name(name: str) -> type[Source]:
+    """The class of a source: ``planet``, ``earthengine`` or ``stac``."""
+    module, _, attribute = _KNOWN[
+        checks.one_of(name, _KNOWN, name="source")].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Pixels(NamedTuple):
