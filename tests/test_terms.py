@@ -1,0 +1,66 @@
+"""The first use of a glossary term on a page leads to its entry."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from docutils import nodes
+from docutils.utils import new_document
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def terms():
+    spec = importlib.util.spec_from_file_location(
+        "terms", ROOT / "book" / "_ext" / "terms.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def app(terms):
+    found = SimpleNamespace(srcdir=ROOT, env=SimpleNamespace(
+        docname="notebooks/06-zero-shot"))
+    terms._read_terms(found)
+    return found
+
+
+def page(*parts):
+    document = new_document("page")
+    document += nodes.title("", "A shard in a title")
+    document += [nodes.paragraph("", "", *part) for part in parts]
+    return document
+
+
+def linked(document):
+    return [(one["reftarget"], one.astext()) for one in document.findall(
+        lambda node: node.tagname == "pending_xref")]
+
+
+def test_the_first_use_alone_is_linked(terms, app):
+    document = page([nodes.Text("Two shards hold a cube; a shard is a tar.")],
+                    [nodes.Text("The range prior, then the prior. SHARD")])
+    terms._link(app, document)
+    assert linked(document) == [("shard", "shards"), ("cube", "cube"),
+                                ("range prior", "range prior"),
+                                ("prior", "prior")]
+    assert document.astext().count("shard") == 3  # nothing is lost
+
+
+def test_code_links_and_other_words_stay(terms, app):
+    document = page([nodes.literal("", "shard"), nodes.Text(" sharded "),
+                     nodes.reference("", "cube")])
+    document += nodes.literal_block("", "prior")
+    terms._link(app, document)
+    assert linked(document) == []
+
+
+def test_every_entry_of_the_glossary_is_a_term(app):
+    text = (ROOT / "book" / "glossary.md").read_text("utf-8")
+    entries = [line for line in text.splitlines()[3:]
+               if line and not line.startswith((" ", ":"))]
+    assert set(entries) == set(app.env.glossary_terms)
+    assert entries == sorted(entries, key=str.lower)
