@@ -8,8 +8,12 @@ from __future__ import annotations
 import errno
 import ipaddress
 import random
+import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from urllib.parse import urlsplit
 
 TRIES = 6
@@ -23,13 +27,34 @@ class DownloadError(OSError):
 class ServiceError(OSError):
     """A service refuses, and asking again will not help."""
 
+    def __init__(self, number: int, message: str):
+        super().__init__(number, redact(message))
+
 
 class Unsteady(Exception):
     """An answer that may be better next time; ``after``: s to wait."""
 
     def __init__(self, message: str, *, after: float | None = None):
-        super().__init__(message)
+        super().__init__(redact(message))
         self.after = after
+
+
+def redact(text: str) -> str:
+    """A text whose addresses have lost what may be secret.
+
+    Names and passwords before the host go, and so do the values of all
+    queries: keys and signatures have too many names to tell them apart.
+
+    Examples
+    --------
+    >>> redact("no answer from https://me:word@host.org/a?key=1&b=2")
+    'no answer from https://host.org/a?key=…&b=…'
+    """
+    text = re.sub(r"(\w://)[^/?#\s'\"<>]*@", r"\1", str(text))
+    text = re.sub(r"(\w://[^?\s'\"<>]*\?)[^=&\s'\"<>]+(?![^\s'\"<>])",
+                  r"\1…", text)
+    return re.sub(r"[?&#][\w.~%\[\]+-]+=[^&#;\s'\"<>)]*",
+                  lambda part: part[0].split("=")[0] + "=…", text)
 
 
 def is_here(address: str) -> bool:
@@ -39,6 +64,48 @@ def is_here(address: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
         return False
+
+
+class Pool:
+    """Threads that nobody has to wait for, not even the interpreter.
+
+    A call that hangs in a thread of ``concurrent.futures`` keeps Python from
+    ending after Ctrl-C; a call that hangs here does not.
+
+    Parameters
+    ----------
+    workers : int
+        Calls at a time; a thread ends when nothing is left to do.
+    """
+
+    def __init__(self, workers: int):
+        self.workers, self._active = workers, 0
+        self._calls: deque = deque()
+        self._lock = threading.Lock()
+
+    def submit(self, call: Callable, *args) -> Future:
+        """Call in a thread; ``result(seconds)`` of what comes back waits."""
+        future: Future = Future()
+        with self._lock:
+            self._calls.append((future, call, args))
+            if self._active < self.workers:
+                self._active += 1
+                threading.Thread(target=self._work, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._active -= 1
+                    return
+                future, call, args = self._calls.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call(*args))
+            except BaseException as error:
+                future.set_exception(error)
 
 
 def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):

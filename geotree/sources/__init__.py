@@ -6,6 +6,8 @@ cost (:meth:`Source.plan`) and what is there (:meth:`Source.fetch`).
 
 from __future__ import annotations
 
+import errno
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -14,6 +16,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
+from geotree.network import DownloadError, Pool, ServiceError, redact
+from geotree.variables import NODATA
 
 # Status of a sample in a cube.
 PENDING, OK, NO_IMAGERY, FAILED = 0, 1, 2, 3
@@ -91,3 +95,98 @@ class Source(Protocol):
 
     def fetch(self, table: pd.DataFrame) -> Pixels:
         """Pixels and variables for each row of ``table``, in its order."""
+
+
+def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
+          timeout: float = 3600.0) -> Pixels:
+    """Plan, fetch and check: the way in for all that is not a cube.
+
+    Parameters
+    ----------
+    table : DataFrame of N rows
+    source : Source
+    max_failed : float
+        Share of failed samples above which this is an error; below, a
+        warning counts them.
+    timeout : float
+        Seconds after which the source is given up.
+
+    Raises
+    ------
+    ValueError
+        The plan is beyond the source's budget, or the answer is not what
+        a source may answer (:func:`check`).
+    DownloadError
+        Too many samples fail.
+    ServiceError
+        The source does not answer in time, or refuses.
+    """
+    source.plan(table).check()
+    future = Pool(1).submit(source.fetch, table)
+    try:
+        found = future.result(timeout)
+    except TimeoutError as error:
+        if future.done():  # the source's own
+            raise
+        raise ServiceError(errno.ETIMEDOUT, late(source, timeout)) from error
+    found = check(found, table, source)
+    failed = int((found.status == FAILED).sum())
+    if failed:
+        told = (f"{failed} of {len(table)} samples failed, the first with "
+                f"{redact((*found.messages, 'no reason given')[0])!r}")
+        if failed > max_failed * len(table):
+            raise DownloadError(errno.EIO, f"{told}. Call again later")
+        warnings.warn(f"{told}. They are not without imagery: ask for them "
+                      "again", stacklevel=2)
+    return found
+
+
+def late(source: Source, seconds: float) -> str:
+    """What to say of a source that does not answer."""
+    return (f"source {source.name!r} has not answered for {seconds:g} s. "
+            "What is finished is kept: call again, or give it more time "
+            "(timeout=)")
+
+
+def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
+    """The answer of a source to a table, or a ``ValueError``.
+
+    Types, shapes and units are those of :class:`Pixels`; each row has the
+    place of its row of the table; ``OK`` means that a pixel was seen, and
+    ``NO_IMAGERY`` that none was.
+    """
+    where, n = f"source {source.name!r}", len(table)
+    images, environment = found.reflectance, found.environment
+    checks.images(images, where=f"{where}: reflectance")
+    checks.environment(environment, where=f"{where}: environment")
+    status = np.asarray(found.status)
+    if {len(images), len(environment), status.size} != {n}:
+        raise ValueError(
+            f"{where} returned {len(images)}, {len(environment)}, "
+            f"{status.size} samples (pixels, variables, status), expected "
+            f"{n}.")
+    if images.dtype != np.uint16:
+        raise ValueError(f"{where}: reflectance is {images.dtype}, expected "
+                         f"uint16 with {NODATA} where nothing was seen.")
+    if not np.isin(status, (OK, NO_IMAGERY, FAILED)).all():
+        raise ValueError(f"{where} returned status {np.unique(status)}, "
+                         "expected 1, 2 or 3.")
+    lat, lon = checks.places(lat=table["decimalLatitude"],
+                             lon=table["decimalLongitude"], where=where)
+    east = (environment[:, 0].astype(float) - lon + 180) % 360 - 180
+    north = environment[:, 1].astype(float) - lat
+    seen = (images != NODATA).any(axis=(1, 2, 3, 4))  # (N,)
+    near = np.maximum(np.abs(east), np.abs(north)) < 2e-5  # float32's grain
+    for bad, what in (
+            (~near & (status != FAILED), "is of another place than row"),
+            ((status == OK) & ~seen, "is OK without a valid pixel, row"),
+            ((status == NO_IMAGERY) & seen, "has pixels and no imagery, row")):
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(
+                f"{where}: {int(bad.sum())} of {n} samples are wrong, the "
+                f"first {what} {row} of the table (gbifID "
+                f"{table['gbifID'].iloc[row]}, latitude {lat[row]:.6f}, "
+                f"longitude {lon[row]:.6f}). Samples have to come in the "
+                "order of the table.")
+    return found
