@@ -70,7 +70,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         The disk is full or the folder cannot be written. What is finished
         stays; call again to go on.
     """
-    table = occurrences.validate(table)
+    table = occurrences.validate(table, named=False)
     if chunk < 1 or workers < 1:
         raise ValueError(f"chunk is {chunk} and workers {workers}, expected "
                          "1 or more.")

@@ -17,6 +17,7 @@ from geotree.occurrences.collect import (
 from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
 from geotree.occurrences.matching import judge, match, name_datasets
+from geotree.occurrences.points import from_points
 from geotree.occurrences.quality import (
     FLAGS,
     REMOVE,
@@ -35,6 +36,7 @@ from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
 __all__ = ["COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE", "SNAPSHOT",
-           "Client", "by_tile", "cap", "cite", "collect", "flag", "judge",
-           "keep", "match", "name_datasets", "read", "read_release", "removed",
-           "requests_needed", "thin", "validate", "write", "write_release"]
+           "Client", "by_tile", "cap", "cite", "collect", "flag",
+           "from_points", "judge", "keep", "match", "name_datasets", "read",
+           "read_release", "removed", "requests_needed", "thin", "validate",
+           "write", "write_release"]

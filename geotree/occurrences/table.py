@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 # name -> dtype; NaN stands for "unknown" in the columns of OPTIONAL only.
@@ -28,15 +29,20 @@ COLUMNS = {
 }
 OPTIONAL = ("coordinateUncertaintyInMeters", "countryCode", "datasetKey",
             "license")
+NAMES = ("species", "genus", "family", "leafType")
 
 
-def validate(table: pd.DataFrame) -> pd.DataFrame:
+def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     """Check an occurrence table and give its columns their types.
 
     Parameters
     ----------
     table : DataFrame
-        With at least the columns of ``COLUMNS``; not modified.
+        With the columns of ``COLUMNS``, those of ``OPTIONAL`` where there
+        are any; not modified.
+    named : bool
+        Whether each row needs its names. Pixels can be fetched for places
+        of which nobody knows the tree.
 
     Returns
     -------
@@ -50,7 +56,9 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
         A column is missing, the table is empty, a coordinate is missing or
         impossible, a ``gbifID`` occurs twice, or a value has another type.
     """
-    absent = [name for name in COLUMNS if name not in table.columns]
+    optional = OPTIONAL if named else (*OPTIONAL, *NAMES)
+    absent = [name for name in COLUMNS
+              if name not in table.columns and name not in optional]
     if absent:
         release = "sample_id" in table.columns
         raise ValueError(
@@ -64,7 +72,9 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
                          "rows. Did a filter remove every record?")
     extra = [name for name in table.columns if name not in COLUMNS]
     result = pd.DataFrame(
-        {name: _cast(table, name, kind) for name, kind in COLUMNS.items()}
+        {name: _cast(table, name, kind, optional)
+         if name in table else pd.Series(np.nan, table.index, kind)
+         for name, kind in COLUMNS.items()}
         | {name: table[name] for name in extra}).reset_index(drop=True)
     result.attrs = dict(table.attrs)
     again = result["gbifID"].duplicated(keep=False)
@@ -142,14 +152,15 @@ def _remove(path: Path) -> None:
         return
 
 
-def _cast(table: pd.DataFrame, name: str, kind: str) -> pd.Series:
+def _cast(table: pd.DataFrame, name: str, kind: str, optional
+          ) -> pd.Series:
     column = table[name]
     if kind == "str":
         values = column.astype("str").where(column.notna())
         values = values.mask(values == "")
     else:
         values = _number(column, name)
-    if name not in OPTIONAL and values.isna().any():
+    if name not in optional and values.isna().any():
         gone = values.isna()
         raise ValueError(
             f"{name} is missing in {int(gone.sum())} of {len(table)} rows, "

@@ -1,0 +1,124 @@
+"""Tables of all kinds from files: whatever a spreadsheet or GBIF writes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+_SEPARATORS = "\t;,|"
+_HEAD = 1 << 16  # bytes to guess an encoding and a separator from
+
+
+def frame(path: str | os.PathLike) -> pd.DataFrame:
+    """Read a table as it stands: text stays text, empty cells are missing.
+
+    Parameters
+    ----------
+    path : path
+        Parquet or GeoParquet, or text with a line of names: comma,
+        semicolon, bar or tab (where quotes are nothing special, as GBIF
+        writes), in UTF-8, UTF-16 or Latin-1, with or without gzip. The
+        kind is told by the bytes, not by the name.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        No table, or a damaged one; the message names the file.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        raise FileNotFoundError(f"no table at '{path}'.")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    try:
+        return (_parquet if magic == b"PAR1" else _text)(path)
+    except EOFError as error:
+        raise ValueError(f"'{path}' is cut short ({error}). Fetch or copy "
+                         "it again.") from error
+    except (ValueError, OverflowError, OSError, csv.Error, zlib.error
+            ) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(
+            f"'{path}' is no table: {' '.join(str(error).split())} Expected "
+            "Parquet, or text with a line of column names.") from error
+
+
+def _text(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with (gzip.open if zipped else open)(path, "rb") as file:
+        head = file.read(_HEAD)
+    encoding = _encoding(path, head, zipped)
+    # A letter may be cut where the head ends.
+    first = head.decode(encoding, errors="ignore").lstrip("\ufeff\r\n")
+    first = first.split("\n")[0].rstrip("\r")
+    if not first.strip() or "\0" in first:
+        raise ValueError("it is empty." if not head.strip()
+                         else "its first line names no columns.")
+    separator = max(_SEPARATORS, key=first.count)
+    options = {"sep": separator, "encoding": encoding, "dtype": "str",
+               "keep_default_na": False, "na_values": [""],
+               "compression": "gzip" if zipped else None,
+               "quoting": csv.QUOTE_NONE if separator == "\t"
+               else csv.QUOTE_MINIMAL, "index_col": False}
+    names = next(csv.reader(
+        [first], delimiter=separator, quoting=options["quoting"]))
+    double = sorted({one for one in names if names.count(one) > 1})
+    if double:
+        raise ValueError(f"it has the columns {', '.join(double)} more than "
+                         "once. Rename or drop one of each.")
+    return pd.read_csv(path, **options)
+
+
+def _encoding(path: Path, head: bytes, zipped: bool) -> str:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    for order in (0, 1):  # UTF-16 without its mark: every other byte is 0
+        if head[order:64:2] and not any(head[order:64:2]):
+            return ("utf-16-be", "utf-16-le")[order]
+    try:
+        with (gzip.open if zipped else open)(
+                path, "rt", encoding="utf-8", newline="") as file:
+            while file.read(1 << 22):
+                pass
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8-sig"
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet
+
+    about = pyarrow.parquet.read_schema(path)
+    table = pd.read_parquet(path)
+    geo = json.loads((about.metadata or {}).get(b"geo", b"{}"))
+    column = geo.get("primary_column")
+    if column in table and "WKB" in str(geo.get("columns")):
+        lat, lon = _points(table[column])
+        table = table.assign(**{
+            name: values for name, values in (
+                ("latitude", lat), ("longitude", lon)) if name not in table})
+    return table
+
+
+def _points(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Latitude and longitude of points in WKB; NaN where it is no point."""
+    places = np.full((len(column), 2), np.nan)
+    for row, one in enumerate(column):
+        if isinstance(one, bytes) and len(one) >= 21:
+            order = "<" if one[0] == 1 else ">"
+            kind = int(np.frombuffer(one, f"{order}u4", 1, 1)[0])
+            if kind % 1000 == 1 or kind & 0x0FFFFFFF == 1:
+                at = 9 if kind & 0x20000000 else 5  # after a reference
+                places[row] = np.frombuffer(one, f"{order}f8", 2, at)
+    return places[:, 1], places[:, 0]
