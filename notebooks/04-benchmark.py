@@ -218,7 +218,9 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # %% [markdown]
 # The library's interval is a little wider than the one by hand: quantiles
 # of few blocks, or of uneven ones, lie too close together, and it takes
-# them further out {cite}`hesterberg2015bootstrap`.
+# them further out {cite}`hesterberg2015bootstrap`. A mean over species gets
+# a further share for species that live in one or two blocks: no draw can
+# show how they would have fared elsewhere.
 #
 # Two models are compared on the same rows, so their difference has an
 # interval of its own, mostly a narrower one: what is hard for one is hard

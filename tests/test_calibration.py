@@ -64,6 +64,21 @@ def test_errors_of_single_rows_by_hand():
     assert report["brier"] == pytest.approx(1.39) and report["n"] == 2
 
 
+def test_chance_alone_makes_an_error_that_is_said():
+    """Few honest answers look miscalibrated, as much as chance says."""
+    found = pd.DataFrame([calibration.ece(*honest(200, seed=seed))
+                          for seed in range(40)])
+    assert found["ece"].mean() > 0.04
+    assert found["ece"].mean() == pytest.approx(
+        found["ece_chance"].mean(), rel=0.1)
+    assert (found["ece"] > found["ece_chance_95"]).mean() < 0.15
+    probabilities, labels = honest(200)
+    sure = calibration.soften(probabilities, 0.3)
+    wrong = calibration.ece(sure, labels)
+    assert wrong["ece"] > wrong["ece_chance_95"]
+    assert calibration.ece(*honest(20_000))["ece_chance_95"] < 0.02
+
+
 # Temperature -----------------------------------------------------------------
 
 @pytest.mark.parametrize("planted", [0.4, 1.0, 3.0])
@@ -77,6 +92,14 @@ def test_a_planted_temperature_is_found(planted):
     assert (calibration.log_loss(mended, labels).mean()
             <= calibration.log_loss(distorted, labels).mean())
     np.testing.assert_allclose(mended, probabilities, atol=0.02)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda p, y: (p, p.argmax(1)),  # all right
+    lambda p, y: (calibration.soften(p, 0.3), p.argmin(1))])  # all wrong
+def test_a_temperature_at_its_bound_is_said(spoil):
+    with pytest.warns(UserWarning, match="ran into its bound"):
+        calibration.temperature(*spoil(*honest(300)))
 
 
 def test_softening_equals_dividing_logits():

@@ -33,7 +33,9 @@ def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
         The first row of all is ones: the data as they are.
     """
     checks.number(draws, name="draws", low=0, whole=True)
-    rng = np.random.default_rng(seed)
+    # Not the stream that a caller's own seed gives: data that were drawn
+    # from it would meet their own dice again.
+    rng = np.random.default_rng([seed, number])
     yield np.ones((1, number))
     chunk = max(1, _CELLS // number)
     for start in range(0, draws, chunk):
@@ -41,7 +43,8 @@ def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
                               size=min(chunk, draws - start)).astype(float)
 
 
-def interval(values: np.ndarray, effective: np.ndarray) -> np.ndarray:
+def interval(values: np.ndarray, effective: np.ndarray,
+             missed: np.ndarray | float = 0.0) -> np.ndarray:
     """95 % interval of each column: (2, columns).
 
     NaN without any draw, and where all rows lie in one unit.
@@ -52,29 +55,39 @@ def interval(values: np.ndarray, effective: np.ndarray) -> np.ndarray:
         The data as they are, then the draws.
     effective : (columns,) float
         Independent units behind each column; see :attr:`Sums.effective`.
+    missed : (columns,) float
+        Variance that no draw can show; see :attr:`Sums.missed`.
 
     Notes
     -----
     Bias-corrected percentiles (Efron and Tibshirani 1993, 14.3): a draw
     misses some blocks and with them some species, so that a mean over
     species is off to one side in the draws; the correction shifts back.
-    Percentiles of few units are too narrow, and are taken further out by
-    what Student's t is wider (Hesterberg 2015, "expanded percentiles").
+    Percentiles of few units are too narrow: they are taken further out by
+    what Student's t is wider (Hesterberg 2015, "expanded percentiles"), and
+    never end inside the interval of t itself, as none lies beyond the best
+    of five blocks.
     """
     from scipy.special import ndtr, ndtri, stdtrit
 
     some = np.isfinite(values[1:]).any(axis=0) & (effective > 1)
     degrees = np.where(some, effective, 2) - 1
-    wider = stdtrit(np.maximum(degrees, 1), 0.975) * np.sqrt(1 + 1 / degrees)
+    student = stdtrit(np.maximum(degrees, 1), 0.975)
+    missed = np.broadcast_to(missed, degrees.shape)
     centre, draws = values[0], values[1:]
     ends = np.full((2, values.shape[1]), np.nan)
     for column in np.flatnonzero(some):
         drawn = draws[:, column][np.isfinite(draws[:, column])]
         gap = (drawn - centre[column]).round(12)
-        below = ((gap < 0).mean() + (gap == 0).mean() / 2)
+        below = (gap < 0).mean() + (gap == 0).mean() / 2
         shift = 2 * ndtri(below.clip(0.02, 0.98))
-        ends[:, column] = np.quantile(
-            drawn, ndtr(shift + np.array([-1, 1]) * wider[column]))
+        few, sides = 1 + 1 / degrees[column], np.array([-1, 1])
+        spread = drawn.var() * few + missed[column]
+        ends[:, column] = np.quantile(drawn, ndtr(
+            shift + sides * student[column] * np.sqrt(few)))
+        reach = centre[column] + sides * student[column] * np.sqrt(spread)
+        ends[:, column] = (min(ends[0, column], reach[0]),
+                           max(ends[1, column], reach[1]))
     return ends
 
 
@@ -100,7 +113,7 @@ class Sums:
         names, code = np.unique(target, return_inverse=True)
         first, *_ = values.values()
         shape = (size, len(names))
-        self.size = size
+        self.size, self.variance = size, np.var(first)
         self.number = np.bincount(unit, minlength=size).astype(float)
         self.total = np.stack([
             np.bincount(unit, weights=value, minlength=size)
@@ -114,6 +127,26 @@ class Sums:
         self.given = csr_array(
             (np.ones(known.sum()),
              (unit[known], np.searchsorted(names, answer[known]))), shape)
+
+    @property
+    def missed(self) -> float:
+        """Variance of the macro mean that resampling units cannot show.
+
+        A name that lies in one unit has the same share in every draw that
+        holds it, one in two units has half the spread that it should have.
+        What lacks is taken from the spread of the other names, and where
+        there are none, from that of all rows.
+        """
+        number, right = (one.toarray() for one in (self.of_name,
+                                                   self.first_of_name))
+        total, seen = number.sum(axis=0), number > 0  # (names,), (U, names)
+        units = total ** 2 / (number ** 2).sum(axis=0)
+        apart = np.divide(right, number, out=np.zeros_like(right),
+                          where=seen) - right.sum(axis=0) / total
+        within = (apart ** 2 * number / total).sum(axis=0) * units
+        degrees = seen.sum() - len(total)
+        spread = (within.sum() + self.variance) / (degrees + 1)
+        return float((spread / units ** 2).sum() / len(total) ** 2)
 
     @property
     def effective(self) -> float:

@@ -59,17 +59,18 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
                 one.target[rows], one.answer[rows], units[rows],
                 units.max() + 1)
             found += [(str(rank), metric, by, name, int(rows.sum()),
-                       part.effective)
+                       part.effective, part.missed * (metric not in value))
                       for metric in (*value, "macro_top1", "macro_f1")]
             parts.append(part)
     values = np.concatenate([
         np.column_stack([part.values(weight) for part in parts])
         for weight in bootstrap.weights(units.max() + 1, draws, seed)])
     table = pd.DataFrame(found, columns=["rank", "metric", "by", "group",
-                                         "n", "effective"])
+                                         "n", "effective", "missed"])
     table["value"] = values[0]
     table["low"], table["high"] = bootstrap.interval(
-        values, table["effective"].to_numpy())
+        values, table["effective"].to_numpy(), table["missed"].to_numpy()
+    ).clip(0, 1)
     return table[["rank", "metric", "by", "group", "value", "low", "high",
                   "n"]]
 
@@ -149,8 +150,9 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     column = 0 if metric == "top1" else 1
     values = np.concatenate([sums.values(weight)[:, column] for weight in
                              bootstrap.weights(sums.size, draws, seed)])
-    low, high = bootstrap.interval(values[:, None],
-                                   np.array([sums.effective]))[:, 0]
+    low, high = bootstrap.interval(
+        values[:, None], np.array([sums.effective]),
+        sums.missed * column)[:, 0].clip(-1, 1)
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
 
