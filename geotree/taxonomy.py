@@ -13,7 +13,14 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from geotree.audit import audit as audit
+
+def __getattr__(name: str):
+    """``audit`` looks at occurrence tables and lives with them."""
+    if name != "audit":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from geotree.occurrences import audit
+
+    return audit
 
 
 class Rank(StrEnum):

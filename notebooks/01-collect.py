@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
 
 # %%
 import pandas as pd
-from geotree import chain, occurrences, plots, splits, taxonomy
+from geotree import chain, occurrences, plots, splits
 
 plots.style()
 run = chain.settings()
@@ -141,7 +141,7 @@ ax.set(xlabel="rank of the species", ylabel="records",
 # person to judge.
 
 # %%
-findings = taxonomy.audit(raw)
+findings = occurrences.audit(raw)
 summary = findings.groupby(["severity", "rule"])["rows"]
 summary.agg(["size", "sum"]).rename(
     columns={"size": "findings", "sum": "rows"})

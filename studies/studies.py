@@ -18,7 +18,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import (
-    audit,
     baselines,
     evaluation,
     place,
@@ -286,7 +285,7 @@ def both(csv: str | Path) -> pd.DataFrame:
     from geotree import occurrences
 
     table = occurrences.read_release(csv)
-    drop = audit.marked(table, rules=NOT_TREES)
+    drop = occurrences.marked(table, rules=NOT_TREES)
     name = Path(csv).stem.removeprefix("GlobalGeoTree-")
     return pd.concat([real(table, name),
                       real(table[~drop].reset_index(drop=True),

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import audit, occurrences, taxonomy
+from geotree import globe, occurrences
+from geotree.occurrences.record_rules import grid_cells
 
 GOOD = [
     ("Betula pendula", "Betulaceae", "Deciduous Broadleaf", 5331916, 61, 25),
@@ -46,7 +47,7 @@ def change(rows, **values):
 
 
 def test_a_good_table_has_no_findings():
-    found = taxonomy.audit(good_table())
+    found = occurrences.audit(good_table())
     assert found.empty, found
     assert found.columns.tolist() == [
         "rule", "species", "rows", "evidence", "severity"]
@@ -84,7 +85,7 @@ def test_a_planted_fault_is_found_and_nothing_else(rule):
     rows, values = FAULTS[rule]
     table = change(rows, **values)
     before = table.copy()
-    found = taxonomy.audit(table)
+    found = occurrences.audit(table)
     count = len(range(*rows.indices(len(table))))
     if rule == "shared_key":  # accuses both names
         assert set(found["species"]) == {"Betula pendula",
@@ -96,36 +97,36 @@ def test_a_planted_fault_is_found_and_nothing_else(rule):
     expected[rows] = True
     if rule != "shared_key":
         np.testing.assert_array_equal(
-            audit.marked(table, rules=[rule]), expected)
+            occurrences.marked(table, rules=[rule]), expected)
     pd.testing.assert_frame_equal(table, before)
 
 
 def test_every_rule_has_its_planted_fault():
     elsewhere = {"spatial_duplicate", "shared_point", "wide_range"}
-    assert set(audit.RULES) == set(FAULTS) | elsewhere
-    for rule in audit.RULES.values():
+    assert set(occurrences.AUDIT) == set(FAULTS) | elsewhere
+    for rule in occurrences.AUDIT.values():
         assert rule.find.__doc__ and rule.severity in ("drop", "look")
 
 
 def test_evidence_names_the_key_and_its_rank():
-    found = taxonomy.audit(change(slice(80, 100), taxonKey=5015))
+    found = occurrences.audit(change(slice(80, 100), taxonKey=5015))
     assert found["evidence"].tolist() == [
         "taxonKey 5015 is the family Rosaceae"]
-    found = taxonomy.audit(change(slice(80, 100), taxonKey=7707728))
+    found = occurrences.audit(change(slice(80, 100), taxonKey=7707728))
     assert "Tracheophyta" in found["evidence"][0]
-    found = taxonomy.audit(change(slice(80, 100), taxonKey=8800))
+    found = occurrences.audit(change(slice(80, 100), taxonKey=8800))
     assert "key below 1,000,000" in found["evidence"][0]
 
 
 def test_an_unknown_key_is_no_finding():
-    assert taxonomy.audit(change(slice(0, 100), taxonKey=0)).empty
+    assert occurrences.audit(change(slice(0, 100), taxonKey=0)).empty
 
 
 @pytest.mark.parametrize("name", [
     "Asimina spec", "Quercus sp.", "Quercus", "quercus robur",
     "Quercus cf. robur", "Unknown", "", "Salix indet"])
 def test_unresolved_names(name):
-    found = taxonomy.audit(change(slice(0, 20), species=name),
+    found = occurrences.audit(change(slice(0, 20), species=name),
                            rules=["unresolved_name"])
     assert found["rows"].tolist() == [20]
 
@@ -135,7 +136,7 @@ def test_unresolved_names(name):
     "Arctostaphylos uva-ursi", "Hippophaë rhamnoides",
     "Betula pubescens var. pumila", "Quercus hybrida", "Aloe spectabilis"])
 def test_resolved_names(name):
-    assert taxonomy.audit(change(slice(0, 20), species=name),
+    assert occurrences.audit(change(slice(0, 20), species=name),
                           rules=["unresolved_name"]).empty
 
 
@@ -149,7 +150,7 @@ def test_resolved_names(name):
 def test_animals_are_told_from_their_namesakes(species, family, wrong):
     table = change(slice(0, 20), species=species, family=family,
                    genus=species.split()[0])
-    assert len(taxonomy.audit(table, rules=["not_a_plant"])) == wrong
+    assert len(occurrences.audit(table, rules=["not_a_plant"])) == wrong
 
 
 def test_repeats_in_a_cell_are_counted_once_less():
@@ -157,10 +158,10 @@ def test_repeats_in_a_cell_are_counted_once_less():
     place = ["decimalLatitude", "decimalLongitude"]
     for row in (1, 2):
         table.loc[row, place] = table.loc[0, place].to_numpy()
-    found = taxonomy.audit(table)
+    found = occurrences.audit(table)
     assert found["rule"].tolist() == ["spatial_duplicate"]
     assert found["rows"].tolist() == [2]
-    marked = audit.marked(table, rules=["spatial_duplicate"])
+    marked = occurrences.marked(table, rules=["spatial_duplicate"])
     assert np.flatnonzero(marked).tolist() == [1, 2]
 
 
@@ -168,7 +169,7 @@ def test_species_on_one_point_are_accused_together():
     table = good_table()
     place = ["decimalLatitude", "decimalLongitude"]
     table.loc[90, place] = table.loc[0, place].to_numpy()
-    found = taxonomy.audit(table, rules=["shared_point"])
+    found = occurrences.audit(table, rules=["shared_point"])
     assert found["species"].tolist() == ["Betula pendula", "Sorbus aria"]
 
 
@@ -176,7 +177,7 @@ def test_a_wide_range_is_to_be_looked_at():
     table = good_table()
     table.loc[[0, 1, 2, 3], "decimalLatitude"] = [-41.1, -41.2, -41.3, -41.4]
     table.loc[[0, 1, 2, 3], "decimalLongitude"] = 174.5
-    found = taxonomy.audit(table)
+    found = occurrences.audit(table)
     assert found["rule"].tolist() == ["wide_range"]
     assert found["severity"].tolist() == ["look"]
     assert "41° S to 6" in found["evidence"][0]
@@ -186,43 +187,44 @@ def test_range_crosses_the_antimeridian_without_harm():
     table = good_table()
     lon = np.linspace(175, 185, EACH)
     table.loc[:EACH - 1, "decimalLongitude"] = (lon + 180) % 360 - 180
-    assert taxonomy.audit(table).empty
+    assert occurrences.audit(table).empty
 
 
 def test_faults_at_zero_do_not_accuse_the_range():
     table = change(slice(0, 3), decimalLatitude=0.0, decimalLongitude=0.0)
-    assert set(taxonomy.audit(table)["rule"]) == {"zero_coordinates"}
+    assert set(occurrences.audit(table)["rule"]) == {"zero_coordinates"}
 
 
 def test_rules_without_their_columns_are_named_not_forgotten():
     table = good_table()[["species", "genus", "family"]]
-    found = taxonomy.audit(table)
+    found = occurrences.audit(table)
     assert "wide_range" in found.attrs["skipped"]
     assert "genus_mismatch" not in found.attrs["skipped"]
-    assert not audit.marked(table, rules=["higher_rank_key"]).any()
+    assert not occurrences.marked(table, rules=["higher_rank_key"]).any()
 
 
 def test_audit_says_what_it_cannot_use():
     with pytest.raises(ValueError, match="no audit rule wide; there are"):
-        taxonomy.audit(good_table(), rules=["wide"])
+        occurrences.audit(good_table(), rules=["wide"])
     with pytest.raises(ValueError, match="empty"):
-        taxonomy.audit(good_table().iloc[:0])
+        occurrences.audit(good_table().iloc[:0])
     with pytest.raises(ValueError, match="read_release"):
-        taxonomy.audit(pd.DataFrame({"level3_species": ["Acer rubrum"]}))
+        occurrences.audit(pd.DataFrame({"level3_species": ["Acer rubrum"]}))
 
 
 def test_index_of_the_table_does_not_matter():
     table = change(slice(7, 8), decimalLongitude=-70.0)
     other = table.set_index(table["gbifID"].to_numpy()[::-1])
-    pd.testing.assert_frame_equal(taxonomy.audit(other),
-                                  taxonomy.audit(table))
+    pd.testing.assert_frame_equal(occurrences.audit(other),
+                                  occurrences.audit(table))
 
 
 def test_cells_are_as_wide_as_they_are_high():
     for lat in (0.0, 50.0, -65.0):
-        step = 100 / (audit.METRES_PER_DEGREE * np.cos(np.radians(lat)))
+        step = 100 / (globe.METRES * np.cos(np.radians(lat)))
         lon = 20 + np.arange(50) * step  # a point every 100 m eastwards
-        cells = audit.grid_cells(lat=np.full(50, lat), lon=lon, metres=100)
+        cells = grid_cells(pd.DataFrame({
+            "decimalLatitude": lat, "decimalLongitude": lon}), metres=100)
         assert len(set(cells[:, 0])) == 1
         assert 49 <= len(set(cells[:, 1])) <= 50
 
@@ -231,7 +233,7 @@ def test_planet_is_clean_until_faults_are_planted():
     from geotree.planet.source import Planet
 
     planet = Planet(seed=0)
-    clean = taxonomy.audit(planet.occurrences(1500))
+    clean = occurrences.audit(planet.occurrences(1500))
     assert clean[clean["severity"] == "drop"].empty
     table = planet.occurrences(1500, faults=0.1)
     rules = {"higherRank": "higher_rank_key", "animal": "not_a_plant",
@@ -240,7 +242,7 @@ def test_planet_is_clean_until_faults_are_planted():
              "machine": "machine_identified"}
     for kind, rule in rules.items():
         planted = table["gbifID"].isin(table.attrs["faults"][kind])
-        marked = audit.marked(table, rules=[rule])
+        marked = occurrences.marked(table, rules=[rule])
         if kind == "duplicate":  # the original may be the later row
             assert marked.sum() >= planted.sum()
         else:
@@ -253,7 +255,7 @@ def test_planet_is_clean_until_faults_are_planted():
 
 def test_real_table_shows_what_is_known_of_it(real_table):
     table = occurrences.read_release(real_table)
-    found = taxonomy.audit(table)
+    found = occurrences.audit(table)
     rows = found.set_index(["rule", "species"])["rows"]
     assert rows["higher_rank_key"].to_dict() == {"Sorbus aria": 181}
     assert rows["rounded_key"].to_dict() == {"Psoralea congesta": 40}

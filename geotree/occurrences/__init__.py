@@ -8,6 +8,8 @@ rule and removes nothing, :func:`keep` removes by the rules you choose.
 Used in chapter 01.
 """
 
+from geotree.occurrences.auditing import RULES as AUDIT
+from geotree.occurrences.auditing import audit, marked
 from geotree.occurrences.collect import (
     by_tile,
     cite,
@@ -35,8 +37,8 @@ from geotree.occurrences.release import (
 from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
-__all__ = ["COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE", "SNAPSHOT",
-           "Client", "by_tile", "cap", "cite", "collect", "flag",
-           "from_points", "judge", "keep", "match", "name_datasets", "read",
-           "read_release", "removed", "requests_needed", "thin", "validate",
-           "write", "write_release"]
+__all__ = ["AUDIT", "COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE",
+           "SNAPSHOT", "Client", "audit", "by_tile", "cap", "cite",
+           "collect", "flag", "from_points", "judge", "keep", "marked",
+           "match", "name_datasets", "read", "read_release", "removed",
+           "requests_needed", "thin", "validate", "write", "write_release"]

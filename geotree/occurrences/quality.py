@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import world
-from geotree.audit import grid_cells, marked
+from geotree.occurrences.auditing import marked
+from geotree.occurrences.record_rules import grid_cells
 from geotree.occurrences.reference import cell_diagonal, metres_to
 from geotree.occurrences.table import validate
 
@@ -237,8 +238,7 @@ def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
     """
     if not metres > 0:
         raise ValueError(f"metres is {metres}, expected more than 0.")
-    cells = grid_cells(lat=table["decimalLatitude"],
-                       lon=table["decimalLongitude"], metres=metres)
+    cells = grid_cells(table, metres=metres)
     order = pd.DataFrame({
         "species": table["species"].to_numpy(), "row": cells[:, 0],
         "column": cells[:, 1], "id": table["gbifID"].to_numpy(),
@@ -265,8 +265,7 @@ def cap(table: pd.DataFrame, *, per_species: int | None = None,
     DataFrame
         In the table's order, index 0 … N-1.
     """
-    cells = grid_cells(lat=table["decimalLatitude"],
-                       lon=table["decimalLongitude"], metres=metres)
+    cells = grid_cells(table, metres=metres)
     order = np.random.default_rng(seed).permutation(len(table))
     frame = pd.DataFrame({"species": table["species"].to_numpy(),
                           "row": cells[:, 0], "column": cells[:, 1]},

@@ -12,7 +12,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from geotree.audit.rows import EARTH_RADIUS, unit_vectors
+from geotree import globe
 
 
 @lru_cache(maxsize=1)
@@ -37,18 +37,14 @@ def metres_to(table: pd.DataFrame, places) -> np.ndarray:
         A kind of :func:`points`, or latitude and longitude; of none, all
         are infinitely far.
     """
-    from scipy.spatial import cKDTree
-
     if isinstance(places, str):
         places = points().set_index("kind").loc[
             places, ["latitude", "longitude"]]
     places = np.asarray(places, float).reshape(-1, 2)
     if not len(places):
         return np.full(len(table), np.inf)
-    there = unit_vectors(pd.DataFrame(
+    return 1000 * globe.nearest_km(table, pd.DataFrame(
         places, columns=["decimalLatitude", "decimalLongitude"]))
-    chord = cKDTree(there).query(unit_vectors(table))[0]
-    return 2 * np.arcsin(chord / 2) * EARTH_RADIUS * 1000
 
 
 def cell_diagonal(lat) -> np.ndarray:
@@ -56,6 +52,6 @@ def cell_diagonal(lat) -> np.ndarray:
 
     It is what iNaturalist then gives as the uncertainty, at the least.
     """
-    side = np.radians(0.2) * EARTH_RADIUS * 1000
+    side = 0.2 * globe.METRES
     middle = np.floor(np.asarray(lat, float) / 0.2) * 0.2 + 0.1
     return side * np.hypot(1, np.cos(np.radians(middle)))
