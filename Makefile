@@ -7,6 +7,8 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and \
   "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + \
   ": make PYTHON=python3.12 …")
 export TABLE
+# Tests run in so many processes, each with one thread and 1 GB.
+PROCESSES ?= 2
 # Threads that wait asleep: seven times faster when the cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -19,11 +21,11 @@ help: ## Show this list
 
 setup: $(READY) ## Make the environment in .venv (about 3 minutes)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@$(PYTHON) -c '$(NEW_ENOUGH)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet -r requirements-torch.txt
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -31,7 +33,8 @@ book: $(READY) ## Run the notebooks and build the book; TABLE=path.csv: on real 
 	$(BIN)/python book/build.py
 
 test: $(READY) ## Run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile \
+	  --no-loadscope-reorder --durations=10
 
 lab: $(READY) ## Open the notebooks in JupyterLab
 	GEOTREE_DATA="$(CURDIR)/data/lab" $(BIN)/jupyter lab notebooks

@@ -1,9 +1,10 @@
 """Build the book: run every notebook, then make the pages.
 
 Called by ``make book``. What a notebook shows depends on more than its own
-cells: on the module, on the chapters before it, on the size of the run and
-on the table. Outputs and data therefore stand under a key made of all of
-these, and are made anew when it changes. Prose may change freely.
+cells: on the module, on the chapters before it, and on all settings: the
+size of the run, the table and what is in it, the source of pixels and its
+address. Outputs and data therefore stand under a key made of all of these,
+and are made anew when it changes. Prose may change freely.
 
 The pages are made beside the old ones and take their place when the build
 succeeds, so a failed build leaves the last good book as it was.
@@ -11,7 +12,6 @@ succeeds, so a failed build leaves the last good book as it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,11 +19,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from filelock import FileLock, Timeout
+
+from geotree import files
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -36,17 +38,25 @@ _FINISHED = re.compile(r"([\w.-]+)\.(?:ipynb|md): Executed notebook in "
 _CODE = re.compile(r"^```\{code-cell\}.*?^```", re.MULTILINE | re.DOTALL)
 
 
+# Where data lie, and what only tests read: no page depends on them.
+_NO_MATTER = {f"GEOTREE_{name}" for name in (
+    "DATA", "CACHE", "BOOK", "REQUIRE_BOOK", "REAL_TABLE", "COLAB",
+    "LAB_DATA")}
+
+
 class Job(NamedTuple):
     """One book: its table, its size of run, and the folders it owns."""
 
     table: Path | None
-    run: str
+    run: str = "sample"
+    origin: str = ""  # route to GBIF and source of pixels, if not the planet
 
     @property
     def name(self) -> str:
         """What tells this book from others: 'planet', a table's stem, …"""
         name = f"table-{self.table.stem}" if self.table else "planet"
-        return name if self.run == "sample" else f"{name}-{self.run}"
+        run = "" if self.run == "sample" else self.run
+        return "-".join(filter(None, (name, self.origin, run)))
 
     @property
     def html(self) -> Path:
@@ -60,16 +70,41 @@ class Job(NamedTuple):
         return BUILD / "making" / self.name
 
 
+def job_of(environment: Mapping[str, str]) -> Job:
+    """The book that an environment asks for."""
+    source = environment.get("GEOTREE_SOURCE", "")
+    return Job(table_from(environment),
+               environment.get("GEOTREE_RUN") or "sample",
+               "-".join(filter(None, (
+                   environment.get("GEOTREE_ROUTE", ""),
+                   "" if source == "planet" else source))))
+
+
+def settings(job: Job, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the chapters see of GEOTREE_*, but for what does not matter."""
+    given = environment | {"GEOTREE_RUN": job.run,
+                           "GEOTREE_TABLE": str(job.table or "")}
+    return {name: value for name, value in given.items() if value
+            and name.startswith("GEOTREE_") and name not in _NO_MATTER}
+
+
+def current(environment: Mapping[str, str]) -> Job | None:
+    """The book of these settings, if it was built from what stands here."""
+    job = job_of(environment)
+    done = job.work / "done"
+    fits = done.exists() and (job.html / FIRST_PAGE).exists() and (
+        done.read_text("utf-8") == key(ROOT, settings(job, environment)))
+    return job if fits else None
+
+
 def main() -> int:
     """Build; return the exit status."""
-    job = Job(table_from(os.environ), os.environ.get("GEOTREE_RUN")
-              or "sample")
+    job = job_of(os.environ)
     job.work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(job.work / "lock", timeout=0)
     try:
-        with lock:
+        with files.lock(job.work / "build"):
             return build(job)
-    except Timeout:
+    except files.BusyError:
         print(f"Another build of the book '{job.name}' is running; wait for "
               f"it, or end it.", file=sys.stderr)
         return 1
@@ -78,12 +113,14 @@ def main() -> int:
 def build(job: Job) -> int:
     """Run what must run, make the pages, say how long it took."""
     started = time.perf_counter()
-    environment = os.environ | {
+    given = settings(job, os.environ)
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith("GEOTREE_")} | given | {
         "GEOTREE_DATA": str(ROOT / "data" / "book"),
-        "GEOTREE_RUN": job.run, "GEOTREE_TABLE": str(job.table or ""),
         "NO_GCE_CHECK": "true", "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    forget_stale(job, data_folder(environment))
+    now = key(ROOT, given)
+    forget_stale(job, now, data_folder(environment))
     pages = job.work / "pages"
     shutil.rmtree(pages, ignore_errors=True)
     status, seconds, problems = stream(command(job, pages), environment)
@@ -100,13 +137,14 @@ def build(job: Job) -> int:
     shutil.rmtree(job.html, ignore_errors=True)
     made.replace(job.html)
     shutil.rmtree(pages)
+    (job.work / "done").write_text(now, "utf-8")
     print(f"\nThe book: {job.html / FIRST_PAGE}")
     return 0
 
 
-def table_from(environment) -> Path | None:
-    """The table of ``make book TABLE=…``, if one is given."""
-    name = environment.get("TABLE", "")
+def table_from(environment: Mapping[str, str]) -> Path | None:
+    """The table of ``make book TABLE=…``, or else ``GEOTREE_TABLE``."""
+    name = environment.get("TABLE") or environment.get("GEOTREE_TABLE")
     if not name:
         return None
     path = Path(name).expanduser().resolve()
@@ -116,30 +154,37 @@ def table_from(environment) -> Path | None:
     return path
 
 
-def key(root: Path, run: str, table: Path | None) -> str:
+def key(root: Path, given: Mapping[str, str]) -> str:
     """A hash of all that outputs and data depend on; prose is left out."""
-    digest = hashlib.sha256()
-
-    def add(name: str, content: bytes) -> None:
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-
-    add("run", run.encode())
-    add("table", table.read_bytes() if table else b"")
-    add("lock", (root / "requirements.lock").read_bytes())
+    parts: dict = {name: contents(value) for name, value in given.items()}
+    parts["lock"] = (root / "requirements.lock").read_bytes()
     for path in sorted((root / "geotree").rglob("*")):
         if path.suffix in (".py", ".csv", ".json", ".js", ".css"):
-            add(path.relative_to(root).as_posix(), path.read_bytes())
+            parts[path.relative_to(root).as_posix()] = path.read_bytes()
     for path in sorted((root / "results").glob("*")):
-        add(f"results/{path.name}", path.read_bytes())
+        parts[f"results/{path.name}"] = path.read_bytes()
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text("utf-8"))["cells"]
-        code = ["".join(cell["source"]) for cell in cells
-                if cell["cell_type"] == "code"]
-        add(path.name, json.dumps(code).encode())
+        parts[path.name] = ["".join(cell["source"]) for cell in cells
+                            if cell["cell_type"] == "code"]
     for path in sorted((root / "book").glob("*.md")):
-        code = _CODE.findall(path.read_text("utf-8"))
-        add(path.name, json.dumps(code).encode())
-    return digest.hexdigest()
+        parts[path.name] = _CODE.findall(path.read_text("utf-8"))
+    return files.fingerprint(parts)
+
+
+def contents(value: str):
+    """What a setting stands for: what is in a file, or else its text."""
+    path = Path(value)
+    try:
+        if path.is_file():
+            return files.sha256(path)
+        if path.is_dir():
+            return [f"{one.relative_to(path)} {one.stat().st_size}"
+                    f" {one.stat().st_mtime_ns}"
+                    for one in sorted(path.rglob("*")) if one.is_file()]
+    except OSError:  # a text too long for a path
+        pass
+    return value
 
 
 def data_folder(environment: dict) -> Path:
@@ -151,19 +196,20 @@ def data_folder(environment: dict) -> Path:
     return Path(answer.stdout.strip())
 
 
-def forget_stale(job: Job, data: Path) -> bool:
+def forget_stale(job: Job, now: str, data: Path) -> bool:
     """Remove outputs and data of another key; say whether there were any.
 
-    A full run's data cost days, so they are never removed here: its store,
-    shards and checkpoints refuse by themselves what does not fit.
+    Data of a full run or of a service cost days or a quota, so they are
+    never removed here: what was made from other things is made again by
+    the chain itself.
     """
-    path, now = job.work / "key", key(ROOT, job.run, job.table)
+    path = job.work / "key"
     if path.exists() and path.read_text("utf-8") == now:
         return False
-    path.unlink(missing_ok=True)
+    for name in ("key", "done", "times.json"):
+        (job.work / name).unlink(missing_ok=True)
     shutil.rmtree(job.work / "executed", ignore_errors=True)
-    (job.work / "times.json").unlink(missing_ok=True)
-    if job.run == "sample":
+    if job.run == "sample" and not job.origin:
         shutil.rmtree(data, ignore_errors=True)
     path.write_text(now, "utf-8")
     return True

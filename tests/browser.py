@@ -118,15 +118,19 @@ def look(browser):
         one.context.close()
 
 
-def violations(tab, within: str = "") -> list[str]:
-    """What axe-core finds serious or critical; skips where it is missing."""
+def violations(tab, within: str = "", rules=()) -> list[str]:
+    """What axe-core finds serious or critical; skips where it is missing.
+
+    By some rules, or else by all.
+    """
     spec = importlib.util.find_spec("axe_playwright_python")
     if spec is None:
         pytest.skip("no axe-core: pip install axe-playwright-python")
     script = Path(spec.origin).with_name("axe.min.js")
     tab.evaluate(script.read_text("utf-8"))
     found = tab.evaluate(
-        "async within => (await axe.run(within || document, "
-        "{preload: false})).violations", within)  # it would ask for styles
+        "async ([within, rules]) => (await axe.run(within || document, "
+        "{preload: false, ...(rules.length ? {runOnly: rules} : {})}))"
+        ".violations", [within, list(rules)])  # preload asks for styles
     return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
             if one["impact"] in ("serious", "critical")]

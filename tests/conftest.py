@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 os.environ["NO_GCE_CHECK"] = "true"  # earthengine would ask the network
 os.environ["MPLBACKEND"] = "Agg"
 
+import importlib.util
 import ipaddress
 import socket
 import sys
@@ -15,7 +16,21 @@ from pathlib import Path
 
 import pytest
 
+OURS = {f"GEOTREE_{name}" for name in (
+    "DATA", "CACHE", "BOOK", "REQUIRE_BOOK", "REAL_TABLE", "COLAB",
+    "LAB_DATA")}
 TABLE = "shared/data/GlobalGeoTree-10kEval-90.csv"
+
+
+# Dealt first, so that no process is left alone with one of them at the end.
+SLOW = ("notebooks", "colab", "book", "lab", "build", "distributed",
+        "release_model", "chain", "ablations", "widgets", "clip", "shards")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first; the rest in order."""
+    order = {f"test_{name}": place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW)))
 
 
 class NetworkBlocked(OSError):
@@ -76,11 +91,21 @@ def own_settings(tmp_path_factory):
     """A data folder of the tests' own; no run or table of the caller's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEOTREE_DATA", str(tmp_path_factory.mktemp("data")))
-        for name in ("GEOTREE_RUN", "GEOTREE_TABLE", "TABLE",
-                     "GEOTREE_SOURCE", "GEOTREE_ROUTE", "GEOTREE_YEAR",
-                     "GEOTREE_STAC_URL", "GEOTREE_STAC_RASTERS"):
-            patch.delenv(name, raising=False)
+        for name in list(os.environ):
+            if name == "TABLE" or (name.startswith("GEOTREE_")
+                                   and name not in OURS):
+                patch.delenv(name)
         yield
+
+
+@pytest.fixture
+def build():
+    """The script ``book/build.py`` as a module."""
+    spec = importlib.util.spec_from_file_location(
+        "book_build", Path(__file__).parents[1] / "book/build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ def book(tmp_path):
     return tmp_path
 
 
-def build(book: Path, code: str):
+def run(book: Path, code: str, **settings):
     """Build with one cell of code; the process and the cover."""
     notebook = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_markdown_cell("# A chapter"),
@@ -44,12 +44,12 @@ def build(book: Path, code: str):
     done = subprocess.run(
         [sys.executable, "book/build.py"], cwd=book, text=True,
         capture_output=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)})
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | settings)
     return done, (book / "_build/html/book/intro.html").read_text("utf-8")
 
 
 def test_a_failed_cell_leaves_the_last_good_book(book):
-    done, cover = build(book, "1 / 0")
+    done, cover = run(book, "1 / 0")
     assert done.returncode != 0
     assert "ZeroDivisionError" in done.stdout
     assert "The book was NOT built" in done.stderr
@@ -59,7 +59,7 @@ def test_a_failed_cell_leaves_the_last_good_book(book):
 def test_links_that_lead_nowhere_fail_the_build(book):
     (book / "book/intro.md").write_text(
         "# A small book\n\n[a](02) [b](#nowhere) {cite}`nobody`\n")
-    done, cover = build(book, "1 + 1")
+    done, cover = run(book, "1 + 1")
     assert done.returncode != 0
     problems = [line for line in done.stderr.splitlines()
                 if "intro.md" in line]
@@ -69,8 +69,31 @@ def test_links_that_lead_nowhere_fail_the_build(book):
 
 
 def test_a_good_book_takes_the_place_of_the_last(book):
-    done, cover = build(book, "print('seven', 'times')")
+    done, cover = run(book, "print('seven', 'times')")
     assert done.returncode == 0, done.stderr
     assert "Its cover." in cover
     page = (book / "_build/html/notebooks/01.html").read_text("utf-8")
     assert "seven times" in page
+
+
+def test_other_settings_never_show_what_was_built_before(book, build,
+                                                         monkeypatch):
+    """Each cell runs again where any GEOTREE_* differs, and only there."""
+    code = ("import os, pathlib\n"
+            "pathlib.Path('runs').open('a').write('x')\n"
+            "assert 'GEOTREE_STAC_URL' not in os.environ, 'no such service'")
+    (book / "geotree").mkdir()
+    monkeypatch.setattr(build, "ROOT", book)
+    monkeypatch.setattr(build, "BUILD", book / "_build")
+    runs = book / "notebooks/runs"
+    assert build.current({}) is None
+    for _ in range(2):
+        assert run(book, code)[0].returncode == 0
+    assert runs.read_text() == "x"
+    assert build.current({}).html == book / "_build/html"
+    other = {"GEOTREE_STAC_URL": "http://127.0.0.1:9"}
+    assert build.current(other) is None
+    done, cover = run(book, code, **other)
+    assert done.returncode != 0 and "no such service" in done.stdout
+    assert runs.read_text() == "xx" and "Its cover." in cover
+    assert build.current({}) is None and build.current(other) is None

@@ -6,9 +6,9 @@ the versions that the other tests run with. So a file which is not packed
 and a dependency which is not declared are missed. The results that the book
 keeps come from a server.
 
-Each chapter makes all that comes before it, so only two run here: the
-first, and the first that shows kept results. With ``GEOTREE_COLAB=all``, as
-in the weekly run, all ten do.
+Each chapter makes all that comes before it, so only one runs here: the
+first that shows kept results. With ``GEOTREE_COLAB=all``, as in the weekly
+run, all ten do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import geotree
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALONE = [path for path in CHAPTERS if os.environ.get("GEOTREE_COLAB") ==
-         "all" or path.stem in ("01-collect", "04-benchmark")]
+         "all" or path.stem == "04-benchmark"]
 # What Colab has and must keep: the oldest that the package declares.
 COLABS_OWN = {"torch": "2.6.0", "numpy": "2.0.2"}
 CLEAN = {name: value for name, value in os.environ.items()

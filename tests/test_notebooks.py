@@ -1,12 +1,15 @@
-"""Each chapter as its readers start it: from anywhere, and as a script.
+"""Each chapter as its readers start it: as a notebook and as a script.
 
-All chapters share one folder of data, so each step of the chain is made
-once; that each runs from an empty folder alone is tested elsewhere.
+The notebooks of a book that was built from what stands here have run, and
+are not run again; the scripts then start with a copy of its data. Without
+such a book, all chapters share one empty folder, so each step of the chain
+is made once. That each runs from an empty folder alone is tested elsewhere.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,28 +18,49 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.py"))
+CLEAN = {name: value for name, value in os.environ.items()
+         if not name.startswith("GEOTREE_") and name != "TABLE"}
+
+
+@pytest.fixture
+def book(build):
+    """The planet's book, if it shows what stands here; else None."""
+    return build.current(CLEAN)
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("chapters")
+
+
+@pytest.fixture
+def places(book, folder):
     """A data folder and a working directory that is no repository."""
-    return (tmp_path_factory.mktemp("data"),
-            tmp_path_factory.mktemp("elsewhere"))
+    data, elsewhere = folder / "data", folder / "elsewhere"
+    if not data.exists():
+        elsewhere.mkdir()
+        made = ROOT / "data/book/planet"
+        if book and made.exists():
+            shutil.copytree(made, data / "planet")
+    return data, elsewhere
 
 
 def run(command: list[str], places) -> None:
     data, elsewhere = places
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith("GEOTREE_")}
     done = subprocess.run(
         command, cwd=elsewhere, text=True, capture_output=True, timeout=600,
-        env=environment | {"GEOTREE_DATA": str(data), "MPLBACKEND": "Agg"})
+        env=CLEAN | {"GEOTREE_DATA": str(data), "MPLBACKEND": "Agg"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert not list(elsewhere.iterdir()), "files beside the data folder"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_runs_with_jupyter_execute_from_another_folder(chapter, places):
+def test_runs_as_a_notebook(chapter, book, places):
+    """In the book, whose build runs them in the same kernel; or here."""
+    if book:
+        page = book.html / "notebooks" / f"{chapter}.html"
+        assert 'class="output ' in page.read_text("utf-8")
+        return
     path = ROOT / "notebooks" / f"{chapter}.ipynb"
     before = path.read_bytes()
     run([str(Path(sys.executable).with_name("jupyter-execute")), str(path)],

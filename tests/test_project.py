@@ -16,6 +16,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -25,18 +26,28 @@ import geotree
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
-PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)$")
+TORCH, LOCK = ROOT / "requirements-torch.txt", ROOT / "requirements.lock"
+PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)(?: ; (.+?))?"
+                    r"((?: --hash=sha256:[0-9a-f]{64})*)$")
+
+
+def pins(path: Path) -> list[tuple[str, str, str, int]]:
+    """Name, version, marker and number of hashes of each requirement."""
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    lines = [" ".join(line.split()) for line in text.splitlines()
+             if line and not line.startswith("#")]
+    found = {line: PINNED.match(line) for line in lines}
+    odd = [line for line, one in found.items() if not one]
+    assert not odd, f"{path.name}: '{odd[0]}' is no exact, public version"
+    return [(canonicalize_name(one[1]), one[2], one[3] or "",
+             one[4].count("sha256")) for one in found.values()]
 
 
 def lock() -> dict[str, str]:
-    """Name to version; every line must be an exact, public version."""
-    versions = {}
-    for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines():
-        if line and not line.startswith("#"):
-            found = PINNED.match(line)
-            assert found, f"requirements.lock: '{line}' is not NAME==VERSION"
-            versions[canonicalize_name(found[1])] = found[2]
-    return versions
+    """Name to version of what is installed here, torch too."""
+    return {name: version for name, version, marker, _ in
+            pins(LOCK) + pins(TORCH)
+            if not marker or Marker(marker).evaluate()}
 
 
 def project() -> dict:
@@ -117,15 +128,35 @@ def test_torchvision_stays_out():
     assert importlib.util.find_spec("torchvision") is None
 
 
-def test_environment_yml_says_the_same():
+def test_every_file_has_its_hash_and_torch_stands_alone():
+    assert min(count for *_, count in pins(LOCK)) >= 1
+    assert [(name, count) for name, *_, count in pins(TORCH)] == [
+        ("torch", 0)]
+    names = {name for name, *_ in pins(LOCK)}
+    assert "torch" not in names
+    assert not [name for name in names if name.startswith("nvidia-")]
+
+
+def test_set_up_takes_what_the_lock_says_and_checks_it():
+    """pip refuses a file whose hash is not in the list."""
+    answer = subprocess.run(["make", "--dry-run", "--always-make", "setup"],
+                            cwd=ROOT, text=True, capture_output=True,
+                            check=True)
+    torch, rest, own = [line for line in answer.stdout.splitlines()
+                        if "/pip install" in line]
+    assert torch.endswith("-r requirements-torch.txt")
+    assert rest.endswith("--no-deps --require-hashes -r requirements.lock")
+    assert own.endswith("--no-deps --editable .")
+
+
+def test_environment_yml_leaves_the_versions_to_the_lock():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert conda["name"] == "geotree"
     assert conda["channels"] == ["conda-forge"]
-    python, pip, nested = conda["dependencies"]
-    assert pip == "pip"
+    python, *others = conda["dependencies"]
     assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(
         project()["requires-python"])
-    assert set(nested["pip"]) == {"-r requirements.lock", "-e ."}
+    assert others == ["pip", "make"]
 
 
 def test_version_and_address_are_said_once_and_the_same():
@@ -257,16 +288,6 @@ def test_import_is_light():
 
 # --- how the book decides what to run again ---------------------------------
 
-@pytest.fixture
-def build():
-    """The script ``book/build.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("book_build",
-                                                  ROOT / "book/build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def notebook(code="x = 1", prose="Hello"):
     return json.dumps({"cells": [
         {"cell_type": "markdown", "source": [prose]},
@@ -301,46 +322,59 @@ def tree(tmp_path):
     ("notebooks/03.ipynb", notebook()), ("results/a.csv", "a\n"),
     ("table.csv", "latitude\n2\n")])
 def test_key_changes_with_all_that_outputs_depend_on(build, tree, name, text):
-    table = tree / "table.csv"
-    before = build.key(tree, "sample", table)
+    given = {"GEOTREE_TABLE": str(tree / "table.csv")}
+    before = build.key(tree, given)
     (tree / name).write_text(text)
-    assert build.key(tree, "sample", table) != before
+    assert build.key(tree, given) != before
 
 
-def test_key_tells_runs_and_tables_apart_and_ignores_prose(build, tree):
-    keys = {build.key(tree, run, table) for run in ("sample", "full")
-            for table in (None, tree / "table.csv")}
-    assert len(keys) == 4
+def test_key_tells_all_settings_apart_and_ignores_prose(build, tree):
+    given = [{}] + [{f"GEOTREE_{name}": value} for name, value in {
+        "RUN": "full", "TABLE": str(tree / "table.csv"), "SOURCE": "stac",
+        "STAC_URL": "http://127.0.0.1:9", "TAXA": str(tree / "results"),
+        "WHATEVER_COMES": "1"}.items()]
+    keys = {build.key(tree, one) for one in given}
+    assert len(keys) == len(given)
     (tree / "notebooks/01.ipynb").write_text(notebook(prose="Good-bye"))
     (tree / "book/page.md").write_text(page("x = 1", prose="Good-bye"))
     (tree / "geotree/__pycache__").mkdir()
     (tree / "geotree/__pycache__/a.pyc").write_bytes(b"1")
-    assert build.key(tree, "sample", None) in keys
+    assert build.key(tree, {}) in keys
 
 
 def test_key_does_not_confuse_a_file_with_two(build, tree):
-    before = build.key(tree, "sample", None)
+    before = build.key(tree, {})
     (tree / "geotree/a.py").rename(tree / "geotree/c.py")
-    assert build.key(tree, "sample", None) != before
+    assert build.key(tree, {}) != before
 
 
 def test_books_of_different_input_stay_apart(build):
-    jobs = [build.Job(table, run) for run in ("sample", "full")
-            for table in (None, Path("planet.csv"), Path("full.csv"))]
+    jobs = [build.Job(table, run, origin) for run in ("sample", "full")
+            for table in (None, Path("planet.csv"), Path("full.csv"))
+            for origin in ("", "stac", "search-stac")]
     assert len({job.html for job in jobs}) == len(jobs)
     assert len({job.work for job in jobs}) == len(jobs)
     assert jobs[0].html == build.BUILD / "html"
 
 
+def test_settings_are_those_of_chapters_alone(build):
+    job = build.job_of({"GEOTREE_SOURCE": "stac", "GEOTREE_ROUTE": "search",
+                        "GEOTREE_RUN": ""})
+    assert job == build.Job(None, "sample", "search-stac")
+    assert build.settings(job, {
+        "GEOTREE_STAC_URL": "a", "GEOTREE_DATA": "b", "GEOTREE_YEAR": "",
+        "GEOTREE_REQUIRE_BOOK": "1", "HOME": "c"}) == {
+            "GEOTREE_RUN": "sample", "GEOTREE_STAC_URL": "a"}
+
+
 def test_stale_outputs_and_data_go_and_fresh_ones_stay(build, tree,
                                                        monkeypatch):
-    monkeypatch.setattr(build, "ROOT", tree)
     monkeypatch.setattr(build, "BUILD", tree / "_build")
-    job, data = build.Job(None, "sample"), tree / "data"
+    job, data = build.Job(None), tree / "data"
     executed = job.work / "executed"
 
     def run_once() -> bool:
-        stale = build.forget_stale(job, data)
+        stale = build.forget_stale(job, build.key(tree, {}), data)
         executed.mkdir(exist_ok=True)
         data.mkdir(exist_ok=True)
         (data / "cube").touch()
@@ -348,20 +382,23 @@ def test_stale_outputs_and_data_go_and_fresh_ones_stay(build, tree,
 
     job.work.mkdir(parents=True)
     assert run_once()
+    (data / "older").touch()
     assert not run_once()
-    assert (data / "cube").exists()
+    assert (data / "older").exists()
     (tree / "geotree/a.py").write_text("A = 3\n")
-    assert build.forget_stale(job, data)
-    assert not data.exists() and not executed.exists()
+    assert run_once()
+    assert not (data / "older").exists() and executed.exists()
 
 
-def test_data_of_a_full_run_are_never_removed(build, tree, monkeypatch):
-    monkeypatch.setattr(build, "ROOT", tree)
+@pytest.mark.parametrize(("run", "origin"), [("full", ""),
+                                             ("sample", "stac")])
+def test_data_that_cost_days_or_a_quota_are_never_removed(
+        build, tree, monkeypatch, run, origin):
     monkeypatch.setattr(build, "BUILD", tree / "_build")
-    job, data = build.Job(None, "full"), tree / "data"
+    job, data = build.Job(None, run, origin), tree / "data"
     job.work.mkdir(parents=True)
     data.mkdir()
-    assert build.forget_stale(job, data)
+    assert build.forget_stale(job, "another key", data)
     assert data.exists()
 
 

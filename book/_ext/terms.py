@@ -17,7 +17,8 @@ _PLAIN = ("book/references", "book/api", "book/cite", _GLOSSARY)
 
 def _read_terms(app):
     """Terms of the glossary: lines that are followed by an indented one."""
-    text = (Path(app.srcdir) / f"{_GLOSSARY}.md").read_text("utf-8")
+    path = Path(app.srcdir) / f"{_GLOSSARY}.md"
+    text = path.read_text("utf-8") if path.exists() else ""
     found = re.findall(r"^(?=\S)([^:\n]+)\n(?:(?=\S)[^:\n]+\n)*  \S", text,
                        re.MULTILINE)
     # Longest first: "range prior" before "prior".
