@@ -87,3 +87,27 @@ def _position(state: Climate) -> np.ndarray:
     return np.column_stack([state.temperature.mean(axis=1),
                             np.log(state.rain.sum(axis=1)),
                             state.soil_water[:, 0]])
+
+
+def countries(species: pd.DataFrame) -> pd.DataFrame:
+    """The countries of each native range, as a flora would list them.
+
+    Returns
+    -------
+    DataFrame
+        ``species`` and ``countryCode``, one row for each country in which
+        the coarse range of the species has land.
+    """
+    lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
+    code = world.country_code(lat=lat, lon=lon)
+    lat, lon, code = (one[code != ""] for one in (lat, lon, code))
+    rows = []
+    for name, boxes in zip(species["species"], species["nativeRange"],
+                           strict=True):
+        inside = np.zeros(len(lat), bool)
+        for box in boxes.split("|"):
+            south, north, west, east = map(float, box.split(":"))
+            inside |= ((south <= lat) & (lat <= north)
+                       & (west <= lon) & (lon <= east))
+        rows += [(name, one) for one in np.unique(code[inside])]
+    return pd.DataFrame(rows, columns=["species", "countryCode"])

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, taxonomy
-from geotree.planet import climate, spectra, traits
-from geotree.planet.niches import Niches
+from geotree.planet import climate, niches, spectra, traits
 from geotree.planet.traits import stable_hash
 from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
 from geotree.variables import (
@@ -68,8 +67,14 @@ class Planet:
         return traits.draw(self.classes, seed=self.seed)
 
     @cached_property
-    def _niches(self) -> Niches:
-        return Niches(self.species, self.traits["habitat"], seed=self.seed)
+    def _niches(self) -> niches.Niches:
+        return niches.Niches(self.species, self.traits["habitat"],
+                             seed=self.seed)
+
+    @cached_property
+    def checklist(self) -> pd.DataFrame:
+        """Native countries; see :func:`geotree.planet.niches.countries`."""
+        return niches.countries(self.species)
 
     def prior(self, *, lat, lon) -> np.ndarray:
         """Probability of each species at a place, before any pixel is seen.
@@ -85,8 +90,6 @@ class Planet:
             Rows sum to one; a row where nothing grows is all zero.
         """
         return self._niches.prior(lat=lat, lon=lon)
-
-    # Occurrences --------------------------------------------------------
 
     def occurrences(self, n: int, *, seed: int = 0,
                     faults: float = 0.0) -> pd.DataFrame:
@@ -113,8 +116,6 @@ class Planet:
         from geotree.planet import observers
 
         return observers.occurrences(self, n, seed=seed, faults=faults)
-
-    # Pixels -------------------------------------------------------------
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
@@ -182,8 +183,8 @@ class Planet:
         images = patch.astype(np.uint16)
         images[chance < cloudy] = NODATA
         status = np.where((chance < cloudy).all(axis=1), NO_IMAGERY, OK)
-        environment = self._measure(lat, lon, state, variables, gaps)
-        return images, environment, status.astype(np.uint8)
+        return (images, self._measure(lat, lon, state, variables, gaps),
+                status.astype(np.uint8))
 
     def _row_traits(self, table):
         classes = table[["species", "genus", "family", "leafType"]]
@@ -224,8 +225,6 @@ class Planet:
         value[gaps[:, 1] < _MISSING["soil"], 5:8] = np.nan
         value[gaps[:, 2] < _MISSING["climate"], 8:] = np.nan
         return value.astype(np.float32)
-
-    # The best possible answer -------------------------------------------
 
     def posterior(self, images, environment,
                   classes: pd.DataFrame | None = None) -> np.ndarray:
