@@ -132,10 +132,10 @@ def _line(row: dict) -> str:
 
 def _save(name: str, rows: list[dict]) -> None:
     """One file a benchmark, written whole, with its provenance."""
-    from geotree.models.store import write_atomically
+    from geotree import files
 
     RESULTS.mkdir(exist_ok=True)
-    write_atomically(
+    files.write(
         RESULTS / f"benchmark-{name}.json",
         json.dumps({"machine": machine.describe(), "rows": rows}, indent=1,
                    ensure_ascii=False).encode() + b"\n")

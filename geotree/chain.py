@@ -266,7 +266,7 @@ def model():
     path = folder() / "model"
     if not (path / "card.json").exists():
         run, data = settings(), parts()
-        fresh = CompactClip()
+        fresh = CompactClip(seed=run.seed)
         training.fit(fresh, data["train"], data["validation"],
                      settings=training.Settings(epochs=run.epochs,
                                                 seed=run.seed),

@@ -20,19 +20,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from geotree import distributed, recipes, taxonomy
-from geotree.models.store import load_state, write_atomically
+from geotree import distributed, evaluation, files, recipes, taxonomy
+from geotree.evaluation import calibration
+from geotree.models.store import load_state
 from geotree.recipes import class_loss, contrastive_loss
 from geotree.shards import resident
 
-__all__ = ["CHECKPOINT", "FEW_SHOT", "LOG", "RELEASE", "Settings",
-           "class_loss", "contrastive_loss", "fit", "pick_device"]
+__all__ = ["CHECKPOINT", "COVERAGES", "FEW_SHOT", "LOG", "RELEASE",
+           "Settings", "calibrate", "class_loss", "contrastive_loss", "fit",
+           "pick_device"]
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 # GlobalGeoTree's own: training.Settings(**training.RELEASE | {...}). There,
 # three processes take a batch each before a step.
 RELEASE = {"recipe": "release", "epochs": 25, "batch_size": 192,
            "accumulate": 2, "learning_rate": 1e-5, "weight_decay": 1e-4}
 FEW_SHOT = RELEASE | {"epochs": 10, "batch_size": 128, "accumulate": 1}
+# Shares of right answers that prediction sets can be asked to hold.
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+_LARGEST = 20_000_000  # probabilities to calibrate on, 80 MB
 _LOOK = 20  # steps between two looks at the loss, each of which waits for it
 
 
@@ -109,9 +114,10 @@ def fit(model, train, validation, *, settings: Settings | None = None,
             run.save()
     model.load_state_dict(run.best)
     model.eval()
-    model.card |= {"classes": train.classes, "settings": asdict(settings),
-                   "training": {"samples": len(train),
-                                **train.provenance}}
+    calibrate(model, validation, classes=run.everything())
+    model.card = {**getattr(model, "card", {}), "settings": asdict(settings),
+                  "data": {"samples": len(train), **train.provenance},
+                  "metrics": run.history[-1]}
     return pd.DataFrame(run.history)
 
 
@@ -158,6 +164,14 @@ class _Run:
                              device=self.device))
             for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)]
         out.mkdir(parents=True, exist_ok=True)
+
+    def everything(self) -> pd.DataFrame:
+        """Classes of these samples, and those that the model had before."""
+        old = getattr(self.model, "classes", None)
+        if old is None:
+            return self.classes
+        new = ~self.classes["species"].isin(old["species"])
+        return pd.concat([old, self.classes[new]], ignore_index=True)
 
     @property
     def finished(self) -> bool:
@@ -282,7 +296,7 @@ class _Run:
                                if p.grad is not None}}
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.out / CHECKPOINT, buffer.getvalue())
+        files.write(self.out / CHECKPOINT, buffer.getvalue())
 
     def restore(self) -> None:
         path = self.out / CHECKPOINT
@@ -305,6 +319,34 @@ class _Run:
             torch.set_rng_state(state["random"].cpu())
         for name, parameter in self.model.named_parameters():
             parameter.grad = state["gradients"].get(name)
+
+
+def calibrate(model, data, *, classes: pd.DataFrame) -> None:
+    """Fit temperature and conformal thresholds, and keep them in the model.
+
+    Parameters
+    ----------
+    model
+        Gets ``classes``, ``temperature`` and ``thresholds``; see
+        :class:`geotree.models.store.Whole`.
+    data : Shards
+        Samples that it was not trained on. Of very many, every n-th.
+    classes : DataFrame
+        Class table in which the model will answer.
+    """
+    rows = data.table["species"].isin(classes["species"]).to_numpy()
+    rows = np.flatnonzero(rows)
+    rows = rows[::max(1, len(rows) * len(classes) // _LARGEST)]
+    some = data.select(rows)
+    labels = taxonomy.labels(some.table, classes)
+    odds = evaluation.predict(model, some, classes)
+    model.classes = classes
+    model.temperature = calibration.temperature(odds, labels)
+    odds = calibration.soften(odds, model.temperature)
+    model.thresholds = {
+        coverage: float(calibration.conformal(odds, labels,
+                                              coverage=coverage)[0])
+        for coverage in COVERAGES}
 
 
 def pick_device(name: str = "auto") -> torch.device:

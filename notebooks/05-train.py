@@ -137,7 +137,7 @@ assert not torch.allclose(once, mixed)  # December first is another year
 # where it stopped, equal to the bit.
 
 # %%
-model = CompactClip()
+model = CompactClip(seed=run.seed)
 count = sum(p.numel() for p in model.parameters())
 print(f"{count / 1e6:.1f} million parameters, "
       f"{len(parts['train']):,} training samples, {len(classes)} classes")

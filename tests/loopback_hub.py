@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -36,6 +37,9 @@ class LoopbackHub:
 
             do_HEAD = do_GET
 
+            def do_POST(self):
+                hub.receive(self)
+
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever,
@@ -61,6 +65,31 @@ class LoopbackHub:
                 return method(request, *found.groups())
         self.send(request, 404, b"{}")
 
+    def receive(self, request) -> None:
+        """What ``upload_folder`` asks for; files arrive in the commit."""
+        body = request.rfile.read(int(request.headers["Content-Length"]))
+        path = urlsplit(request.path).path
+        repo = path.removeprefix("/api/").rpartition("/")[0].rpartition(
+            "/")[0]
+        if path == "/api/repos/create":
+            row = json.loads(body)
+            name = "/".join(filter(None, (row.get("organization"),
+                                          row["name"])))
+            self.repositories.setdefault(f"models/{name}", {})
+            return self.json(request, {"url": f"{self.url}/{name}"})
+        if "/preupload/" in path:
+            return self.json(request, {"files": [
+                {"path": one["path"], "uploadMode": "regular",
+                 "shouldIgnore": False}
+                for one in json.loads(body)["files"]]})
+        for row in map(json.loads, body.splitlines()):
+            if row["key"] == "file":
+                self.repositories[repo][row["value"]["path"]] = (
+                    base64.b64decode(row["value"]["content"]))
+        name = repo.partition("/")[2]
+        self.json(request, {"commitOid": self.commit, "success": True,
+                            "commitUrl": f"{self.url}/{name}/commit/main"})
+
     def send(self, request, status, body=b"", **headers):
         request.send_response(status)
         for name, value in headers.items():
@@ -68,7 +97,7 @@ class LoopbackHub:
         if "Content_Length" not in headers:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        if request.command == "GET":
+        if request.command != "HEAD":
             request.wfile.write(body)
 
     def json(self, request, content):

@@ -1,13 +1,20 @@
 """The compact model: reads what is there, alone, and can be kept."""
 
+import copy
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from loopback_hub import LoopbackHub
 
 from geotree import taxonomy, variables
+from geotree.models import store
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.models.store import WEIGHTS
 from geotree.shards import Batch
@@ -148,13 +155,127 @@ def test_damaged_weights_are_refused(model, tmp_path):
         CompactClip.from_pretrained(folder)
 
 
+def change(folder, **names):
+    """Write another card into a model folder, with the hash that it needs."""
+    card = store.read_card(folder) | names
+    card["sha256"] = store._digest(card)
+    (folder / store.CARD).write_text(json.dumps(card))
+
+
 def test_weights_of_another_model_are_refused(model, tmp_path):
     folder = model.save_pretrained(tmp_path / "model")
-    card = json.loads((folder / "card.json").read_text())
-    card["config"]["width"] = 64
-    (folder / "card.json").write_text(json.dumps(card))
+    change(folder, config={**vars(SMALL), "width": 64})
     with pytest.raises(ValueError, match="of another shape"):
         CompactClip.from_pretrained(folder)
+    change(folder, model="GeoTreeClip")
+    with pytest.raises(ValueError, match="holds a GeoTreeClip"):
+        CompactClip.from_pretrained(folder)
+
+
+def whole(model, classes):
+    """A copy with all that a model folder can hold."""
+    one = copy.deepcopy(model)
+    one.classes, one.temperature = classes, 1.5
+    one.thresholds = {0.9: 0.05, 0.5: 0.4}
+    one.prior = classes.assign(decimalLatitude=np.arange(5.0))
+    one.card = {"data": "a test", "metrics": {"top1": np.float32(0.5)}}
+    return one
+
+
+def test_a_model_folder_is_whole(model, classes, tmp_path):
+    whole(model, classes).save_pretrained(tmp_path)
+    again = CompactClip.from_pretrained(tmp_path)
+    pd.testing.assert_frame_equal(again.classes, classes)
+    assert again.temperature == 1.5 and again.fitted
+    assert again.thresholds == {0.9: 0.05, 0.5: 0.4}
+    assert again.prior["decimalLatitude"].tolist() == [0, 1, 2, 3, 4]
+    assert again.card["metrics"]["top1"] == 0.5
+    twice = CompactClip.from_pretrained(again.save_pretrained(tmp_path / "b"))
+    pd.testing.assert_frame_equal(twice.classes, classes)
+
+
+def test_each_flipped_bit_is_found_or_without_effect(model, classes,
+                                                     tmp_path):
+    folder = whole(model, classes).save_pretrained(tmp_path)
+    before = CompactClip.from_pretrained(folder)
+    rng, found = np.random.default_rng(0), 0
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        for _ in range(350):
+            at, bit = rng.integers(len(data)), 1 << rng.integers(8)
+            path.write_bytes(data[:at] + bytes([data[at] ^ bit])
+                             + data[at + 1:])
+            try:
+                again = CompactClip.from_pretrained(folder)
+            except ValueError as error:
+                found += 1
+                assert str(path) in str(error)
+            else:
+                assert again.card == before.card
+                assert again.temperature == before.temperature
+        path.write_bytes(data)
+    assert found > 900
+
+
+def test_what_a_folder_must_not_hold(model, classes, tmp_path):
+    folder = whole(model, classes).save_pretrained(tmp_path / "a")
+    columns = classes.to_dict(orient="list")
+    for wrong in ({**columns, "genus": columns["genus"][:-1]},
+                  {**columns, "species": ["same"] * 5}, ["a"]):
+        change(folder, classes=wrong)
+        with pytest.raises(ValueError, match="class table"):
+            CompactClip.from_pretrained(folder)
+    change(folder, classes=columns, temperature=0)
+    with pytest.raises(ValueError, match="temperature"):
+        CompactClip.from_pretrained(folder)
+    change(folder, files={"../secret": "", store.WEIGHTS: ""})
+    with pytest.raises(ValueError, match="not the card"):
+        CompactClip.from_pretrained(folder)
+    for name, value in (("norm.weight", float("nan")), ("band_std", 0.0),
+                        ("logit_scale", -float("inf"))):
+        bad = copy.deepcopy(model)
+        bad.get_parameter(name).data.fill_(value) if name != "band_std" else (
+            bad.band_std.fill_(value))
+        with pytest.raises(ValueError, match="not above zero"):
+            CompactClip.from_pretrained(bad.save_pretrained(tmp_path / "b"))
+
+
+HUB = """
+import sys
+from geotree.models.compact import CompactClip
+model = CompactClip.from_pretrained(sys.argv[1])
+model.push_to_hub("me/trees")
+again = CompactClip.from_pretrained("me/trees")
+assert again.temperature == 1.5 and len(again.classes) == 5
+try:
+    CompactClip.from_pretrained("me/none")
+except FileNotFoundError as error:
+    print(error)
+"""
+
+
+def test_pushed_to_a_hub_it_comes_back(model, classes, tmp_path):
+    folder = whole(model, classes).save_pretrained(tmp_path / "model")
+    hub = LoopbackHub({})
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, str(folder)], timeout=60,
+        capture_output=True, text=True, env=os.environ | {
+            "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"),
+            "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1",
+            "PYTHONPATH": str(Path(store.__file__).parents[2])})
+    hub.close()
+    assert done.returncode == 0, done.stderr
+    assert {*hub.repositories["models/me/trees"]} == {
+        store.WEIGHTS, store.CARD, store.PRIOR}
+    assert "no model 'me/none'" in done.stdout
+
+
+def test_initial_weights_have_a_seed_of_their_own():
+    state = torch.get_rng_state()
+    one, two, other = (CompactClip(SMALL, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.project.weight, two.project.weight)
+    assert not torch.equal(one.project.weight, other.project.weight)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_no_model_there(tmp_path):

@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geotree import evaluation, pixels, shards, training
+from geotree import evaluation, pixels, shards, taxonomy, training
+from geotree.evaluation import calibration
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.planet.source import Planet
 
@@ -74,7 +75,7 @@ def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
     few = data.select(np.arange(40))
     model = CompactClip(CompactConfig(
         **{**vars(SMALL), "dropout": 0.0, "location_dropout": 0.0,
-           "rank_dropout": 0.0}))
+           "rank_dropout": 0.0}), seed=1)
     training.fit(model, few, few, out=tmp_path, progress=False,
                  settings=training.Settings(epochs=250, batch_size=40,
                                             learning_rate=5e-3))
@@ -198,3 +199,45 @@ def test_nothing_to_train_on(halves, tmp_path):
     with pytest.raises(ValueError, match="0 samples"):
         training.fit(CompactClip(SMALL), train.select([]), validation,
                      out=tmp_path)
+
+
+def test_a_trained_model_knows_its_classes_and_doubts(halves, tmp_path):
+    model, _ = fit(halves, tmp_path / "run", epochs=12)
+    again = CompactClip.from_pretrained(
+        model.save_pretrained(tmp_path / "model"))
+    seen = {*halves[0].table["species"], *halves[1].table["species"]}
+    assert {*again.classes["species"]} == seen
+    odds = evaluation.predict(again, halves[1], again.classes)
+    labels = taxonomy.labels(halves[1].table, again.classes)
+    soft = calibration.soften(odds, again.temperature)
+    rows = np.arange(len(labels))
+    assert (-np.log(soft[rows, labels]).mean()
+            <= -np.log(odds[rows, labels]).mean() + 1e-6)
+    for coverage, least in again.thresholds.items():
+        held = (soft[rows, labels] >= least).mean()
+        assert coverage <= held < coverage + 0.05
+
+
+def test_fine_tuning_keeps_constants_and_extends_the_classes(halves,
+                                                             tmp_path):
+    """At a rate of nothing, nothing changes: not even the scale."""
+    train, validation = halves
+    names = sorted(train.table["species"].unique())
+    known = train.table["species"].isin(names[::2]).to_numpy()
+    first = train.select(known)
+    torch.manual_seed(0)
+    model = CompactClip(SMALL)
+    training.fit(model, first, first, out=tmp_path / "a", progress=False,
+                 settings=training.Settings(epochs=2))
+    before, old = model.band_mean.clone(), list(model.classes["species"])
+    odds = evaluation.predict(model, validation, validation.classes)
+    training.fit(model, train.select(~known), validation, progress=False,
+                 out=tmp_path / "b", settings=training.Settings(
+                     epochs=1, learning_rate=1e-12))
+    assert torch.equal(model.band_mean, before)
+    np.testing.assert_allclose(
+        evaluation.predict(model, validation, validation.classes), odds,
+        atol=1e-4)
+    assert list(model.classes["species"])[:len(old)] == old
+    assert set(names) <= {*model.classes["species"]}
+    assert model.classes["species"].is_unique

@@ -97,8 +97,7 @@ def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
         A copy in eval mode; the given model is not touched.
     """
     import torch
-
-    from geotree.training import class_loss
+    import torch.nn.functional as F
 
     labels = checks.labels(support.labels, len(classes),
                            where="labels of the support")
@@ -110,7 +109,8 @@ def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
         torch.manual_seed(seed)
         for _ in range(steps):
             logits = tuned(support.images, support.environment, classes)
-            loss = class_loss(logits, target, smoothing=0.1)
+            loss = F.cross_entropy(logits.float(), target,
+                                   label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)

@@ -1,0 +1,77 @@
+"""Models: the compact one, and what any other must have to be trained.
+
+The protocol of a model, batch B, features D, classes K:
+
+``encode_images(images, environment)`` → (B, D)
+    Of (B, 12, 10, 5, 5) integers, 65535 missing, and (B, 27) float32, NaN
+    missing; arrays or tensors.
+``encode_taxa(classes)`` → (K, D)
+    Of the rows of a class table: leafType, family, genus, species.
+``scale()`` → scalar above zero
+    Factor of the products of the two.
+
+Optional: ``config`` (a dataclass), ``fit_normalisation(batch)`` and
+``fitted``, whether it has been called; ``save_pretrained(folder)``.
+"""
+
+from __future__ import annotations
+
+_NEEDED = ("encode_images", "encode_taxa", "scale")
+
+
+def check(model, batch, classes) -> None:
+    """Refuse a model that cannot be trained, before any work is done.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    batch : Batch
+        A few samples to try it with.
+    classes : DataFrame
+        Class table.
+
+    Raises
+    ------
+    TypeError
+        It is no ``torch.nn.Module``, has nothing to train, or lacks a
+        method.
+    ValueError
+        What a method returns has another shape than expected, or is not
+        finite.
+    """
+    import torch
+
+    name = type(model).__name__
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {name}, expected a torch.nn.Module.")
+    lacking = [f"{method}()" for method in _NEEDED
+               if not callable(getattr(model, method, None))]
+    if not any(value.requires_grad for value in model.parameters()):
+        lacking.append("a parameter that can be trained")
+    if lacking:
+        raise TypeError(f"{name} lacks {', '.join(lacking)}. A model needs "
+                        "encode_images(images, environment), "
+                        "encode_taxa(classes) and scale(); see "
+                        "geotree.models.")
+    was = model.training
+    with torch.no_grad():
+        model.eval()
+        image = model.encode_images(batch.images, batch.environment)
+        taxa, scale = model.encode_taxa(classes), model.scale()
+        model.train(was)
+    shapes = [tuple(getattr(x, "shape", ())) for x in (image, taxa)]
+    if (len(shapes[0]) != 2 or len(shapes[0]) != len(shapes[1])
+            or shapes[0][1] != shapes[1][1]
+            or [shape[0] for shape in shapes] != [len(batch.images),
+                                                  len(classes)]):
+        raise ValueError(
+            f"{name}: encode_images gives {shapes[0]} for "
+            f"{len(batch.images)} samples and encode_taxa {shapes[1]} for "
+            f"{len(classes)} classes, expected one row each and as many "
+            "columns.")
+    if not (float(scale) > 0 and image.isfinite().all()
+            and taxa.isfinite().all()):
+        raise ValueError(
+            f"{name}: the scale is {float(scale)}, expected above zero, or "
+            "features are not finite. Are missing pixels (65535) and "
+            "variables (NaN) handled?")

@@ -9,7 +9,7 @@ that never looks at what is missing. Explained in chapter 05.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geotree import checks
 from geotree import variables as v
 from geotree.models import store
 from geotree.models.names import NameEncoder, Names
@@ -86,8 +87,14 @@ class Tokens(NamedTuple):
     present: Tensor  # (B, 1 + 12 + 4) bool
 
 
-class CompactClip(nn.Module):
+class CompactClip(store.Whole, nn.Module):
     """Contrastive model of places and species names.
+
+    Parameters
+    ----------
+    config : CompactConfig, optional
+    seed : int, optional
+        Of the initial weights; default: torch's random state, as ever.
 
     Examples
     --------
@@ -96,10 +103,16 @@ class CompactClip(nn.Module):
     >>> logits = model(batch.images, batch.environment, classes)  # (B, K)
     """
 
-    def __init__(self, config: CompactConfig | None = None) -> None:
+    def __init__(self, config: CompactConfig | None = None, *,
+                 seed: int | None = None) -> None:
         super().__init__()
-        self.config = config = config or CompactConfig()
-        self.card: dict = {}
+        self.config = config or CompactConfig()
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build(self.config)
+
+    def _build(self, config: CompactConfig) -> None:
         width, bands = config.width, len(v.BANDS)
         # Constants of the normalisation travel with the weights.
         self.register_buffer("band_mean", torch.zeros(bands))
@@ -131,6 +144,11 @@ class CompactClip(nn.Module):
     def device(self) -> torch.device:
         return self.logit_scale.device
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the constants of the normalisation are known."""
+        return bool((self.band_mean != 0).any())
+
     # -- inputs ----------------------------------------------------------
 
     @torch.no_grad()
@@ -155,7 +173,7 @@ class CompactClip(nn.Module):
 
     def _pixels(self, images) -> tuple[Tensor, Tensor]:
         """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
-        v.check_images(images)
+        checks.images(images)
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))
         dn = images.to(self.device, torch.float32).flatten(3)
@@ -165,7 +183,7 @@ class CompactClip(nn.Module):
 
     def _variables(self, environment) -> tuple[Tensor, Tensor]:
         """(B, V) raw variables → transformed values and validity."""
-        v.check_environment(environment)
+        checks.environment(environment)
         if isinstance(environment, np.ndarray):
             environment = torch.from_numpy(environment)
         values = environment.to(self.device, torch.float32, copy=True)
@@ -292,32 +310,24 @@ class CompactClip(nn.Module):
 
     # -- files -----------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, *,
-                        card: dict | None = None) -> Path:
-        """Write ``model.safetensors`` and ``card.json`` into ``folder``.
-
-        ``card`` adds to what training noted in ``model.card``: classes,
-        training data, commit.
-        """
-        card = {**self.card, **(card or {}), "config": asdict(self.config)}
-        return store.save(self.state_dict(), folder, card=card)
-
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> CompactClip:
-        """Read what :meth:`save_pretrained` wrote; the model is in eval mode.
+    def from_pretrained(cls, source: str | Path, *,
+                        revision: str | None = None) -> CompactClip:
+        """Read a model folder, or that of a hub id; it is in eval mode.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            No model there, or the weights of another one.
+            No model there, damaged, or the weights of another one.
         """
+        folder = store.find(source, revision=revision)
         card = store.read_card(folder)
+        if card.get("model") != cls.__name__:
+            raise ValueError(f"'{folder}' holds a {card.get('model')}, "
+                             f"expected a {cls.__name__}.")
         known = {field.name for field in fields(CompactConfig)}
         config = {k: x for k, x in card["config"].items() if k in known}
-        model = cls(CompactConfig(**config))
-        store.load(model, folder, card)
-        model.card = card
-        return model.eval()
+        return store.load(cls(CompactConfig(**config)), folder, card)
 
 
 class _Group(nn.Sequential):
@@ -337,12 +347,17 @@ def _group_sizes() -> dict[str, int]:
 
 
 def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column over its valid rows."""
-    count = valid.sum(0).clamp(min=1)
-    values = values.double() * valid
+    """Mean and standard deviation of each column over its valid rows.
+
+    With NumPy: Apple's GPUs have no float64.
+    """
+    device = values.device
+    values, valid = values.cpu().numpy(), valid.cpu().numpy()
+    count = valid.sum(0).clip(min=1)
+    values = values.astype(np.float64) * valid
     mean = values.sum(0) / count
-    square = ((values - mean) * valid).square().sum(0) / count
-    std = square.sqrt()
+    std = np.sqrt((((values - mean) * valid) ** 2).sum(0) / count)
     # A column that is constant or all missing carries nothing: leave it.
-    std = torch.where(std > 1e-6, std, torch.ones_like(std))
-    return mean.float(), std.float()
+    std = np.where(std > 1e-6, std, 1.0)
+    return (torch.tensor(mean, dtype=torch.float32, device=device),
+            torch.tensor(std, dtype=torch.float32, device=device))

@@ -1,82 +1,217 @@
-"""Weights on disk: a safetensors file and a card that says what it is."""
+"""A model folder that is whole: all that an honest answer needs.
+
+``model.safetensors`` (weights and constants), ``card.json`` (class table,
+temperature, thresholds, what it was trained on, commit, a hash of every
+file and of itself) and, with a range prior, ``prior.parquet``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import subprocess
-import uuid
+import tempfile
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor, nn
 
 import geotree
+from geotree import checks, files
+from geotree.models.names import RANKS
 
-WEIGHTS, CARD = "model.safetensors", "card.json"
+WEIGHTS, CARD, PRIOR = "model.safetensors", "card.json", "prior.parquet"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST = 5  # names listed in an error
 
 
-def save(state: dict[str, Tensor], folder: str | Path, *,
-         card: dict) -> Path:
-    """Write weights, then the card with their SHA-256; each atomically."""
+class Whole:
+    """What a model holds beside its weights; ``training.fit`` fills it in.
+
+    Attributes
+    ----------
+    classes : DataFrame or None
+        Class table of the species that it was trained on.
+    temperature : float
+        Of ``calibration.soften``, fitted on validation samples.
+    thresholds : dict of float
+        Coverage → least softened probability at which a class enters a
+        prediction set.
+    prior : DataFrame or None
+        Records of the range prior; its weight is ``card["prior_weight"]``.
+    card : dict
+        Settings, data, metrics, versions.
+    """
+
+    classes: pd.DataFrame | None = None
+    temperature: float = 1.0
+    thresholds: dict[float, float] = {}
+    prior: pd.DataFrame | None = None
+    card: dict = {}
+
+    def save_pretrained(self, folder: str | Path, *,
+                        card: dict | None = None) -> Path:
+        """Write the model folder; ``card`` adds to ``model.card``."""
+        return save(self, folder, card=card)
+
+    def push_to_hub(self, repo: str, *, private: bool = False,
+                    card: dict | None = None) -> str:
+        """Write the model folder to a hub id; the commit it became.
+
+        With the token of ``huggingface-cli login``, or ``HF_TOKEN``.
+        """
+        from huggingface_hub import HfApi
+
+        hub = HfApi()
+        hub.create_repo(repo, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card=card)
+            return hub.upload_folder(repo_id=repo, folder_path=folder,
+                                     commit_message="A model folder").oid
+
+
+def save(model: nn.Module, folder: str | Path, *,
+         card: dict | None = None) -> Path:
+    """Write the weights, then the card that knows their hash."""
     from safetensors.torch import save as to_bytes
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = to_bytes({k: x.detach().cpu().contiguous()
-                        for k, x in state.items()})
-    card = {"geotree": geotree.__version__, "commit": commit(), **card,
-            "sha256": hashlib.sha256(weights).hexdigest()}
-    text = json.dumps(card, indent=1, default=_plain, ensure_ascii=False)
-    write_atomically(folder / WEIGHTS, weights)
-    write_atomically(folder / CARD, text.encode())
+    contents = {WEIGHTS: to_bytes({
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()})}
+    if getattr(model, "prior", None) is not None:
+        contents[PRIOR] = model.prior.to_parquet(index=False)
+    config = getattr(model, "config", None)
+    card = {**getattr(model, "card", {}), **(card or {}),
+            "model": type(model).__name__,
+            "config": asdict(config) if is_dataclass(config) else {},
+            "geotree": geotree.__version__, "commit": commit(),
+            "classes": getattr(model, "classes", None),
+            "temperature": getattr(model, "temperature", 1.0),
+            "thresholds": getattr(model, "thresholds", {}),
+            "files": {name: hashlib.sha256(data).hexdigest()
+                      for name, data in contents.items()}}
+    card = json.loads(json.dumps(card, default=_plain))
+    card["sha256"] = _digest(card)
+    for name, data in contents.items():
+        files.write(folder / name, data)
+    files.write(folder / CARD, json.dumps(card, indent=1,
+                                          ensure_ascii=False))
+    return folder
+
+
+def find(source: str | Path, *, revision: str | None = None) -> Path:
+    """A model folder, or that of a hub id in the cache of the hub.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such folder, and no hub id that can be had.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if not _HUB_ID.fullmatch(str(source)):
+        raise FileNotFoundError(f"no model folder '{source}'. Expected one "
+                                "that save_pretrained wrote, or a hub id "
+                                "owner/name.")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        folder = Path(hf_hub_download(str(source), CARD,
+                                      revision=revision)).parent
+        for name in read_card(folder)["files"]:
+            hf_hub_download(str(source), name, revision=folder.name)
+    except OSError as error:  # of the hub, too
+        raise FileNotFoundError(
+            f"no model '{source}': there is no such folder, and the hub "
+            f"answers {type(error).__name__} "
+            f"({str(error).partition(chr(10))[0]}). Check name and network."
+        ) from error
     return folder
 
 
 def read_card(folder: str | Path) -> dict:
-    """The card of a saved model."""
+    """The card of a saved model, as it was written."""
     path = Path(folder) / CARD
     if not path.is_file():
         raise FileNotFoundError(
             f"no model in '{folder}': it has no {CARD}. Expected a folder "
-            "that model.save_pretrained wrote."
-        )
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{path}' is not valid JSON ({error}). "
-                         "Save the model again.") from error
-    if not isinstance(card, dict) or not isinstance(card.get("config"), dict):
-        raise ValueError(f"'{path}' has no 'config': it is not the card of a "
-                         "compact model. Was it written by save_pretrained?")
+            "that model.save_pretrained wrote.")
+    card = files.read_json(path, what="model card")
+    if card.pop("sha256", None) != _digest(card):
+        raise ValueError(
+            f"'{path}' does not have the SHA-256 that it says it has: "
+            "damaged, changed by hand, or of an older version. Copy it "
+            "again, or write it with model.save_pretrained(card=…).")
+    if (not isinstance(card.get("config"), dict)
+            or not isinstance(card.get("files"), dict)
+            or not {WEIGHTS} <= card["files"].keys() <= {WEIGHTS, PRIOR}):
+        raise ValueError(f"'{path}' is not the card of a model folder: "
+                         f"expected 'config' and the 'files' {WEIGHTS} and, "
+                         f"where there is a prior, {PRIOR}.")
     return card
 
 
-def load(model: nn.Module, folder: str | Path, card: dict) -> None:
+def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
     """Fill ``model`` from ``folder``; refuse what does not fit or changed."""
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    path = Path(folder) / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' has a card but no {WEIGHTS}. "
-                                "Copy it there, or save the model again.")
-    weights = path.read_bytes()
-    found = hashlib.sha256(weights).hexdigest()
-    if card.get("sha256") not in (None, found):
-        raise ValueError(
-            f"'{path}' has SHA-256 {found[:12]}…, its card says "
-            f"{card['sha256'][:12]}…: damaged, or of another model. Copy "
-            "both files again."
-        )
+    folder, paths = Path(folder), {}
+    for name, expected in card["files"].items():
+        path = paths[name] = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"'{folder}' has a card but no {name}. "
+                                    "Copy it there, or save the model again.")
+        if (found := files.sha256(path)) != expected:
+            raise ValueError(
+                f"'{path}' has SHA-256 {found[:12]}…, its card says "
+                f"{str(expected)[:12]}…: damaged, or of another model. Copy "
+                "both files again.")
     try:
-        state = from_bytes(weights)
+        state = from_bytes(paths[WEIGHTS].read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"'{path}' is not a safetensors file ({error}). "
-                         "Copy it again.") from error
-    load_state(model, state, where=str(path))
+        raise ValueError(f"'{paths[WEIGHTS]}' is not a safetensors file "
+                         f"({error}). Copy it again.") from error
+    load_state(model, state, where=f"'{paths[WEIGHTS]}'")
+    bad = [name for name, value in model.named_parameters()
+           if not value.isfinite().all()]
+    # A spread of zero would divide by it; GeoTreeClip's ranges may be NaN.
+    bad += [name for name, value in model.named_buffers()
+            if name.endswith("_std") and not (value > 0).all()]
+    if bad or not float(model.scale().detach()) > 0:
+        raise ValueError(
+            f"'{paths[WEIGHTS]}' holds weights that are not finite, or a "
+            f"scale that is not above zero: {_some(bad or ['scale()'])}. "
+            "Train again with a lower learning rate.")
+    model.classes = _classes(card.get("classes"), where=folder / CARD)
+    model.temperature = checks.number(card.get("temperature", 1.0), low=1e-6,
+                                      name="temperature of the card")
+    model.thresholds = {
+        checks.number(float(coverage), name="coverage", low=0, high=1):
+        checks.number(least, name="threshold", low=0, high=1)
+        for coverage, least in (card.get("thresholds") or {}).items()}
+    model.prior = (pd.read_parquet(paths[PRIOR]) if PRIOR in paths else None)
+    model.card = card
+    return model.eval()
+
+
+def _classes(columns, *, where: Path) -> pd.DataFrame | None:
+    """The class table of a card: four names a class, none twice."""
+    if columns is None:
+        return None
+    lengths = ({len(columns[rank]) for rank in RANKS
+                if isinstance(columns.get(rank), list)}
+               if isinstance(columns, dict) else {})
+    if (len(lengths) != 1 or not {*RANKS} <= columns.keys()
+            or len({*map(str, columns["species"])}) not in lengths):
+        raise ValueError(f"the class table in '{where}' is none: expected "
+                         f"{', '.join(RANKS)} of one length, each species "
+                         "once.")
+    return pd.DataFrame(columns)
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], *,
@@ -113,17 +248,9 @@ def commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _digest(card: dict) -> str:
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()
+                          ).hexdigest()
 
 
 def _some(names) -> str:

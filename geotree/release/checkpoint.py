@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geotree.models.store import write_atomically
+from geotree import files
 
 _TOWERS = {"temporal_extractor.clip_vit.model.": "vision_model.",
            "text_encoder.text_encoder.": "text_model."}
@@ -119,5 +119,5 @@ def write(state: dict[str, Tensor], path: str | Path, *,
     torch.save({"epoch": 0, STATE: names, "optimizer_state_dict": {},
                 "scheduler_state_dict": {}, "train_loss": float("nan")},
                buffer)
-    write_atomically(path, buffer.getvalue())
+    files.write(path, buffer.getvalue())
     return path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -199,10 +199,8 @@ class GeoTreeClip(nn.Module):
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
         """Write ``model.safetensors`` and ``card.json`` into ``folder``."""
-        card = {**self.card, **(card or {}), "model": type(self).__name__,
-                "config": asdict(self.config),
-                "normalization": self.normalization}
-        return store.save(self.state_dict(), folder, card=card)
+        return store.save(self, folder, card={
+            **(card or {}), "normalization": self.normalization})
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *,
@@ -246,7 +244,6 @@ class GeoTreeClip(nn.Module):
                              where=f"'{path}'")
         else:
             store.load(model, path, card)
-        model.card = card
         return model.eval()
 
     def to_release(self, path: str | Path, *,
