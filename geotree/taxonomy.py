@@ -84,6 +84,30 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     return classes[columns].astype(str).reset_index(drop=True)
 
 
+def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
+    """Fill in ranks that are "Unknown" by a class table.
+
+    From the same species, else another of its genus, else of its family:
+    a leaf type by relatives is a good guess, not a fact.
+
+    Returns
+    -------
+    DataFrame
+        A copy; what no class tells stays "Unknown".
+    """
+    result = table.copy()
+    if not (result[list(CLASS_COLUMNS)] == "Unknown").any(axis=None):
+        return result
+    for by in CLASS_COLUMNS[:-1]:  # fine to coarse: the nearest relative
+        known = classes[classes[by] != "Unknown"].groupby(by)
+        for rank in CLASS_COLUMNS[CLASS_COLUMNS.index(by) + 1:]:
+            usual = known[rank].agg(lambda names: names.mode().iat[0])
+            value = result[by].map(usual)
+            result[rank] = result[rank].mask(
+                (result[rank] == "Unknown") & value.notna(), value)
+    return result
+
+
 def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
     """Number the rows of an occurrence table by a class table.
 

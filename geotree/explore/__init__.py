@@ -1,26 +1,33 @@
-"""Explore: maps that answer, in a page, in JupyterLab and in Colab.
+"""Explore: answers for places, maps of them, and widgets that draw both.
 
-Needs the extra ``maps``: ``pip install "geotree[maps]"``. Chapter 10.
+:func:`predict` answers a table of places, :func:`ask` a few at once. Maps
+that answer a click need the extra ``maps``: ``pip install
+"geotree[maps]"``. Chapters 10 and 11.
 """
 
 from geotree.explore.answers import Answers, ask, places
-from geotree.explore.explorer import (
-    AnswerMap,
-    Explorer,
-    answer_map,
-    checklists,
-    what_grows_here,
-)
-from geotree.explore.ranges import range_maps, write_geotiff, write_zarr
-from geotree.explore.samples import (
-    EmbeddingExplorer,
-    TaxonomyExplorer,
-    embedding_explorer,
-    taxonomy_explorer,
-)
+from geotree.explore.mapfiles import write_geotiff, write_zarr
+from geotree.explore.predicting import cache_folder, predict
+from geotree.explore.ranges import name_map, range_maps
+from geotree.explore.sheet import kind_of, score_answers, write_answers
 
+# Loaded when they are asked for: they need ipywidgets.
+_WIDGETS = {"explorer": ("AnswerMap", "Explorer", "answer_map", "checklists",
+                         "what_grows_here"),
+            "samples": ("EmbeddingExplorer", "TaxonomyExplorer",
+                        "embedding_explorer", "taxonomy_explorer")}
 __all__ = ["AnswerMap", "Answers", "EmbeddingExplorer", "Explorer",
-           "TaxonomyExplorer", "answer_map", "ask", "checklists",
-           "embedding_explorer", "places", "range_maps",
-           "taxonomy_explorer", "what_grows_here", "write_geotiff",
-           "write_zarr"]
+           "TaxonomyExplorer", "answer_map", "ask", "cache_folder",
+           "checklists", "embedding_explorer", "kind_of", "name_map",
+           "places", "predict", "range_maps", "score_answers",
+           "taxonomy_explorer", "what_grows_here", "write_answers",
+           "write_geotiff", "write_zarr"]
+
+
+def __getattr__(name: str):
+    from importlib import import_module
+
+    for room, names in _WIDGETS.items():
+        if name in names:
+            return getattr(import_module(f"geotree.explore.{room}"), name)
+    raise AttributeError(f"module 'geotree.explore' has no {name!r}")

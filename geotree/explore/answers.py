@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from geotree import evaluation, prior, taxonomy, world
-from geotree.evaluation import calibration
+from geotree import checks, sources, taxonomy, variables
+from geotree.explore.judging import Judge
+from geotree.network import ServiceError
 from geotree.place import PlaceModel
-from geotree.shards import Batch
-from geotree.sources import OK
+from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels
+
+# Why a place has no answer, or that it has one.
+STATUS = {OK: "ok", NO_IMAGERY: "no imagery", FAILED: "failed"}
+NO_TREE = "no tree"  # a simulated source knows of none here
+_PLACES = 2048  # that a simulated source is asked about at once
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What :func:`ask` found out about N places.
+    """What :func:`ask` found out: N answers about M places.
 
     ``prior`` is ``pixels`` where no range prior was given. ``truth`` is the
     class of the tree that a simulated source rendered, −1 where unknown.
@@ -30,13 +36,15 @@ class Answers:
     pixels: np.ndarray  # (N, K) probabilities from what is seen
     prior: np.ndarray  # (N, K) the same, joined with the range prior
     truth: np.ndarray  # (N,) int64
-    row: np.ndarray  # (N,) int64, which of the places asked for
+    row: np.ndarray  # (N,) int64, which of the M places asked for
+    status: np.ndarray | None = None  # (M,) "ok", "failed", "no imagery", …
+    reason: np.ndarray | None = None  # (M,) why there is no answer, or ""
 
     def __len__(self) -> int:
         return len(self.lat)
 
 
-def places(source, *, lat, lon, year: int = 2020,
+def places(source, *, lat, lon, year=2020, species=None,
            rng: np.random.Generator | None = None) -> pd.DataFrame:
     """An occurrence table of places where nobody has looked yet.
 
@@ -47,61 +55,75 @@ def places(source, *, lat, lon, year: int = 2020,
         and ``classes``, and places where nothing grows are left out. A
         real one needs the place alone; the names stay empty.
     lat, lon : (N,) float
-        Degrees, WGS 84.
-    year : int
+        Degrees, WGS 84; a longitude of 180 to 360 is turned.
+    year : int or (N,) int
         Of the pixels.
+    species : (N,) str, optional
+        What stands there, where it is known ("" where not): a simulated
+        source renders it.
     rng : Generator, optional
         Draw the simulated tree from the prior; default: the likeliest.
 
     Returns
     -------
     DataFrame
-        At most N rows; the index says which place a row is of.
+        At most N rows, each ``gbifID`` a number for place, year and tree,
+        the same each time; the index says which place a row is of.
     """
-    lat, lon = np.atleast_1d(lat).astype(float), np.atleast_1d(lon)
+    lat, lon = checks.places(lat=lat, lon=lon)
     table = pd.DataFrame({
-        "gbifID": _keys(lat, lon), "decimalLatitude": lat,
-        "decimalLongitude": lon.astype(float), "year": year,
-        "species": "", "genus": "", "family": "", "leafType": ""})
-    if not hasattr(source, "prior"):
-        return table
-    odds = source.prior(lat=lat, lon=lon)
-    table = table[odds.sum(axis=1) > 0].copy()
-    odds = odds[table.index]
+        "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
+        "year": np.broadcast_to(year, lat.shape),
+        "species": "" if species is None else np.asarray(species, object),
+        "genus": "", "family": "", "leafType": ""})
+    if hasattr(source, "prior") and len(table):
+        names = list(taxonomy.CLASS_COLUMNS)
+        chosen = np.zeros(len(table), int)
+        lost = np.flatnonzero(table["species"] == "")
+        for rows in np.split(lost, range(_PLACES, len(lost), _PLACES)):
+            chosen[rows] = _grown(source, lat[rows], lon[rows], rng)
+        table.loc[lost, names] = source.classes[names].to_numpy(object)[
+            chosen[lost]]
+        table = table[chosen >= 0].copy()
+        table["genus"] = table["species"].str.split().str[0]
+        table = taxonomy.complete(
+            table.replace({"family": "", "leafType": ""}, "Unknown"),
+            source.classes)
+    key = pd.util.hash_pandas_object(table[[
+        "decimalLatitude", "decimalLongitude", "year", "species"]],
+        index=False)
+    return table.assign(gbifID=(key.to_numpy() >> 1).astype(np.int64))
+
+
+def _grown(source, lat, lon, rng) -> np.ndarray:
+    """The class that grows at each place, −1 where nothing does: (N,)."""
+    odds = source.prior(lat=lat, lon=lon)  # (N, K)
     if rng is None:
         chosen = odds.argmax(axis=1)
     else:
         steps = odds.cumsum(axis=1)
         level = rng.random((len(steps), 1)) * steps[:, -1:]
         chosen = (steps <= level).sum(axis=1)
-    names = list(taxonomy.CLASS_COLUMNS)
-    table[names] = source.classes[names].to_numpy(object)[chosen]
-    return table
+    return np.where(odds.sum(axis=1) > 0, chosen, -1)
 
 
-def _keys(lat, lon) -> np.ndarray:
-    """A number for each place, the same each time: (N,) int64."""
-    return (np.rint((lat + 90) * 1e5).astype(np.int64) * 40_000_000
-            + np.rint((lon + 180) * 1e5).astype(np.int64))
-
-
-def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
-        place: PlaceModel | None = None, weight: float = 1.0,
-        temperature: float = 1.0,
+def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
+        year=2020, place: PlaceModel | None = None, weight: float = 1.0,
+        temperature: float = 1.0, allowed: np.ndarray | None = None,
         rng: np.random.Generator | None = None) -> Answers:
-    """Ask a model which tree grows at N places.
+    """Ask a model which tree grows at M places.
 
     Parameters
     ----------
     model : CompactClip
     source : Source
-        Where the pixels come from.
-    classes : DataFrame of K rows
-        The names to choose from.
-    lat, lon : (N,) float
-        Degrees, WGS 84. Places without a tree or without imagery are left
-        out of the answer.
-    year : int
+        Where the pixels come from; its plan must be within its budget.
+    classes : DataFrame of K rows, optional
+        The names to choose from; default: ``model.classes``.
+    lat, lon : (M,) float
+        Degrees, WGS 84; a longitude of 180 to 360 is turned. A place that
+        comes twice is answered twice.
+    year : int or (M,) int
     place : PlaceModel, optional
         Which species a place alone suggests; the range prior.
     weight : float
@@ -109,38 +131,86 @@ def ask(model, source, classes: pd.DataFrame, *, lat, lon, year: int = 2020,
     temperature : float
         From :func:`geotree.evaluation.calibration.temperature`; above 1
         makes the model more modest.
+    allowed : (K,) bool, optional
+        A checklist: the classes that may be named.
     rng : Generator, optional
         See :func:`places`.
+
+    Returns
+    -------
+    Answers
+        One for each place that has a tree and a clear pixel. What became
+        of the others is in ``status`` and ``reason``; a warning counts
+        those whose service failed.
 
     Raises
     ------
     ValueError
-        A place is not on the globe.
+        A place is not on the globe, or the plan is beyond the budget.
     """
     lat, lon = np.broadcast_arrays(*np.atleast_1d(lat, lon))
-    world.country_code(lat=lat, lon=lon)  # refuses what is no place
+    judge = Judge(model, model.classes if classes is None else classes,
+                  temperature, place, weight, allowed)
     table = places(source, lat=lat, lon=lon, year=year, rng=rng)
-    k = len(classes)
-    if table.empty:
-        return Answers(
-            classes, lat[:0], lon[:0], np.zeros((0, 12, 10, 5, 5), np.uint16),
-            np.zeros((0, 27), np.float32), np.zeros((0, k)),
-            np.zeros((0, k)), *np.zeros((2, 0), np.int64))
-    seen = source.fetch(table)
-    good = np.flatnonzero(seen.status == OK)
-    table = table.iloc[good]
-    images, environment = seen.reflectance[good], seen.environment[good]
-    found = np.zeros((0, k))
-    if len(good):
-        blank = np.zeros(len(good), np.int64)
-        found = evaluation.predict(
-            model, Batch(images, environment, blank, blank), classes)
-        found = calibration.soften(found, temperature)
-    joined = found
-    if place is not None and len(good):
-        joined = prior.combine(found, place.predict(table, classes), weight)
-    truth = pd.Index(classes["species"]).get_indexer(table["species"])
-    return Answers(classes, table["decimalLatitude"].to_numpy(),
-                   table["decimalLongitude"].to_numpy(), images, environment,
-                   found, joined, truth.astype(np.int64),
-                   table.index.to_numpy())
+    seen, found, reason = fetch(source, table)
+    status = np.full(len(lat), NO_TREE, object)
+    status[table.index] = found
+    told = np.full(len(lat), "", object)
+    told[table.index] = reason
+    good = found == STATUS[OK]
+    table, images = table[good], seen.reflectance[good]
+    environment = seen.environment[good]
+    where = {"lat": table["decimalLatitude"].to_numpy(),
+             "lon": table["decimalLongitude"].to_numpy()}
+    pixels = np.zeros((len(table), len(judge.classes)), np.float32)
+    same, done = place is None and allowed is None, 0
+    joined = pixels if same else np.zeros_like(pixels)
+    for part, both in judge.answers(images, environment, **where):
+        rows = slice(done, done := done + len(part))
+        pixels[rows], joined[rows] = part, both
+    truth = pd.Index(judge.classes["species"]).get_indexer(table["species"])
+    return Answers(judge.classes, **where, images=images,
+                   environment=environment, pixels=pixels, prior=joined,
+                   truth=truth.astype(np.int64), status=status, reason=told,
+                   row=table.index.to_numpy())
+
+
+def fetch(source, table: pd.DataFrame
+          ) -> tuple[Pixels, np.ndarray, np.ndarray]:
+    """Pixels of a table, within the budget, each place fetched once.
+
+    Returns
+    -------
+    Pixels, (N,) str, (N,) str
+        With what became of each row, and why.
+    """
+    once = table.drop_duplicates("gbifID", ignore_index=True)
+    back = pd.Index(once["gbifID"]).get_indexer(table["gbifID"])
+    reason = np.full(len(once), "", object)
+    shape = (len(once), variables.MONTHS, len(variables.BANDS),
+             variables.PATCH, variables.PATCH)
+    seen = Pixels(np.full(shape, variables.NODATA, np.uint16),
+                  np.full((len(once), len(variables.VARIABLES)), np.nan,
+                          np.float32), np.full(len(once), FAILED, np.uint8))
+    try:
+        if len(once):
+            seen = sources.fetch(once, source, max_failed=1.0)
+        failed = np.flatnonzero(seen.status == FAILED)
+        reason[failed] = "no reason given"
+        reason[failed[:len(seen.messages)]] = seen.messages
+    except ServiceError as error:
+        reason[:] = error.strerror or str(error)
+        warn_of_failed(np.full(len(table), STATUS[FAILED]), reason[back])
+    status = np.array([STATUS[one] for one in seen.status.tolist()], object)
+    return (Pixels(*(part[back] for part in seen[:3])), status[back],
+            reason[back])
+
+
+def warn_of_failed(status: np.ndarray, reason: np.ndarray) -> None:
+    """Count the places that a service failed for, and say why."""
+    failed = status == STATUS[FAILED]
+    if failed.any():
+        warnings.warn(
+            f"{failed.sum():,} of {len(status):,} places could not be "
+            f"fetched, the first: {reason[failed][0]}. They have no answer; "
+            "ask again later.", stacklevel=3)

@@ -11,13 +11,20 @@ import traitlets
 
 from geotree import taxonomy, world
 from geotree.explore import packing
-from geotree.explore.answers import Answers, ask
+from geotree.explore.answers import NO_TREE, STATUS, Answers, ask
 from geotree.explore.panel import Panel, _text
+from geotree.sources import FAILED, NO_IMAGERY
 
 EXAMPLES = (("Alps", 46.5, 11.0), ("Taiga", 62.0, 100.0),
             ("Amazon", -4.0, -62.0), ("Appalachia", 37.0, -80.0),
             ("Congo", 1.0, 22.0), ("Japan", 36.0, 138.0),
             ("Tasmania", -42.0, 146.5))
+# What the map says where there is no answer.
+_WITHOUT = {
+    NO_TREE: "no tree grows here. Try another place.",
+    STATUS[NO_IMAGERY]: "no clear pixel here. Try another place or year.",
+    STATUS[FAILED]: "the service did not answer, so nothing is known. Try "
+                    "again later. It said: "}
 _RANKS = [str(rank) for rank in taxonomy.RANKS]
 
 
@@ -177,8 +184,8 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
         found = ask(model, source, classes, lat=lat, lon=lon, **asking)
         if len(found):
             return packing.pack(found, checklists=lists, note=note)
-        return {"message": f"{lat:.1f}°, {lon:.1f}°: no tree or no clear "
-                           "pixel here. Try another place."}
+        return {"message": f"{lat:.1f}°, {lon:.1f}°: "
+                           + _WITHOUT[found.status[0]] + found.reason[0]}
 
     return Explorer(_chart(imagery), AnswerMap(), answer, static)
 

@@ -1,23 +1,26 @@
 """Range maps: how likely a tree of a species is, cell by cell.
 
 Each cell is asked at several places. The mean is the map, their spread its
-uncertainty. Files open in any GIS: Cloud-Optimised GeoTIFF, and Zarr.
+uncertainty. A map of names has the likeliest of each rank instead.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geotree import world
-from geotree.explore.answers import ask
+from geotree import checks, globe, taxonomy, world
+from geotree.explore.answers import NO_TREE, STATUS, ask, warn_of_failed
+from geotree.explore.judging import judge, loaded
+from geotree.sources import FAILED
 
 DEGREES, EQUAL_AREA = "EPSG:4326", "EPSG:6933"  # EASE-Grid 2.0, metres
 WORLD = (-180.0, -56.0, 180.0, 72.0)  # west, south, east, north
-_KM = 111.32  # a degree of the equator
+# What is known of a cell, by its number in the file.
+CELLS = ("not asked", STATUS[1], NO_TREE, STATUS[2], STATUS[3])
 
 
 def range_maps(model, source, classes: pd.DataFrame, species, *,
@@ -68,31 +71,148 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
         raise ValueError(f"{unknown!r} is not among the {len(classes)} "
                          "classes. Which names there are is in "
                          "classes['species'].")
-    if samples < 2 or batch < 1:
-        raise ValueError(f"samples is {samples} and batch {batch}, expected "
-                         "at least 2 and 1: a spread needs two.")
-    x, y, edge = _axes(region, step, equal_area)
-    rng = np.random.default_rng(seed)
-    offset = rng.random((len(y) * len(x), samples, 2)) - 0.5
-    here = np.stack(np.meshgrid(x, y), -1).reshape(-1, 1, 2) + edge * offset
-    lat, lon = _degrees(here.reshape(-1, 2), equal_area)
-    found = np.full((len(lat), len(wanted)), np.nan)
-    land = np.flatnonzero(world.is_land(lat=lat, lon=lon))
-    for start in range(0, len(land), batch):
-        rows = land[start:start + batch]
-        _fill(found, rows, lat, lon, columns, model, source, classes, rng,
-              asking)
-    return _dataset(found.reshape(len(y), len(x), samples, -1), x, y,
-                    wanted, EQUAL_AREA if equal_area else DEGREES,
-                    samples, source)
+    checks.number(samples, name="samples", low=2, whole=True)
+    grid = _Grid(region, step, equal_area, samples, seed)
+    found = np.full((*grid.shape, len(wanted)), np.nan)
+    for rows, odds in grid.asked(model, source, batch, classes=classes,
+                                 **asking):
+        found.reshape(-1, len(wanted))[rows] = odds[:, columns]
+    return _ranges(found, grid, wanted, source)
 
 
-def _fill(found, rows, lat, lon, columns, model, source, classes, rng,
-          asking) -> None:
-    """Ask about some places and put the answers in their rows."""
-    answers = ask(model, source, classes, lat=lat[rows], lon=lon[rows],
-                  rng=rng, **asking)
-    found[rows[answers.row]] = answers.prior[:, columns]
+def name_map(model, source, *, region: tuple[float, float, float, float],
+             step: float, equal_area: bool = False, samples: int = 1,
+             batch: int = 2048, seed: int = 0, year: int = 2020,
+             device: str = "auto", **judging) -> xr.Dataset:
+    """Map the likeliest name at each rank, and how sure it is.
+
+    Parameters
+    ----------
+    model : path, hub id or model
+    source, region, step, equal_area, batch, seed, year
+        As in :func:`range_maps`.
+    samples : int
+        Places asked in each cell; their probabilities are averaged.
+    device : str
+    **judging
+        ``prior``, ``checklist``, ``country`` of
+        :func:`geotree.explore.predict`.
+
+    Returns
+    -------
+    Dataset
+        For each rank its name's number (y, x) uint16, whose names are in
+        the attribute ``names`` (0: no answer), and ``<rank>_confidence``
+        (y, x) float32, 0 to 1; ``status`` as in :func:`range_maps`.
+    """
+    checks.number(samples, name="samples", low=1, whole=True)
+    judged, _ = judge(loaded(model, device), **judging)
+    grid = _Grid(region, step, equal_area, samples, seed)
+    groups = {rank: taxonomy.members(judged.classes, rank)
+              for rank in taxonomy.RANKS}
+    cells = grid.shape[0] * grid.shape[1]
+    best = {rank: np.full(cells, -1) for rank in groups}
+    sure = {rank: np.full(cells, np.nan, np.float32) for rank in groups}
+    asking = {name: value for name, value in vars(judged).items()
+              if name != "model"}
+    for rows, odds in grid.asked(judged.model, source, batch, year=year,
+                                 **asking):
+        cell, of = np.unique(rows // samples, return_inverse=True)
+        mean = taxonomy.sum_groups(odds.T, of).T  # (cells, K)
+        mean /= mean.sum(axis=1, keepdims=True)
+        for rank, (_, group) in groups.items():
+            summed = taxonomy.sum_groups(mean, group)
+            best[rank][cell] = summed.argmax(axis=1)
+            sure[rank][cell] = summed.max(axis=1)
+    data = {}
+    for rank, (names, _) in groups.items():
+        here = np.unique(best[rank][best[rank] >= 0])
+        code = np.searchsorted(here, best[rank]) + 1
+        data[str(rank)] = grid.layer(
+            np.where(best[rank] < 0, 0, code).astype(np.uint16),
+            long_name=f"likeliest {rank}", names=names[here].tolist())
+        data[f"{rank}_confidence"] = grid.layer(
+            sure[rank], long_name=f"probability of the likeliest {rank}",
+            units="1")
+    return grid.dataset(data, source)
+
+
+class _Grid:
+    """Cells of a map, places in them, and what became of each."""
+
+    def __init__(self, region, step, equal_area, samples, seed):
+        self.crs = EQUAL_AREA if equal_area else DEGREES
+        self.x, self.y, self.step = _axes(region, step, equal_area)
+        self.shape = len(self.y), len(self.x), samples
+        self.rng = np.random.default_rng(seed)
+        offset = self.rng.random((len(self.y) * len(self.x), samples, 2))
+        here = np.stack(np.meshgrid(self.x, self.y), -1).reshape(-1, 1, 2)
+        here = here + self.step * (offset - 0.5)
+        self.lat, self.lon = _degrees(here.reshape(-1, 2), equal_area)
+        self.status = np.full(len(self.lat), CELLS[0], object)
+
+    def asked(self, model, source, batch: int, **asking):
+        """Ask about the land: (rows, (rows, K) probabilities), in parts.
+
+        A cell is never in two parts. Where a service fails for a whole
+        part, nothing more is asked of it.
+        """
+        size = max(batch // self.shape[2], 1)
+        land = world.is_land(lat=self.lat, lon=self.lon)
+        self._check(source, land, **asking)
+        reason = np.full(len(self.lat), "", object)
+        of_cell = np.arange(len(land)).reshape(-1, self.shape[2])
+        of_cell = of_cell[land[of_cell].any(axis=1)]
+        for start in range(0, len(of_cell), size):
+            rows = of_cell[start:start + size].ravel()
+            rows = rows[land[rows]]
+            with warnings.catch_warnings():  # counted once, in the end
+                warnings.filterwarnings(
+                    "ignore", ".*(could not be fetched|samples failed)")
+                answers = ask(model, source, lat=self.lat[rows],
+                              lon=self.lon[rows], rng=self.rng, **asking)
+            self.status[rows], reason[rows] = answers.status, answers.reason
+            if (answers.status == STATUS[FAILED]).all():
+                rest = of_cell[start:].ravel()
+                rest = rest[land[rest]]
+                self.status[rest] = STATUS[FAILED]
+                reason[rest] = answers.reason[0]
+                break
+            if len(answers):
+                yield rows[answers.row], answers.prior
+        warn_of_failed(self.status[land], reason[land])
+
+    def _check(self, source, land, year=2020, **asking) -> None:
+        """The plan for all places together must be within the budget."""
+        source.plan(pd.DataFrame({
+            "gbifID": np.flatnonzero(land), "decimalLatitude": self.lat[land],
+            "decimalLongitude": self.lon[land], "year": year})).check()
+
+    def layer(self, values, **about) -> tuple:
+        """Values of the cells as a variable of a dataset."""
+        return (("y", "x"), values.reshape(self.shape[:2]),
+                about | {"grid_mapping": "crs"})
+
+    def dataset(self, data: dict, source) -> xr.Dataset:
+        """Variables with axes, grid and the state of each cell."""
+        from rasterio.crs import CRS
+
+        code = pd.Index(CELLS).get_indexer(self.status)
+        code = code.reshape(-1, self.shape[2])
+        some = (code == 1).any(axis=1)  # an answer outweighs what failed
+        data["status"] = self.layer(
+            np.where(some, 1, code.max(axis=1)).astype(np.uint8),
+            long_name="what is known of the cell",
+            flag_values=list(range(len(CELLS))),
+            flag_meanings=" ".join(x.replace(" ", "_") for x in CELLS))
+        data["crs"] = ((), 0, {"crs_wkt": CRS.from_string(self.crs).to_wkt(),
+                               "spatial_ref": self.crs})
+        unit = "degrees_" if self.crs == DEGREES else "m"
+        axes = {"x": ("x", self.x, {"units": unit + "east" * (unit != "m")}),
+                "y": ("y", self.y, {"units": unit + "north" * (unit != "m")})}
+        return xr.Dataset(data, axes, {
+            **source.attrs(), "samples_per_cell": self.shape[2],
+            "step": self.step, "Conventions": "CF-1.8"})
 
 
 def _axes(region, step: float, equal_area: bool):
@@ -108,7 +228,7 @@ def _axes(region, step: float, equal_area: bool):
 
         (west, east), (south, north) = transform(
             DEGREES, EQUAL_AREA, [west, east], [south, north])
-        step *= 1000 * _KM
+        step *= globe.METRES
     wide = max(round((east - west) / step), 1)
     tall = max(round((north - south) / step), 1)
     x = west + step * (np.arange(wide) + 0.5)
@@ -125,10 +245,8 @@ def _degrees(points: np.ndarray, equal_area: bool):
     return np.clip(lat, -90, 90), np.clip(lon, -180, 180)
 
 
-def _dataset(found, x, y, species, crs, samples, source) -> xr.Dataset:
+def _ranges(found, grid: _Grid, species, source) -> xr.Dataset:
     """Mean and spread of (rows, columns, samples, species), with units."""
-    from rasterio.crs import CRS
-
     seen = np.isfinite(found).sum(axis=2)
     total = np.nansum(found, axis=2)
     mean = np.divide(total, seen, where=seen > 0,
@@ -136,7 +254,6 @@ def _dataset(found, x, y, species, crs, samples, source) -> xr.Dataset:
     square = np.nansum((found - mean[:, :, None]) ** 2, axis=2)
     spread = np.sqrt(np.divide(square, seen - 1, where=seen > 1,
                                out=np.full_like(total, np.nan)))
-    unit = "degrees_" if crs == DEGREES else "m"
     data = {}
     for name, values, title in (
             ("probability", mean, "probability that a tree seen in the cell "
@@ -147,66 +264,5 @@ def _dataset(found, x, y, species, crs, samples, source) -> xr.Dataset:
                       np.moveaxis(values, -1, 0).astype(np.float32),
                       {"long_name": title, "units": "1",
                        "grid_mapping": "crs"})
-    data["crs"] = ((), 0, {"crs_wkt": CRS.from_string(crs).to_wkt(),
-                           "spatial_ref": crs})
-    axes = {"x": ("x", x, {"units": unit + "east" * (unit != "m")}),
-            "y": ("y", y, {"units": unit + "north" * (unit != "m")}),
-            "species": ("species", np.array(species, dtype=object), {})}
-    about = {**source.attrs(), "samples_per_cell": samples,
-             "Conventions": "CF-1.8"}
-    return xr.Dataset(data, axes, about)
-
-
-def write_geotiff(maps: xr.Dataset, path: str | Path,
-                  species: str | None = None) -> Path:
-    """Write one species as a Cloud-Optimised GeoTIFF of two bands.
-
-    Parameters
-    ----------
-    maps : Dataset
-        From :func:`range_maps`.
-    path : path
-        Replaced if it is there.
-    species : str, optional
-        Which; default: the only one.
-
-    Returns
-    -------
-    Path
-        Band 1 is the probability, band 2 the uncertainty; NaN is no data.
-    """
-    import rasterio
-
-    names = maps["species"].to_numpy().tolist()
-    if species is None and len(names) == 1:
-        species = names[0]
-    if species not in names:
-        raise ValueError(f"species is {species!r}, expected one of "
-                         f"{', '.join(names)}: a file holds one.")
-    one = maps.sel(species=species)
-    x, y = maps["x"].to_numpy(), maps["y"].to_numpy()
-    step = abs(float(y[0] - y[1])) if len(y) > 1 else float(x[1] - x[0])
-    layers = [one[name] for name in ("probability", "uncertainty")]
-    place = rasterio.transform.from_origin(x[0] - step / 2, y[0] + step / 2,
-                                           step, step)
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    with rasterio.open(
-            part, "w", driver="COG", width=len(x), height=len(y), count=2,
-            dtype="float32", nodata=np.nan, transform=place,
-            crs=maps["crs"].attrs["spatial_ref"], compress="deflate",
-            predictor=3) as file:
-        for band, layer in enumerate(layers, 1):
-            file.write(layer.to_numpy(), band)
-            file.set_band_description(band, layer.attrs["long_name"])
-            file.set_band_unit(band, layer.attrs["units"])
-        file.update_tags(species=species, **{
-            key: str(value) for key, value in maps.attrs.items()})
-    part.replace(path)
-    return path
-
-
-def write_zarr(maps: xr.Dataset, path: str | Path) -> Path:
-    """Write all species into one Zarr store, with units and grid."""
-    maps.to_zarr(path, mode="w", consolidated=False)
-    return Path(path)
+    return grid.dataset(data, source).assign_coords(
+        species=np.array(species, dtype=object))

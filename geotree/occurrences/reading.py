@@ -107,8 +107,16 @@ def _parquet(path: Path) -> pd.DataFrame:
         lat, lon = _points(table[column])
         table = table.assign(**{
             name: values for name, values in (
-                ("latitude", lat), ("longitude", lon)) if name not in table})
+                ("latitude", lat), ("longitude", lon))
+            if name not in table and not _is_there(table, values)})
     return table
+
+
+def _is_there(table: pd.DataFrame, values: np.ndarray) -> bool:
+    """Whether a column of numbers says the same as the points do."""
+    gaps = [(column - values).abs() for _, column in table.select_dtypes(
+        "number").astype("float64").items()]
+    return any(gap.notna().any() and gap.max() < 1e-9 for gap in gaps)
 
 
 def _points(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

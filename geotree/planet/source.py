@@ -187,7 +187,10 @@ class Planet:
                 status.astype(np.uint8))
 
     def _row_traits(self, table):
-        classes = table[["species", "genus", "family", "leafType"]]
+        classes = taxonomy.complete(
+            table[["species", "genus", "family", "leafType"]], self.classes)
+        classes["leafType"] = classes["leafType"].replace(
+            "Unknown", self.classes["leafType"].mode().iat[0])
         unique = classes.drop_duplicates(ignore_index=True)
         key = pd.MultiIndex.from_frame(unique)
         rows = key.get_indexer(pd.MultiIndex.from_frame(classes))

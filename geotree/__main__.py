@@ -1,0 +1,5 @@
+"""``python -m geotree``: the command of :mod:`geotree.cli`."""
+
+from geotree.cli import main
+
+main()

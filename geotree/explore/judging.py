@@ -1,0 +1,197 @@
+"""Judging: a model with what turns its scores into an honest answer."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from geotree import evaluation, world
+from geotree.evaluation import calibration
+from geotree.occurrences import reading
+from geotree.place import Nearest, PlaceModel
+from geotree.prior import combine, restrict
+from geotree.shards import Batch
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model, the names to choose from, and what makes it modest."""
+
+    model: object
+    classes: pd.DataFrame  # K rows
+    temperature: float = 1.0  # above 1: more modest than the model
+    place: PlaceModel | None = None  # the range prior
+    weight: float = 1.0  # of the place
+    allowed: np.ndarray | None = None  # (K,) bool, a checklist
+
+    def answers(self, images, environment, *, lat, lon
+                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Probabilities, some rows at a time: pixels, and with the place.
+
+        Parameters
+        ----------
+        images : (N, T, C, H, W) uint16
+        environment : (N, V) float32
+        lat, lon : (N,) degrees
+
+        Yields
+        ------
+        (B, K), (B, K) float32
+            B is small where the classes are many.
+        """
+        where, done = np.column_stack([lat, lon]), 0
+        blank = np.zeros(len(images), np.int64)
+        batch = Batch(images, environment, blank, blank)
+        for found in evaluation.predict_batches(self.model, batch,
+                                                self.classes):
+            rows = where[done:(done := done + len(found))]
+            if self.temperature != 1:
+                found = calibration.soften(found, self.temperature)
+            joined = found
+            if self.place is not None:
+                joined = combine(
+                    found, self.place.predict(rows, self.classes),
+                    self.weight)
+            if self.allowed is not None:
+                joined = restrict(
+                    np.maximum(joined, calibration.FLOOR), self.allowed)
+            yield found, joined
+
+
+def loaded(model, device: str):
+    """The model of a folder or hub id, where it shall work."""
+    from geotree.models.compact import CompactClip
+    from geotree.training import pick_device
+
+    if isinstance(model, str | os.PathLike):
+        model = CompactClip.from_pretrained(model)
+    return model.to(pick_device(device)) if hasattr(model, "to") else model
+
+
+def judge(model, *, prior: bool = True, checklist=None,
+          country: str | None = None) -> tuple[Judge, list[str]]:
+    """A judge from what a model's folder holds.
+
+    Parameters
+    ----------
+    prior : bool
+        Use the records of the range prior, where the folder has them.
+    checklist, country
+        As in :func:`geotree.explore.predict`.
+
+    Returns
+    -------
+    Judge, list of str
+        And the names of the checklist that match none.
+    """
+    classes, records = (getattr(model, name, None)
+                        for name in ("classes", "prior"))
+    if classes is None:
+        raise ValueError("the model does not say which species it knows: "
+                         "set model.classes to its class table.")
+    unmatched, listed = [], None
+    if checklist is not None:
+        listed, unmatched = allowed(classes, checklist)
+    if country is not None:
+        here = _known_from(country, records, classes)
+        listed = here if listed is None else listed & here
+        if not listed.any():
+            raise ValueError(f"no species of the checklist has a record in "
+                             f"{country}. Give one of the two.")
+    place = Nearest(records) if prior and records is not None else None
+    weight = model.card.get("prior_weight", 1.0) if place else 1.0
+    return Judge(model, classes, getattr(model, "temperature", 1.0), place,
+                 weight, listed), unmatched
+
+
+def _known_from(country, records, classes) -> np.ndarray:
+    if records is None:
+        raise ValueError(f"country is {country!r}, but the model's folder "
+                         "has no records to know its species by. Give a "
+                         "checklist.")
+    code = str(country).upper()
+    codes = world.country_code(lat=records["decimalLatitude"],
+                               lon=records["decimalLongitude"])
+    if code not in codes:
+        raise ValueError(f"country is {country!r}, expected a code of ISO "
+                         "3166 with training records: "
+                         f"{', '.join(sorted(set(codes) - {''}))}.")
+    return classes["species"].isin(
+        records["species"][codes == code]).to_numpy()
+
+
+def least(model, coverage: float) -> float:
+    """Probability at which a species enters a set of some coverage.
+
+    Zero, so that all are in it, where the model's folder promises nothing.
+    """
+    known = getattr(model, "thresholds", None)
+    if not known:
+        return 0.0
+    if coverage not in known:
+        raise ValueError(f"coverage is {coverage!r}, expected one that the "
+                         "model was fitted for: "
+                         f"{', '.join(map(str, sorted(known)))}.")
+    return known[coverage]
+
+
+def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
+    """Which classes a checklist names, and its names that are none.
+
+    Parameters
+    ----------
+    classes : DataFrame of K rows
+    checklist : path or list of str
+        Species; of a file the column ``species``, or else the first.
+        Letter case, authors and subspecies are of no account.
+
+    Returns
+    -------
+    (K,) bool, list of str
+
+    Raises
+    ------
+    ValueError
+        No name matches: the list is of other trees.
+    """
+    where = "the checklist"
+    if isinstance(checklist, str | os.PathLike):
+        where = f"'{checklist}'"
+        checklist = _first_column(checklist)
+    names = list(dict.fromkeys(map(str, checklist)))
+    known = {_binomial(name) for name in classes["species"]}
+    unmatched = [name for name in names if _binomial(name) not in known]
+    if len(unmatched) == len(names):
+        raise ValueError(
+            f"none of the {len(names)} names of {where} is among the "
+            f"{len(classes)} species of the model, such as "
+            f"{', '.join(classes['species'][:3])}; the list has "
+            f"{', '.join(names[:3]) or 'none'}. Give scientific names, one a "
+            "row.")
+    if unmatched:
+        more = ", …" if len(unmatched) > 5 else ""
+        warnings.warn(
+            f"{len(unmatched)} of {len(names)} names of {where} match no "
+            f"species of the model: {', '.join(unmatched[:5])}{more}.",
+            stacklevel=3)
+    listed = {_binomial(name) for name in names}
+    return np.array([_binomial(name) in listed
+                     for name in classes["species"]]), unmatched
+
+
+def _first_column(path) -> list[str]:
+    """Of a file: the column ``species``, or the first, with its head."""
+    table = reading.frame(path)
+    for name, names in table.items():
+        if str(name).strip().lower() == "species":
+            return names.dropna().tolist()
+    return [table.columns[0], *table.iloc[:, 0].dropna()]
+
+
+def _binomial(name: str) -> str:
+    return " ".join(name.replace("×", " ").lower().split()[:2])
