@@ -14,10 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 TRIES = 6
 LONGEST = 64.0  # s, between two tries
+PATIENCE = 600.0  # s; who is to wait longer is told, and comes back
 
 
 class DownloadError(OSError):
@@ -108,6 +111,50 @@ class Pool:
                 future.set_exception(error)
 
 
+def retry_after(answer) -> float | None:
+    """Seconds that an answer of ``requests`` asks to wait, if it does."""
+    said = answer.headers.get("Retry-After", "")
+    try:
+        if said.strip().isdigit():
+            return float(said)
+        return parsedate_to_datetime(said).timestamp() - time.time()
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def body(answer, *, seconds: float = 120.0, size: int = 1 << 26) -> bytes:
+    """All that a streamed answer of ``requests`` holds, whole and in time.
+
+    Raises
+    ------
+    Unsteady
+        It broke off or drips: not there after ``seconds``.
+    ServiceError
+        More than ``size`` bytes, unpacked.
+    """
+    import urllib3
+
+    end, have = time.monotonic() + seconds, bytearray()
+    try:
+        while part := answer.raw.read1(1 << 16, decode_content=True):
+            have += part
+            if len(have) > size:
+                raise ServiceError(
+                    errno.EFBIG, f"'{answer.url}' sends more than {size:,} "
+                    "bytes, which is no answer to what was asked")
+            if time.monotonic() > end:
+                raise Unsteady(f"'{answer.url}' did not send all of its "
+                               f"answer in {seconds:.0f} s")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error, ServiceError):
+            raise
+        raise Unsteady(f"'{answer.url}' broke off ({error!s:.150})"
+                       ) from error
+    finally:
+        answer.close()
+    return bytes(have)
+
+
 def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
     """Call until it works, with a random pause that doubles.
 
@@ -121,16 +168,25 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
     Raises
     ------
     ServiceError
-        ``tries`` calls in a row failed.
+        ``tries`` calls in a row failed, or the service wants to be left
+        alone for longer than ``PATIENCE``; the message says until when.
     """
     for number in range(tries):
         try:
             return call()
         except Unsteady as error:
             last = error
+        if (last.after or 0) > PATIENCE:
+            # A century is as good as never, and no date beyond year 9999.
+            then = datetime.now(UTC) + timedelta(
+                seconds=min(last.after, 3e9))
+            raise ServiceError(
+                errno.EAGAIN, f"{last}, and asks to come back after "
+                f"{then:%Y-%m-%d %H:%M} UTC. What is finished is kept: call "
+                "again then to go on") from last
         if number < tries - 1:
             pause = random.uniform(0, min(LONGEST, wait * 2**number))
-            time.sleep(max(pause, min(last.after or 0, 10 * LONGEST)))
+            time.sleep(max(pause, last.after or 0))
     raise ServiceError(
         errno.EAGAIN, f"{last}; tried {tries} times. What is finished is "
         "kept: call again later to go on") from last

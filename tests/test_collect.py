@@ -1,7 +1,5 @@
 """Collecting from a GBIF on this machine: one table by three routes."""
 
-import inspect
-import operator
 import time
 
 import numpy as np
@@ -266,33 +264,14 @@ def test_a_table_without_doi_says_how_to_get_one(client, taxa, tmp_path):
     assert "2 datasets" in occurrences.cite(table)
 
 
-@pytest.mark.parametrize("name", ["occurrences.search",
-                                  "species.name_backbone",
-                                  "occurrences.download_meta",
-                                  "registry.datasets"])
-def test_what_we_ask_pygbif_goes_through_its_one_door(name):
-    """Else it would ask by itself, without patience."""
-    import pygbif
-
-    module = inspect.getmodule(operator.attrgetter(name)(pygbif))
-    functions = [one for _, one in inspect.getmembers(
-        module, inspect.isfunction) if one.__module__ == module.__name__]
-    names = {name for one in functions for name in one.__code__.co_names}
-    assert "gbif_GET" in names
-    if name != "occurrences.download_meta":  # orders live there, too
-        assert "requests" not in names
-
-
-def test_pygbif_stays_as_it_is_for_others(client):
+def test_pygbif_stays_as_it_is_for_others(client, service):
     import logging
 
     before = logging.getLogger().handlers[:]
-    client.ask("species.name_backbone", scientificName="Quercus")
+    client.match("Quercus", "", matching.judge)
     assert logging.getLogger().handlers == before
-    from pygbif import gbifutils
-    from pygbif.occurrences import search
-
-    assert search.__globals__["gbif_GET"] is gbifutils.gbif_GET
+    [call] = service.calls("/match")
+    assert "pygbif" in call["headers"]["user-agent"]
 
 
 def test_pygbif_would_send_the_password_in_the_open():
@@ -551,8 +530,7 @@ def test_the_service_says_how_long_to_wait(client, service, monkeypatch):
 
     monkeypatch.setattr(service, "search", search)
     service.seconds = 0
-    client.ask("occurrences.search", taxonKey="1", year="2017,2018",
-               offset=0, limit=1)
+    client.search(taxonKey="1", year="2017,2018", offset=0, limit=1)
     assert 17.0 in slept
 
 

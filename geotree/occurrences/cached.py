@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
+
+from geotree.network import Pool
 
 THREADS = 8
 _BATCH = 64  # questions between two writes of the cache
@@ -30,11 +31,12 @@ def answers(questions: Iterable[tuple], ask: Callable, cache: str | Path, *,
     known = _read(cache)
     todo = [one for one in dict.fromkeys(questions) if one not in known]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(THREADS) as pool, tqdm(
-            total=len(todo), desc=what, disable=not progress) as bar:
+    pool = Pool(THREADS)
+    with tqdm(total=len(todo), desc=what, disable=not progress) as bar:
         for start in range(0, len(todo), _BATCH):
             batch = todo[start:start + _BATCH]
-            found = list(pool.map(lambda one: ask(*one), batch))
+            calls = [pool.submit(ask, *one) for one in batch]
+            found = [call.result() for call in calls]
             with open(cache, "a", encoding="utf-8") as file:
                 for one, answer in zip(batch, found, strict=True):
                     # First the line's end: the last one may be torn.

@@ -164,9 +164,9 @@ def _search(client, folder, asked):
             size = min(PAGE, share - offset)
             page = folder / f"page-{number:04d}-{offset:06d}.json"
             if not page.exists():
-                answer = client.ask(
-                    "occurrences.search", taxonKey=group, offset=offset,
-                    limit=size, **_filters(asked))
+                answer = client.search(
+                    taxonKey=group, offset=offset, limit=size,
+                    **_filters(asked))
                 calls += 1
                 replace(page, lambda file, answer=answer: file.write_text(
                     json.dumps(answer)))
@@ -183,7 +183,7 @@ def _search(client, folder, asked):
 
 def _filters(asked):
     first, last = asked["years"]
-    rules = {"hasCoordinate": True, "occurrenceStatus": "PRESENT",
+    rules = {"hasCoordinate": "true", "occurrenceStatus": "PRESENT",
              "year": f"{first},{last}", "checklistKey": BACKBONE}
     if asked["uncertainty"] is not None:
         rules["coordinateUncertaintyInMeters"] = (
@@ -251,7 +251,7 @@ def _download(client, folder, asked, poll):
 
 def _wait(client, key, note, poll):
     while True:
-        about = client.ask("occurrences.download_meta", key=key)
+        about = client.download(key)
         state = about["status"]
         if state == "SUCCEEDED":
             return about

@@ -1,29 +1,27 @@
-"""GBIF as ``pygbif`` asks it, with the manners that it lacks.
+"""GBIF: names through ``pygbif``, its client for Python, the rest plainly.
 
-``pygbif`` 0.7 knows the addresses and parameters of GBIF, and its functions
-are what asks here. It sends some of them over plain http, waits for ever,
-gives up at the first 429 and opens a connection for each call. Every one of
-its calls ends in a function ``gbif_GET``, so a copy of the caller that has
-another ``gbif_GET`` mends all of that and leaves the library as it is.
-Orders of downloads and lists of them are sent without ``pygbif``, for it
-sends their password over plain http.
+``pygbif`` 0.7 knows how names are matched. It passes on what ``requests``
+takes, so it gets our limits of time and size. Records, titles and downloads
+are four plain requests: there ``pygbif`` uses http without TLS, for the
+password too. Each request has one owner of its retries, :func:`patient`.
 """
 
 from __future__ import annotations
 
 import errno
+import io
+import json
 import logging
-import operator
 import os
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import FunctionType
 from urllib.parse import quote
 
 import geotree
-from geotree.network import ServiceError, Unsteady, patient
+from geotree.network import ServiceError, Unsteady, body, patient, retry_after
 
 URL = "https://api.gbif.org"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys
@@ -32,19 +30,14 @@ PAGE = 300  # GBIF cuts longer pages without a word
 DEEPEST = 100_000  # offset + limit
 ALIVE = ("PREPARING", "RUNNING", "SUSPENDED", "SUCCEEDED")
 _BUSY = (420, 429, 500, 502, 503, 504)
-# What an answer is made of, by a part of its path.
-_PROMISED = {"occurrence/search": {"results": list, "endOfRecords": bool},
-             "species/match": {"diagnostics": dict},
-             "v1/dataset/": {"title": str},
-             "occurrence/download/user/": {"results": list},
-             "occurrence/download/": {"status": str, "created": str}}
 _SKEW = 600.0  # s, by which GBIF's clock may be behind
+_SLOWEST = 1_000  # bytes/s of a download, else it starts again from there
 _AGENT = (f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)")
 
 
 class Client:
-    """One connection to GBIF.
+    """What geotree asks of GBIF.
 
     Parameters
     ----------
@@ -66,27 +59,47 @@ class Client:
 
         self.url, self.wait, self.verify = url.rstrip("/"), wait, verify
         self._session = requests.Session()
-        self._session.headers["User-Agent"] = _AGENT
 
-    def ask(self, function: str, **params) -> dict:
-        """What a function of ``pygbif`` answers.
+    def match(self, name: str, family: str, judge: Callable) -> dict:
+        """What the GBIF Backbone knows of a name of a plant.
 
         Parameters
         ----------
-        function : str
-            Such as ``species.name_backbone``; one that reads JSON and needs
-            no account.
-        **params
-            Its arguments.
+        judge : callable
+            Reads the answer; fails where it is none.
         """
-        theirs = operator.attrgetter(function)(_pygbif())
-        scope = {**theirs.__globals__, "gbif_GET": self._get}
-        for name, one in theirs.__globals__.items():
-            if getattr(one, "__module__", "") == theirs.__module__ and (
-                    isinstance(one, FunctionType)):
-                scope[name] = FunctionType(one.__code__, scope,
-                                           argdefs=one.__defaults__)
-        return scope[theirs.__name__](**params)
+        def once():
+            answer = _pygbif().species.name_backbone(
+                scientificName=name, kingdom="Plantae",
+                family=family or None, checklistKey=BACKBONE, stream=True,
+                timeout=TIMEOUT, verify=self.verify, auth=self._address,
+                allow_redirects=False, hooks={"response": _plain})
+            judge(answer)
+            return answer
+
+        return self._patient(once, "match of names")
+
+    def search(self, **query) -> dict:
+        """One page of records."""
+        def read(answer):
+            for one in answer["results"]:
+                int(one["key"])
+            return answer["endOfRecords"] in (True, False)
+
+        return self._get("v1/occurrence/search", read, query)
+
+    def title(self, key: str) -> str:
+        """Title of a dataset."""
+        return self._get(f"v1/dataset/{quote(str(key), safe='')}",
+                         lambda answer: isinstance(answer["title"], str)
+                         )["title"]
+
+    def download(self, key: str) -> dict:
+        """How a download does: ``status, created, doi``."""
+        return self._get(
+            f"v1/occurrence/download/{key}",
+            lambda answer: isinstance(answer["status"], str)
+            and datetime.fromisoformat(answer["created"]))
 
     def order(self, request: dict, *, since: float | None = None) -> str:
         """Ask for a download; returns its key.
@@ -99,15 +112,22 @@ class Client:
             account's downloads are looked through first.
         """
         account, began = _account(self.url), since or time.time()
-        tries = 0 if since is None else 1
+        sent = since is not None
+        path = "v1/occurrence/download/request"
 
         def once():
-            nonlocal tries
-            tries += 1
-            return (tries > 1 and self._ordered(request, began, account)
-                    ) or self._order(request, account)
+            nonlocal sent
+            if sent and (key := self._ordered(request, began, account)):
+                return key
+            sent = True
+            with self._send("POST", path, json=request, auth=account
+                            ) as answer:
+                key = body(answer, size=1_000).decode().strip().strip('"')
+            if not re.fullmatch(r"[0-9]+-[0-9]+", key):
+                raise Unsteady("GBIF's answer is no key of a download")
+            return key
 
-        return patient(lambda: _calmly(once), wait=self.wait)
+        return self._patient(once, path)
 
     def save(self, path: str, file: Path) -> Path:
         """Fetch a large file; goes on where an earlier try broke off."""
@@ -115,21 +135,26 @@ class Client:
 
         def more():
             have = part.stat().st_size if part.exists() else 0
-            with self._send("GET", path, stream=True, headers={
+            with self._send("GET", path, headers={
                     "Range": f"bytes={have}-"}) as answer:
                 if answer.status_code == 416:  # nothing is left to send
                     return
                 whole = answer.status_code == 200
-                size = int(answer.headers["Content-Length"])
-                size += 0 if whole else have
+                have = 0 if whole else have
+                size = have + int(answer.headers["Content-Length"])
+                began, start = time.monotonic(), have
                 with open(part, "wb" if whole else "ab") as target:
-                    for block in answer.iter_content(1 << 14):
-                        target.write(block)
-            if part.stat().st_size != size:
-                raise Unsteady(f"'{path}' broke off")
+                    while block := answer.raw.read1(1 << 16):
+                        have += target.write(block)
+                        gone = time.monotonic() - began
+                        if gone > TIMEOUT[1] and (
+                                have - start < _SLOWEST * gone):
+                            break
+            if have != size:
+                raise Unsteady(f"'{path}' broke off, or came too slowly")
 
         try:
-            patient(lambda: _calmly(more), wait=self.wait)
+            self._patient(more, path)
             os.replace(part, file)
         except ServiceError:
             raise
@@ -140,54 +165,88 @@ class Client:
             ) from error
         return file
 
-    def _get(self, url, args):
-        """In place of ``pygbif.gbifutils.gbif_GET``."""
-        path = re.sub(r"^https?://api\.gbif\.org/", "", url)
-        return patient(lambda: _calmly(lambda: _whole(path, self._send(
-            "GET", path, params=args).json())), wait=self.wait)
-
-    def _order(self, request, account):
-        key = self._send("POST", "v1/occurrence/download/request",
-                         json=request, auth=account).text
-        if not re.fullmatch(r'"?[0-9]+-[0-9]+"?', key.strip()):
-            raise Unsteady("GBIF's answer is no key of a download")
-        return key.strip().strip('"')
-
-    def _ordered(self, request, began, account):
+    def _ordered(self, request, began, account) -> str | None:
         """Key of the newest living download of this request, if any."""
-        user = quote(account.username.decode(), safe="")
-        path = f"v1/occurrence/download/user/{user}"
-        found = _whole(path, self._send("GET", path, params={"limit": 100},
-                                        auth=account).json())
-        for one in found["results"]:
-            made = datetime.fromisoformat(one["created"]).timestamp()
-            if (one["status"] in ALIVE and made > began - _SKEW
-                    and _essence(one["request"]) == _essence(request)):
-                return one["key"]
+        path = ("v1/occurrence/download/user/"
+                + quote(account.username.decode(), safe=""))
+        with self._send("GET", path, params={"limit": 100}, auth=account
+                        ) as answer:
+            for one in json.loads(body(answer))["results"]:
+                made = datetime.fromisoformat(one["created"]).timestamp()
+                if (one["status"] in ALIVE and made > began - _SKEW
+                        and _essence(one["request"]) == _essence(request)):
+                    return one["key"]
         return None
 
-    def _send(self, method, path, *, auth=None, **options):
-        # An account in ~/.netrc is for GBIF's downloads, not for all calls.
-        answer = self._session.request(
-            method, f"{self.url}/{path}", timeout=TIMEOUT,
-            verify=self.verify,
-            auth=auth or (lambda request: request),
-            allow_redirects=auth is None, **options)
-        code = answer.status_code
-        if code in _BUSY:
-            after = answer.headers.get("Retry-After", "")
-            raise Unsteady(f"GBIF answers {code} to '{path}'",
-                           after=float(after) if after.isdigit() else None)
-        if code in (401, 403):
-            raise ServiceError(
-                errno.EACCES, f"GBIF refuses '{path}' with {code}. Set "
-                "GBIF_USER (the user name, not the address) and GBIF_PWD, "
-                "or make an account at gbif.org; no account is needed for "
-                "route='snapshot'")
-        if code not in (200, 201, 206, 416):
-            raise ServiceError(errno.EINVAL, f"GBIF answers {code} to "
-                               f"'{path}': {answer.text[:200]}")
+    def _get(self, path: str, read: Callable, query=None) -> dict:
+        """JSON that ``read`` can read: it fails, or gives False, else."""
+        def once():
+            with self._send("GET", path, params=query) as answer:
+                found = json.loads(body(answer))
+            if read(found) is False:
+                raise ValueError(path)
+            return found
+
+        return self._patient(once, path)
+
+    def _patient(self, once: Callable, path: str):
+        import requests
+        import urllib3
+
+        def calmly():
+            try:
+                return once()
+            except (requests.RequestException,
+                    urllib3.exceptions.HTTPError) as error:
+                raise Unsteady(
+                    f"no whole answer from GBIF ({type(error).__name__}: "
+                    f"{str(error)[-150:]})") from error
+            except (ValueError, KeyError, TypeError, AttributeError,
+                    RecursionError) as error:
+                raise Unsteady(f"GBIF's answer to '{path}' is not what it "
+                               "should be") from error
+
+        return patient(calmly, wait=self.wait)
+
+    def _address(self, request):
+        """As ``auth``: to our service, and nothing from ~/.netrc."""
+        request.url = request.url.replace(URL, self.url, 1)
+        request.headers["User-Agent"] += f" {_AGENT}"
+        return request
+
+    def _send(self, method, path, *, auth=None, headers=None, **options):
+        return _good(self._session.request(
+            method, f"{self.url}/{path}", timeout=TIMEOUT, stream=True,
+            verify=self.verify, allow_redirects=auth is None,
+            headers={"User-Agent": _AGENT, **(headers or {})},
+            auth=auth or (lambda request: request), **options))
+
+
+def _good(answer):
+    """An answer of a good status; it is not read yet."""
+    code, path = answer.status_code, answer.url.split("?")[0]
+    if code in (200, 201, 206, 416):
         return answer
+    answer.close()
+    if code in _BUSY:
+        raise Unsteady(f"GBIF answers {code} to '{path}'",
+                       after=retry_after(answer))
+    if code in (401, 403):
+        raise ServiceError(
+            errno.EACCES, f"GBIF refuses '{path}' with {code}. Set "
+            "GBIF_USER (the user name, not the address) and GBIF_PWD, "
+            "or make an account at gbif.org; no account is needed for "
+            "route='snapshot'")
+    raise ServiceError(errno.EINVAL, f"GBIF answers {code} to '{path}'")
+
+
+def _plain(answer, **_):
+    """For ``requests``: the answer, in memory, with the type of JSON."""
+    data = body(_good(answer))
+    json.loads(data)
+    answer.raw = io.BytesIO(data)
+    answer.headers["Content-Type"] = "application/json"
+    return answer
 
 
 def _pygbif():
@@ -199,29 +258,6 @@ def _pygbif():
     root.setLevel(level)
     root.handlers[:] = handlers
     return pygbif
-
-
-def _calmly(call):
-    """Turn a broken line or a garbled answer into :class:`Unsteady`."""
-    import requests
-
-    try:
-        return call()
-    except requests.RequestException as error:
-        raise Unsteady(
-            f"no whole answer from GBIF ({type(error).__name__}: "
-            f"{str(error)[-150:]})") from error
-
-
-def _whole(path, answer):
-    """An answer that holds what its kind promises."""
-    parts = next((promised for part, promised in _PROMISED.items()
-                  if part in path), {})
-    if not isinstance(answer, dict) or not all(
-            isinstance(answer.get(name), kind)
-            for name, kind in parts.items()):
-        raise Unsteady(f"GBIF's answer to '{path}' is not what it should be")
-    return answer
 
 
 def _account(url):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from geotree.occurrences.cached import answers
-from geotree.occurrences.gbif import BACKBONE, Client
+from geotree.occurrences.gbif import Client
 
 CONFIDENCE = 90  # of 100; less goes to review
 
@@ -47,10 +47,8 @@ def match(names: pd.DataFrame | Iterable[str], *, cache: str | Path,
     """
     table, client = as_taxa(names), client or Client()
     asked = [(row.species, row.family) for row in table.itertuples()]
-    known = answers(asked, lambda name, family: client.ask(
-        "species.name_backbone", scientificName=name, kingdom="Plantae",
-        family=family or None, checklistKey=BACKBONE),
-        cache, what="names", progress=progress)
+    known = answers(asked, lambda name, family: client.match(
+        name, family, judge), cache, what="names", progress=progress)
     rows = [{"asked": name, **judge(known[name, family]), "leafType": leaf}
             for (name, family), leaf in zip(asked, table["leafType"],
                                             strict=True)]
@@ -66,7 +64,7 @@ def judge(answer: dict) -> dict:
         Of GBIF's ``v2/species/match``, pygbif's ``name_backbone``.
     """
     found = answer.get("acceptedUsage") or answer.get("usage") or {}
-    about = answer.get("diagnostics", {})
+    about = answer["diagnostics"]
     lineage = {level.get("rank"): level.get("name")
                for level in answer.get("classification", [])}
     kind, rank = about.get("matchType", "NONE"), found.get("rank")
@@ -131,9 +129,10 @@ def as_taxa(names: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
     if not isinstance(names, pd.DataFrame):
         names = pd.DataFrame({"species": [names] if isinstance(names, str)
                               else list(names)})
-    table = pd.DataFrame({"species": names["species"].astype(str),
+    table = pd.DataFrame({"species": names["species"].fillna("").astype(str),
                           "family": names.get("family", ""),
                           "leafType": names.get("leafType", "Unknown")})
+    table = table.fillna({"family": "", "leafType": "Unknown"})
     if table.empty or (table["species"].str.strip() == "").any():
         raise ValueError("names is empty or holds an empty name.")
     return table.drop_duplicates("species", ignore_index=True)
@@ -156,8 +155,7 @@ def name_datasets(table: pd.DataFrame, *, cache: str | Path,
     """
     client = client or Client()
     known = answers(((key,) for key in table["datasetKey"].dropna().unique()),
-                    lambda key: {"title": client.ask(
-                        "registry.datasets", uuid=key)["title"]},
-                    cache, what="datasets", progress=progress)
+                    lambda key: {"title": client.title(key)}, cache,
+                    what="datasets", progress=progress)
     titles = {key: answer["title"] for (key,), answer in known.items()}
     return table.assign(datasetName=table["datasetKey"].map(titles))
