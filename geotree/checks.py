@@ -153,6 +153,24 @@ def probabilities(values, *, k: int | None = None, n: int | None = None,
     return values
 
 
+def shares(values, *, k: int | None = None,
+           where: str = "probabilities") -> np.ndarray:
+    """Rows of finite numbers, none below zero: (N, K), of any sum.
+
+    As :func:`probabilities`, for parts of an answer.
+    """
+    values = np.asarray(values)
+    if values.ndim != 2 or k not in (None, values.shape[1]):
+        raise ValueError(f"{where} have shape {values.shape}, expected "
+                         f"(samples, {'classes' if k is None else k}): one "
+                         "column per row of the class table.")
+    if values.size and not (values.min() >= 0 and values.max() < math.inf):
+        raise ValueError(f"{where} run from {values.min():.4g} to "
+                         f"{values.max():.4g}, expected finite numbers of 0 "
+                         "or more. Apply a softmax to logits.")
+    return values
+
+
 def places(*, lat, lon, where: str = "places"
            ) -> tuple[np.ndarray, np.ndarray]:
     """Places on the globe: two (N,) float64, longitude in [-180, 180).

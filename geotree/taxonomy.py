@@ -13,6 +13,8 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from geotree import checks
+
 
 def __getattr__(name: str):
     """``audit`` looks at occurrence tables and lives with them."""
@@ -222,12 +224,7 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
     names : (G,) object
         See :func:`members`.
     """
-    values = np.asarray(probabilities)
-    if values.ndim != 2 or values.shape[1] != len(classes):
-        raise ValueError(
-            f"probabilities have shape {values.shape}, expected (samples, "
-            f"{len(classes)}): one column per row of the class table."
-        )
+    values = checks.shares(probabilities, k=len(classes))
     names, index = members(classes, rank)
     return sum_groups(values, index), names
 
@@ -265,15 +262,8 @@ def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame,
     (N,) int64
         Column of :func:`roll_up`'s result that each label falls in.
     """
-    numbers = np.asarray(labels)
-    if numbers.size and not (
-            0 <= numbers.min() and numbers.max() < len(classes)):
-        raise ValueError(
-            f"labels run from {numbers.min()} to {numbers.max()}, expected "
-            f"0 to {len(classes) - 1}. Were they made with another class "
-            "table?"
-        )
-    return members(classes, rank)[1][numbers]
+    labels = checks.labels(labels, len(classes))
+    return members(classes, rank)[1][labels]
 
 
 def _rank(rank: Rank | str) -> str:

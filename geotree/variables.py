@@ -126,9 +126,15 @@ def reflectance(images: np.ndarray) -> np.ndarray:
     (..., T, C, H, W) float32
         Unitless; NaN where missing. May exceed 1 over cloud and snow.
     """
-    values = np.asarray(images).astype(np.float32)
+    numbers = np.asarray(images)
+    if numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
+        raise ValueError(
+            f"images are {numbers.dtype} from {numbers.min(initial=0)}, "
+            f"expected whole digital numbers of 0 or more, {NODATA} where "
+            "missing. variables.digital_numbers makes them.")
+    values = numbers.astype(np.float32)
     values *= REFLECTANCE_SCALE
-    values[np.asarray(images) == NODATA] = np.nan
+    values[numbers == NODATA] = np.nan
     return values
 
 
@@ -231,7 +237,11 @@ def ndvi(images: np.ndarray) -> np.ndarray:
     (..., H, W) float32
         −1 to 1; NaN where missing.
     """
-    bands = np.asarray(images)[..., [_NIR, _RED], :, :]
+    images = np.asarray(images)
+    if images.ndim < 3 or images.shape[-3] != len(BANDS):
+        raise ValueError(f"images have shape {images.shape}, expected "
+                         f"(..., {len(BANDS)} bands, height, width).")
+    bands = images[..., [_NIR, _RED], :, :]
     nir, red = np.moveaxis(reflectance(bands), -3, 0)
     return (nir - red) / np.maximum(nir + red, 1e-6)
 

@@ -12,6 +12,8 @@ from importlib import resources
 
 import numpy as np
 
+from geotree import checks
+
 _STEP = 0.25  # degrees, cell of the raster
 # ISO 3166-1 alpha-2 codes by continent, as the United Nations group them
 # (M49); the Caribbean and Central America count as North America.
@@ -131,18 +133,15 @@ def _country_raster() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lookup(lat, lon) -> np.ndarray:
-    lat, lon = np.asarray(lat, float), np.asarray(lon, float)
-    wrong = ~((np.abs(lat) <= 90) & np.isfinite(lon))
-    if wrong.any():
-        lat, lon, wrong = np.broadcast_arrays(lat, lon, wrong)
-        raise ValueError(
-            f"{int(wrong.sum())} of {wrong.size} places are not on the "
-            f"globe, the first is lat={lat[wrong][0]}, lon={lon[wrong][0]}. "
-            "Latitudes run from -90 to 90; are lat and lon swapped?")
+    """Country number of places: of the shape of ``lat`` and ``lon``."""
+    lat, lon = np.broadcast_arrays(lat, lon)
+    shape = lat.shape
+    lat, lon = checks.places(lat=lat.ravel(), lon=lon.ravel())
     grid, _ = _country_raster()
     row = np.floor((90 - lat) / _STEP).astype(int)
     column = np.floor((lon + 180) / _STEP).astype(int)
-    return grid[row.clip(0, len(grid) - 1), column % grid.shape[1]]
+    column %= grid.shape[1]
+    return grid[row.clip(0, len(grid) - 1), column].reshape(shape)
 
 
 def is_land(*, lat, lon) -> np.ndarray:

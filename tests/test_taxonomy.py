@@ -162,7 +162,7 @@ def test_roll_up_refuses_what_does_not_fit(classes):
         taxonomy.roll_up(np.zeros((2, 4)), classes, "genus")
     with pytest.raises(ValueError, match="'order', expected one of leafType"):
         taxonomy.roll_up(np.zeros((2, 5)), classes, "order")
-    with pytest.raises(ValueError, match="expected 0 to 4"):
+    with pytest.raises(ValueError, match="classes 0 to 4"):
         taxonomy.roll_up_labels([5], classes, "genus")
 
 

@@ -31,7 +31,7 @@ def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     1 is the best. Classes of equal probability stand in order of their
     number; a class of probability zero has no place, but infinity.
     """
-    values = np.asarray(probabilities)
+    values = checks.shares(probabilities)
     labels = checks.labels(labels, values.shape[1])
     checks.one_each(labels, len(values), where="labels")
     right = values[np.arange(len(labels)), labels][:, None]
@@ -48,11 +48,7 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
     Equal probabilities and probability zero: see :func:`positions`. Rows
     need not sum to one; logits, which may be negative, are refused.
     """
-    values = np.asarray(probabilities)
-    if values.size and values.min() < 0:
-        raise ValueError(f"probabilities go down to {values.min():.4g}, "
-                         "expected 0 or more. Apply a softmax to logits.")
-    return positions(values, labels) <= k
+    return positions(probabilities, labels) <= k
 
 
 def rows_at_once(k: int) -> int:

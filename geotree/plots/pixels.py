@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from geotree import checks
 from geotree.plots.style import (
     FAINT,
     LEAF_COLORS,
@@ -18,7 +19,6 @@ from geotree.plots.style import (
 from geotree.variables import (
     BAND_NAMES,
     NODATA,
-    check_images,
     ndvi,
     reflectance,
 )
@@ -61,7 +61,7 @@ def patch_strip(images: np.ndarray, names, *, greenness: bool = True,
     greenness : bool
         False: no NDVI.
     """
-    check_images(images)
+    checks.images(images)
     names = checked(names, len(images), "names")
     row = _ROW if greenness else _CELL
     height = row * len(images)
@@ -122,7 +122,7 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
     latitude : (N,) float
         Degrees.
     """
-    check_images(images)
+    checks.images(images)
     if axes is None:
         axes = plt.subplots(1, 2, figsize=(8.5, 3.6), sharey=True)[1]
     kinds = checked(leaf_types, len(images), "leaf_types")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geotree import checks
 from geotree.variables import PATCH
 
 PIXEL = 10  # m
@@ -37,7 +38,7 @@ def zones(*, lat, lon) -> np.ndarray:
     Norway's south-west belongs to zone 32 (32V), Svalbard to the odd zones
     31 to 37; 180° east is 180° west, zone 1.
     """
-    lat, lon = _places(lat, lon)
+    lat, lon = checks.places(lat=lat, lon=lon)
     zone = np.floor((lon + 180) / 6).astype(int) + 1
     zone[(lat >= 56) & (lat < 64) & (lon >= 3) & (lon < 12)] = 32
     svalbard = (lat >= 72) & (lon >= 0) & (lon < 42)
@@ -60,7 +61,7 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Krüger's series to the fourth order, good to well under a millimetre
     (Karney, Journal of Geodesy 85, 2011).
     """
-    lat, lon = _places(lat, lon)
+    lat, lon = checks.places(lat=lat, lon=lon)
     zone = zones(lat=lat, lon=lon)
     phi = np.radians(lat)
     lam = np.radians((lon - (6 * zone - 183) + 180) % 360 - 180)
@@ -88,7 +89,7 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def tiles(*, lat, lon) -> np.ndarray:
     """MGRS square of 100 km, such as ``32UPU``; "" towards the poles."""
-    lat, lon = _places(lat, lon)
+    lat, lon = checks.places(lat=lat, lon=lon)
     code = np.concatenate([  # in blocks, so that millions fit in memory
         _codes(lat[start:start + _BLOCK], lon[start:start + _BLOCK])
         for start in range(0, max(len(lat), 1), _BLOCK)])
@@ -135,7 +136,7 @@ def patches(*, lat, lon, grid: str = "utm") -> Patch:
         pixels of 10 m at the equator in degrees, as in the release: 50 m
         from north to south, from west to east ever less towards the poles.
     """
-    lat, lon = _places(lat, lon)
+    lat, lon = checks.places(lat=lat, lon=lon)
     if grid == "utm":
         epsg, east, north = utm(lat=lat, lon=lon)
         half = PATCH // 2 * PIXEL
@@ -153,9 +154,3 @@ def patches(*, lat, lon, grid: str = "utm") -> Patch:
     left += np.maximum((wide - PATCH) // 2, 0)
     top -= np.maximum((high - PATCH) // 2, 0)
     return Patch(np.full(len(lat), 4326), left * scale, top * scale, scale)
-
-
-def _places(lat, lon):
-    lat = np.atleast_1d(np.asarray(lat, float))
-    lon = np.atleast_1d(np.asarray(lon, float))
-    return lat, (lon + 180) % 360 - 180
