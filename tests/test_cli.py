@@ -1,0 +1,219 @@
+"""The command, as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from click.testing import CliRunner
+
+from geotree.cli import cli
+from geotree.models.compact import CompactClip, CompactConfig
+from geotree.planet.source import Planet
+
+SMALL = CompactConfig(width=16, depth=1, heads=2, embedding=16, buckets=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two hundred trees as Excel saves them, with faults, and a model."""
+    folder = tmp_path_factory.mktemp("own")
+    table = Planet().occurrences(2500)
+    few = table["species"].value_counts().index[:8]
+    table = table[table["species"].isin(few)].head(200)
+    trees = table[["species", "decimalLatitude", "decimalLongitude", "year"]]
+    trees = trees.astype(object).set_axis(
+        ["Art", "Breite", "Länge", "Jahr"], axis=1).reset_index(drop=True)
+    trees.loc[0, "Breite"], trees.loc[1, "Länge"] = "n/a", 999
+    trees.to_csv(folder / "trees.csv", sep=";", decimal=",", index=False,
+                 encoding="utf-8-sig")
+    model = CompactClip(SMALL, seed=0)
+    model.classes, model.thresholds = Planet().classes, {0.9: 0.001}
+    model.save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path / "cache"))
+
+    def called(text, *, code=0, **how):
+        found = CliRunner().invoke(cli, text.split(), **how)
+        assert found.exit_code == code, found.output
+        assert "Traceback" not in found.output
+        return found.output
+    return called
+
+
+def command(*args, **how):
+    return subprocess.Popen([sys.executable, "-m", "geotree", *map(
+        str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **how)
+
+
+# --- the whole way --------------------------------------------------------
+
+def test_from_a_messy_table_to_a_map(folder, run, tmp_path):
+    told = run(f"fetch trees.csv -o {tmp_path}/trees.zarr")
+    assert "lat from 'Breite'" in told and "1 rows: no number" in told
+    assert "198 of 200 rows, 198 ok" in told
+    told = run(f"train {tmp_path}/trees.zarr -o {tmp_path}/model --epochs 2 "
+               f"--from {folder}/model")
+    assert "8 species; right in" in told
+    run(f"predict trees.csv -o {tmp_path}/a.csv --model {tmp_path}/model")
+    came = pd.read_csv(folder / "trees.csv", sep=";", dtype=str)
+    found = pd.read_csv(tmp_path / "a.csv", dtype=str)
+    pd.testing.assert_frame_equal(found[list(came)], came)
+    assert found["status"].value_counts().to_dict() == {
+        "ok": 198, "no number": 1, "not on the globe": 1}
+    assert found["predicted_species"].nunique() <= 8
+    told = run(f"evaluate {tmp_path}/a.csv --truth Art")
+    assert "answered" in told and "0.990" in told
+    told = run(f"map --model {tmp_path}/model --bbox 5,45,11,48 --step 1 "
+               f"-o {tmp_path}/map.tif")
+    assert "3 × 6 cells" in told
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.count == 8 and file.read(1).any()
+    told = run("audit trees.csv")
+    assert "not looked for, for want of columns: " in told
+
+
+def test_as_a_process_it_says_what_is_wrong_in_one_line(folder):
+    begun = time.monotonic()
+    with command("predict", "nothing.csv", "-o", "a.csv", "--model",
+                 "model", cwd=folder) as job:
+        out, error = job.communicate(timeout=60)
+    assert job.returncode == 1 and time.monotonic() - begun < 30
+    assert error == "Error: no table at 'nothing.csv'.\n" and out == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_soon_and_says_how_to_go_on(tmp_path, number):
+    """Also where a thread hangs on a service that never answers."""
+    code = """
+import sys, threading, time
+from geotree import cli, sources
+from geotree.planet.source import Planet
+class Hung(Planet):
+    def fetch(self, table):
+        print("fetching", flush=True)
+        time.sleep(60)
+sources._KNOWN["planet"] = "__main__:Hung"
+sys.argv = ["geotree", "fetch", "p.csv", "-o", "p.zarr"]
+cli.main()
+"""
+    (tmp_path / "p.csv").write_text("lat,lon\n47,8\n")
+    with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+        for line in job.stdout:
+            if line.startswith("fetching"):
+                break
+        time.sleep(0.2)
+        begun = time.monotonic()
+        job.send_signal(number)
+        error = job.communicate(timeout=30)[1]
+    assert time.monotonic() - begun < 2.5
+    assert job.returncode == 128 + number
+    assert "run the same command again to go on" in error
+    assert "Traceback" not in error
+
+
+def test_help_and_answers_need_no_widgets():
+    code = ("import sys; sys.modules['ipywidgets'] = None; "
+            "from geotree import explore; explore.ask; explore.predict; "
+            "from geotree.cli import cli; cli(['predict', '--help'])")
+    done = subprocess.run([sys.executable, "-c", code], text=True,
+                          capture_output=True, check=True)
+    assert "geotree predict places.csv" in done.stdout
+
+
+# --- small things ---------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "code", "words"), [
+    ("predict trees.csv -o a.xls --model model", 1, "ends in .csv"),
+    ("predict trees.csv -o a.csv --model trees.csv", 1, "no model"),
+    ("predict trees.csv -o a.csv --model model --lat Hoch", 1,
+     "no column 'Hoch'"),
+    ("predict trees.csv -o a.csv --model model --coverage 0.3", 1,
+     "fitted for: 0.9"),
+    ("predict trees.csv -o a.csv", 2, "--model"),
+    ("predict trees.csv -o a.csv --model model --source moon", 2, "moon"),
+    ("predict empty.csv -o a.csv --model model", 1, "no rows"),
+    ("predict nowhere.csv -o a.csv --model model", 1, "no row could be"),
+    ("map --model model --bbox 1,2,3 --step 1 -o m.tif", 2, "four numbers"),
+    ("map --model model --bbox 9,2,3,4 --step 1 -o m.tif", 1, "region is"),
+    ("train nothing.zarr -o m", 1, "no cube"),
+    ("evaluate trees.csv --truth Art", 1, "lacks the columns"),
+])
+def test_errors_are_one_line_that_says_what_to_do(folder, run, text, code,
+                                                  words):
+    (folder / "empty.csv").write_text("lat,lon\n")
+    (folder / "nowhere.csv").write_text("lat,lon\n99,5\n,3\n")
+    told = run(text, code=code)
+    assert words in told
+    last = told.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(folder, run, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    told = run(f"predict trees.csv -o {tmp_path}/closed/a.csv --model model",
+               code=1)
+    assert "closed" in told
+
+
+def test_a_link_stays_a_link(run, tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    run(f"predict trees.csv -o {tmp_path}/link.csv --model model --top 1")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert "predicted_species" in (tmp_path / "real.csv").read_text()
+
+
+def test_nothing_is_fetched_without_a_yes(run, monkeypatch, tmp_path):
+    from geotree import sources
+
+    monkeypatch.setitem(sources._KNOWN, "stac", "compass:Everywhere")
+    monkeypatch.setattr("compass.Everywhere.__init__", lambda self, **_: (
+        setattr(self, "tables", []), setattr(self, "broken", 0))[0])
+    text = f"fetch trees.csv -o {tmp_path}/e.zarr --source stac"
+    assert "Pass --yes" in run(text, code=1, input="n\n")
+    assert "Pass --yes" in run(text, code=1)
+    assert "198 ok" in run(text, input="y\n")
+
+
+def test_the_map_says_its_names_to_a_gis(folder, run, tmp_path):
+    from xml.etree import ElementTree
+
+    run(f"map --model model --bbox 5,45,8,47 --step 0.5 -o {tmp_path}/m.tif "
+        "--samples 2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.qml", "m.tif", "m.tif.aux.xml"]
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.descriptions[:2] == ("likeliest leafType",
+                                         "confidence in the leafType")
+        assert file.units[1] == "%" and file.nodata == 0
+        codes, sure = file.read(7), file.read(8)
+        names = file.tags()["names_species"].split("; ")
+        assert file.colorinterp[0] == rasterio.enums.ColorInterp.palette
+    assert codes.max() == len(names) and set(names) <= set(
+        Planet().classes["species"])
+    assert ((sure > 0) == (codes > 0)).all() and sure.max() <= 100
+    bands = ElementTree.parse(tmp_path / "m.tif.aux.xml").getroot()
+    found = [one.text for one in bands[3].find("CategoryNames")]
+    assert found[1:] == names and not found[0]
+    style = ElementTree.parse(tmp_path / "m.qml").getroot()
+    assert len(list(style.iter("paletteEntry"))) == len(np.unique(
+        [one.text for one in bands[0].find("CategoryNames")][1:]))
+
+
