@@ -118,6 +118,7 @@ def train(cube, out, device, start, epochs, batch, rate, seed):
         evaluation,
         occurrences,
         pixels,
+        prior,
         shards,
         splits,
         training,
@@ -136,6 +137,8 @@ def train(cube, out, device, start, epochs, batch, rate, seed):
                  settings=training.Settings(
                      epochs=epochs, batch_size=batch, seed=seed,
                      device=device, **rate))
+    prior.attach(model, data.select(part == "train"),
+                 data.select(part == "validation"))
     model.save_pretrained(out)
     test = data.select(part == "test")
     score = evaluation.score(

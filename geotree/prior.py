@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, evaluation, taxonomy
+from geotree.evaluation import calibration
 from geotree.evaluation.calibration import FLOOR, log_loss
+from geotree.place import Nearest
 from geotree.taxonomy import RANKS, roll_up
 
 _DOUBT = 1e-3  # share of the records that stand outside any known range
@@ -80,6 +82,40 @@ def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
     found = minimize_scalar(loss, bounds=(0, most), method="bounded",
                             options={"xatol": 1e-3})
     return float(found.x) if found.fun < loss(0.0) else 0.0
+
+
+def attach(model, train, validation) -> float:
+    """Give a model the range prior of its training records.
+
+    Parameters
+    ----------
+    model
+        Trained by ``training.fit``. Gets ``prior``, the places of the
+        training records, and in its card the weight of the place and the
+        thresholds of sets that hold with it.
+    train, validation : Shards
+        As it was trained.
+
+    Returns
+    -------
+    float
+        The weight; see :func:`fit_weight`.
+    """
+    known = validation.table["species"].isin(model.classes["species"])
+    some = validation.select(known.to_numpy())
+    labels = taxonomy.labels(some.table, model.classes)
+    odds = calibration.soften(evaluation.predict(
+        model, some, model.classes), model.temperature)
+    where = Nearest(train.table).predict(some.table, model.classes)
+    weight = fit_weight(odds, where, labels)
+    odds = combine(odds, where, weight)
+    model.prior = train.table[["species", "decimalLatitude",
+                               "decimalLongitude"]]
+    model.card = {**model.card, "prior_weight": weight, "prior_thresholds": {
+        str(coverage): float(calibration.conformal(
+            odds, labels, coverage=coverage)[0])
+        for coverage in model.thresholds}}
+    return weight
 
 
 def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,

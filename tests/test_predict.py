@@ -160,6 +160,31 @@ def test_records_nearby_count_unless_they_are_to_be_left_out(ask):
         ask(country="PL")
 
 
+def test_the_prior_of_the_training_places_goes_with_the_model(
+        planet_halves, tmp_path):
+    from geotree import prior, training
+    from geotree.models.compact import CompactClip, CompactConfig
+
+    train, test = planet_halves
+    model = CompactClip(CompactConfig(width=16, depth=1, heads=2,
+                                      embedding=16, buckets=64), seed=0)
+    training.fit(model, train, test, out=tmp_path / "run", progress=False,
+                 settings=training.Settings(epochs=1, batch_size=64))
+    weight = prior.attach(model, train, test)
+    assert weight > 0.1, "an untrained model needs the place"
+    model.save_pretrained(tmp_path / "model")
+    points = test.table[["decimalLatitude", "decimalLongitude", "species"]]
+    how = {"model": tmp_path / "model", "source": Planet(), "batch": 64,
+           "cache": tmp_path, "progress": False, "year": 2020}
+    found = explore.predict(points, **how)
+    alone = explore.predict(points, prior=False, **how)
+    right = [(one["predicted_species"] == points["species"]).mean()
+             for one in (found, alone)]
+    assert right[0] > right[1]
+    assert explore.score_answers(found, "species").loc[
+        "in set", "value"] > 0.8, "fitted on the very samples"
+
+
 @pytest.mark.parametrize("text", [
     "Pinus nigra\nACER  saccharum Marshall\nQuercus alba\n",
     "common;Species\npine;Pinus nigra\nmaple;Acer ×saccharum\n"

@@ -125,19 +125,20 @@ def _known_from(country, records, classes) -> np.ndarray:
         records["species"][codes == code]).to_numpy()
 
 
-def least(model, coverage: float) -> float:
+def least(model, coverage: float, *, prior: bool) -> float:
     """Probability at which a species enters a set of some coverage.
 
     Zero, so that all are in it, where the model's folder promises nothing.
     """
-    known = getattr(model, "thresholds", None)
-    if not known:
-        return 0.0
-    if coverage not in known:
+    known = getattr(model, "thresholds", None) or {}
+    if prior and "prior_thresholds" in model.card:
+        known = {float(share): value for share, value
+                 in model.card["prior_thresholds"].items()}
+    if known and coverage not in known:
         raise ValueError(f"coverage is {coverage!r}, expected one that the "
                          "model was fitted for: "
                          f"{', '.join(map(str, sorted(known)))}.")
-    return known[coverage]
+    return known.get(coverage, 0.0)
 
 
 def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:

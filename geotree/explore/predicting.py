@@ -98,7 +98,7 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     model = loaded(model, device)
     judged, unmatched = judge(model, prior=prior, checklist=checklist,
                               country=country)
-    least_odds = least(model, coverage)
+    least_odds = least(model, coverage, prior=judged.place is not None)
     frame, where, status, reason, said = _read(points, source, columns)
     rows = np.flatnonzero(status == STATUS[OK])
     table = places(source, **{name: values[rows]
