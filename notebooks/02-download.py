@@ -332,14 +332,32 @@ np.testing.assert_allclose(environment[:, 1], table["decimalLatitude"],
 # %% [markdown]
 # ## What can go wrong
 #
-# A cube belongs to one table. Another table is refused, so that pixels and
-# labels can never be mixed up.
+# A cube belongs to one source and its settings. Another planet is refused, so
+# that pixels of two kinds can never be mixed up.
 
 # %%
+from geotree import sources
+
+other = sources.by_name("planet")(seed=1)
 try:
-    pixels.download(table.head(10), source, chain.folder() / "cube.zarr")
+    pixels.download(table, other, chain.folder() / "cube.zarr")
 except ValueError as error:
     print(str(error).replace(str(chain.folder()), "…")[:160], "…")
+
+# %% [markdown]
+# Tables change: a filter drops records, a month brings new ones, a name is
+# put right. Records are known by their `gbifID` and place, so the same call
+# goes on with the cube that is there, and asks for what is new alone. Labels
+# live in the table.
+
+# %%
+fewer = table.iloc[::-2].assign(species="of another name")
+again = pixels.download(fewer, source, chain.folder() / "cube.zarr")
+assert (again["sample"].to_numpy() == fewer["gbifID"].to_numpy()).all()
+
+# %% [markdown]
+# Each chunk ends with its checksum. One that is missing or damaged is told
+# of when the cube is opened or read, and the next download fetches it again.
 
 # %% [markdown]
 # > **Exercise**
@@ -363,6 +381,6 @@ except ValueError as error:
 #
 # - A sample is (12, 10, 5, 5) pixels and 27 variables.
 # - How much the year adds to its best month is measured above, not assumed.
-# - Work is planned, resumable, and bound to its table.
+# - Work is planned, resumable, and bound to its source; a table may change.
 #
 # Handed on: `cube.zarr`.

@@ -233,7 +233,7 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # The release's table of 90 species, scored by the very functions above. It
 # is not ours to hand out, so the numbers come from a file of results that
 # says its commit, seed and the hash of the data;
-# `python -m geotree.evaluation studies TABLE.csv` makes it anew.
+# `python -m studies studies TABLE.csv` makes it anew.
 
 # %%
 kept = results.read("real-90")

@@ -371,8 +371,8 @@ pd.DataFrame({name: calibration.summary(answer, test.labels)
 # ECE is the mean gap in that figure. Few samples are never right exactly as
 # often as they should be: `ece_chance` is the error that a perfect model
 # would show on as many, and below `ece_chance_95` nothing is proved. Brier
-# score and log loss also reward being sharp. A model that always answers with the frequencies has a fine
-# ECE and is of no use.
+# score and log loss also reward being sharp. A model that always answers
+# with the frequencies has a fine ECE and is of no use.
 #
 # ## A set instead of a name
 #

@@ -187,7 +187,7 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5));
 
 # %% [markdown]
 # All draws of fine-tuning, on the records of the sample run, are kept with
-# the ablations; `python -m geotree.evaluation ablations` makes them anew.
+# the ablations; `python -m studies ablations` makes them anew.
 
 # %%
 study = results.read("planet")

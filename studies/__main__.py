@@ -1,4 +1,4 @@
-"""``python -m geotree.evaluation``: make results, and compare them."""
+"""``python -m studies``: make results, and compare them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from geotree.evaluation import results
 
 
 def parser() -> argparse.ArgumentParser:
-    new = argparse.ArgumentParser(prog="python -m geotree.evaluation",
+    new = argparse.ArgumentParser(prog="python -m studies",
                                   description=__doc__)
     commands = new.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(

@@ -5,7 +5,7 @@ included, stays the same. The optimum is known here, so every score is also
 a share of it. Too long for a page: kept as rows in ``results/``, read by
 chapter 06, made by
 
-    python -m geotree.evaluation ablations --seeds 3
+    python -m studies ablations --seeds 3
 """
 
 from __future__ import annotations

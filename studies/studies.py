@@ -3,7 +3,7 @@
 Too long for a page, and its table is no part of this book. Read by
 chapters 04, 06 and 07, made by
 
-    python -m geotree.evaluation studies GlobalGeoTree-10kEval-90.csv
+    python -m studies studies GlobalGeoTree-10kEval-90.csv
 """
 
 from __future__ import annotations

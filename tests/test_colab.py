@@ -3,8 +3,8 @@
 A fresh environment gets a wheel of this checkout, what the wheel declares,
 with the extras that the chapter's set-up cell asks for, and a kernel; in
 the versions that the other tests run with. So a file which is not packed
-and a dependency which is not declared are missed. The results that the book
-keeps come from a server.
+and a dependency which is not declared are missed, and nothing but pip asks a
+network.
 
 Each chapter makes all that comes before it, so only one runs here: the
 first that shows kept results. With ``GEOTREE_COLAB=all``, as in the weekly
@@ -27,7 +27,7 @@ import nbclient
 import nbformat
 import pytest
 import yaml
-from browser import lacking, served
+from browser import lacking
 
 import geotree
 
@@ -127,7 +127,9 @@ def test_the_wheel_has_all_that_is_not_python(wheel, tmp_path):
                      for path in (top / "geotree").rglob("*")
                      if path.suffix in (".js", ".css", ".csv", ".json")}
                     for top in (tmp_path, ROOT))
-    assert packed == here and len(here) > 6
+    kept = {f"geotree/data/results/{path.name}"
+            for path in (ROOT / "results").glob("*.csv")}
+    assert packed == here | kept and len(here) > 6 and len(kept) > 1
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -208,11 +210,9 @@ def test_a_chapter_runs_alone_in_an_empty_folder(path, environment, tmp_path,
     notebook = nbformat.read(path, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(
         "import geotree\nprint(geotree.__file__)"))
-    with served(ROOT / "results") as kept:
-        nbclient.NotebookClient(
-            notebook, timeout=400, kernel_name="fresh",
-            resources={"metadata": {"path": str(empty)}}).execute(
-                env=CLEAN | {"GEOTREE_RESULTS": kept})
+    nbclient.NotebookClient(
+        notebook, timeout=400, kernel_name="fresh",
+        resources={"metadata": {"path": str(empty)}}).execute(env=CLEAN)
     origin = notebook.cells[-1].outputs[0].text
     assert Path(origin).is_relative_to(python.parents[1])
     assert {item.name for item in empty.iterdir()} <= {"geotree-data"}

@@ -1,6 +1,10 @@
 """Downloading a cube: interruption, refusal, failure, and plain reading."""
 
-import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from fake_source import (
     FakeSource,
     occurrence_table,
@@ -252,7 +257,8 @@ def test_failures_are_listed_and_only_they_are_tried_again(tmp_path):
     table = occurrence_table(40)
     bad = table["gbifID"][[3, 5, 30]].tolist()
     store, listed = tmp_path / "cube.zarr", tmp_path / "cube.zarr.failures.csv"
-    cube = download(table, store, FakeSource(failing=bad))
+    with pytest.warns(UserWarning, match="3 of 40 samples failed.*csv"):
+        cube = download(table, store, FakeSource(failing=bad))
     failed = cube["sample"].values[cube["status"].values == FAILED]
     assert failed.tolist() == bad
     told = pd.read_csv(listed)
@@ -260,7 +266,8 @@ def test_failures_are_listed_and_only_they_are_tried_again(tmp_path):
     assert told["message"].tolist() == [f"no answer for {b}" for b in bad]
 
     source = FakeSource(failing=bad[2:])
-    download(table, store, source)
+    with pytest.warns(UserWarning, match="1 of 40 samples failed"):
+        download(table, store, source)
     assert sorted(map(tuple, source.fetched)) == [tuple(bad[:2]),
                                                   tuple(bad[2:])]
     assert pd.read_csv(listed)["gbifID"].tolist() == bad[2:]
@@ -278,28 +285,24 @@ def test_too_many_failures_stop_the_run_and_keep_the_rest(tmp_path):
                              r"answer for .*failures\.csv"):
         download(table, store, FakeSource(failing=bad))
     assert len(pd.read_csv(f"{store}.failures.csv")) >= 4
-    download(table, tmp_path / "other.zarr", FakeSource(failing=bad),
-             max_failed=0.5)
+    with pytest.warns(UserWarning, match="10 of 40 samples failed, the"):
+        download(table, tmp_path / "other.zarr", FakeSource(failing=bad),
+                 max_failed=0.5)
     same(download(table, store), download(table, tmp_path / "whole.zarr"))
 
 
 # Refusals ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"table": occurrence_table(23)}, "table '"),
-    ({"table": occurrence_table(24).assign(decimalLatitude=1.5)}, "table '"),
-    ({"table": occurrence_table(24)[::-1]}, "table '"),
-    ({"source": FakeSource(seed=1)}, "seed 0, now 1"),
-    ({"chunk": 12}, "chunk 8, now 12"),
-])
-def test_a_store_of_other_work_is_refused(tmp_path, change, message):
+def test_a_store_of_another_source_is_refused(tmp_path):
     store = tmp_path / "cube.zarr"
     before = download(24, store).load()
-    options = {"table": occurrence_table(24), "source": FakeSource(),
-               "chunk": 8, **change}
-    with pytest.raises(ValueError, match=f"made for other work.*{message}"):
-        pixels.download(store=store, progress=False, **options)
+    for change, message in (
+            ({"source": FakeSource(seed=1)}, "seed 0, now 1"),
+            ({"n_or_table": occurrence_table(24).assign(
+                decimalLatitude=1.5)}, "24 of 24 records of the same")):
+        with pytest.raises(ValueError, match=f"for other work.*{message}"):
+            download(**{"n_or_table": 24, "store": store, **change})
     same(pixels.open(store), before)
 
 
@@ -322,54 +325,32 @@ def test_a_bad_table_makes_no_store(tmp_path, table, message):
     assert not (tmp_path / "cube.zarr").exists()
 
 
-class Wrong(FakeSource):
-    """A source that does not keep to its interface."""
-
-    def __init__(self, change):
-        super().__init__()
-        self.change = change
-
-    def fetch(self, table):
-        return self.change(super().fetch(table))
-
-
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda p: p._replace(reflectance=p.reflectance[:, :, :9]),
-     r"10 bands B2 … B12"),
-    (lambda p: p._replace(reflectance=p.reflectance.astype(float)), "uint16"),
-    (lambda p: p._replace(status=p.status[:-1]), "8, 8, 7"),
-    (lambda p: p._replace(environment=p.environment[:, :26]), "27"),
-    (lambda p: p._replace(status=p.status * 0), "status"),
-])
-def test_a_source_that_returns_something_else_is_refused(
-        tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        download(16, tmp_path / "cube.zarr", Wrong(change))
+def test_an_answer_that_is_none_is_not_stored(tmp_path):
+    """What is checked, tests/test_sources.py tells."""
+    source = FakeSource()
+    real = source.fetch
+    source.fetch = lambda table: real(table.iloc[::-1])
+    with pytest.raises(ValueError, match="another place than row 0"):
+        download(16, tmp_path / "cube.zarr", source)
     half = pixels.open(tmp_path / "cube.zarr", allow_incomplete=True)
     assert (half["status"] == PENDING).all()
 
 
-@pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda cube: cube.isel(band=slice(0, 9)), r"10 bands B2 … B12"),
+    (lambda cube: cube.isel(band=slice(0, 9)), "10 bands B2"),
     (lambda cube: cube.pad(x=1, y=1, constant_values=0), r"7, 7\)"),
     (lambda cube: cube.isel(band=slice(None, None, -1)), "B12, B11, B8A"),
-    (lambda cube: cube.isel(variable=slice(0, 25)), "27"),
+    (lambda cube: cube.isel(variable=slice(0, 25)), "27.? variables"),
     (lambda cube: cube.drop_vars("status"), "no variable status"),
-    (lambda cube: cube.transpose(..., "x", "y"),
-     "dimensions"),
+    (lambda cube: cube.transpose(..., "x", "y"), "dimensions"),
+    (lambda cube: cube.assign(reflectance=cube["reflectance"].where(
+        cube["reflectance"] != NODATA)), "float32.*digital_numbers"),
 ])
-def test_a_cube_of_another_grid_is_refused(tmp_path, change, message):
+def test_a_dataset_of_another_grid_is_refused(tmp_path, change, message):
     cube = download(9, tmp_path / "cube.zarr").load()
-    other = change(cube)
-    for name in other.variables:
-        other[name].encoding = {}
-        if other[name].dtype.kind == "T":
-            other = other.assign_coords(
-                {name: other[name].astype(object)})
-    other.to_zarr(tmp_path / "other.zarr")
-    with pytest.raises(ValueError, match=f"other.zarr.*{message}"):
-        pixels.open(tmp_path / "other.zarr")
+    pixels.check(cube)
+    with pytest.raises(ValueError, match=f"mine.*{message}"):
+        pixels.check(change(cube), where="mine")
 
 
 def test_no_cube_says_what_to_do(tmp_path):
@@ -378,11 +359,248 @@ def test_no_cube_says_what_to_do(tmp_path):
 
 
 def test_missing_months_cost_next_to_nothing(tmp_path):
-    """A chunk in which nothing was seen is not stored."""
-    table = occurrence_table(8, first=17 * 10**9).assign(
-        gbifID=17 * np.arange(10**9, 10**9 + 8))
-    cube = download(table, tmp_path / "cube.zarr")
+    """A chunk in which nothing was seen is there all the same."""
+    table = occurrence_table(64, first=17 * 10**9).assign(
+        gbifID=17 * np.arange(10**9, 10**9 + 64))
+    cube = download(table, tmp_path / "cube.zarr", chunk=64)
     assert (cube["reflectance"].values == NODATA).all()
-    assert not list((tmp_path / "cube.zarr").glob("reflectance/c/*"))
-    about = json.loads((tmp_path / "cube.zarr/zarr.json").read_text())
-    assert about["consolidated_metadata"]["metadata"]
+    path = tmp_path / "cube.zarr/reflectance/c/0/0/0/0/0"
+    assert path.stat().st_size < 1000
+
+
+# A table that changes ---------------------------------------------------
+
+
+def rows(cube):
+    return {name: cube[name].to_numpy() for name in
+            ("sample", "reflectance", "environment", "status")}
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: occurrence_table(61), lambda t: t.head(13),
+    lambda t: t.iloc[::-1], lambda t: t.sample(frac=0.5, random_state=0),
+    lambda t: pd.concat([occurrence_table(9, first=77), t.iloc[5:]]),
+    lambda t: t.assign(species="Acer rubrum", genus="Acer"),
+    lambda t: t.set_index(np.arange(len(t)) + 9)[t.columns[::-1]],
+    lambda t: t.assign(decimalLongitude=t["decimalLongitude"] + 1e-9)])
+def test_a_table_that_changed_goes_on_with_its_cube(tmp_path, change):
+    """Grown, shrunk, sorted, named anew: only what is new is fetched."""
+    store, old = tmp_path / "cube.zarr", occurrence_table(40)
+    download(old, store)
+    table, source = change(old), FakeSource()
+    table.attrs = {"source": "told otherwise"}
+    cube = download(table, store, source, chunk=5)
+    fetched = sum(source.fetched, [])
+    assert sorted(fetched) == sorted(set(table["gbifID"]) - set(old["gbifID"]))
+    fresh = download(table, tmp_path / "fresh.zarr")
+    for name, values in rows(cube).items():
+        np.testing.assert_array_equal(values, rows(fresh)[name])
+    assert cube.attrs["table_source"] == "told otherwise"
+    again = pixels.open(store, table=table)
+    np.testing.assert_array_equal(again["sample"], table["gbifID"])
+    everything = set(old["gbifID"]) | set(table["gbifID"])
+    assert set(pixels.open(store)["sample"].to_numpy()) == everything
+    same(download(old, store).drop_attrs(), download(
+        old, tmp_path / "old.zarr").drop_attrs())
+
+
+def test_a_record_that_moved_is_fetched_again(tmp_path):
+    store, table = tmp_path / "cube.zarr", occurrence_table(40)
+    download(table, store)
+    moved = table.copy()
+    moved.loc[[3, 30], "decimalLatitude"] += 0.01
+    moved.loc[11, "year"] += 1  # a source that does not say which year
+    with pytest.raises(ValueError, match="lacks 3 of the 40 records"):
+        pixels.open(store, table=moved)
+    source = FakeSource()
+    cube = download(moved, store, source)
+    assert sum(source.fetched, []) == moved["gbifID"][[3, 11, 30]].tolist()
+    np.testing.assert_array_equal(cube["environment"], variables_of(moved))
+    np.testing.assert_array_equal(cube["latitude"], moved["decimalLatitude"])
+
+
+class OneYear(FakeSource):
+    def attrs(self):
+        return {**super().attrs(), "imagery_year": 2020}
+
+
+def test_the_year_counts_where_the_source_goes_by_it(tmp_path):
+    store, table = tmp_path / "cube.zarr", occurrence_table(20)
+    download(table, store, OneYear())
+    source = OneYear()
+    download(table.assign(year=2011), store, source)
+    assert not source.fetched
+
+
+def test_a_table_that_grows_survives_kills(tmp_path):
+    """Whenever a growing run is killed, the samples before it stay."""
+    store = tmp_path / "cube.zarr"
+    download(24, store)
+    grow = SLOW.replace("0.05", "0.01")
+    for _ in kills(lambda: Run(grow, store), lambda: len(
+            list(store.glob("status/c/*"))), 30):
+        source = FakeSource()
+        download(24, store, source)
+        assert not source.fetched
+    same(download(240, store), download(240, tmp_path / "whole.zarr"))
+
+
+def test_a_folder_that_is_a_link_is_filled(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for name in ("there", "not_yet"):
+        (tmp_path / f"{name}.zarr").symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk/there").mkdir()
+    for name in ("there", "not_yet"):
+        store = tmp_path / f"{name}.zarr"
+        download(9, store)
+        same(download(12, store), download(12, tmp_path / "w.zarr"))
+        assert store.is_symlink()
+        assert (tmp_path / "disk" / name / "zarr.json").exists()
+        with pytest.raises(OSError), files.lock(tmp_path / "disk" / name):
+            download(9, store)
+
+
+# Secrets ----------------------------------------------------------------
+
+
+def test_no_secret_is_written(tmp_path):
+    table = occurrence_table(20)
+    bad = table["gbifID"][[3]].tolist()
+    url = "https://me:SECRET@h.org/a.tif?sig=SECRET"
+
+    class Leaky(FakeSource):
+        def attrs(self):
+            return {**super().attrs(), "product": url}
+
+        def fetch(self, part):
+            found = super().fetch(part)
+            return found._replace(messages=tuple(
+                f"cannot read {url}" for _ in found.messages))
+
+    with pytest.warns(UserWarning, match="h.org/a.tif") as told:
+        cube = download(table, tmp_path / "c.zarr", Leaky(failing=bad))
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*")
+                       if path.is_file())
+    assert b"h.org/a.tif" in written and b"SECRET" not in written
+    assert "SECRET" not in f"{cube.attrs} {told[0].message}"
+
+
+# Ctrl-C and sources that hang -------------------------------------------
+
+HANGS = """
+import sys, time
+from fake_source import FakeSource, occurrence_table
+from geotree import pixels
+def hook(call):
+    if call == 3:
+        print("hangs", flush=True)
+        time.sleep(600)
+pixels.download(occurrence_table(40), FakeSource(hook=hook), sys.argv[1],
+                chunk=8, workers=int(sys.argv[2]), progress=False)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_heard_while_a_source_hangs(tmp_path, workers):
+    store = tmp_path / "cube.zarr"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS, store, str(workers)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    while "hangs" not in process.stdout.readline():
+        assert process.poll() is None, process.stderr.read()
+    time.sleep(0.3)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert time.monotonic() - start < 2
+    assert "call download again with the same arguments" in told
+    half = pixels.open(store, allow_incomplete=True)
+    assert (half["status"] != PENDING).sum() >= 16
+    same(download(40, store), download(40, tmp_path / "whole.zarr"))
+
+
+def test_a_source_that_never_answers_is_given_up(tmp_path):
+    go_on = threading.Event()
+    source = FakeSource(hook=lambda call: call == 2 and go_on.wait(60))
+    store = tmp_path / "cube.zarr"
+    with pytest.raises(OSError, match="not answered for 0.5 s.*call again"):
+        download(40, store, source, timeout=0.5)
+    go_on.set()  # what comes too late is not written
+    same(download(40, store), download(40, tmp_path / "whole.zarr"))
+
+
+# Damage -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    store = tmp_path_factory.mktemp("small") / "cube.zarr"
+    return store, download(12, store, chunk=4).load()
+
+
+@pytest.mark.parametrize("name", [
+    "reflectance", "environment", "status", "sample", "latitude",
+    "longitude", "year"])
+@pytest.mark.parametrize("harm", ["gone", "flip", "cut", "empty"])
+def test_a_chunk_that_is_harmed_is_told_of_and_fetched_again(
+        tmp_path, small, name, harm):
+    store = shutil.copytree(small[0], tmp_path / "cube.zarr")
+    path = next((store / name / "c").glob("1*"))
+    path = path if path.is_file() else next(
+        one for one in path.rglob("*") if one.is_file())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes({"flip": data, "cut": data[:-7]}.get(harm, b""))
+    if harm == "gone":
+        path.unlink()
+    assert list(pixels.verify(store).values()) == [1] * (
+        (name, harm) != ("status", "gone"))
+    with pytest.raises(ValueError, match="lacks|not finished|checksum"):
+        pixels.open(store).load()
+    source = FakeSource()
+    mended = download(12, store, source, chunk=4)
+    assert source.fetched == [occurrence_table(12)["gbifID"][4:8].tolist()]
+    same(mended, small[1])
+    same(pixels.open(store), small[1])
+    assert not pixels.verify(store)
+
+
+@pytest.mark.parametrize("name", ["band", "month", "variable", "unit"])
+def test_names_that_are_harmed_are_told_of(tmp_path, small, name):
+    store = shutil.copytree(small[0], tmp_path / "cube.zarr")
+    (store / name / "c/0").unlink()
+    with pytest.raises(ValueError, match=f"{name}/c/0"):
+        pixels.open(store)
+    with pytest.raises(ValueError, match=f"{name}/c/0.* from a copy"):
+        download(12, store)
+
+
+def test_a_cube_of_other_tools_says_how_to_open_it(tmp_path, small):
+    xr.Dataset({"a": ("x", [1, 2])}).to_zarr(tmp_path / "o.zarr",
+                                             consolidated=False)
+    with pytest.raises(ValueError, match="o.zarr/zarr.json.*open_zarr"):
+        pixels.open(tmp_path / "o.zarr")
+
+
+def test_no_flipped_bit_passes(tmp_path, small):
+    """A thousand and more bits, in each file of a cube, one at a time."""
+    store, truth = shutil.copytree(small[0], tmp_path / "c.zarr"), small[1]
+    group = zarr.open_group(store, mode="r")
+    rng = np.random.default_rng(0)
+    chunks = [path for path in sorted(store.glob("*/c/**/*"))
+              if path.is_file()]
+    quiet = sorted(store.glob("*/zarr.json"))  # copies that nobody reads
+    for path in [*rng.choice(chunks, 1200), *[store / "zarr.json"] * 300,
+                 *rng.choice(quiet, 20)]:
+        data = path.read_bytes()
+        harmed = bytearray(data)
+        harmed[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(harmed)
+        if path in quiet:
+            same(pixels.open(store), truth)
+        else:
+            with pytest.raises(ValueError, match="checksum|zarr.json"):
+                (group[path.relative_to(store).parts[0]][:]
+                 if path in chunks else pixels.open(store))
+        path.write_bytes(data)

@@ -27,7 +27,7 @@ def rows(change=0.0, **names):
 
 def command(*words, check=True):
     return subprocess.run(
-        [sys.executable, "-m", "geotree.evaluation", *words],
+        [sys.executable, "-m", "studies", *words], cwd=results.folder().parent,
         capture_output=True, text=True, check=check)
 
 
@@ -56,7 +56,7 @@ def test_written_results_read_back(tmp_path):
     (lambda x: pd.concat([x, x]), "2 results have a name that is taken"),
     (lambda x: x.assign(low=x["high"] + 0.1), "2 intervals end before"),
     (lambda x: x.assign(value=np.nan), "2 values are missing"),
-    (lambda x: x.drop(columns="commit"), "lack the columns commit")])
+    (lambda x: x.drop(columns="commit"), "results lacks the columns commit")])
 def test_what_is_no_result_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         results.write(change(rows()), tmp_path / "a.csv")

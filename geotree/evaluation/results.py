@@ -2,13 +2,14 @@
 
 A number without its split, its seed, its interval and its commit cannot be
 compared. The pages draw their tables from such files. Used in chapters 04,
-06 and 07; two files are compared by
+06 and 07, and made by the scripts in ``studies/``; two files are compared by
 
-    python -m geotree.evaluation compare one.csv other.csv
+    python -m studies compare one.csv other.csv
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 import geotree
+from geotree import checks, files
 
 KEY = ["data", "task", "split", "model", "rank", "metric", "by", "group",
        "seed"]
@@ -27,13 +29,16 @@ COLUMNS = [*KEY, "value", "low", "high", "n", "excluded", "settings",
            "data_hash", "commit", "device"]
 TASKS = ("seen species", "held-out species", "k-shot")
 _ROOT = Path(__file__).resolve().parents[2]
-_WEB = ("https://raw.githubusercontent.com/geotree-book/geotree/"
-        f"v{geotree.__version__}/results")
 
 
 def folder() -> Path:
-    """Where the book keeps its results: ``results/`` of the checkout."""
-    return _ROOT / "results"
+    """Where the book keeps its results.
+
+    ``results/`` of the checkout, or else the copy that is installed.
+    """
+    if (_ROOT / "pyproject.toml").exists():
+        return _ROOT / "results"
+    return _ROOT / "geotree/data/results"
 
 
 @cache
@@ -64,12 +69,9 @@ def device() -> str:
 
 def table_hash(table: pd.DataFrame) -> str:
     """Twelve digits that change with any place or name of a table."""
-    import hashlib
-
     columns = ["gbifID", "species", "decimalLatitude", "decimalLongitude"]
     rows = pd.util.hash_pandas_object(table[columns], index=False)
-    return hashlib.sha256(np.sort(rows.to_numpy()).tobytes()
-                          ).hexdigest()[:12]
+    return hashlib.sha256(np.sort(rows.to_numpy()).tobytes()).hexdigest()[:12]
 
 
 def rows(scores: pd.DataFrame, *, data: str, task: str, split: str,
@@ -94,9 +96,7 @@ def rows(scores: pd.DataFrame, *, data: str, task: str, split: str,
     settings : dict
         What else the number depends on; written as JSON.
     """
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}, expected one of "
-                         f"{', '.join(TASKS)}.")
+    checks.one_of(task, TASKS, name="task")
     usual = {"rank": "species", "by": "all", "group": "all", "low": np.nan,
              "high": np.nan, "n": 0}
     frame = scores.assign(
@@ -126,9 +126,7 @@ def excluded(lost: pd.Series, **names) -> pd.DataFrame:
 
 def check(frame: pd.DataFrame) -> pd.DataFrame:
     """Raise ``ValueError`` unless a table of results can be one."""
-    lacking = [name for name in COLUMNS if name not in frame]
-    if lacking:
-        raise ValueError(f"results lack the columns {', '.join(lacking)}.")
+    checks.columns(frame, COLUMNS, where="results")
     twice = frame.duplicated(KEY)
     if twice.any():
         raise ValueError(
@@ -144,25 +142,17 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
 
 def write(frame: pd.DataFrame, path: str | Path) -> Path:
     """Write results as CSV, sorted, with five digits; the folder is made."""
-    from geotree.occurrences.table import replace
-
     ordered = check(frame)[COLUMNS].sort_values(KEY)
-    return replace(path, lambda file: ordered.to_csv(
-        file, index=False, float_format="%.5f", lineterminator="\n"))
+    return files.write(path, ordered.to_csv(
+        index=False, float_format="%.5f", lineterminator="\n"))
 
 
 def read(name: str | Path) -> pd.DataFrame:
-    """Read results: a path, or the name of a file that the book keeps.
-
-    Without a checkout, as on Colab, a kept file is read from the web, or
-    from the address in ``GEOTREE_RESULTS``.
-    """
+    """Read results: a path, or the name of a file that the book keeps."""
     path = Path(name)
     if not path.suffix:
         path = folder() / f"{name}.csv"
-        if not path.parent.is_dir():
-            path = f"{os.environ.get('GEOTREE_RESULTS', _WEB)}/{name}.csv"
-    if isinstance(path, Path) and not path.exists():
+    if not path.exists():
         names = sorted(file.stem for file in folder().glob("*.csv"))
         raise FileNotFoundError(f"no results at '{path}'; the book keeps "
                                 f"{', '.join(names) or 'none'}.")
