@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from geotree import pixels, shards, taxonomy
 from geotree.planet.source import Planet
-from geotree.shards.index import RECORDS, TABLE
+from geotree.shards import index
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 LEVELS = ("level0", "level1_family", "level2_genus", "level3_species")
@@ -52,26 +51,25 @@ class Samples:
 
     def repeated(self, size: int) -> Path:
         """Packed shards of at least ``size`` samples: links to the tars."""
-        source = self.packed.files[0].path.parent
-        folder = self.folder / f"repeated-{size}"
+        folder, entries = self.folder / f"repeated-{size}", []
         folder.mkdir(exist_ok=True)
-        index = json.loads((source / shards.INDEX).read_text("utf-8"))
-        records, entries, total = [], [], 0
-        while total < size:
-            for shard, entry in zip(self.packed.files, index["shards"],
-                                    strict=True):
-                name = f"shard-{len(entries):06d}.tar"
-                path = folder / name
-                path.unlink(missing_ok=True)
-                path.symlink_to(shard.path)
-                entries.append(entry | {"name": name})
-                records.append(shard.records)
-                total += shard.samples
-        np.save(folder / RECORDS, np.concatenate(records))
-        (folder / TABLE).unlink(missing_ok=True)
-        (folder / TABLE).symlink_to(source / TABLE)
-        index |= {"shards": entries, "samples": total}
-        (folder / shards.INDEX).write_text(json.dumps(index), "utf-8")
+        times = -(-size // len(self.packed))
+        for shard in self.packed.files * times:
+            path = folder / f"shard-{len(entries):06d}.tar"
+            path.unlink(missing_ok=True)
+            path.symlink_to(shard.path)
+            entries.append({
+                "name": path.name, "samples": shard.samples,
+                "sha256": f"{len(entries):064x}",  # else: one tar, refused
+                "records": len(shard.records)})
+        np.save(folder / index.RECORDS, np.concatenate(
+            [shard.records for shard in self.packed.files] * times))
+        pd.concat([self.packed.table] * times).to_parquet(
+            folder / index.TABLE)
+        index.save(folder, {
+            "layout": "packed", "samples": times * len(self.packed),
+            "classes": self.packed.classes.to_dict(orient="list"),
+            "left_out": 0, "provenance": {}, "shards": entries})
         return folder
 
     @cached_property

@@ -23,7 +23,7 @@ from benchmarks.timing import Result
 from geotree import training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.release.model import GeoTreeClip, ReleaseConfig
-from geotree.shards.packed import Batch, take
+from geotree.shards import Batch, take
 from geotree.shards.resident import Resident
 
 

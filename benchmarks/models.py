@@ -19,8 +19,7 @@ from geotree.models.compact import CompactClip
 from geotree.planet.source import Planet
 from geotree.release import tokens
 from geotree.release.model import GeoTreeClip
-from geotree.shards import Batch
-from geotree.shards.packed import take
+from geotree.shards import Batch, take
 
 _RELEASE_BATCH = 16  # samples; one step of the released size takes seconds
 _BATCH = 256

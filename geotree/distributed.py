@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from geotree.shards.packed import Batch, take
+from geotree.shards import Batch, take
 
 _PATIENCE = timedelta(minutes=10)  # for a process that does not answer
 # How the back ends report a process that is gone.

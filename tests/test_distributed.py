@@ -16,7 +16,7 @@ import torch
 from geotree import pixels, shards
 from geotree.distributed import World
 from geotree.planet.source import Planet
-from geotree.shards.packed import Batch
+from geotree.shards import Batch
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = 443  # a prime number: no batch size and no world divides it

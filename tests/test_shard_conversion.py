@@ -13,7 +13,7 @@ from fake_source import FakeSource, occurrence_table
 
 from geotree import pixels, shards
 from geotree.release import conversion
-from geotree.shards.packed import ShardError
+from geotree.shards import ShardError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,7 +81,7 @@ def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
     work = tmp_path / ".out.work"
     tars = sorted(plain.glob("*.tar"))
     for number, tar in enumerate(tars[:3]):
-        conversion._read_one(tar, work / f"{number:06d}", "raise")
+        conversion._read_one(tar, None, work / f"{number:06d}", "raise")
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.bin")}
     seen = {}
     finish = conversion.finish
@@ -101,10 +101,9 @@ def test_killed_and_started_again(source, tmp_path):
     whole = convert(plain, tmp_path / "whole")
     program = tmp_path / "convert.py"
     program.write_text(f"""
-from geotree.shards import conversion
-if __name__ == "__main__":
-    conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
-                             pack=8, packs_per_shard=3, workers=1)
+from geotree.release import conversion
+conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
+                   pack=8, packs_per_shard=3, workers=1)
 """)
     for _ in range(20):
         process = subprocess.Popen(
@@ -120,6 +119,7 @@ if __name__ == "__main__":
             time.sleep(0.005)
         if process.wait() == 0:
             break
+        assert process.returncode == -signal.SIGKILL
     out = convert(plain, tmp_path / "out")
     for one, other in zip(whole.files, out.files, strict=True):
         assert one.sha256 == other.sha256
@@ -146,3 +146,24 @@ def test_a_damaged_sample_stops_or_is_counted(source, tmp_path):
 def test_nothing_to_convert_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_a_plain_script_needs_no_main(source, tmp_path):
+    """One process converts anywhere; several say what they need."""
+    plain, _ = source
+    for workers in (1, 2):
+        program = tmp_path / "plain.py"
+        program.write_text(f"""
+from geotree.release import conversion
+data = conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
+                          workers={workers}, progress=False)
+print(len(data))
+""")
+        done = subprocess.run([sys.executable, str(program)], cwd=ROOT,
+                              capture_output=True, text=True, timeout=120)
+        if workers == 1:
+            assert int(done.stdout) == len(shards.open(plain)), done.stderr
+        else:
+            assert "if __name__ == '__main__':" in done.stderr
+            assert "another process" not in done.stderr
+            assert not done.stdout

@@ -27,7 +27,7 @@ from fake_source import (
 from geotree import pixels, shards, taxonomy
 from geotree.release.tars import MEMBERS
 from geotree.shards.index import SCHEMA
-from geotree.shards.packed import checksum
+from geotree.shards.reading import checksum
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
@@ -333,7 +333,7 @@ def test_a_selection_opens_only_its_tars(packed, monkeypatch):
     part = packed.select(np.arange(70, 90))
     monkeypatch.setattr(Path, "open", count)
     part.load()
-    assert opened == ["shard-000001.tar"]
+    assert opened == ["shard-000001.tar", "samples.parquet"]
 
 
 def test_some_tars_of_a_folder_are_a_data_set(packed):
@@ -462,8 +462,8 @@ def test_two_shards_that_changed_places_are_found(packed):
     ({"schema": 9}, f"schema is 9, expected {SCHEMA}"),
     ({"bands": ["B2"]}, "bands"),
     ({"layout": "other"}, "layout"),
-    ({"shards": [{}]}, "records"),
-    ({"shards": [{"records": 3}]}, "records.npy does not fit"),
+    ({"shards": []}, "its contents do not have the SHA-256"),
+    ({"classes": {}}, "its contents do not have the SHA-256"),
 ])
 def test_an_index_of_something_else_is_refused(packed, change, message):
     path = packed.files[0].path.parent / "index.json"
@@ -801,8 +801,9 @@ def test_a_truncated_release_tar_is_found(release, indexed, where):
     folder = file.path.parent
     if not indexed:
         (folder / "index.json").unlink()
-    with pytest.raises(shards.ShardError,
-                       match="shard-000000.tar', after record"):
+    with pytest.raises(shards.ShardError, match="shard-000000.tar', " + (
+            "record 10 of 64: the file is cut off" if indexed
+            else "after record")):
         shards.open(folder).load()
     left, data, told = skipping(folder)
     equal(left, shards.take(whole, np.r_[0:10, 64:len(whole.ids)]))
@@ -842,7 +843,7 @@ def test_tars_with_and_without_an_index_are_not_mixed(release, tmp_path):
 
 
 def test_a_batch_stays_as_it_is_while_others_are_read(packed):
-    """Memory is used again, but never that which somebody holds."""
+    """What somebody holds is never written to again."""
     kept, copies = [], []
     for batch in packed.batches(7, shuffle=True):
         kept.append(batch.images[1:3])

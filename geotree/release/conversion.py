@@ -11,23 +11,25 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import taxonomy
-from geotree.files import lock
-from geotree.occurrences.table import COLUMNS, OPTIONAL, replace
+from geotree import checks, files, taxonomy
+from geotree.occurrences.table import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
-from geotree.release import tars as release
-from geotree.shards import Shards, open
+from geotree.release.tars import walk
+from geotree.shards import ShardError, Shards, open
 from geotree.shards.index import find
-from geotree.shards.packed import ShardError
 from geotree.shards.writing import SAMPLE, finish
 
+_GUARD = ("In a script, call convert below if __name__ == '__main__':, or "
+          "pass workers=1. What was read is kept; go on by calling it again.")
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
 
 
@@ -53,7 +55,9 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     classes : DataFrame, optional
         Class table; default: that of the samples.
     workers : int, optional
-        Processes; default: one for each core.
+        Processes; default: one for each core. With more than one, a script
+        calls this below ``if __name__ == "__main__":``, as each process
+        reads the script anew.
     on_error : "raise" or "skip"
         What a damaged sample does: stop, or be counted in ``left_out``.
 
@@ -69,15 +73,22 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
         A sample is not in ``table`` or its species not in ``classes``.
     OSError
         The disk is full or the folder cannot be written.
+    RuntimeError
+        A script starts several processes from each of its processes.
     """
-    single = isinstance(paths, str | os.PathLike)
-    tars, _ = find([Path(path) for path in ([paths] if single else paths)])
+    checks.one_of(on_error, ("raise", "skip"), name="on_error")
+    workers = workers or os.cpu_count() or 1
+    if workers > 1 and "__mp_main__" in sys.modules:  # a worker itself
+        raise RuntimeError(_GUARD)
+    tars, found = find(paths)
+    listed = {shard.path: shard.records for index in found.values()
+              for shard in index["shards"].values()}
     out = Path(out).absolute()
     work = out.with_name(f".{out.name}.work")
-    with lock(out):
+    with files.lock(out):
         work.mkdir(parents=True, exist_ok=True)
-        parts = _read_all(tars, work, workers or os.cpu_count() or 1,
-                          on_error, progress)
+        parts = _read_all(tars, listed, work, workers=workers,
+                          on_error=on_error, progress=progress)
         found = pd.concat([pd.read_parquet(part / "table.parquet")
                            for part in parts], ignore_index=True)
         if found.empty:
@@ -100,26 +111,32 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     return open(out)
 
 
-def _read_all(tars, work: Path, workers: int, on_error: str, progress: bool
-              ) -> list[Path]:
+def _read_all(tars, listed, work: Path, *, workers: int, on_error: str,
+              progress: bool) -> list[Path]:
     """Read each tar that is not done; the folder of each."""
     parts = [work / f"{number:06d}" for number in range(len(tars))]
-    left = [(tar, part) for tar, part in zip(tars, parts, strict=True)
+    left = [(tar, listed.get(tar), part, on_error)
+            for tar, part in zip(tars, parts, strict=True)
             if not _is_done(tar, part)]
-    context = multiprocessing.get_context("spawn")
-    with (ProcessPoolExecutor(min(workers, len(left) or 1),
-                              mp_context=context) as pool,
-          tqdm(total=len(tars), initial=len(tars) - len(left), desc="read",
-               unit="tar", disable=not progress) as bar):
-        jobs = [pool.submit(_read_one, tar, part, on_error)
-                for tar, part in left]
-        try:
-            for job in as_completed(jobs):
-                job.result()
+    with tqdm(total=len(tars), initial=len(tars) - len(left), desc="read",
+              unit="tar", disable=not progress) as bar:
+        if min(workers, len(left)) < 2:
+            for job in left:
+                _read_one(*job)
                 bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            return parts
+        with ProcessPoolExecutor(
+                min(workers, len(left)),
+                mp_context=multiprocessing.get_context("spawn")) as pool:
+            jobs = [pool.submit(_read_one, *job) for job in left]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+                    bar.update()
+            except BrokenProcessPool as error:
+                raise RuntimeError(f"a process ended. {_GUARD}") from error
+            finally:
+                pool.shutdown(cancel_futures=True)
     return parts
 
 
@@ -138,31 +155,43 @@ def _is_done(tar: Path, part: Path) -> bool:
     return _mark(tar).items() <= done.items()
 
 
-def _read_one(tar: Path, part: Path, on_error: str) -> None:
+def _read_one(tar: Path, listed, part: Path, on_error: str) -> None:
     """Read a tar into ``samples.bin`` and ``table.parquet`` of a folder."""
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     rows, skipped = [], 0
     with (part / "samples.bin").open("wb") as file:
-        for found in release.walk(tar):
-            if isinstance(found, ShardError):
-                if on_error == "raise":
+        for found in walk(tar, listed):
+            try:
+                if isinstance(found, ShardError):
                     raise found
-                skipped += found.samples
+                sample, row = _sample(found)
+            except ShardError as error:
+                if on_error == "raise":
+                    raise
+                skipped += error.samples
                 continue
-            image, environment, number, names = found
-            sample = np.empty((), SAMPLE)
-            sample["images"], sample["environment"] = image, environment
             file.write(sample.tobytes())
-            rows.append((number, *environment[[1, 0]].tolist(),
-                         *names.values()))
+            rows.append(row)
     frame = pd.DataFrame(rows, columns=[
         "gbifID", "decimalLatitude", "decimalLongitude",
         *release_records.LEVELS.values()])
     frame["part"] = int(part.name)
     frame.to_parquet(part / "table.parquet", index=False)
-    replace(part / "done.json", lambda path: path.write_text(
-        json.dumps(_mark(tar) | {"skipped": skipped}), "utf-8"))
+    files.write(part / "done.json", json.dumps(
+        _mark(tar) | {"skipped": skipped}))
+
+
+def _sample(found: release_records.Sample) -> tuple[np.ndarray, tuple]:
+    """A sample as it is kept, and its row of the table."""
+    try:
+        image, environment, number, names = release_records.decode(found)
+    except ValueError as error:
+        raise ShardError(found.path, f"record {found.key}", str(error)
+                         ) from error
+    sample = np.empty((), SAMPLE)
+    sample["images"], sample["environment"] = image, environment
+    return sample, (number, *environment[[1, 0]].tolist(), *names.values())
 
 
 def _chosen(found: pd.DataFrame, table: pd.DataFrame | None

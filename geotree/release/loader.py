@@ -8,12 +8,11 @@ Chapter 09.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import tarfile
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -21,12 +20,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from geotree import checks, files
 from geotree.release import records as release_records
-from geotree.release.records import Sample
-from geotree.release.tensor_files import TensorReader
-from geotree.shards import index
-from geotree.shards.packed import ShardError
+from geotree.release.records import Absent, Sample
+from geotree.release.tars import walk
+from geotree.shards.batch import ShardError
+from geotree.shards.index import find
 from geotree.variables import VARIABLE_NAMES
+
+
+class Passed(ShardError):
+    """A sample that the release's loader passes over, too."""
 
 
 class GGTDataset:
@@ -48,17 +52,29 @@ class GGTDataset:
     resampled : bool
         Never end: begin the next pass when one is over.
     world_size, rank : int, optional
-        Of several processes, each gets an equal share of the samples.
+        Of several processes, each gets a share of the samples.
     shard_counts_json_path : path, optional
         Samples of each tar by file name. Where neither this nor an
         ``index.json`` beside the tar says so, headers are counted when a
         number is first needed.
+    num_samples : int, optional
+        Samples of all files together, where they are known: then a single
+        process counts nothing.
+    use_sample_filtering : bool
+        Each rank gets an equal share of the samples. False: whole files,
+        the largest first, each to the rank that has the fewest samples.
     seed : int
         Of the order.
     on_error : "raise" or "skip"
         What a damaged sample does: stop with a
         :class:`~geotree.shards.ShardError`, or be left out and counted in
         ``skipped``.
+    strict : bool
+        Read as :func:`geotree.shards.open` does: a missing file, name or
+        variable and an image without a valid pixel are damage. By default
+        it is as in the release: a sample that lacks a file, or its place,
+        is left out and counted, a variable that is missing is 0 and masked,
+        and so is an image without a valid pixel.
     """
 
     def __init__(self, shards_path, batch_size: int = 32,
@@ -66,25 +82,31 @@ class GGTDataset:
                  shardshuffle: bool = False, resampled: bool = False,
                  world_size: int | None = None, rank: int | None = None,
                  shard_counts_json_path: str | Path | None = None, *,
-                 seed: int = 0, on_error: str = "raise") -> None:
-        self.files, index = _files(shards_path)
+                 num_samples: int | None = None,
+                 use_sample_filtering: bool = True, seed: int = 0,
+                 on_error: str = "raise", strict: bool = False) -> None:
+        for name, value, least in (
+                ("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
+                ("shuffle", int(shuffle), 0), ("rank", rank or 0, 0),
+                ("world_size", world_size or 1, (rank or 0) + 1)):
+            checks.number(value, name=name, low=least, whole=True)
+        checks.one_of(on_error, ("raise", "skip"), name="on_error")
         self.batch_size, self.num_workers = batch_size, num_workers
         self.shuffle, self.shardshuffle = int(shuffle), shardshuffle
-        self.resampled, self.seed, self.on_error = resampled, seed, on_error
+        self.resampled, self.seed = resampled, seed
+        self.on_error, self.strict = on_error, strict
         self.world_size, self.rank = world_size or 1, rank or 0
-        if batch_size < 1 or num_workers < 0 or self.shuffle < 0:
-            raise ValueError(
-                f"batch_size is {batch_size}, num_workers {num_workers}, "
-                f"shuffle {shuffle}; expected at least 1, 0 and 0.")
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank is {rank} of world_size {world_size}; "
-                             "ranks count from 0.")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error is {on_error!r}, expected 'raise' or "
-                             "'skip'.")
-        self._known = _known_counts(self.files, index,
-                                    shard_counts_json_path)
-        self._skipped = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.use_sample_filtering = use_sample_filtering
+        self.files, indices = find(shards_path)
+        if any(one["layout"] != "release" for one in indices.values()):
+            raise ValueError(f"'{self.files[0]}' is a packed shard. Open it "
+                             "with shards.open, or write layout='release'.")
+        self._listed = {shard.path: shard for one in indices.values()
+                        for shard in one["shards"].values()}
+        self._known = _known(self.files, shard_counts_json_path) | {
+            path: one.samples for path, one in self._listed.items()}
+        self._told = num_samples
+        self.skipped = 0  # samples left out since the last pass began
         self.epoch = 0
 
     @property
@@ -93,32 +115,49 @@ class GGTDataset:
         for path in self.files:
             if path not in self._known:
                 self._known[path] = self._count(path)
-        return [self._known[path] for path in self.files]
+        counts = [self._known[path] for path in self.files]
+        if self._told not in (None, sum(counts)):
+            raise ValueError(f"num_samples is {self._told}, but the files "
+                             f"hold {sum(counts)} samples.")
+        return counts
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of all files together."""
+        return sum(self.counts) if self._told is None else self._told
 
     def __len__(self) -> int:
-        return sum(self.counts)
+        return self.num_samples
 
     def _count(self, path: Path) -> int:
         number = 0
-        try:
-            for _ in release_records.samples(path):
+        for sample in walk(path):
+            if isinstance(sample, Sample):
                 number += 1
-        except tarfile.TarError as error:
-            if self.on_error == "raise":
-                raise ShardError(path, f"after sample {number}", "the tar is "
-                                 f"damaged here ({error})") from error
+            elif self.on_error == "raise":
+                raise sample
         return number
 
-    @property
-    def share(self) -> range:
-        """Which samples are this rank's: numbers in the order of files."""
-        return range(len(self) * self.rank // self.world_size,
-                     len(self) * (self.rank + 1) // self.world_size)
-
-    @property
-    def skipped(self) -> int:
-        """Samples left out since the last pass began."""
-        return int(self._skipped)
+    @cached_property
+    def share(self) -> dict[int, range]:
+        """Which samples of which files are this rank's."""
+        counts = self.counts
+        if self.use_sample_filtering:
+            cuts = [sum(counts) * (self.rank + more) // self.world_size
+                    for more in (0, 1)]
+            starts = np.cumsum([0, *counts]).tolist()
+            shares = {number: range(max(cuts[0] - start, 0),
+                                    min(cuts[1] - start, count))
+                      for number, (start, count)
+                      in enumerate(zip(starts, counts, strict=False))}
+            return {number: rows for number, rows in shares.items() if rows}
+        filled, mine = [0] * self.world_size, {}
+        for number in sorted(range(len(counts)), key=lambda i: -counts[i]):
+            rank = filled.index(min(filled))
+            filled[rank] += counts[number]
+            if rank == self.rank:
+                mine[number] = range(counts[number])
+        return dict(sorted(mine.items()))
 
     def get_dataloader(self) -> DataLoader:
         """Batches ``(images, text_data, auxiliary_data, image_mask,
@@ -132,33 +171,26 @@ class GGTDataset:
         return _Loader(_Stream(self), batch_size=None,
                        num_workers=self.num_workers)
 
-    # -- reading ---------------------------------------------------------
-
     def _walk(self, order) -> Iterator[Sample | ShardError]:
         """Samples of this rank, as they lie in the files; none decoded."""
-        whole, starts = self.world_size == 1, None
-        if not whole:
-            starts, share = np.cumsum([0, *self.counts]), self.share
         for number in order:
-            path, wanted, found = self.files[number], None, 0
-            if not whole:
-                low, high = starts[number], starts[number + 1]
-                wanted = range(max(share.start - low, 0),
-                               min(share.stop, high) - low)
-                if not len(wanted):
-                    continue
-            try:
-                for found, sample in enumerate(
-                        release_records.samples(path), 1):
-                    if wanted is None or found - 1 in wanted:
-                        yield sample
-                    elif found > wanted.stop:
-                        break
-            except tarfile.TarError as error:
-                end = wanted.stop if wanted else self._known.get(path, 0)
-                lost = max(end - found, 1)
-                yield ShardError(path, f"after sample {found}",
-                                 f"the tar is damaged here ({error})", lost)
+            path, wanted = self.files[number], None
+            if self.world_size > 1:
+                wanted = self.share.get(number, range(0))
+            if wanted is not None and not wanted:
+                continue
+            listed = self._listed.get(path)
+            count = self._known.get(path)
+            for row, sample in enumerate(walk(
+                    path, listed and listed.records, count)):
+                if isinstance(sample, ShardError):
+                    lost = wanted.stop - row if wanted else sample.samples
+                    yield ShardError(path, sample.record, sample.reason,
+                                     max(lost, 1))
+                elif wanted is None or row in wanted:
+                    yield sample
+                elif row > wanted.stop:
+                    break
 
     def _drawn(self, epoch: int) -> Iterator[Sample | ShardError]:
         """One pass in its order: files, then a buffer of samples."""
@@ -174,39 +206,38 @@ class GGTDataset:
         yield from (buffer[i] for i in rng.permutation(len(buffer)))
         yield from walk  # all of it, where there is no buffer
 
-    def batches(self, worker: int = 0, workers: int = 1) -> Iterator[tuple]:
-        """Every ``workers``-th batch; all workers draw the same order."""
+    def batches(self, worker: int = 0, workers: int = 1
+                ) -> Iterator[tuple[tuple | None, list[ShardError]]]:
+        """Every ``workers``-th batch, and the faults met on the way.
+
+        All workers draw the same order. A batch of nothing but faults is
+        None, so that batches can be dealt in turn.
+        """
         first = epoch = self.epoch
-        reader = TensorReader()
         while epoch == first or self.resampled:
             drawn, number = self._drawn(epoch), 0
             while chunk := list(islice(drawn, self.batch_size)):
                 if number % workers == worker:
-                    decoded = [self._decoded(x, reader) for x in chunk]
-                    whole = [x for x in decoded if x is not None]
-                    if whole:
-                        yield _collated(whole)
+                    found = [self._decoded(sample) for sample in chunk]
+                    whole = [one for one in found if isinstance(one, tuple)]
+                    yield (_collated(whole) if whole else None,
+                           [one for one in found
+                            if isinstance(one, ShardError)])
                 number += 1
             if not number:
                 raise ValueError(f"no sample in {len(self.files)} files, the "
                                  f"first is '{self.files[0]}'.")
             epoch += 1
 
-    def _decoded(self, sample: Sample | ShardError,
-                 reader: TensorReader) -> tuple | None:
-        error = sample
-        if isinstance(sample, Sample):
-            try:
-                return _decode(sample, reader)
-            except ValueError as reason:
-                error = ShardError(sample.path, f"record {sample.key}",
-                                   str(reason))
-        if self.on_error == "raise":
-            raise error
-        self._skipped += error.samples
-        warnings.warn(f"skipped {error.samples} samples: {error}",
-                      stacklevel=2)
-        return None
+    def _decoded(self, sample: Sample | ShardError) -> tuple | ShardError:
+        if isinstance(sample, ShardError):
+            return sample
+        try:
+            return _decode(sample, self.strict)
+        except ValueError as reason:
+            passed = isinstance(reason, Absent) and not self.strict
+            return (Passed if passed else ShardError)(
+                sample.path, f"record {sample.key}", str(reason))
 
 
 class _Stream(IterableDataset):
@@ -217,11 +248,8 @@ class _Stream(IterableDataset):
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
-        try:
-            yield from self.data.batches(
-                *((info.id, info.num_workers) if info else (0, 1)))
-        except ShardError as error:  # raised in a worker, it would lose
-            yield error  # its type: the loader raises it
+        return self.data.batches(
+            *((info.id, info.num_workers) if info else (0, 1)))
 
 
 class _Loader(DataLoader):
@@ -229,30 +257,44 @@ class _Loader(DataLoader):
 
     def __len__(self) -> int:
         data = self.dataset.data
-        return math.ceil(len(data.share) / data.batch_size)
+        mine = (len(data) if data.world_size == 1
+                else sum(map(len, data.share.values())))
+        return math.ceil(mine / data.batch_size)
 
     length = property(__len__)  # the release's name for it
 
     def __iter__(self):
-        data = self.dataset.data
-        data._skipped.zero_()
-        for batch in super().__iter__():
-            if isinstance(batch, ShardError):
-                raise batch
-            yield batch
-        data.epoch += 1
+        data, first = self.dataset.data, None
+        data.skipped = 0
+        try:
+            for batch, faults in super().__iter__():
+                for error in faults:
+                    if data.on_error == "raise" and not isinstance(
+                            error, Passed):
+                        raise error
+                    data.skipped += error.samples
+                    first = first or error
+                if batch is not None:
+                    yield batch
+            data.epoch += 1
+        finally:
+            if first is not None:
+                warnings.warn(f"skipped {data.skipped} samples, the first: "
+                              f"{first}", stacklevel=2)
 
 
-def _decode(sample: Sample, reader: TensorReader) -> tuple:
+def _decode(sample: Sample, strict: bool) -> tuple:
     """A sample as the release hands it on."""
-    levels = release_records.levels(sample)
-    number, values = release_records.auxiliary(sample)
-    images = release_records.reflectance(sample, reader).astype(np.float32)
-    known = np.isfinite(values)
+    levels = release_records.levels(sample, strict=strict)
+    number, values = release_records.auxiliary(sample, strict=strict)
+    images = release_records.reflectance(sample, strict=strict)
+    valid = np.isfinite(images)                           # (T, C, H, W)
+    images = np.where(valid, images, np.nan if valid.any() else 0)
+    known = np.isfinite(values)                           # (V,)
     auxiliary = {"sample_id": number} | dict(zip(
         VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
-    return (images, levels, auxiliary,
-            np.isfinite(images).reshape(len(images), -1).any(axis=1), known)
+    return (images.astype(np.float32), levels, auxiliary,
+            valid.reshape(len(images), -1).any(axis=1), known)
 
 
 def _collated(samples: list[tuple]) -> tuple:
@@ -262,40 +304,12 @@ def _collated(samples: list[tuple]) -> tuple:
             torch.from_numpy(np.stack(known)))
 
 
-def _files(paths) -> tuple[list[Path], dict[Path, dict]]:
-    """The tars, and indices by folder; addresses, commands are refused."""
-    single = isinstance(paths, str | os.PathLike)
-    names = [os.fspath(path) for path in ([paths] if single else paths)]
-    for name in names:
-        if "://" in name or name.startswith("pipe:"):
-            raise ValueError(
-                f"'{name}' is an address or a command, expected a file. "
-                "Fetch it first: hub.fetch(…) checks what arrives.")
-    files, found = index.find([Path(name) for name in names])
-    for path in files:
-        if not path.is_file():
-            raise FileNotFoundError(f"no shard '{path}'. Check the path.")
-        if path.parent in found and found[path.parent][
-                "layout"] != "release":
-            raise ValueError(f"'{path}' is a packed shard. Open it with "
-                             "shards.open, or write layout='release'.")
-    return files, found
-
-
-def _known_counts(files: list[Path], indices: dict[Path, dict], counts
-                  ) -> dict[Path, int]:
-    """Samples of each file that an index or a JSON file tells."""
-    told: dict[str, int] = {}
-    if counts is not None:
-        try:
-            content = json.loads(Path(counts).read_text("utf-8"))
-            told = {os.path.basename(name): int(count)
-                    for name, count in content.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"'{counts}' does not hold counts by file name "
-                             f"as JSON ({error}).") from error
-    known = {path: told[path.name] for path in files if path.name in told}
-    for found in indices.values():
-        known |= {shard.path: shard.samples
-                  for shard in found["shards"].values()}
-    return known
+def _known(paths: list[Path], counts) -> dict[Path, int]:
+    """Samples of each file that a JSON file tells."""
+    if counts is None:
+        return {}
+    told = files.read_json(counts, what="JSON of counts by file name")
+    told = {os.path.basename(name): checks.number(
+        count, name=f"count of {name!r} in '{counts}'", low=0, whole=True)
+        for name, count in told.items()}
+    return {path: told[path.name] for path in paths if path.name in told}

@@ -11,10 +11,13 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-_BLOCK = 512  # bytes; a tar is made of these
+BLOCK = 512  # bytes; a tar is made of these
 _LONGEST = 1 << 16  # bytes of an extended header, which holds a name
 _SUM = slice(148, 156)  # the checksum, itself summed as eight blanks
-_EMPTY = bytes(_BLOCK)
+_EMPTY = bytes(BLOCK)
+_FARTHEST = 1 << 62  # bytes; no file reaches so far
+_PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz",
+           b"(\xb5": "zstd", b"PK": "zip"}  # by how a file begins
 
 
 class Member(NamedTuple):
@@ -42,17 +45,23 @@ def members(file: BinaryIO) -> Iterator[Member]:
     at, extra = 0, {}
     while True:
         file.seek(at)
-        header = file.read(_BLOCK)
+        header = file.read(BLOCK)
         if header == _EMPTY:
             return
+        if not at and header[:2] in _PACKED:
+            raise tarfile.ReadError(
+                f"it is compressed with {_PACKED[header[:2]]}, expected a "
+                "plain tar: unpack it to a .tar first")
         size = _check(header, at)
-        data, at = at + _BLOCK, at + _BLOCK + -(-size // _BLOCK) * _BLOCK
+        data, at = at + BLOCK, at + BLOCK + -(-size // BLOCK) * BLOCK
         kind = header[156:157]
         if kind in b"xgL":
             extra |= _extended(file, kind, size, data)
             continue
         size = int(extra.get("size", size))
-        at = data + -(-size // _BLOCK) * _BLOCK
+        if size > _FARTHEST:
+            raise tarfile.ReadError(f"a member of {size:,} bytes")
+        at = data + -(-size // BLOCK) * BLOCK
         name = extra.get("path") or _name(header)
         yield Member(name, data, size,
                      "file" if kind in b"0\0" and name[-1:] != "/"
@@ -62,7 +71,7 @@ def members(file: BinaryIO) -> Iterator[Member]:
 
 def _check(header: bytes, at: int) -> int:
     """Size of a member, once its header is known to be whole."""
-    if len(header) < _BLOCK:
+    if len(header) < BLOCK:
         raise tarfile.ReadError(
             f"cut off at byte {at + len(header):,}, before the end mark")
     try:
@@ -107,4 +116,4 @@ def _extended(file: BinaryIO, kind: bytes, size: int, at: int
 
 
 def _text(data: bytes) -> str:
-    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return data.partition(b"\0")[0].decode("utf-8", "backslashreplace")

@@ -1,6 +1,8 @@
 """Shards as GlobalGeoTree publishes them: one sample a record.
 
-What a record holds, and how it is read without running it, is said in
+:func:`walk` is how every door of the house reads such a tar:
+:class:`~geotree.GGTDataset`, :func:`geotree.shards.open` and
+:func:`geotree.release.conversion.convert`. What a record holds is said in
 :mod:`geotree.release.records`. Chapters 03 and 09.
 """
 
@@ -20,15 +22,16 @@ from tqdm import tqdm
 from geotree import taxonomy
 from geotree.release import records as release_records
 from geotree.release.records import LEVELS, MEMBERS, Sample
-from geotree.release.tensor_files import TensorReader
-from geotree.shards.packed import Batch, Shard, ShardError, add
+from geotree.release.tar_members import BLOCK
+from geotree.shards.batch import Batch, ShardError
+from geotree.shards.index import RECORD, Shard
+from geotree.shards.packed import add
 from geotree.variables import NODATA, VARIABLE_NAMES
 
-_GROUP = 256  # samples handed on together
 
-
-def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame) -> None:
-    """Append samples to a tar in the layout of the release."""
+def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame, *,
+        pack: int, first: int) -> Iterator[int]:
+    """Append each sample as a record; yield the samples of each: 1."""
     import torch
 
     names = classes[list(LEVELS.values())].to_numpy()
@@ -45,124 +48,82 @@ def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame) -> None:
                 buffer.getvalue(), json.dumps(text).encode(),
                 json.dumps(auxiliary).encode()), strict=True):
             add(tar, f"{key}.{member}", data)
+        yield 1
 
 
-def _images(sample: Sample, reader: TensorReader) -> np.ndarray:
-    """The tensor as digital numbers: (T, C, H, W) uint16."""
-    values = release_records.reflectance(sample, reader)
-    known = np.isfinite(values)
-    values = np.where(known, np.rint(values).clip(0, NODATA - 1), NODATA)
-    return values.astype(np.uint16)
+def decode(data: np.ndarray, species: pd.Index) -> Batch:
+    """The sample of a record, as a batch of one."""
+    file = io.BytesIO(data.tobytes() + bytes(BLOCK))  # the end mark of a tar
+    try:
+        sample, = release_records.samples(file, Path())
+    except tarfile.TarError as error:
+        raise ValueError(f"the tar is damaged here ({error})") from error
+    image, environment, number, names = release_records.decode(sample)
+    if names["species"] not in species:
+        raise ValueError(f"species {names['species']!r} is not among the "
+                         f"{len(species)} classes")
+    return Batch(image[None], environment[None],
+                 np.array([species.get_loc(names["species"])], np.int64),
+                 np.array([number], np.int64))
 
 
-def read(shard: Shard, wanted: np.ndarray | None, species: pd.Index
-         ) -> Iterator[Batch | ShardError]:
-    """Read a tar of the release, in its order.
+def walk(path: Path, records: np.ndarray | None = None,
+         count: int | None = None) -> Iterator[Sample | ShardError]:
+    """Every sample of a tar, front to back; none is decoded.
 
     Parameters
     ----------
-    shard : Shard
-    wanted : (N,) int, sorted, or None
-        Which of the readable samples; default: all.
-    species : Index
-        Names of the classes, in their order.
+    records : (R,) RECORD, optional
+        What an index says: where records lie and their checksums.
+    count : int, optional
+        How many samples there must be.
 
     Yields
     ------
-    Batch or ShardError
-        Up to 256 samples, or what is wrong with one.
+    Sample or ShardError
+        The error is the last: nothing can be read after it.
     """
-    rows = np.arange(shard.samples) if wanted is None else wanted
-    if shard.readable is not None:
-        rows = shard.readable[rows]
-    left = set(rows.tolist())
-    waiting: list[tuple] = []
-    reader = TensorReader()
-    key = "the first"
+    key, number, seen = "the first", 0, set()
+    count = count if records is None else len(records)
     try:
-        for number, sample in enumerate(
-                release_records.samples(shard.path)):
-            if not left:
-                break
-            if number not in left:
-                continue
-            left.remove(number)
-            key = sample.key
-            try:
-                waiting.append(_decode(sample, species, reader))
-            except ValueError as error:
-                yield ShardError(shard.path, f"record {key}", str(error))
-            if len(waiting) == _GROUP:
-                yield _batch(waiting)
-                waiting = []
-        reason = "samples that the index lists are not in the file"
-    except tarfile.TarError as error:
-        reason = f"the tar is damaged here ({error})"
-    if waiting:
-        yield _batch(waiting)
-    if left:
-        yield ShardError(shard.path, f"after record {key}", reason,
-                         len(left))
-
-
-def _decode(sample: Sample, species: pd.Index,
-            reader: TensorReader) -> tuple:
-    name = release_records.text(sample)["species"]
-    if name not in species:
-        raise ValueError(f"species {name!r} is not among the {len(species)} "
-                         "classes")
-    number, environment = release_records.auxiliary(sample)
-    return (_images(sample, reader), environment.astype(np.float32),
-            species.get_loc(name), number)
-
-
-def walk(path: Path) -> Iterator[tuple | ShardError]:
-    """Read every sample of a tar, whatever its species.
-
-    Yields
-    ------
-    tuple or ShardError
-        Pixels (T, C, H, W) uint16, variables (V,) float32, ``sample_id``
-        and the four names; or what is wrong with a sample.
-    """
-    reader, key = TensorReader(), "the first"
-    try:
-        for sample in release_records.samples(path):
-            key = sample.key
-            try:
-                number, environment = release_records.auxiliary(sample)
-                yield (_images(sample, reader),
-                       environment.astype(np.float32), number,
-                       release_records.text(sample))
-            except ValueError as error:
-                yield ShardError(path, f"record {key}", str(error))
-    except tarfile.TarError as error:
+        with path.open("rb") as file:
+            for sample in release_records.samples(file, path):
+                if number == count:
+                    raise tarfile.ReadError(f"it holds more than the {count} "
+                                            "samples that are listed")
+                if records is not None:
+                    offset, length, _, told = records[number].tolist()
+                    if (sample.start, sample.stop) != (offset,
+                                                       offset + length):
+                        raise tarfile.ReadError("the index lists another "
+                                                "record here")
+                    sample.checksum = told
+                if sample.key in seen:
+                    sample.faults.append(f"the tar holds {sample.key!r} "
+                                         "twice")
+                key, number = sample.key, number + 1
+                seen.add(key)
+                yield sample
+        if count is not None and number < count:
+            raise tarfile.ReadError(f"{count - number} samples that are "
+                                    "listed are not in the file")
+    except (tarfile.TarError, OSError) as error:
         yield ShardError(path, f"after record {key}",
-                         f"the tar is damaged here ({error})")
-
-
-def _batch(samples: list[tuple]) -> Batch:
-    images, environment, labels, ids = zip(*samples, strict=True)
-    return Batch(np.stack(images), np.stack(environment),
-                 np.array(labels, np.int64), np.array(ids, np.int64))
+                         f"the tar is damaged here ({error})",
+                         max((count or 0) - number, 1))
 
 
 class Scan:
     """Tars without an index; their names are read once, when needed.
 
-    Has what an index has: ``files``, ``classes``, ``table``; the faults
-    found on the way are in ``faults``.
+    Has what :class:`geotree.shards.index.Index` has; the faults found on
+    the way are in ``faults``.
     """
 
     layout, left_out, provenance = "release", 0, {}
 
     def __init__(self, paths: list[Path], *, on_error: str,
                  classes: pd.DataFrame | None = None):
-        absent = [path for path in paths if not path.is_file()]
-        if absent:
-            raise FileNotFoundError(
-                f"{len(absent)} of {len(paths)} tar files do not exist, the "
-                f"first is '{absent[0]}'. Check the path.")
         self._paths, self._on_error, self._classes = paths, on_error, classes
 
     @property
@@ -170,61 +131,77 @@ class Scan:
         return self._found[0]
 
     @property
-    def table(self) -> pd.DataFrame:
-        """What the tars say of each sample: id, place and names."""
-        return self._found[1]
-
-    @property
     def faults(self) -> list[ShardError]:
         return self._found[2]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """``sample_id`` of each sample, in order: (N,) int64."""
+        return self._found[1]["gbifID"].to_numpy()
+
+    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """What the tars say of each sample: id, place and names."""
+        table = self._found[1]
+        return table if columns is None else table[columns]
 
     @cached_property
     def classes(self) -> pd.DataFrame:
         if self._classes is not None:
             return self._classes
-        return taxonomy.class_table(self.table)
+        return taxonomy.class_table(self.table())
 
     @cached_property
-    def _found(self):
+    def _found(self) -> tuple[tuple[Shard, ...], pd.DataFrame, list]:
         files, rows, faults = [], [], []
         for path in tqdm(self._paths, "scan", unit="tar",
                          disable=len(self._paths) < 2):
-            first, readable = len(rows), []
-            for number, found in enumerate(_scan(path)):
-                if isinstance(found, dict):
-                    readable.append(number)
-                    rows.append(found)
-                elif self._on_error == "raise":
-                    raise found
-                else:
-                    faults.append(found)
-            files.append(Shard(path, len(readable), first,
-                               readable=np.array(readable, np.int64)))
+            records, keys, first = [], [], len(rows)
+            for sample in walk(path):
+                try:
+                    if isinstance(sample, ShardError):
+                        raise sample
+                    rows.append(_row(sample))
+                    records.append((sample.start,
+                                    sample.stop - sample.start, 1, 0))
+                    keys.append(sample.key)
+                except ShardError as error:
+                    if self._on_error == "raise":
+                        raise
+                    faults.append(error)
+            files.append(Shard(path, len(keys), first, np.array(
+                records, RECORD), keys=tuple(keys)))
         if not rows:
             raise ShardError(
                 self._paths[0], "any record",
                 f"no sample in {len(self._paths)} tar files. Packed shards "
                 "are opened by their folder, which holds index.json",
                 len(faults))
-        return tuple(files), pd.DataFrame(rows), faults
+        table = pd.DataFrame(rows)
+        _once(files, table["gbifID"])
+        return tuple(files), table, faults
 
 
-def _scan(path: Path) -> Iterator[dict | ShardError]:
-    key = "the first"
+def _row(sample: Sample) -> dict:
     try:
-        for sample in release_records.samples(path):
-            key = sample.key
-            try:
-                number, values = release_records.auxiliary(sample)
-                missing = [m for m in MEMBERS if m not in sample.members]
-                if missing:
-                    raise ValueError(f"it lacks {', '.join(missing)}")
-                yield {"gbifID": number,
-                       "decimalLatitude": float(values[1]),
-                       "decimalLongitude": float(values[0]),
-                       **release_records.text(sample)}
-            except ValueError as error:
-                yield ShardError(path, f"record {key}", str(error))
-    except tarfile.TarError as error:
-        yield ShardError(path, f"after record {key}",
-                         f"the tar is damaged here ({error})")
+        names = release_records.levels(sample)
+        number, values = release_records.auxiliary(sample)
+    except ValueError as error:
+        raise ShardError(sample.path, f"record {sample.key}", str(error)
+                         ) from error
+    return {"gbifID": number, "decimalLatitude": float(values[1]),
+            "decimalLongitude": float(values[0]),
+            **{ours: str(names[theirs]) for theirs, ours in LEVELS.items()}}
+
+
+def _once(files: list[Shard], ids: pd.Series) -> None:
+    """Refuse a sample that several tars hold."""
+    twice = np.flatnonzero(ids.duplicated())
+    if len(twice):
+        starts = [file.first for file in files]
+        owners = [files[np.searchsorted(starts, row, side="right") - 1].path
+                  for row in (int(np.argmax(ids == ids[twice[0]])),
+                              twice[0])]
+        raise ShardError(
+            owners[1], f"sample_id {ids[twice[0]]}", f"'{owners[0]}' holds "
+            f"it too, as {len(twice)} samples are there twice: is one a copy "
+            "of the other?", len(twice))

@@ -19,6 +19,7 @@ import numpy as np
 
 _FREE = ("data/0", ".data/serialization_id")  # members that may differ
 _KNOWN = 8  # forms remembered
+_SMALL = 1 << 20  # bytes of a tensor that a file of any size may hold
 
 
 class _Form(NamedTuple):
@@ -94,7 +95,11 @@ def _careful(data: bytes) -> np.ndarray:
     tensor = torch.load(file, weights_only=True, map_location="cpu")
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"it holds a {type(tensor).__name__}")
-    return tensor.detach().numpy()
+    if tensor.nbytes > max(4 * len(data), _SMALL):
+        raise ValueError(f"its shape {tuple(tensor.shape)} is "
+                         f"{tensor.nbytes:,} bytes")
+    return (tensor.float() if tensor.dtype == torch.bfloat16
+            else tensor).detach().numpy()
 
 
 def _form(data: bytes, values: np.ndarray) -> _Form | None:

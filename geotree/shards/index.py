@@ -1,58 +1,171 @@
 """The index beside shards: what is in which tar, and how to tell damage.
 
-``index.json`` lists tars, hashes and classes; ``records.npy`` says where
-each record of a packed tar lies; ``samples.parquet`` is the occurrence
-table in the order of the samples. Counting and splitting need no tar, and
-opening takes as long for ten million samples as for ten. Chapter 03.
+``index.json`` lists tars, hashes and classes, and carries its own hash;
+``records.npy`` says where each record of a tar lies and what its checksum
+is; ``samples.parquet`` is the occurrence table in the order of the
+samples. Counting and splitting need no tar, and opening takes as long for
+ten million samples as for ten. Chapter 03.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import os
+import warnings
+from collections.abc import Callable
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from geotree import occurrences, taxonomy
-from geotree.shards.packed import RECORD, Shard, ShardError
+from geotree import files, occurrences, taxonomy
+from geotree.shards.batch import ShardError
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 INDEX, RECORDS, TABLE = "index.json", "records.npy", "samples.parquet"
-SCHEMA = 2
-LAYOUTS = ("packed", "release")
+SCHEMA = 3
+LAYOUTS = {"packed": "geotree.shards.packed",
+           "release": "geotree.release.tars"}  # where each is read, written
+_SEAL = b'{"sha256": "'  # how an index begins; 64 letters follow
+_START = 1 << 16  # bytes that tell a tar from another of its size
+
+# Where a record lies in its tar: bytes with headers, and their checksum.
+RECORD = np.dtype([("offset", "<i8"), ("length", "<i8"), ("samples", "<i4"),
+                   ("checksum", "<u4")])
 
 
-def find(paths: list[Path]) -> tuple[list[Path], dict[Path, dict]]:
+class Shard(NamedTuple):
+    """One tar file of a data set."""
+
+    path: Path
+    samples: int
+    first: int  # row of its first sample in the folder's table
+    records: np.ndarray  # (R,) RECORD
+    sha256: str | None = None  # None: scanned, so no checksum is known
+    keys: tuple[str, ...] | None = None  # names of records, if scanned
+
+
+def layout(name: str):
+    """The module that reads and writes a layout."""
+    return import_module(LAYOUTS[name])
+
+
+def find(paths) -> tuple[list[Path], dict[Path, dict]]:
     """The tars of folders and files, and the index of each folder with one.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    ValueError
+        A tar is there twice, or an address is given.
     """
-    tars: list[Path] = []
-    found = {}
-    for path in paths:
-        if path.is_dir() and (path / INDEX).exists():
-            found[path] = load(path)
-            tars += [path / name for name in found[path]["shards"]]
-        elif path.is_dir():
-            tars += sorted(path.glob("*.tar"))
-        else:
-            tars.append(path)
-    if not tars:
-        told = ", ".join(f"'{path}'" for path in paths[:3]) or "an empty list"
-        raise FileNotFoundError(
-            f"{told}: neither {INDEX} nor tar files. Write shards with "
-            "shards.write, or give the folder that holds them.")
-    for folder in {path.parent for path in tars} - set(found):
-        if (folder / INDEX).exists():
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    tars, found = [], {}
+    for name in map(os.fspath, paths):
+        if "://" in name or name.startswith("pipe:"):
+            raise ValueError(
+                f"'{name}' is an address or a command, expected a file. "
+                "Fetch it first: geotree.release.hub.fetch(…) checks what "
+                "arrives.")
+        path = Path(name)
+        folder = path if path.is_dir() else path.parent
+        if folder not in found and (folder / INDEX).exists():
             found[folder] = load(folder)
+        if not path.is_dir():
+            tars.append(path)
+        elif folder in found:
+            tars += [folder / name for name in found[folder]["shards"]]
+            _left_out(set(_tars(folder)) - set(tars), f"not in its {INDEX}")
+        else:
+            tars += _tars(folder)
+    if not tars:
+        raise FileNotFoundError(
+            f"{', '.join(map(repr, map(str, paths[:3]))) or 'an empty list'}"
+            f": neither {INDEX} nor tar files. Write shards with "
+            "shards.write, or give the folder that holds them.")
+    _once(tars, found)
     return tars, found
 
 
+def _tars(folder: Path) -> list[Path]:
+    """Tar files by name; macOS' ``._x`` beside them are none."""
+    names = [path for path in sorted(folder.iterdir())
+             if path.name.endswith((".tar", ".tar.gz", ".tgz"))]
+    macs = [path for path in names if path.name.startswith("._")]
+    _left_out(macs, "files of macOS")
+    return [path for path in names if path not in macs]
+
+
+def _left_out(paths, why: str) -> None:
+    if paths:
+        warnings.warn(f"left out {len(paths)} tar files that are {why}, the "
+                      f"first is '{min(paths)}'", stacklevel=4)
+
+
+def _once(tars: list[Path], found: dict[Path, dict]) -> None:
+    """Refuse a tar that is given twice, also as a copy."""
+    seen: dict = {}
+    for path in tars:
+        told = found.get(path.parent, {"shards": {}})["shards"]
+        if path.name in told:
+            mark = told[path.name].sha256
+        elif path.is_file():
+            mark = path.stat().st_size
+        else:
+            raise FileNotFoundError(f"no tar file '{path}'. Check the path.")
+        for other in seen.get(mark, ()):
+            if isinstance(mark, str) or _start(path) == _start(other):
+                raise ValueError(f"'{path}' holds the same as '{other}': its "
+                                 "samples would count twice. Give it once.")
+        seen.setdefault(mark, []).append(path)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_START)
+
+
+def save(folder: Path, content: dict) -> None:
+    """Write an index, with the hashes of what lies beside it and its own.
+
+    Parameters
+    ----------
+    content : dict
+        ``layout``, ``samples``, ``classes``, ``provenance``, ``left_out``
+        and ``shards``, the entries of the tars.
+    """
+    text = json.dumps({
+        "schema": SCHEMA, **content, "bands": BAND_NAMES,
+        "variables": VARIABLE_NAMES,
+        "files": {name: files.sha256(folder / name)
+                  for name in (RECORDS, TABLE)}}, ensure_ascii=False)
+    body = f'", {text[1:]}'.encode()
+    files.write(folder / INDEX, _SEAL + _hash(body) + body)
+
+
+def _hash(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
+
+
 def load(folder: Path) -> dict:
-    """The index of a folder, checked; its tars by name, as entries."""
+    """The index of a folder, checked; its tars by name, as :class:`Shard`.
+
+    Raises
+    ------
+    ShardError
+        It is damaged, or of other bands, variables or another version.
+    """
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        index = json.loads(raw)
         found = (index["schema"], tuple(index["bands"]),
                  tuple(index["variables"]), index["layout"] in LAYOUTS)
         expected = (SCHEMA, BAND_NAMES, VARIABLE_NAMES, True)
@@ -60,30 +173,39 @@ def load(folder: Path) -> dict:
                                    found, expected, strict=True):
             if was != must:
                 raise ValueError(f"its {name} is {was}, expected {must}")
-        index["shards"] = _shards(folder, index)
-    except (KeyError, TypeError, ValueError, OSError) as error:
+        end = len(_SEAL) + 64
+        if raw[:end] != _SEAL + _hash(raw[end:]):
+            raise ValueError("its contents do not have the SHA-256 that it "
+                             "begins with: damaged or changed")
+    except (KeyError, TypeError, ValueError, OSError,
+            RecursionError) as error:
         raise ShardError(path, "the index", f"no index of shards ({error!r})"
                          ) from error
-    return index
-
-
-def _shards(folder: Path, index: dict) -> dict[str, Shard]:
-    """The tars of an index, each with its part of the records."""
-    packed = index["layout"] == "packed"
-    records = None
-    if packed:
-        records = np.load(folder / RECORDS, mmap_mode="r")
-        if records.dtype != RECORD or len(records) != sum(
-                entry["records"] for entry in index["shards"]):
-            raise ValueError(f"{RECORDS} does not fit it")
-    shards, first, start = {}, 0, 0
+    records = side(folder, index, RECORDS, lambda file: np.load(
+        io.BytesIO(file.read_bytes()), allow_pickle=False))
+    shards, row, start = {}, 0, 0
     for entry in index["shards"]:
-        stop = start + entry["records"] if packed else 0
+        stop = start + entry["records"]
         shards[entry["name"]] = Shard(
-            folder / entry["name"], entry["samples"], first, entry["sha256"],
-            records[start:stop] if packed else None)
-        first, start = first + entry["samples"], stop
-    return shards
+            folder / entry["name"], entry["samples"], row,
+            records[start:stop], entry["sha256"])
+        row, start = row + entry["samples"], stop
+    return index | {"shards": shards}
+
+
+def side(folder: Path, index: dict, name: str, read: Callable):
+    """Read a file beside an index, once its hash is what the index says."""
+    path = folder / name
+    try:
+        found, told = files.sha256(path), index["files"][name]
+    except OSError as error:
+        raise ShardError(path, "beside the index",
+                         f"cannot be read ({error.strerror})") from error
+    if found != told:
+        raise ShardError(path, "beside the index", "SHA-256 is "
+                         f"{found[:12]}…, the index says {told[:12]}…: "
+                         "damaged or replaced")
+    return read(path)
 
 
 class Index:
@@ -93,8 +215,8 @@ class Index:
 
     def __init__(self, tars: list[Path], found: dict[Path, dict]):
         first, *others = found.values()
-        self._classes, self.layout = first["classes"], first["layout"]
-        self.provenance = first["provenance"]
+        self._found = found
+        self.layout, self.provenance = first["layout"], first["provenance"]
         self.left_out = sum(index["left_out"] for index in found.values())
         for index in others:
             taxonomy.same_classes(self.classes,
@@ -112,16 +234,22 @@ class Index:
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        return pd.DataFrame(self._classes)
+        return pd.DataFrame(next(iter(self._found.values()))["classes"])
 
     @cached_property
-    def table(self) -> pd.DataFrame:
-        folders = {file.path.parent for file in self.files}
-        tables = {folder: occurrences.read(folder / TABLE)
-                  for folder in folders}
-        parts = [tables[file.path.parent]
-                 .iloc[file.first:file.first + file.samples]
-                 for file in self.files]
-        table = pd.concat(parts, ignore_index=True)
+    def ids(self) -> np.ndarray:
+        """``gbifID`` of each sample, in order: (N,) int64."""
+        return self.table(["gbifID"])["gbifID"].to_numpy()
+
+    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Occurrence table of the samples, or some of its columns."""
+        read = (occurrences.read if columns is None else
+                lambda path: pd.read_parquet(path, columns=columns))
+        tables = {folder: side(folder, index, TABLE, read)
+                  for folder, index in self._found.items()}
+        table = pd.concat(
+            [tables[file.path.parent].iloc[file.first:
+                                           file.first + file.samples]
+             for file in self.files], ignore_index=True)
         table.attrs = tables[self.files[0].path.parent].attrs
         return table

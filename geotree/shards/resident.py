@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from geotree.shards import Shards
-from geotree.shards.packed import Batch, take
+from geotree.shards import Batch, Shards, take
 
 _SAMPLE = 12 * 10 * 25 * 2 + 27 * 4 + 16  # bytes
 _SHARE = 0.7  # of the free memory that samples may take

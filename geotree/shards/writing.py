@@ -7,10 +7,6 @@ file of its shard. Memory stays flat at any size. Chapter 03.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +15,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import occurrences, taxonomy
-from geotree.release import tars as release
-from geotree.shards import packed
-from geotree.shards.index import INDEX, RECORDS, SCHEMA, TABLE
-from geotree.shards.packed import Batch
+from geotree import checks, files, occurrences, taxonomy
+from geotree.shards import index
+from geotree.shards.batch import Batch
+from geotree.shards.index import RECORD, RECORDS, TABLE
+from geotree.shards.reading import checksum
 from geotree.sources import OK
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    PATCH,
-    VARIABLE_NAMES,
-)
+from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 
 _READ = 8192  # samples of the cube in memory
 SAMPLE = np.dtype([  # as scratch files hold it
@@ -85,42 +76,35 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
         What an error may promise, before "shards written there before".
     """
     labels = taxonomy.labels(table, classes)
-    part = out.with_name(f".{out.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        samples_of = fill(part)
-        entries, records = [], []
-        for number in tqdm(range(-(-len(table) // size)), "shards",
-                           unit="tar", disable=not progress):
-            rows = slice(number * size, (number + 1) * size)
-            samples = samples_of(number, rows)
-            batch = Batch(samples["images"], samples["environment"],
-                          labels[rows], table["gbifID"].to_numpy()[rows])
-            entry, found = _tar(part, number, batch, layout, classes, pack,
-                                size // pack)
-            entries.append(entry)
-            records.append(found)
-        if layout == "packed":
+        with files.whole(out) as part:
+            part.mkdir()
+            samples_of = fill(part)
+            entries, records = [], []
+            for number in tqdm(range(-(-len(table) // size)), "shards",
+                               unit="tar", disable=not progress):
+                rows = slice(number * size, (number + 1) * size)
+                samples = samples_of(number, rows)
+                entry, found = _tar(part, number, Batch(
+                    samples["images"], samples["environment"], labels[rows],
+                    table["gbifID"].to_numpy()[rows]), classes,
+                    layout=layout, pack=pack, first=rows.start // pack)
+                entries.append(entry)
+                records.append(found)
             np.save(part / RECORDS, np.concatenate(records))
-        occurrences.write(table, part / TABLE)
-        (part / INDEX).write_text(json.dumps({
-            "schema": SCHEMA, "layout": layout, "pack": pack,
-            "samples": len(table), "bands": BAND_NAMES,
-            "variables": VARIABLE_NAMES,
-            "classes": classes.astype(str).to_dict(orient="list"),
-            **about, "provenance": {name: str(value) for name, value
-                                    in about["provenance"].items()},
-            "shards": entries}, ensure_ascii=False), encoding="utf-8")
-        _replace(part, out)
+            occurrences.write(table, part / TABLE)
+            index.save(part, {
+                "layout": layout, "pack": pack, "samples": len(table),
+                "classes": classes.astype(str).to_dict(orient="list"),
+                **about, "provenance": {name: str(value) for name, value
+                                        in about["provenance"].items()},
+                "shards": entries})
     except OSError as error:
         raise OSError(
             error.errno or 0, f"cannot write shards to '{out}' "
             f"({error.strerror or error}). {kept} shards written there "
             "before; free space or choose another folder, then write again"
             ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _matching(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
@@ -144,9 +128,12 @@ def _scatter(cube, order, size, folder, progress) -> None:
         for start in range(0, total, _READ):
             rows = slice(start, min(start + _READ, total))
             samples = np.empty(rows.stop - start, SAMPLE)
-            for name, source in (("images", "reflectance"),
-                                 ("environment", "environment")):
-                samples[name] = cube[source].isel(sample=rows).to_numpy()
+            for name, source, check in (
+                    ("images", "reflectance", checks.images),
+                    ("environment", "environment", checks.environment)):
+                samples[name] = check(
+                    cube[source].isel(sample=rows).to_numpy(),
+                    where=f"{source} of the cube, from sample {start} on")
             place = target[rows]
             for number in np.unique(place[place >= 0] // size):
                 mine = np.flatnonzero((place >= 0) & (place // size == number))
@@ -175,31 +162,22 @@ def _gather(folder: Path, number: int) -> np.ndarray:
     return samples
 
 
-def _tar(folder, number, samples, layout, classes, pack, per_shard):
+def _tar(folder: Path, number: int, samples: Batch, classes, *, layout: str,
+         pack: int, first: int) -> tuple[dict, np.ndarray]:
     """Write one tar; return its entry of the index, and its records."""
-    path = folder / f"shard-{number:06d}.tar"
+    path, ends, counts = folder / f"shard-{number:06d}.tar", [0], []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        if layout == "packed":
-            packed.put(tar, samples, pack=pack, first=number * per_shard)
-        else:
-            release.put(tar, samples, classes)
+        for count in index.layout(layout).put(tar, samples, classes,
+                                              pack=pack, first=first):
+            ends.append(tar.offset)
+            counts.append(count)
+    records = np.zeros(len(counts), RECORD)
+    records["offset"], records["samples"] = ends[:-1], counts
+    records["length"] = np.diff(ends)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    entry = {"name": path.name, "samples": len(samples.ids),
-             "bytes": path.stat().st_size, "sha256": digest}
-    if layout != "packed":
-        return entry, None
-    records = packed.locate(path)
-    return entry | {"records": len(records)}, records
-
-
-def _replace(part: Path, out: Path) -> None:
-    """Put the finished folder in the place of an earlier one."""
-    if not out.exists():
-        os.replace(part, out)
-        return
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(out, old)
-    os.replace(part, out)
-    shutil.rmtree(old)
+        records["checksum"] = [
+            checksum(np.fromfile(file, np.uint8, length))
+            for length in records["length"]]
+    return {"name": path.name, "samples": len(samples.ids),
+            "bytes": path.stat().st_size, "sha256": files.sha256(path),
+            "records": len(records)}, records
