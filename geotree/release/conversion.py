@@ -78,7 +78,8 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
     workers = workers or os.cpu_count() or 1
-    if workers > 1 and "__mp_main__" in sys.modules:  # a worker itself
+    main = sys.modules["__mp_main__"]  # of this name in a worker alone
+    if workers > 1 and main.__name__ == "__mp_main__":
         raise RuntimeError(_GUARD)
     tars, found = find(paths)
     listed = {shard.path: shard.records for index in found.values()
