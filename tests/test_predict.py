@@ -219,7 +219,10 @@ def test_a_second_call_asks_for_what_failed_and_nothing_else(ask):
     assert [table["decimalLatitude"].tolist()
             for table in source.tables[done:]] == [[-70.0]]
     pd.testing.assert_frame_equal(first, again)
-    ask(MESSY[:2], source=source)
+    more = pd.DataFrame({"lat": [1.0, 10], "lon": [2.0, -20],
+                         "year": [2020, 2021]})
+    assert ask(more, source=source)["status"].tolist() == ["ok", "ok"]
+    assert source.tables[-1]["decimalLatitude"].tolist() == [1.0]
 
 
 def test_a_service_that_is_gone_is_no_missing_tree(tmp_path):

@@ -184,8 +184,8 @@ def _answer(table, source, judge, sheet, cache, batch, progress):
 def _pixels(table, source, cache, batch, progress):
     """The cube of a table, and why rows that failed did: (N,) str."""
     table = table.assign(**_UNKNOWN)
-    store = cache_folder(cache) / "points" / (files.fingerprint(
-        table[["gbifID", *taxonomy.CLASS_COLUMNS]], source.attrs()) + ".zarr")
+    store = cache_folder(cache) / "points" / (
+        files.fingerprint(source.attrs()) + ".zarr")
     lost = ""
     try:
         cube = pixels.download(table, source, store, chunk=batch,
@@ -195,7 +195,7 @@ def _pixels(table, source, cache, batch, progress):
         if not isinstance(cause, ServiceError):
             raise
         lost = cause.strerror or str(cause)
-        cube = pixels.open(store, allow_incomplete=True)
+        cube = pixels.open(store, table=table, allow_incomplete=True)
     reason = pd.Series(lost, table["gbifID"], dtype=object)
     told = Path(f"{store}.failures.csv")
     if told.exists():

@@ -76,7 +76,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         The disk is full, the folder cannot be written, or the source does
         not answer. What is finished stays; call again to go on.
     """
-    table = occurrences.validate(table)
+    table = occurrences.validate(table, named=False)
     checks.number(chunk, name="chunk", low=1, whole=True)
     checks.number(workers, name="workers", low=1, whole=True)
     store = Path(store)
