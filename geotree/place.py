@@ -16,6 +16,7 @@ import pandas as pd
 from geotree import checks, globe, splits
 
 _CELLS = 20_000_000  # probabilities held at once
+_STEPS = 1000  # least that a network is trained
 
 
 def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
@@ -218,21 +219,26 @@ class Network(PlaceModel):
     Parameters
     ----------
     table : DataFrame
-    width, depth : int
-        Of the residual blocks.
     epochs : int
+        Passes over the records; more where they would come to fewer than
+        1,000 steps.
     seed : int
         Of weights, batches and dropout.
+
+    Warns
+    -----
+    UserWarning
+        The network has learnt no more than the frequencies.
 
     Notes
     -----
     Cole et al. (2023). Theirs answers "present here?" for each species; a
     softmax, as here, answers "which one?", the question of this benchmark.
+    Inputs are scaled to the region of the records.
     """
 
-    def __init__(self, table: pd.DataFrame, *, width: int = 128,
-                 depth: int = 3, epochs: int = 40,
-                 learning_rate: float = 2e-3, seed: int = 0) -> None:
+    def __init__(self, table: pd.DataFrame, *, epochs: int = 40,
+                 seed: int = 0) -> None:
         import torch
         from torch import nn
 
@@ -240,14 +246,17 @@ class Network(PlaceModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = nn.Sequential(
-                nn.Linear(6, width),
-                *(_residual(width) for _ in range(depth)),
-                nn.Linear(width, len(self.species)))
-            x = self._inputs(vectors(table))
-            y = torch.as_tensor(self.labels)
+                nn.Linear(6, 128), *(_residual(128) for _ in range(3)),
+                nn.Linear(128, len(self.species)))
+            points = vectors(table)
+            raw = self._angles(points)
+            self.centre, self.spread = raw.mean(0), raw.std(0) + 1e-6
+            x, y = self._inputs(points), torch.as_tensor(self.labels)
             optimizer = torch.optim.AdamW(
-                self.net.parameters(), lr=learning_rate, weight_decay=0.01)
-            steps = -(-len(x) // 256) * epochs
+                self.net.parameters(), lr=2e-3, weight_decay=0.01)
+            batches = -(-len(x) // 256)
+            epochs = max(epochs, -(-_STEPS // batches))
+            steps = batches * epochs
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
                 optimizer, steps)
             for _ in range(epochs):
@@ -259,18 +268,32 @@ class Network(PlaceModel):
                     optimizer.step()
                     schedule.step()
             self.net.eval()
+        odds = self.odds(points[:10_000])
+        right = odds[np.arange(len(odds)), self.labels[:10_000]]
+        usual = self.frequency[self.labels[:10_000]]
+        if len(self.species) > 1 and np.log(right).mean() < np.log(
+                usual).mean() + 0.01:
+            warnings.warn(
+                f"after {steps} steps the network knows no more of the "
+                f"{len(x)} records than how frequent each of the "
+                f"{len(self.species)} species is: it is undertrained (more "
+                "epochs?), or their places tell nothing.", stacklevel=2)
 
-    @staticmethod
-    def _inputs(points):
-        """Sines and cosines of both angles, and the height: (N, 6)."""
+    def _inputs(self, points):
         import torch
 
+        return torch.as_tensor((self._angles(points) - self.centre)
+                               / self.spread, dtype=torch.float32)
+
+    @staticmethod
+    def _angles(points) -> np.ndarray:
+        """Sines and cosines of both angles, and the height: (N, 6)."""
         lat = np.arcsin(points[:, 2].clip(-1, 1))
         lon = np.arctan2(points[:, 1], points[:, 0])
         values = [f(angle) for angle in (lon, 2 * lat)
                   for f in (np.sin, np.cos)]
         values += [np.sin(lat), np.cos(lat)]
-        return torch.as_tensor(np.stack(values, axis=1), dtype=torch.float32)
+        return np.stack(values, axis=1)
 
     def odds(self, points):
         import torch

@@ -34,7 +34,7 @@ def quarters(n: int, seed: int = 0) -> pd.DataFrame:
 MODELS = {
     "nearest": place.Nearest, "kernel": lambda t: place.Kernel(t, km=300),
     "trees": lambda t: place.Trees(t, trees=40),
-    "network": lambda t: place.Network(t, width=32, depth=1, epochs=25)}
+    "network": place.Network}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -132,6 +132,23 @@ def test_models_refuse_what_they_cannot_learn_from():
         place.Nearest(quarters(20)[:0])
     with pytest.raises(ValueError, match="km is 0"):
         place.Kernel(quarters(20), km=0)
+
+
+def test_a_network_learns_a_region_of_a_hundred_kilometres():
+    """Few records of a small region: scaled inputs, and enough steps."""
+    rng = np.random.default_rng(0)
+    lat, lon = rng.uniform(47, 48, 600), rng.uniform(8, 9, 600)
+    number = (lat - 47 > lon - 8).astype(int)
+    rows = table(lat, lon, number)
+    found = place.Network(rows[:400]).predict(rows[400:], CLASSES)
+    assert metrics.hits(found, number[400:]).mean() > 0.95
+
+
+def test_a_network_that_learnt_nothing_says_so():
+    rows = quarters(200)
+    rows[["decimalLatitude", "decimalLongitude"]] = 10.0
+    with pytest.warns(UserWarning, match="no more of the 200 records"):
+        place.Network(rows)
 
 
 def test_species_of_a_single_fold_are_named():

@@ -24,8 +24,9 @@ def units(blocks, n: int) -> np.ndarray:
     return np.unique(blocks, return_inverse=True)[1]
 
 
-def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each unit is drawn, a chunk of draws at a time.
+def weights(number: int, draws: int, seed: int, *,
+            cells: int | None = None) -> Iterator[np.ndarray]:
+    """How often each unit is drawn, about ``cells`` weights at a time.
 
     Yields
     ------
@@ -37,7 +38,7 @@ def weights(number: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     # from it would meet their own dice again.
     rng = np.random.default_rng([seed, number])
     yield np.ones((1, number))
-    chunk = max(1, _CELLS // number)
+    chunk = max(1, (cells or _CELLS) // number)
     for start in range(0, draws, chunk):
         yield rng.multinomial(number, np.full(number, 1 / number),
                               size=min(chunk, draws - start)).astype(float)

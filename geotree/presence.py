@@ -1,0 +1,413 @@
+"""Presence: where each species grows, told from records without absences.
+
+"Which species is this tree?" and "does this species grow here?" are two
+questions. The second has no answer from presences alone: it takes
+*background*, sites where one knows only what the environment is. Two kinds
+are used, random sites of the region, and the *target group*: sites where
+anyone recorded any of the species, which share the habits of the observers.
+Explained in chapter 04; scored by ``evaluation.presence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from geotree import checks, globe, place
+
+DEFAULT = "average"
+DEGREES = ("decimalLongitude", "decimalLatitude")
+_PLACES = {"nearest places": place.Nearest, "kernel of places": place.Kernel,
+           "trees of places": place.Trees, "network of places": place.Network}
+_CELLS = 256  # parts of the region, to see how much of it was visited
+
+
+@dataclass
+class Table:
+    """Sites as numbers: how columns become features, learnt once.
+
+    Categories become a column each, missing numbers their median with a
+    column that says so, degrees points of the sphere.
+    """
+
+    variables: tuple[str, ...]
+    place: tuple[str, str] | None
+    known: dict = field(default_factory=dict)
+
+    def learn(self, frame: pd.DataFrame) -> Table:
+        """Categories, medians, means and spreads of all training sites."""
+        for name in self.variables:
+            column = frame[name]
+            self.known[name] = (
+                float(column.median()), bool(column.isna().any())
+            ) if _is_number(column) else sorted(
+                column.dropna().astype(str).unique())
+        raw = self._raw(frame)
+        spread = raw.std(axis=0)
+        self.centre, self.spread = raw.mean(axis=0), spread + (spread == 0)
+        return self
+
+    def features(self, frame: pd.DataFrame) -> np.ndarray:
+        """Standardised features: (N, F) float32."""
+        scaled = (self._raw(frame) - self.centre) / self.spread
+        return scaled.clip(-5, 5).astype(np.float32)
+
+    def _raw(self, frame: pd.DataFrame) -> np.ndarray:
+        columns = []
+        for name in self.variables:
+            known, column = self.known[name], frame[name]
+            if isinstance(known, list):
+                columns += [(column.astype(str) == one) for one in known]
+                continue
+            middle, gaps = known
+            values = column.to_numpy(float, na_value=np.nan)
+            columns += [np.where(np.isnan(values), middle, values)]
+            columns += [np.isnan(values)] * gaps
+        if self.place == DEGREES:
+            columns += list(globe.vectors_of(frame).T)
+        elif self.place:
+            columns += [frame[name].to_numpy(float) for name in self.place]
+        return np.column_stack(columns).astype(np.float64)
+
+    def degrees(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Places in degrees, for models of place; metres lie at 0°, 0°."""
+        x, y = (frame[name].to_numpy(float) for name in self.place)
+        if self.place != DEGREES:
+            x, y = ((values - middle) / globe.METRES
+                    for values, middle in zip((x, y), self.middle,
+                                              strict=True))
+        return pd.DataFrame({"decimalLongitude": x, "decimalLatitude": y})
+
+
+@dataclass
+class Model:
+    """What :func:`fit` learnt; ask it with :meth:`predict`."""
+
+    species: list[str]
+    table: Table
+    answer: Callable  # from a frame of sites to (N, S)
+
+    def predict(self, sites: pd.DataFrame) -> np.ndarray:
+        """Suitability of each site for each species: (N, S) float32.
+
+        Higher is likelier. The order of sites within a species has a
+        meaning; a value alone is no probability, as nobody knows how often
+        present trees go unrecorded.
+        """
+        _checked(sites, self.table, "sites")
+        return np.asarray(self.answer(sites), np.float32)
+
+
+def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
+        variables: Sequence[str], coordinates: Sequence[str] | None = DEGREES,
+        model: str = DEFAULT, against: str = "target group",
+        seed: int = 0) -> Model:
+    """Learn where species grow from presences and background.
+
+    Parameters
+    ----------
+    presence : DataFrame
+        A row for each record: ``species``, the variables and coordinates.
+    background : DataFrame
+        Sites drawn from the region at random, with the same columns.
+    variables : list of str
+        Columns of the environment; text and booleans are categories.
+    coordinates : (str, str), optional
+        Columns of x and y: longitude and latitude in degrees by default,
+        any other pair is taken for metres of a map. None: not used.
+    model : str
+        One of ``MODELS``. ``"average"``, the default, averages the ranks
+        of several; see :func:`visited`.
+    against : "target group" or "random"
+        The background of a single model; the average has both.
+    seed : int
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError
+        A column or value is missing, or the model is unknown.
+    """
+    checks.one_of(model, MODELS, name="model")
+    checks.one_of(against, ("target group", "random"), name="against")
+    table = Table(tuple(variables), tuple(coordinates or ()) or None)
+    checks.columns(presence, ["species"], where="presence")
+    for frame, where in ((presence, "presence"), (background, "background")):
+        _checked(frame, table, where)
+    both = pd.concat([presence, background], ignore_index=True)
+    table.learn(both)
+    if table.place:
+        table.middle = both[list(table.place)].mean().to_numpy()
+    code, species = pd.factorize(presence["species"], sort=True)
+    if model in _PLACES:
+        return Model(list(species), table,
+                     _of_places(model, presence, table, seed))
+    x, rows = np.unique(table.features(presence), axis=0,
+                        return_inverse=True)
+    y = np.zeros((len(x), len(species)), bool)
+    y[rows.ravel(), code] = True
+    data = Data(x, y, table.features(background), seed)
+    learnt = MODELS[model](data, against)
+    return Model(list(species), table, lambda sites: learnt(
+        table.features(sites)))
+
+
+@dataclass
+class Data:
+    """Features of visited sites, who was seen there, and background."""
+
+    x: np.ndarray  # (M, F) sites of any record
+    y: np.ndarray  # (M, S) bool
+    background: np.ndarray  # (B, F)
+    seed: int
+
+    def rows(self, against: str, species: int | slice = slice(None)):
+        """Features, presences and weights of what is learnt from.
+
+        Against the target group every visited site counts. Against random
+        background a visited site says nothing about who was not seen.
+        """
+        y = self.y[:, species]
+        if against == "target group":
+            return self.x, y, np.ones(y.shape)
+        empty = np.zeros((len(self.background), *y.shape[1:]), bool)
+        return (np.concatenate([self.x, self.background]),
+                np.concatenate([y, empty]),
+                np.concatenate([y.astype(float), 1.0 - empty]))
+
+
+def visited(data: Data) -> float:
+    """Share of the region where anyone has recorded anything, 0 to 1.
+
+    The background is halved again and again along its widest axis into
+    parts of equal size; counted are those that hold a visited site. Where
+    people went everywhere, the target group tells absence from neglect;
+    where they went to few places, it only tells where they went.
+    """
+    parts = [(data.background, data.x)]
+    while len(parts) < min(_CELLS, len(data.background) // 8):
+        halves = []
+        for some, sites in parts:
+            axis = np.ptp(some, axis=0).argmax()
+            middle = np.median(some[:, axis])
+            for side in (np.less_equal, np.greater):
+                halves.append((some[side(some[:, axis], middle)],
+                               sites[side(sites[:, axis], middle)]))
+        parts = [half for half in halves if len(half[0])]
+    return float(np.mean([len(sites) > 0 for _, sites in parts]))
+
+
+# Models: from data and a background to a function of features ---------------
+
+def forest_of_sites(data: Data, against: str):
+    """One forest for all species: who of them was seen at a site."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    x, y, _ = data.rows(against)
+    forest = RandomForestRegressor(
+        200, min_samples_leaf=10, max_features=0.33, n_jobs=-1,
+        random_state=data.seed).fit(x, y.astype(np.float32))
+    return lambda new: forest.predict(new).reshape(len(new), -1)
+
+
+def forest_over_species(data: Data, against: str):
+    """A forest that names the species of a record; no background."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    rows, species = np.nonzero(data.y)
+    forest = RandomForestClassifier(
+        200, min_samples_leaf=5, n_jobs=-1, random_state=data.seed)
+    return forest.fit(data.x[rows], species).predict_proba
+
+
+def down_sampled_forest(data: Data, against: str):
+    """A forest for each species; every tree sees as many without it."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    rng = np.random.default_rng(data.seed)
+
+    def one(x, y, _):
+        some, none = np.flatnonzero(y), np.flatnonzero(~y)
+        size = min(len(some), len(none))
+        drawn = [np.concatenate([rng.choice(some, size),
+                                 rng.choice(none, size)]) for _ in range(100)]
+        trees = [DecisionTreeClassifier(
+            max_features="sqrt", random_state=number).fit(x[rows], y[rows])
+            for number, rows in enumerate(drawn)]
+        return lambda new: np.mean([tree.predict_proba(new)[:, 1]
+                                    for tree in trees], axis=0)
+
+    return _each(data, against, one)
+
+
+def boosting(data: Data, against: str):
+    """Boosted trees for each species, presences and absences weighed."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def one(x, y, weight):
+        model = HistGradientBoostingClassifier(
+            max_iter=100, learning_rate=0.05, max_leaf_nodes=8,
+            l2_regularization=5.0, random_state=data.seed)
+        return model.fit(x, y, weight).decision_function
+
+    return _each(data, against, one)
+
+
+def logistic(data: Data, against: str):
+    """Quadratic logistic regression for each species, weighed."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    def one(x, y, weight):
+        # Weights of mean one: with sums of thousands the solver stops at
+        # its first step.
+        model = make_pipeline(PolynomialFeatures(2, include_bias=False),
+                              StandardScaler(),
+                              LogisticRegression(C=0.1, max_iter=500))
+        return model.fit(x, y, logisticregression__sample_weight=weight
+                         ).decision_function
+
+    return _each(data, against, one)
+
+
+def network(data: Data, against: str):
+    """Three small networks for all species at once, their logits' mean."""
+    import torch
+    from torch import nn
+
+    x, y, weight = data.rows(against)
+    sites, rest = len(data.x), len(x) - len(data.x)
+    if rest:  # half of a batch is background: weigh presence as much
+        weight = weight * np.where(y, sites / data.y.sum(axis=0), 1.0)
+    x, y, weight = (torch.as_tensor(part, dtype=torch.float32)
+                    for part in (x, y, weight))
+    size = int(np.clip(sites // 40, 32, 256))
+    steps = int(np.clip(60 * sites // size, 300, 3000))
+
+    def batch():
+        rows = torch.randint(sites, (size,))
+        return rows if not rest else torch.cat(
+            [rows[:size // 2], sites + torch.randint(rest, (size // 2,))])
+
+    nets = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(data.seed)
+        for _ in range(3):
+            net = nn.Sequential(
+                nn.Linear(x.shape[1], 128), nn.GELU(), nn.Dropout(0.2),
+                nn.Linear(128, 128), nn.GELU(), nn.Dropout(0.2),
+                nn.Linear(128, y.shape[1]))
+            optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, 3e-3, total_steps=steps)
+            for _ in range(steps):
+                rows = batch()
+                noisy = x[rows] + 0.1 * torch.randn(size, x.shape[1])
+                loss = nn.functional.binary_cross_entropy_with_logits(
+                    net(noisy), y[rows], weight[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            nets.append(net.eval())
+
+    def answer(new):
+        with torch.no_grad():
+            return sum(net(torch.as_tensor(new)) for net in nets).numpy() / 3
+
+    return answer
+
+
+def average(data: Data, against: str):
+    """Ranks of several models, both backgrounds, weighed by a look at
+    where observers went."""
+    share = visited(data)
+    members = [(maker, kind, weight / len(makers)) for kind, weight, makers
+               in (("target group", share, _TARGET),
+                   ("random", 1 - share, _RANDOM))
+               for maker in makers if weight > 0.02]
+    reference = np.concatenate([data.x, data.background])
+    steps = np.linspace(0, 1, 1001)
+    learnt = []
+    for maker, kind, weight in members:
+        answer = maker(data, kind)
+        learnt.append((answer, weight, np.quantile(
+            answer(reference), steps, axis=0)))
+
+    def ranks(new):
+        total = np.zeros((len(new), data.y.shape[1]))
+        for answer, weight, marks in learnt:
+            found = answer(new)
+            for column in range(total.shape[1]):
+                total[:, column] += weight * np.interp(
+                    found[:, column], marks[:, column], steps)
+        return total / sum(weight for _, weight, _ in learnt)
+
+    return ranks
+
+
+_TARGET = (forest_of_sites, network, down_sampled_forest)
+_RANDOM = (down_sampled_forest,)
+MODELS = {**_PLACES, "forest over species": forest_over_species,
+          "forest of sites": forest_of_sites, "network": network,
+          "down-sampled forest": down_sampled_forest, "boosting": boosting,
+          "logistic": logistic, "average": average}
+
+
+def _each(data: Data, against: str, one: Callable):
+    """One model a species: from its rows to a column of answers."""
+    learnt = []
+    for species in range(data.y.shape[1]):
+        x, y, weight = data.rows(against, species)
+        use = weight > 0
+        x, y = x[use], y[use]
+        if y.all():
+            raise ValueError("a species was seen at every visited site: "
+                             "there is no site without it to compare with. "
+                             "Use against='random'.")
+        half = np.where(y, 0.5 / y.mean(), 0.5 / (~y).mean())
+        learnt.append(one(x, y, half))
+    return lambda new: np.column_stack([ask(new) for ask in learnt])
+
+
+def _of_places(name: str, presence, table: Table, seed: int):
+    if table.place is None:
+        raise ValueError(f"'{name}' reads nothing but places: give "
+                         "coordinates.")
+    rows = table.degrees(presence).assign(
+        species=presence["species"].to_numpy())
+    model = _PLACES[name](rows)
+    classes = pd.DataFrame({"species": model.species})
+    return lambda sites: model.predict(table.degrees(sites), classes)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return (pd.api.types.is_numeric_dtype(column)
+            and not pd.api.types.is_bool_dtype(column))
+
+
+def _checked(frame: pd.DataFrame, table: Table, where: str) -> None:
+    """Refuse a frame that lacks columns, rows, or finite values."""
+    checks.columns(frame, [*table.variables, *(table.place or ())],
+                   where=where)
+    if frame.empty:
+        raise ValueError(f"{where} has no rows.")
+    needed = [*["species"] * (where == "presence"), *(table.place or ())]
+    numbers = [name for name in table.variables if _is_number(frame[name])]
+    gaps = (frame[needed].isna().any(axis=1).to_numpy()
+            | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
+    if gaps.any():
+        raise ValueError(
+            f"{int(gaps.sum())} of {len(frame)} rows of {where} have no "
+            f"{', '.join(needed)}, or an infinite value, the first is row "
+            f"{int(gaps.argmax())}. Leave them out, or mend them.")
+    if table.place == DEGREES:
+        checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
+                      where=where)
