@@ -161,17 +161,17 @@ def _fill(table, source, group, rows, store, *, workers, max_failed, timeout,
             with writing:
                 stop.set()
                 _write_reasons(path, ids, reasons)
-    many = (len(reasons) > max_failed * len(table)
-            or failed > max_failed * max(tried, min(_TRIED, len(table))))
-    told = (f"{len(reasons)} of {len(table)} samples failed"
-            f"{f', above max_failed={max_failed}' * many}, the last with "
-            f"{next(reversed(reasons.values()), '')!r}. All are listed in "
-            f"'{path}'. The others are kept; mend the cause and call "
-            "download again")
-    if many:
-        raise DownloadError(errno.EIO, told)
+    rest = (f"the last with {next(reversed(reasons.values()), '')!r}. All "
+            f"are listed in '{path}'. The others are kept; mend the cause "
+            "and call download again")
+    if (len(reasons) > max_failed * len(table)
+            or failed > max_failed * max(tried, min(_TRIED, len(table)))):
+        raise DownloadError(
+            errno.EIO, f"{len(reasons)} of {len(table)} samples failed, "
+            f"above max_failed={max_failed}, {rest}")
     if reasons:
-        warnings.warn(told, stacklevel=3)
+        warnings.warn(f"{len(reasons)} of {len(table)} samples failed, "
+                      f"{rest}", stacklevel=3)
 
 
 def _keep(group, rows: np.ndarray, found: Pixels) -> None:
