@@ -10,7 +10,7 @@ from loopback import stac as catalogue
 from loopback.server import DROP, GARBLE, TRUNCATE
 from rasterio.transform import from_origin
 
-from geotree import occurrences, pixels
+from geotree import globe, occurrences, pixels
 from geotree.network import ServiceError
 from geotree.planet.source import Planet
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
@@ -119,12 +119,198 @@ def test_early_years_of_earth_search_need_no_guess_about_the_offset(
         item["properties"]["earthsearch:boa_offset_applied"] = True
     with catalogue.Stac(tmp_path / "s", items) as running:
         made = Stac(tmp_path / "c", url=running.url)
-        found = made.fetch(records)
+        with pytest.warns(UserWarning, match="12 scenes are left out"):
+            found = made.fetch(records)
         kept = made.scenes(grid.tiles(lat=48.2, lon=11.5)[0], 2020)
-    assert {one["properties"]["s2:processing_baseline"] for one in kept
-            } == {"02.09"}
+    assert {one["baseline"] for one in kept} == {2} and len(kept) == 12
+    assert len(made.left_out) == 12
+    assert "known to say wrongly" in made.left_out["S2_32UPU_20200114"]
     np.testing.assert_array_equal(
         found.reflectance, FakeSource().fetch(records).reflectance)
+
+
+# How catalogues say what a number means ------------------------------------
+
+PRODUCT = "S2A_MSIL2A_20200304T101021_{}_R022_T32UPU_20200304T130000.SAFE"
+V1 = {"raster:bands": [{"nodata": 0, "scale": 0.0001, "offset": -0.1}]}
+PLAIN = {"raster:bands": [{"nodata": 0, "scale": 0.0001, "offset": 0}]}
+ADDED = [  # properties, what the assets say: 1,000 is in the numbers
+    ({"s2:processing_baseline": "05.00"}, {}),  # Planetary Computer
+    ({"sentinel:processing_baseline": "04.00"}, {}),  # Earth Search v0
+    ({"sentinel2:processing_baseline": 5.1}, {}),
+    ({"processing_baseline": "N0511"}, {}),
+    ({"processing:version": "05.11"}, {}),  # Copernicus
+    ({"s2:product_uri": PRODUCT.format("N0500")}, {}),
+    ({}, V1),  # Earth Search's Collection 1
+    ({}, {"bands": [{"raster:offset": -0.1, "raster:scale": 0.0001}]}),
+    ({}, {"raster:offset": -0.1, "raster:scale": 0.0001, "nodata": 0}),
+    ({}, {"raster:offset": -1000}),
+    ({"earthsearch:boa_offset_applied": False}, V1),
+    ({"s2:processing_baseline": "05.09"}, V1),
+]
+NONE = [  # the numbers are as before 2022
+    ({"s2:processing_baseline": "03.01"}, {}),
+    ({"processing:version": "02.14"}, {}),
+    ({"sentinel:product_id": PRODUCT.format("N0214")}, {}),
+    ({"s2:processing_baseline": "03.01",
+      "earthsearch:boa_offset_applied": False}, PLAIN),
+    ({"sentinel:processing_baseline": "04.00",
+      "sentinel:boa_offset_applied": True}, {}),
+    ({"s2:processing_baseline": "05.00",
+      "earthsearch:boa_offset_applied": True}, V1),
+    ({}, {"bands": [{"raster:offset": 0, "raster:scale": 0.0001}]}),
+]
+UNSAID = [  # nothing, or two things
+    ({}, {}), ({"processing:version": "2.10.1"}, {}), ({}, {"nodata": 0}),
+    ({"earthsearch:boa_offset_applied": False}, {}),
+    ({"s2:processing_baseline": None}, {}),
+    ({"s2:processing_baseline": "02.14"}, V1),
+    ({"s2:processing_baseline": "05.00",
+      "s2:product_uri": PRODUCT.format("N0214")}, {}),
+]
+
+
+@pytest.fixture(scope="module")
+def one_place(tmp_path_factory):
+    """A place in two months of files with and without the 1,000."""
+    folder = tmp_path_factory.mktemp("spelt")
+    records = table(1).assign(gbifID=38)
+    for name, baseline in (("added", "05.00"), ("none", "03.01")):
+        catalogue.paint(folder / name, records, FakeSource(), months=(4, 8),
+                        scenes=((4, 3.1, baseline, False),))
+    return folder, records
+
+
+def spelt(one_place, kind, *said):
+    """The catalogue with facts said in some way; each month in another."""
+    folder, records = one_place
+    items = catalogue.items(folder / kind, "2020")
+    for item, (about, asset) in zip(items, said, strict=True):
+        item["properties"].pop("s2:processing_baseline")
+        item["properties"] |= about
+        for one in item["assets"].values():
+            one |= asset
+    return catalogue.Stac(folder / kind, items)
+
+
+@pytest.mark.parametrize("kind", ["added", "none"])
+def test_numbers_are_the_same_however_a_catalogue_says_it(
+        one_place, tmp_path, kind):
+    truth = FakeSource().fetch(one_place[1]).reflectance[:, [3, 7]]
+    ways = ADDED if kind == "added" else NONE
+    for number, two in enumerate(zip(ways, ways[::-1], strict=True)):
+        with spelt(one_place, kind, *two) as running:
+            found = Stac(tmp_path / str(number), url=running.url,
+                         collection="sentinel-2-c1-l2a").fetch(one_place[1])
+        np.testing.assert_array_equal(found.reflectance[:, [3, 7]], truth,
+                                      err_msg=str(two))
+
+
+@pytest.mark.parametrize("way", UNSAID)
+def test_a_scene_that_does_not_say_it_is_left_out(one_place, tmp_path, way):
+    with spelt(one_place, "added", ADDED[0], way) as running:
+        made = Stac(tmp_path, url=running.url,
+                    collection="sentinel-2-c1-l2a")
+        with pytest.warns(UserWarning, match="1 scenes are left out, .*"
+                          "(does not say whether|has baseline|has two)"):
+            found = made.fetch(one_place[1])
+        seen = (found.reflectance != NODATA).any(axis=(0, 2, 3, 4))
+        assert np.flatnonzero(seen).tolist() == [3]
+        assert list(made.left_out) == ["S2_32UPU_20200804"]
+
+
+def test_scale_and_sign_for_missing_are_heeded(one_place, tmp_path):
+    """Half the scale, and a number of the patch that means missing."""
+    truth = FakeSource().fetch(one_place[1]).reflectance[0, 3].astype(int)
+    missing = int(truth[0, 2, 2])
+    way = ({}, {"raster:bands": [{"nodata": missing, "scale": 0.00005,
+                                  "offset": 0.02}]})
+    with spelt(one_place, "none", way, NONE[0]) as running:
+        found = Stac(tmp_path, url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(one_place[1])
+    expected = np.where(truth == missing, NODATA,
+                        np.rint(truth / 2 + 200))
+    np.testing.assert_array_equal(found.reflectance[0, 3], expected)
+
+
+def test_one_overflight_counts_once(one_place, tmp_path):
+    """The same id twice, another processing, and a part of the tile."""
+    folder, records = one_place
+    items = catalogue.items(folder / "added", "2020")[:1]
+    dark, bright = (catalogue.items(folder / "none", "2020")[0]
+                    for _ in range(2))
+    for item, (name, day, cloud) in zip((dark, bright), (
+            ("S2_again", "04T10:15:09", 50), ("S2_later", "09T10:15:00", 60)
+            ), strict=True):
+        item["id"] = name
+        item["properties"] |= {"datetime": f"2020-04-{day}Z",
+                               "eo:cloud_cover": cloud}
+    bright["properties"]["platform"] = "sentinel-2b"
+    for one in dark["assets"].values():  # numbers that would move a median
+        one |= {"raster:bands": [{"scale": 0.0005, "offset": 0}]}
+    both = [*items, *items, dark, bright]
+    for one in both:
+        for asset in one["assets"].values():
+            kind = "added" if one["id"] == items[0]["id"] else "none"
+            if "/" not in asset["href"].split("_")[0]:
+                asset["href"] = f"{kind}/{asset['href']}"
+    with catalogue.Stac(folder, both) as running:
+        found = Stac(tmp_path, url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(records)
+    truth = FakeSource().fetch(records).reflectance
+    np.testing.assert_array_equal(found.reflectance[:, 3], truth[:, 3])
+
+
+def test_the_cache_knows_what_was_asked(one_place, tmp_path):
+    folder, records = one_place
+    items = catalogue.items(folder / "added", "2020")
+    other = catalogue.items(folder / "none", "2020")
+    for item in other:
+        item["collection"] = "other"
+    for item in [*items, *other]:
+        kind = "none" if item in other else "added"
+        for asset in item["assets"].values():
+            asset["href"] = f"{kind}/{asset['href']}"
+    other[0]["properties"]["eo:cloud_cover"] = 50
+    with catalogue.Stac(folder, [*items, *other]) as running:
+
+        def months(**options):
+            made = Stac(tmp_path, url=running.url, **options)
+            found = made.fetch(records)
+            return (found.reflectance != NODATA).any(
+                axis=(0, 2, 3, 4)).sum(), len(running.calls("search"))
+
+        assert months(collection="sentinel-2-c1-l2a") == (2, 1)
+        assert months(collection="other") == (2, 2)
+        assert months(collection="other", cloudy=20.0) == (1, 3)
+        assert months(collection="other") == (2, 3)  # kept
+        assert months(collection="none") == (0, 4)
+        assert months(collection="none") == (0, 5)  # nothing is not kept
+        note = next(tmp_path.glob("*.json"))
+        note.write_text(note.read_text().replace("-1000", "-1001"))
+        for path in tmp_path.glob("*.json"):
+            path.write_bytes(path.read_bytes()[:-9])
+        assert months(collection="other") == (2, 6)  # damaged: asked again
+
+
+def test_no_secret_of_an_address_is_kept_or_said(one_place, tmp_path):
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        url = running.url.replace("://", "://me:SECRET@") + "?key=SECRET"
+        for item in running.items:  # signed by the catalogue
+            for asset in item["assets"].values():
+                asset["href"] += "?sig=SECRET"
+        named = Stac(tmp_path / "r", url=url, rasters={
+            "bio01": "https://h.org/b.tif?sig=SECRET"})
+        assert "SECRET" not in f"{named.origin} {named.attrs()}"
+        made = Stac(tmp_path / "s", url=url, collection="sentinel-2-c1-l2a")
+        found = made.fetch(one_place[1])
+        assert (found.status == OK).all()
+        running.faults[:] = [503] * 100
+        made = Stac(tmp_path / "s", url=url, wait=0.001,
+                    collection="sentinel-2-c1-l2a")
+        found = made.fetch(one_place[1])
+    assert found.messages and "SECRET" not in str(found.messages)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 # Requests -------------------------------------------------------------------
@@ -280,8 +466,8 @@ def test_variables_come_from_rasters(tmp_path):
     at = {name: found[:, VARIABLE_NAMES.index(name) - 2] for name in
           ("elevation", "slope", "aspect", "bio01", "bio12")}
     assert at["elevation"][0] == 100 + 30 + 40
-    east = 1 / (layers.METRES / 1200 * np.cos(np.radians(lat)))
-    south = 2 / (layers.METRES / 1200)
+    east = 1 / (globe.METRES / 1200 * np.cos(np.radians(lat)))
+    south = 2 / (globe.METRES / 1200)
     assert at["slope"][0] == pytest.approx(
         np.degrees(np.arctan(np.hypot(east, south))), rel=1e-5)
     # It falls towards the north-west.
@@ -322,12 +508,12 @@ def test_a_broken_file_fails_its_samples_alone(source, service, tmp_path,
     tile = grid.tiles(lat=48.2, lon=11.5)[0]
     real = service.answer
 
-    def gone(call):
+    def broken(call):
         if f"S2_{tile}_20200304" in call["path"]:
-            raise catalogue.Answer(404, {})
+            raise catalogue.Answer(500, {})
         return real(call)
 
-    service.answer = gone
+    service.answer = broken
     cube = pixels.download(table(), source, tmp_path / "c.zarr",
                            max_failed=0.5, progress=False)
     failed = (cube["status"] == FAILED).to_numpy()
@@ -336,11 +522,69 @@ def test_a_broken_file_fails_its_samples_alone(source, service, tmp_path,
     assert (failed == (at == tile)).all() and failed.any()
     told = (tmp_path / "c.zarr.failures.csv").read_text()
     assert f"{tile} 2020-03" in told and "cannot read" in told
+    assert "tried 6 times" in told
+    asked = {call["path"] for call in service.calls(tile, done=False)
+             if call["status"] == 500}
+    assert all(sum(call["path"] == path for call in service.log) <= 6
+               for path in asked)
     service.answer = real
     cube = pixels.download(table(), source, tmp_path / "c.zarr",
                            progress=False)
     np.testing.assert_array_equal(
         cube["reflectance"], FakeSource().fetch(table()).reflectance)
+
+
+def test_a_file_that_is_gone_leaves_its_scene_out_and_says_so(
+        source, service):
+    """No other file of the month shows the clear ground of March."""
+    tile = grid.tiles(lat=48.2, lon=11.5)[0]
+    here = (grid.tiles(lat=table()["decimalLatitude"],
+                       lon=table()["decimalLongitude"]) == tile)
+    real = service.answer
+
+    def gone(call):
+        if f"S2_{tile}_202003" in call["path"] and "B8A" in call["path"]:
+            raise catalogue.Answer(404 if "0304" in call["path"] else 410, {})
+        return real(call)
+
+    service.answer = gone
+    with pytest.warns(UserWarning, match=r"2 scenes are left out.*_20200304'"
+                      ".*not there.*404"):
+        found = source.fetch(table())
+    truth = FakeSource().fetch(table()).reflectance
+    truth[here, 2] = NODATA
+    np.testing.assert_array_equal(found.reflectance, truth)
+    assert sorted(source.left_out) == [f"S2_{tile}_20200304",
+                                       f"S2_{tile}_20200314"]
+    assert len(service.calls(f"S2_{tile}_20200304/B8A", done=False)) <= 2
+
+
+def test_a_tile_whose_files_are_all_gone_fails(source, service):
+    real = service.answer
+
+    def gone(call):
+        if call["path"].endswith(".tif"):
+            raise catalogue.Answer(404, {})
+        return real(call)
+
+    service.answer = gone
+    with pytest.warns(UserWarning, match="left out"):
+        found = source.fetch(table(4))
+    assert (found.status == FAILED).all()
+    assert found.messages[0] == "all files that may show it are gone"
+
+
+@pytest.mark.parametrize(("fault", "text"), [
+    (503, "answers 503"), (429, "answers 429"), (DROP, "no answer|answers 0")])
+def test_a_catalogue_that_is_down_is_asked_six_times(source, service, fault,
+                                                     text):
+    service.faults[:] = [fault] * 100
+    found = source.fetch(table(1))
+    assert (found.status == FAILED).all() and len(service.log) == 6
+    with pytest.raises(ServiceError, match=f"({text}).*tried 6 times"):
+        service.log.clear()
+        source.scenes("32UPU", 2021)
+    assert len(service.log) == 6
 
 
 @pytest.mark.parametrize("wrong", [
@@ -360,7 +604,8 @@ def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
 
 def test_a_collection_of_other_bands_is_named(source, service):
     service.search = lambda body: {"features": [
-        {"id": "S1", "properties": {}, "assets": {"vv": {"href": "a"}}}]}
+        {"id": "S1", "properties": {}, "assets": {"vv": {"href": "a"}}}],
+        "links": []}
     found = source.fetch(table(2))
     assert (found.status == FAILED).all()
     assert "'S1' lacks B11, B12, B2" in found.messages[0]

@@ -15,14 +15,14 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from geotree.network import ServiceError, is_here
+from geotree.globe import METRES
+from geotree.network import ServiceError, is_here, redact
 from geotree.variables import VARIABLE_NAMES
 
 # Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.
 GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
          "Copernicus_DSM_COG_10_{tile}_DEM/Copernicus_DSM_COG_10_{tile}"
          "_DEM.tif")
-METRES = 111_195.0  # per degree of latitude
 
 
 def read(place: Mapping[str, str] | str | os.PathLike) -> dict[str, str]:
@@ -126,6 +126,11 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
         column = VARIABLE_NAMES.index(name) - 2
         for file, rows in parts:
             found = _around(file, lat[rows], lon[rows])
+            if found is None and file == layers[name]:
+                raise FileNotFoundError(
+                    errno.ENOENT, f"no raster of {name} at "
+                    f"'{redact(file)}'. Give the path of a file that is "
+                    "there, or leave the variable out")
             if found is None:  # no tile of sea is published
                 continue
             window, size = found

@@ -10,16 +10,24 @@ from __future__ import annotations
 
 import json
 import threading
+import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from geotree.network import ServiceError, Unsteady, is_here, patient
-from geotree.occurrences.table import replace
+from geotree import files
+from geotree.network import (
+    TRIES,
+    Pool,
+    ServiceError,
+    Unsteady,
+    is_here,
+    patient,
+    redact,
+)
 from geotree.sources import (
     FAILED,
     NO_IMAGERY,
@@ -30,17 +38,22 @@ from geotree.sources import (
     scenes,
 )
 from geotree.sources import grid as grids
-from geotree.sources.scenes import EARTH_SEARCH, OFFSET_FROM
+from geotree.sources.scenes import EARTH_SEARCH
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
 
 # Scene classification: dark, vegetation, bare, water, unclassified, snow.
 CLEAR = (2, 4, 5, 6, 7, 11)
-OFFSET = 1000  # digital numbers
+# GDAL asks again where a request fails, we where its answer is torn.
 _GDAL = {"AWS_NO_SIGN_REQUEST": "YES",
          "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
          "GDAL_HTTP_MULTIPLEX": "YES", "GDAL_HTTP_TIMEOUT": "60",
          "CPL_VSIL_CURL_CHUNK_SIZE": "32768",
-         "GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_CODES": "ALL"}
+         "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
+         "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504"}
+
+
+class Gone(Exception):
+    """A file that is not there, and will not be."""
 
 
 class Stac:
@@ -75,10 +88,12 @@ class Stac:
 
     Notes
     -----
-    Digital numbers of processing baseline 04.00 and later are shifted by
-    1,000 unless the catalogue took that back. Earth Search's
-    ``sentinel-2-l2a`` did so for some scenes and its note of it is not to
-    be trusted, so scenes of a later baseline are left out there.
+    Digital numbers are shifted by 1,000 where the catalogue says that this
+    was added and not taken off again (:func:`geotree.sources.scenes.unit`).
+    A scene that does not say it, or whose files are gone, is left out, told
+    of in a warning and kept in ``left_out`` (id -> why). On Earth Search,
+    ``sentinel-2-l2a`` is known to say it wrongly, so scenes of baseline
+    04.00 and later are left out there.
     """
 
     name = "stac"
@@ -96,14 +111,16 @@ class Stac:
         self._rasters = rasters or {}
         self.looks, self.cloudy = looks, cloudy
         self.workers, self.wait = workers, wait
-        self._pool = ThreadPoolExecutor(workers)
-        self._searching = threading.Lock()
+        self.left_out: dict[str, str] = {}
+        self._gone: set[tuple] = set()  # tiles and years that lack files
+        self._pool, self._searching = Pool(workers), threading.Lock()
+        self._found: dict[tuple, tuple[list, dict]] = {}
 
     @property
     def origin(self) -> str:
         """See :class:`geotree.sources.Source`."""
         return ("come from a catalogue on this machine" if is_here(self.url)
-                else f"are real ({self.url})")
+                else f"are real ({redact(self.url)})")
 
     @cached_property
     def rasters(self) -> dict[str, str]:
@@ -113,14 +130,16 @@ class Stac:
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
         return {"source": self.name, "product": "Sentinel-2 L2A, "
-                f"{self.collection or 'collection by year'}, {self.url}",
+                f"{self.collection or 'collection by year'}, "
+                f"{redact(self.url)}",
                 "mask": "scene classification "
                         f"{', '.join(map(str, CLEAR))} kept",
                 "scenes": f"cloud cover < {self.cloudy:g} %, at most "
                           f"{self.looks} clear a month",
                 "composite": "median of each calendar month",
                 "imagery_year": self.year, "grid": "utm",
-                **{name: str(path) for name, path in self.rasters.items()},
+                **{name: redact(path) for name, path in
+                   self.rasters.items()},
                 "title": "Sentinel-2 from an open catalogue"}
 
     def plan(self, table: pd.DataFrame) -> Plan:
@@ -150,11 +169,15 @@ class Stac:
         with rasterio.Env(**_GDAL, GDAL_HTTP_RETRY_DELAY=str(self.wait)):
             values = self._patiently(
                 lambda: layers.sample(self.rasters, **place))
+        groups = [(rows, tile, year, self._pool.submit(
+                      self.scenes, tile, year))
+                  for rows, tile, year in self._groups(table)]
         jobs = [(rows, self._pool.submit(
-                    self._month, patch, rows, tile, year, month, images))
-                for rows, tile, year in self._groups(table)
+                    self._month, patch, rows, tile, year, month, search,
+                    images))
+                for rows, tile, year, search in groups
                 for month in range(MONTHS)]
-        failed: dict[int, str] = {}
+        before, failed = set(self.left_out), {}
         try:
             for rows, job in jobs:
                 told = job.result()
@@ -162,12 +185,26 @@ class Stac:
         finally:
             for _, job in jobs:
                 job.cancel()
+        self._say(set(self.left_out) - before)
         seen = (images != NODATA).any(axis=(1, 2, 3, 4))
+        for rows, tile, year, _ in groups:
+            if (tile, year) in self._gone:  # files may have shown them
+                failed |= {row: "all files that may show it are gone"
+                           for row in rows.tolist()
+                           if not seen[row] and row not in failed}
         status = np.where(seen, OK, NO_IMAGERY).astype(np.uint8)
         status[sorted(failed)] = FAILED
         environment = np.column_stack([place["lon"], place["lat"], values])
         return Pixels(images, environment.astype(np.float32), status,
                       tuple(failed[row] for row in sorted(failed)))
+
+    def _say(self, new) -> None:
+        if new:
+            one = min(new)
+            warnings.warn(
+                f"{len(new)} scenes are left out, for example '{one}': it "
+                f"{self.left_out[one]}. All are in Stac.left_out",
+                stacklevel=3)
 
     def _keys(self, table):
         tiles = grids.tiles(lat=table["decimalLatitude"],
@@ -184,85 +221,86 @@ class Stac:
     # Scenes -----------------------------------------------------------------
 
     def scenes(self, tile: str, year: int) -> list[dict]:
-        """STAC items of a tile and year, the least cloudy first."""
-        note = self.cache / f"{tile}-{year}.json"
+        """Scenes of a tile and year, the least cloudy first.
+
+        Kept in the cache under all that was asked, unless there were none,
+        or their addresses hold what may be secret.
+        """
+        asked = {"collection": self.collection, "label": self.tile,
+                 "cloudy": self.cloudy}
+        mark = files.fingerprint(redact(self.url), asked, scenes.ASSETS)
+        note = self.cache / f"{tile}-{year}-{mark}.json"
         with self._searching:
-            if not note.exists():
-                found = patient(lambda: scenes.find(
-                    self.url, tile, year, collection=self.collection,
-                    label=self.tile, cloudy=self.cloudy, wait=self.wait),
-                    wait=self.wait)
-                replace(note, lambda file: file.write_text(
-                    json.dumps(found)))
-        return json.loads(note.read_text())
+            if (tile, year) not in self._found:
+                found = _kept(note)
+                if found is None:
+                    found = scenes.find(self.url, tile, year, **asked,
+                                        wait=self.wait)
+                    text = json.dumps([files.fingerprint(found), found])
+                    if found[0] and redact(text) == text:
+                        files.write(note, text)
+                self._found[tile, year] = found
+                self.left_out |= found[1]
+            return self._found[tile, year][0]
 
     # Pixels -----------------------------------------------------------------
 
-    def _month(self, patch, rows, tile, year, month, images) -> str:
+    def _month(self, patch, rows, tile, year, month, search, images) -> str:
         """Fill a month of some rows; returns why it failed, if it did."""
         import rasterio
 
-        looks = {row: [] for row in rows.tolist()}
+        looks = {row: {} for row in rows.tolist()}
         try:
             with rasterio.Env(**_GDAL, GDAL_HTTP_RETRY_DELAY=str(self.wait)):
-                for item in self.scenes(tile, year):
-                    if int(item["properties"]["datetime"][5:7]) == month + 1:
-                        self._patiently(
-                            lambda item=item: self._look(item, patch, looks))
+                for scene in search.result():
+                    if scene["month"] == month + 1:
+                        try:
+                            self._look(scene, patch, looks)
+                        except Gone as error:
+                            self.left_out[scene["id"]] = str(error)
+                            self._gone.add((tile, year))
         except ServiceError as error:
             return f"{tile} {year}-{month + 1:02d}: {error.strerror}"
         for row, seen in looks.items():
             if seen:
-                images[row, month] = median(np.array(seen))
+                images[row, month] = median(np.array(list(seen.values())))
         return ""
 
-    def _look(self, item, patch, looks):
-        """Add a scene to the rows that it shows and that want more."""
+    def _look(self, scene, patch, looks) -> None:
+        """Add a scene to the rows that it shows and that want more.
+
+        An overflight counts once, however often it was processed and into
+        how many files a tile of it was cut.
+        """
         wanted = [row for row, seen in looks.items()
-                  if len(seen) < self.looks]
+                  if len(seen) < self.looks and scene["pass"] not in seen]
         if not wanted:
             return
-        masks = self._read(item, "SCL", patch, wanted)
+        masks = self._read(scene, "SCL", patch, wanted)
         clear = [row for row in wanted if np.isin(masks[row], CLEAR).any()]
-        bands = [self._read(item, band, patch, clear) if clear else {}
+        bands = [self._read(scene, band, patch, clear) if clear else {}
                  for band in BAND_NAMES]
-        shift = OFFSET if scenes.baseline(item) >= OFFSET_FROM else 0
         for row in clear:
-            values = np.stack([band[row] for band in bands]).astype(int)
-            gone = (values == 0) | ~np.isin(masks[row], CLEAR)
-            values = np.where(gone, NODATA, (values - shift).clip(0))
-            if not gone.all():
-                looks[row].append(values)
+            values = np.stack([band[row] for band in bands])  # (C, H, W)
+            values[:, ~np.isin(masks[row], CLEAR)] = NODATA
+            if (values != NODATA).any():
+                looks[row][scene["pass"]] = values
 
-    def _read(self, item, name, patch, rows) -> dict[int, np.ndarray]:
-        """The 5 × 5 values of some rows in a file; 0 where it has none."""
-        import rasterio
-        from rasterio.windows import Window
+    def _read(self, scene, name, patch, rows) -> dict[int, np.ndarray]:
+        """Digital numbers of some rows in a file, NODATA where it has none.
 
-        address = item["assets"][name]
+        Of the mask, the classes: 0 where it has none.
+        """
+        address, gain, shift, missing = scene["bands"][name]
         if self.sign:
             address = self.sign(address)
-        middle = (np.arange(PATCH) + 0.5) * patch.scale
-        found = {}
-        with rasterio.open(address) as data:
-            if data.crs is None:
-                raise rasterio.RasterioIOError(f"'{address}' came torn")
-            for row in rows:
-                columns = np.floor((patch.x[row] + middle - data.transform.c)
-                                   / data.res[0]).astype(int)
-                lines = np.floor((data.transform.f - patch.y[row] + middle)
-                                 / data.res[1]).astype(int)
-                found[row] = np.zeros((PATCH, PATCH), int)
-                if (data.crs.to_epsg() != patch.epsg[row]
-                        or columns[0] < 0 or columns[-1] >= data.width
-                        or lines[0] < 0 or lines[-1] >= data.height):
-                    continue
-                part = data.read(1, window=Window(
-                    columns[0], lines[0], columns[-1] - columns[0] + 1,
-                    lines[-1] - lines[0] + 1))
-                found[row] = part[np.ix_(lines - lines[0],
-                                         columns - columns[0])]
-        return found
+        raw = self._patiently(lambda: _windows(address, patch, rows))
+        if name == "SCL":
+            return raw
+        return {row: np.where(
+            np.isin(values, (0, missing)), NODATA,
+            np.rint(values * gain + shift).clip(0, NODATA - 1)).astype(int)
+            for row, values in raw.items()}
 
     def _patiently(self, read):
         import rasterio
@@ -274,11 +312,54 @@ class Stac:
                 with rasterio.Env(**forget):
                     return read()
             except rasterio.errors.RasterioError as error:
+                text = f"{error} {error.__cause__ or ''}"
                 # GDAL remembers what it got, errors and torn blocks too.
                 forget["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/"
-                raise Unsteady(f"cannot read ({error!s:.200})") from error
+            if any(word in text for word in (
+                    "code: 404", "code: 410", "No such file")):
+                raise Gone(f"has a file that is not there ({text:.150})")
+            if "HTTP response code" in text or "CURL error" in text:
+                raise ServiceError(5, f"cannot read ({text:.200}); tried "
+                                   f"{TRIES} times where that may help")
+            raise Unsteady(f"cannot read ({text:.200})")
 
         return patient(once, wait=self.wait)
+
+
+def _kept(note: Path):
+    """What an earlier search found, or None: nothing, or damaged."""
+    try:
+        mark, found = json.loads(note.read_text("utf-8"))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return found if files.fingerprint(found) == mark else None
+
+
+def _windows(address, patch, rows) -> dict[int, np.ndarray]:
+    """The 5 × 5 values of some rows in a file; 0 where it has none."""
+    import rasterio
+    from rasterio.windows import Window
+
+    middle = (np.arange(PATCH) + 0.5) * patch.scale
+    found = {}
+    with rasterio.open(address) as data:
+        if data.crs is None:
+            raise rasterio.RasterioIOError(f"'{address}' came torn")
+        for row in rows:
+            columns = np.floor((patch.x[row] + middle - data.transform.c)
+                               / data.res[0]).astype(int)
+            lines = np.floor((data.transform.f - patch.y[row] + middle)
+                             / data.res[1]).astype(int)
+            found[row] = np.zeros((PATCH, PATCH), int)
+            if (data.crs.to_epsg() != patch.epsg[row]
+                    or columns[0] < 0 or columns[-1] >= data.width
+                    or lines[0] < 0 or lines[-1] >= data.height):
+                continue
+            part = data.read(1, window=Window(
+                columns[0], lines[0], columns[-1] - columns[0] + 1,
+                lines[-1] - lines[0] + 1))
+            found[row] = part[np.ix_(lines - lines[0], columns - columns[0])]
+    return found
 
 
 def median(looks: np.ndarray) -> np.ndarray:

@@ -36,7 +36,8 @@ SCENES = ((4, 3.1, "05.00", False), (14, 40.0, "03.01", False),
 
 
 def paint(folder, table, source, *, year=2020, coarse=False,
-          scenes=SCENES, collection="sentinel-2-c1-l2a"):
+          scenes=SCENES, collection="sentinel-2-c1-l2a",
+          months=range(1, 13)):
     """Write the scenes of a table's tiles; returns their STAC items.
 
     Where the source shows a month of a sample, the clear scenes show the
@@ -55,7 +56,7 @@ def paint(folder, table, source, *, year=2020, coarse=False,
         top = (patch.y[rows].max() + MARGIN) // 20 * 20
         wide = int((patch.x[rows].max() + MARGIN - left) // 20 + 4) * 2
         high = int((top - patch.y[rows].min() + MARGIN) // 20 + 4) * 2
-        for month in range(12):
+        for month in (number - 1 for number in months):
             for day, cloud, baseline, hidden in scenes:
                 rng = np.random.default_rng([month, day])
                 stack = rng.integers(1, 15_000, (10, high, wide))
@@ -74,7 +75,13 @@ def paint(folder, table, source, *, year=2020, coarse=False,
                        left, top, coarse)
                 items.append(_item(name, tile, year, month + 1, day, cloud,
                                    baseline, collection))
+    (folder / f"{year}.json").write_text(json.dumps(items))
     return items
+
+
+def items(folder, year):
+    """The STAC items that were painted there, anew for each caller."""
+    return json.loads((folder / f"{year}.json").read_text())
 
 
 def _write(folder, stack, mask, epsg, left, top, coarse):
