@@ -113,7 +113,7 @@ def test_neighbours_across_the_date_line_and_the_poles():
 def test_chunks_change_nothing(monkeypatch):
     train = quarters(200)
     whole = place.Nearest(train).predict(train, CLASSES)
-    monkeypatch.setattr(place, "_CELLS", 90)
+    monkeypatch.setattr(place.models, "_CELLS", 90)
     np.testing.assert_allclose(place.Nearest(train).predict(train, CLASSES),
                                whole, rtol=1e-6)
 

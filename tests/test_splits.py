@@ -407,7 +407,6 @@ def test_a_benchmark_depends_on_the_seed_alone():
     ({"total": 20_000}, "Rare: 0 of 40 species have the 80 rows"),
     ({"species": 91}, "multiple of 3"),
     ({"total": 10}, "Rare: 40 of 40 species have the 0 rows"),
-    ({"rarity": "Category"}, "no column 'Category'"),
 ])
 def test_a_benchmark_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -459,3 +458,26 @@ def test_too_few_rows_for_the_shots_are_named():
         splits.k_shot(labels, 0)
     with pytest.raises(ValueError, match="expected one class number"):
         splits.k_shot(np.array([], dtype=int), 1)
+
+
+def test_years_that_hold_species_of_their_own_are_tested_all_the_same():
+    """Three years, each with a species that no other has."""
+    table = world(600, species=4)
+    table["year"] = 2018 + np.arange(600) % 3
+    for year in (2018, 2019, 2020):
+        row = table.index[table["year"] == year][year - 2010]
+        table.loc[row, "species"] = f"Solus annus{year}"
+    parts = splits.split(table, kind="year", test=0.2, validation=0.0)
+    assert (parts == "test").any() and (parts == "train").any()
+    assert table["year"].groupby(parts.to_numpy()).nunique().max() < 3
+    told = splits.describe(table, parts)
+    assert len(told.attrs["untrained"]) == (parts == "untrained").sum() > 0
+
+
+def test_a_test_far_smaller_than_asked_for_is_said():
+    table = world(600, species=4)
+    table["countryCode"] = np.where(np.arange(600) < 590, "DE", "FR")
+    with pytest.warns(UserWarning, match="20% of the rows were to be the "
+                                         "test, and 1.7% are"):
+        parts = splits.split(table, kind="country", validation=0.0)
+    assert (parts == "test").sum() == 10

@@ -22,26 +22,20 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     ----------
     probabilities : (N, K) float, or an iterable of batches of it
         Rows sum to one; coarser ranks are summed, never read off species.
-    labels : (N,) int
-    classes : DataFrame of K rows
     groups : (N,) str or DataFrame of N rows, optional
-        Score each group too, e.g. rarity; each column of a frame is a way
-        to group.
+        Score each group too, e.g. rarity; each column is a way to group.
     blocks : (N,) int, optional
         Units of the bootstrap, e.g. :func:`spatial_blocks`; default: rows,
         which is too narrow where records are clustered.
-    draws : int
-        Bootstrap samples.
 
     Returns
     -------
     DataFrame
         One row per rank, group and metric: ``value``, ``low``, ``high``
-        (shares), ``n``; ``by`` names the way of grouping. Metrics:
-        ``top1``; ``top5`` where there are more than five names; ``mrr``,
-        the mean of 1 / position of the right name; ``macro_top1`` and
-        ``macro_f1``, means over the names that occur. No interval (NaN)
-        where all records lie in one block.
+        (shares), ``n``; ``by`` names the way of grouping. Metrics: ``top1``,
+        ``top5`` of more than five names, ``mrr`` (mean of 1 / position),
+        ``macro_top1`` and ``macro_f1``, means over the names that occur. No
+        interval (NaN) where all records lie in one block.
     """
     labels = np.asarray(labels)
     outcomes = _outcomes(probabilities, labels, classes, ranks)
@@ -65,14 +59,12 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     values = np.concatenate([
         np.column_stack([part.values(weight) for part in parts])
         for weight in bootstrap.weights(units.max() + 1, draws, seed)])
-    table = pd.DataFrame(found, columns=["rank", "metric", "by", "group",
-                                         "n", "effective", "missed"])
-    table["value"] = values[0]
+    columns = ["rank", "metric", "by", "group", "value", "low", "high", "n"]
+    table = pd.DataFrame(found, columns=[*columns[:4], "n", "effective",
+                                         "missed"]).assign(value=values[0])
     table["low"], table["high"] = bootstrap.interval(
-        values, table["effective"].to_numpy(), table["missed"].to_numpy()
-    ).clip(0, 1)
-    return table[["rank", "metric", "by", "group", "value", "low", "high",
-                  "n"]]
+        values, *table[["effective", "missed"]].to_numpy().T).clip(0, 1)
+    return table[columns]
 
 
 def _outcomes(probabilities, labels, classes, ranks) -> dict:

@@ -29,8 +29,7 @@ def rarity(table: pd.DataFrame, *, rare: int = 100,
 
 
 def benchmark(table: pd.DataFrame, *, species: int = 90,
-              total: int = 10_000, seed: int = 0,
-              rarity: str = "rarity") -> pd.DataFrame:
+              total: int = 10_000, seed: int = 0) -> pd.DataFrame:
     """Draw an evaluation set by the release's recipe, at any size.
 
     N = ``species`` / 3 species of each category; of each, ``int(0.12 total
@@ -41,24 +40,16 @@ def benchmark(table: pd.DataFrame, *, species: int = 90,
     Parameters
     ----------
     table : DataFrame
-        With a column of categories (:func:`rarity`).
-    species, total : int
-    seed : int
-    rarity : str
-        Name of that column.
+        With a column of categories, ``rarity``; see :func:`rarity`.
 
     Returns
     -------
     DataFrame
-        Rows of ``table``, in their order.
-
-    Raises
-    ------
-    ValueError
-        A category has too few species with enough rows.
+        Rows of ``table``, in their order; a ``ValueError`` where a category
+        has too few species with enough rows.
     """
-    if rarity not in table.columns:
-        raise ValueError(f"table has no column {rarity!r}. Add it: "
+    if "rarity" not in table.columns:
+        raise ValueError("table has no column 'rarity'. Add it: "
                          "table['rarity'] = splits.rarity(table).")
     if species < 3 or species % 3:
         raise ValueError(f"species is {species}, expected a multiple of 3: "
@@ -69,7 +60,7 @@ def benchmark(table: pd.DataFrame, *, species: int = 90,
     drawn: list[np.ndarray] = []
     for category, share in _SHARES.items():
         quota = total * share // (100 * number) + (category == "Frequent")
-        rows = order[(table[rarity] == category).to_numpy()[order]]
+        rows = order[(table["rarity"] == category).to_numpy()[order]]
         names = table["species"].to_numpy()[rows]
         sizes = pd.Series(names).value_counts()
         able = sorted(sizes[sizes >= quota].index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -93,57 +95,71 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
         become ``buffer`` and are used by nobody.
     leave : list, optional
         Countries or years that are the test, instead of a share.
-    seed : int
 
     Returns
     -------
     Series of str
         ``train``, ``validation``, ``test`` or ``buffer``, indexed like
-        ``table``. Each species keeps a unit to train on; where a buffer or
-        ``leave`` takes the last one away, its rows are ``untrained`` and
-        belong in no score. See :func:`describe`.
+        ``table``. Each species keeps a unit to train on; where a buffer,
+        ``leave`` or too few countries or years take the last one away, its
+        rows are ``untrained`` and belong in no score. See :func:`describe`.
 
-    Raises
-    ------
-    ValueError
-        Shares or kind out of range, or a part that would be empty.
-    LeakageError
-        A record that is twice in the table came out in two parts.
+    A part that would be empty is a ``ValueError``, a record that came out
+    in two parts a ``LeakageError``; a test of less than half or more than
+    twice what was asked for comes with a warning.
     """
     if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise ValueError(
             f"test is {test} and validation {validation}, expected shares "
             "above 0 (validation: or 0) that leave something to train on.")
     unit = units(table, kind, degrees=block_degrees)
-    rng = np.random.default_rng(seed)
     left = _left(table, kind, leave)
     shares = np.array([1 - test - validation, validation, test])
     if left.any():
         shares = np.array([1 - validation, validation, 0])
-    kept = _kept(unit[~left], table["species"][~left], rng)
-    part = _assign(unit, kept, np.unique(unit[left]), shares, rng)
+    part = _dealt(unit, table["species"], left, shares,
+                  free=kind in ("country", "year"), seed=seed)
     parts = pd.Series(np.array(PARTS, dtype=object)[part[unit]],
                       index=table.index, name="split", dtype="str")
-    if buffer_km > 0:
-        training = (parts == "train").to_numpy()
-        if training.any() and not training.all():
-            km = globe.nearest_km(table[training], table[~training])
-            parts.iloc[np.flatnonzero(training)[km < buffer_km]] = "buffer"
+    training = (parts == "train").to_numpy()
+    if buffer_km > 0 and training.any() and not training.all():
+        km = globe.nearest_km(table[training], table[~training])
+        parts.iloc[np.flatnonzero(training)[km < buffer_km]] = "buffer"
     known = table["species"].isin(table["species"][parts == "train"])
     if known.any():
         parts[parts.isin(["validation", "test"]) & ~known] = "untrained"
-    lacking = [name for name, share in zip(PARTS, (1, validation, 1),
-                                           strict=True)
-               if share and not (parts == name).any()]
+    _said(table, parts, shares, f"{len(part)} {kind} units, buffer "
+                                f"{buffer_km} km")
+    check_once(table, parts)
+    return parts
+
+
+def _dealt(unit, species, left, shares, *, free: bool, seed: int):
+    """Part of each unit; ``left`` rows are the test."""
+    rng = np.random.default_rng(seed)
+    kept = _kept(unit[~left], species[~left], rng)
+    if free:
+        kept = _freed(kept, unit, species, 1 - shares[0])
+    return _assign(unit, kept, np.unique(unit[left]), shares, rng)
+
+
+def _said(table, parts, shares, how: str) -> None:
+    """Refuse a split with an empty part; say if it is far from its shares."""
+    rows, asked = parts.value_counts(), dict(zip(PARTS, shares, strict=True))
+    lacking = [name for name in PARTS if name not in rows
+               and (asked[name] or name == "test")]
     if lacking:
         raise ValueError(
             f"the split leaves no row for {', '.join(lacking)} ({len(table)} "
-            f"rows of {table['species'].nunique()} species in "
-            f"{len(part)} {'rows' if kind == 'random' else kind}, buffer "
-            f"{buffer_km} km). Use smaller blocks, a smaller buffer or more "
-            "rows.")
-    check_once(table, parts)
-    return parts
+            f"rows of {table['species'].nunique()} species in {how}). Use "
+            "smaller blocks, a smaller buffer or more rows.")
+    held = rows["test"] / len(table)
+    if asked["test"] and not 0.5 <= held / asked["test"] <= 2:
+        warnings.warn(
+            f"{asked['test']:.0%} of the rows were to be the test, and "
+            f"{held:.1%} are ({rows['test']} of {len(table)}; untrained: "
+            f"{rows.get('untrained', 0)}): units are kept whole, and there "
+            f"are {how}.", stacklevel=3)
 
 
 def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
@@ -198,6 +214,22 @@ def _kept(unit, species, rng) -> np.ndarray:
         if kept.isdisjoint(choice):
             kept.add(choice[0])
     return np.array(sorted(kept), dtype=np.int64)
+
+
+def _freed(kept, unit, species, share) -> np.ndarray:
+    """Fewer units that must train, where else too little could be tested.
+
+    Few countries or years may hold a species each that is nowhere else. The
+    units that cost the fewest such species are given up first.
+    """
+    one = pd.Series(unit).groupby(species.to_numpy()).agg(["nunique", "max"])
+    alone = one.loc[one["nunique"] == 1, "max"].value_counts()
+    sizes = np.bincount(unit)
+    order = sorted(kept.tolist(), key=lambda number: alone.get(number, 0))
+    while len(order) > 1 and sizes.sum() - sizes[order].sum() < (
+            share * sizes.sum() / 2):
+        order.pop(0)
+    return np.array(sorted(order), dtype=np.int64)
 
 
 def _assign(unit, kept, left, shares, rng) -> np.ndarray:

@@ -1,85 +1,19 @@
-"""Presence: where each species grows, told from records without absences.
-
-"Which species is this tree?" and "does this species grow here?" are two
-questions. The second has no answer from presences alone: it takes
-*background*, sites where one knows only what the environment is. Two kinds
-are used, random sites of the region, and the *target group*: sites where
-anyone recorded any of the species, which share the habits of the observers.
-Explained in chapter 04; scored by ``evaluation.presence``.
-"""
+"""Models of presence behind one interface."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe, place
+from geotree import checks, place
+from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
 DEFAULT = "average"
-DEGREES = ("decimalLongitude", "decimalLatitude")
 _PLACES = {"nearest places": place.Nearest, "kernel of places": place.Kernel,
            "trees of places": place.Trees, "network of places": place.Network}
-_CELLS = 256  # parts of the region, to see how much of it was visited
-
-
-@dataclass
-class Table:
-    """Sites as numbers: how columns become features, learnt once.
-
-    Categories become a column each, missing numbers their median with a
-    column that says so, degrees points of the sphere.
-    """
-
-    variables: tuple[str, ...]
-    place: tuple[str, str] | None
-    known: dict = field(default_factory=dict)
-
-    def learn(self, frame: pd.DataFrame) -> Table:
-        """Categories, medians, means and spreads of all training sites."""
-        for name in self.variables:
-            column = frame[name]
-            self.known[name] = (
-                float(column.median()), bool(column.isna().any())
-            ) if _is_number(column) else sorted(
-                column.dropna().astype(str).unique())
-        raw = self._raw(frame)
-        spread = raw.std(axis=0)
-        self.centre, self.spread = raw.mean(axis=0), spread + (spread == 0)
-        return self
-
-    def features(self, frame: pd.DataFrame) -> np.ndarray:
-        """Standardised features: (N, F) float32."""
-        scaled = (self._raw(frame) - self.centre) / self.spread
-        return scaled.clip(-5, 5).astype(np.float32)
-
-    def _raw(self, frame: pd.DataFrame) -> np.ndarray:
-        columns = []
-        for name in self.variables:
-            known, column = self.known[name], frame[name]
-            if isinstance(known, list):
-                columns += [(column.astype(str) == one) for one in known]
-                continue
-            middle, gaps = known
-            values = column.to_numpy(float, na_value=np.nan)
-            columns += [np.where(np.isnan(values), middle, values)]
-            columns += [np.isnan(values)] * gaps
-        if self.place == DEGREES:
-            columns += list(globe.vectors_of(frame).T)
-        elif self.place:
-            columns += [frame[name].to_numpy(float) for name in self.place]
-        return np.column_stack(columns).astype(np.float64)
-
-    def degrees(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Places in degrees, for models of place; metres lie at 0°, 0°."""
-        x, y = (frame[name].to_numpy(float) for name in self.place)
-        if self.place != DEGREES:
-            x, y = ((values - middle) / globe.METRES
-                    for values, middle in zip((x, y), self.middle,
-                                              strict=True))
-        return pd.DataFrame({"decimalLongitude": x, "decimalLatitude": y})
 
 
 @dataclass
@@ -87,7 +21,7 @@ class Model:
     """What :func:`fit` learnt; ask it with :meth:`predict`."""
 
     species: list[str]
-    table: Table
+    table: Features
     answer: Callable  # from a frame of sites to (N, S)
 
     def predict(self, sites: pd.DataFrame) -> np.ndarray:
@@ -97,7 +31,7 @@ class Model:
         meaning; a value alone is no probability, as nobody knows how often
         present trees go unrecorded.
         """
-        _checked(sites, self.table, "sites")
+        checked(sites, self.table, "sites")
         return np.asarray(self.answer(sites), np.float32)
 
 
@@ -123,11 +57,6 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
         of several; see :func:`visited`.
     against : "target group" or "random"
         The background of a single model; the average has both.
-    seed : int
-
-    Returns
-    -------
-    Model
 
     Raises
     ------
@@ -136,14 +65,11 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     """
     checks.one_of(model, MODELS, name="model")
     checks.one_of(against, ("target group", "random"), name="against")
-    table = Table(tuple(variables), tuple(coordinates or ()) or None)
+    table = Features(tuple(variables), tuple(coordinates or ()) or None)
     checks.columns(presence, ["species"], where="presence")
     for frame, where in ((presence, "presence"), (background, "background")):
-        _checked(frame, table, where)
-    both = pd.concat([presence, background], ignore_index=True)
-    table.learn(both)
-    if table.place:
-        table.middle = both[list(table.place)].mean().to_numpy()
+        checked(frame, table, where)
+    table.learn(pd.concat([presence, background], ignore_index=True))
     code, species = pd.factorize(presence["species"], sort=True)
     if model in _PLACES:
         return Model(list(species), table,
@@ -156,51 +82,6 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     learnt = MODELS[model](data, against)
     return Model(list(species), table, lambda sites: learnt(
         table.features(sites)))
-
-
-@dataclass
-class Data:
-    """Features of visited sites, who was seen there, and background."""
-
-    x: np.ndarray  # (M, F) sites of any record
-    y: np.ndarray  # (M, S) bool
-    background: np.ndarray  # (B, F)
-    seed: int
-
-    def rows(self, against: str, species: int | slice = slice(None)):
-        """Features, presences and weights of what is learnt from.
-
-        Against the target group every visited site counts. Against random
-        background a visited site says nothing about who was not seen.
-        """
-        y = self.y[:, species]
-        if against == "target group":
-            return self.x, y, np.ones(y.shape)
-        empty = np.zeros((len(self.background), *y.shape[1:]), bool)
-        return (np.concatenate([self.x, self.background]),
-                np.concatenate([y, empty]),
-                np.concatenate([y.astype(float), 1.0 - empty]))
-
-
-def visited(data: Data) -> float:
-    """Share of the region where anyone has recorded anything, 0 to 1.
-
-    The background is halved again and again along its widest axis into
-    parts of equal size; counted are those that hold a visited site. Where
-    people went everywhere, the target group tells absence from neglect;
-    where they went to few places, it only tells where they went.
-    """
-    parts = [(data.background, data.x)]
-    while len(parts) < min(_CELLS, len(data.background) // 8):
-        halves = []
-        for some, sites in parts:
-            axis = np.ptp(some, axis=0).argmax()
-            middle = np.median(some[:, axis])
-            for side in (np.less_equal, np.greater):
-                halves.append((some[side(some[:, axis], middle)],
-                               sites[side(sites[:, axis], middle)]))
-        parts = [half for half in halves if len(half[0])]
-    return float(np.mean([len(sites) > 0 for _, sites in parts]))
 
 
 # Models: from data and a background to a function of features ---------------
@@ -377,7 +258,7 @@ def _each(data: Data, against: str, one: Callable):
     return lambda new: np.column_stack([ask(new) for ask in learnt])
 
 
-def _of_places(name: str, presence, table: Table, seed: int):
+def _of_places(name: str, presence, table: Features, seed: int):
     if table.place is None:
         raise ValueError(f"'{name}' reads nothing but places: give "
                          "coordinates.")
@@ -386,28 +267,3 @@ def _of_places(name: str, presence, table: Table, seed: int):
     model = _PLACES[name](rows)
     classes = pd.DataFrame({"species": model.species})
     return lambda sites: model.predict(table.degrees(sites), classes)
-
-
-def _is_number(column: pd.Series) -> bool:
-    return (pd.api.types.is_numeric_dtype(column)
-            and not pd.api.types.is_bool_dtype(column))
-
-
-def _checked(frame: pd.DataFrame, table: Table, where: str) -> None:
-    """Refuse a frame that lacks columns, rows, or finite values."""
-    checks.columns(frame, [*table.variables, *(table.place or ())],
-                   where=where)
-    if frame.empty:
-        raise ValueError(f"{where} has no rows.")
-    needed = [*["species"] * (where == "presence"), *(table.place or ())]
-    numbers = [name for name in table.variables if _is_number(frame[name])]
-    gaps = (frame[needed].isna().any(axis=1).to_numpy()
-            | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
-    if gaps.any():
-        raise ValueError(
-            f"{int(gaps.sum())} of {len(frame)} rows of {where} have no "
-            f"{', '.join(needed)}, or an infinite value, the first is row "
-            f"{int(gaps.argmax())}. Leave them out, or mend them.")
-    if table.place == DEGREES:
-        checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
-                      where=where)

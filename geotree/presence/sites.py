@@ -1,0 +1,141 @@
+"""Sites as numbers, and how much of a region was visited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from geotree import checks, globe
+
+DEGREES = ("decimalLongitude", "decimalLatitude")
+_CELLS = 256  # parts of the region, to see how much of it was visited
+
+
+@dataclass
+class Features:
+    """Sites as numbers: how columns become features, learnt once.
+
+    Categories become a column each, missing numbers their median with a
+    column that says so, degrees points of the sphere.
+    """
+
+    variables: tuple[str, ...]
+    place: tuple[str, str] | None
+    known: dict = field(default_factory=dict)
+
+    def learn(self, frame: pd.DataFrame) -> Features:
+        """Categories, medians, means and spreads of all training sites."""
+        for name in self.variables:
+            column = frame[name]
+            self.known[name] = (
+                float(column.median()), bool(column.isna().any())
+            ) if _is_number(column) else sorted(
+                column.dropna().astype(str).unique())
+        raw = self._raw(frame)
+        spread = raw.std(axis=0)
+        self.middle = frame[list(self.place or ())].mean().to_numpy()
+        self.centre, self.spread = raw.mean(axis=0), spread + (spread == 0)
+        return self
+
+    def features(self, frame: pd.DataFrame) -> np.ndarray:
+        """Standardised features: (N, F) float32."""
+        scaled = (self._raw(frame) - self.centre) / self.spread
+        return scaled.clip(-5, 5).astype(np.float32)
+
+    def _raw(self, frame: pd.DataFrame) -> np.ndarray:
+        columns = []
+        for name in self.variables:
+            known, column = self.known[name], frame[name]
+            if isinstance(known, list):
+                columns += [(column.astype(str) == one) for one in known]
+                continue
+            middle, gaps = known
+            values = column.to_numpy(float, na_value=np.nan)
+            columns += [np.where(np.isnan(values), middle, values)]
+            columns += [np.isnan(values)] * gaps
+        if self.place == DEGREES:
+            columns += list(globe.vectors_of(frame).T)
+        elif self.place:
+            columns += [frame[name].to_numpy(float) for name in self.place]
+        return np.column_stack(columns).astype(np.float64)
+
+    def degrees(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Places in degrees, for models of place; metres lie at 0°, 0°."""
+        x, y = (frame[name].to_numpy(float) for name in self.place)
+        if self.place != DEGREES:
+            x, y = ((values - middle) / globe.METRES
+                    for values, middle in zip((x, y), self.middle,
+                                              strict=True))
+        return pd.DataFrame({"decimalLongitude": x, "decimalLatitude": y})
+
+
+@dataclass
+class Data:
+    """Features of visited sites, who was seen there, and background."""
+
+    x: np.ndarray  # (M, F) sites of any record
+    y: np.ndarray  # (M, S) bool
+    background: np.ndarray  # (B, F)
+    seed: int
+
+    def rows(self, against: str, species: int | slice = slice(None)):
+        """Features, presences and weights of what is learnt from.
+
+        Against the target group every visited site counts. Against random
+        background a visited site says nothing about who was not seen.
+        """
+        y = self.y[:, species]
+        if against == "target group":
+            return self.x, y, np.ones(y.shape)
+        empty = np.zeros((len(self.background), *y.shape[1:]), bool)
+        return (np.concatenate([self.x, self.background]),
+                np.concatenate([y, empty]),
+                np.concatenate([y.astype(float), 1.0 - empty]))
+
+
+def visited(data: Data) -> float:
+    """Share of the region where anyone has recorded anything, 0 to 1.
+
+    The background is halved again and again along its widest axis into
+    parts of equal size; counted are those that hold a visited site. Where
+    people went everywhere, the target group tells absence from neglect;
+    where they went to few places, it only tells where they went.
+    """
+    parts = [(data.background, data.x)]
+    while len(parts) < min(_CELLS, len(data.background) // 8):
+        halves = []
+        for some, sites in parts:
+            axis = np.ptp(some, axis=0).argmax()
+            middle = np.median(some[:, axis])
+            for side in (np.less_equal, np.greater):
+                halves.append((some[side(some[:, axis], middle)],
+                               sites[side(sites[:, axis], middle)]))
+        parts = [half for half in halves if len(half[0])]
+    return float(np.mean([len(sites) > 0 for _, sites in parts]))
+
+
+def _is_number(column: pd.Series) -> bool:
+    return (pd.api.types.is_numeric_dtype(column)
+            and not pd.api.types.is_bool_dtype(column))
+
+
+def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
+    """Refuse a frame that lacks columns, rows, or finite values."""
+    checks.columns(frame, [*table.variables, *(table.place or ())],
+                   where=where)
+    if frame.empty:
+        raise ValueError(f"{where} has no rows.")
+    needed = [*["species"] * (where == "presence"), *(table.place or ())]
+    numbers = [name for name in table.variables if _is_number(frame[name])]
+    gaps = (frame[needed].isna().any(axis=1).to_numpy()
+            | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
+    if gaps.any():
+        raise ValueError(
+            f"{int(gaps.sum())} of {len(frame)} rows of {where} have no "
+            f"{', '.join(needed)}, or an infinite value, the first is row "
+            f"{int(gaps.argmax())}. Leave them out, or mend them.")
+    if table.place == DEGREES:
+        checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
+                      where=where)
