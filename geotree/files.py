@@ -29,8 +29,9 @@ class BusyError(OSError):
 def whole(path: str | Path) -> Iterator[Path]:
     """A place to write a file or folder that becomes ``path`` at the end.
 
-    Until then, and if anything fails, what stood at ``path`` stays. A link
-    is followed: what it points to is replaced, not the link.
+    Until then, and if anything fails, what stood at ``path`` stays; an
+    ``OSError`` says so. A link is followed: what it points to is replaced,
+    not the link.
 
     Examples
     --------
@@ -38,9 +39,9 @@ def whole(path: str | Path) -> Iterator[Path]:
     ...     table.to_parquet(part)
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         if part.is_file():
             with part.open("rb+") as file:
@@ -50,11 +51,19 @@ def whole(path: str | Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(part, path)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if type(error).__module__ != "builtins":  # not of the disk
+            raise
+        raise OSError(
+            error.errno or errno.EIO,
+            f"could not write '{path}' ({error.strerror or error}). What "
+            "was there before is kept. Free some space or choose a folder "
+            "that can be written") from error
     finally:
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        elif part.exists():
+            part.unlink()
 
 
 def write(path: str | Path, data: bytes | str) -> Path:

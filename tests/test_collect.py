@@ -1,15 +1,21 @@
 """Collecting from a GBIF on this machine: one table by three routes."""
 
+import gzip
+import http.server
+import os
+import signal
+import threading
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from killing import Run, kills
 from loopback import gbif
 from loopback.server import DROP, GARBLE, TRUNCATE, certificate
 
-from geotree import occurrences
+from geotree import network, occurrences
 from geotree.files import BusyError
 from geotree.network import ServiceError
 from geotree.occurrences import matching
@@ -532,6 +538,140 @@ def test_the_service_says_how_long_to_wait(client, service, monkeypatch):
     service.seconds = 0
     client.search(taxonKey="1", year="2017,2018", offset=0, limit=1)
     assert 17.0 in slept
+
+
+def test_a_request_has_one_owner_of_its_retries(client, service, taxa,
+                                                tmp_path):
+    for ask in (lambda: client.match("Quercus", "", matching.judge),
+                lambda: client.title("50c9509d"),
+                lambda: client.search(taxonKey="1", year="2017,2018",
+                                      offset=0, limit=1)):
+        service.log.clear()
+        service.faults[:] = [503] * 60
+        with pytest.raises(ServiceError, match="answers 503 .*tried 6 times"):
+            ask()
+        assert len(service.log) == network.TRIES == 6
+
+
+@pytest.mark.parametrize("wait", ["99999999", "Fri, 01 Jan 2100 00:00:00 GMT",
+                                  "9" * 400])
+def test_who_is_to_wait_for_long_is_told_until_when(client, service,
+                                                    monkeypatch, wait):
+    def search(query):
+        raise gbif.Answer(429, {}, Retry_After=wait)
+
+    monkeypatch.setattr(service, "search", search)
+    start = time.monotonic()
+    with pytest.raises(ServiceError, match="come back after 2[01].* UTC"):
+        client.search(taxonKey="1", year="2017,2018", offset=0, limit=1)
+    assert len(service.log) == 1 and time.monotonic() - start < 2
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Sends for ever: fast, packed, or a byte at a time."""
+
+    def do_GET(self):
+        kind = self.path[1:5]
+        part = b'{"a": ' if kind != "bomb" else gzip.compress(b" " * 10**8)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        if kind == "bomb":
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        try:
+            self.wfile.write(part)
+            while kind != "bomb":
+                self.wfile.write(b" " if kind == "drip" else b" " * 65536)
+                time.sleep(0.05 if kind == "drip" else 0)
+        except OSError:
+            return
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def endless():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("kind", "error", "words"), [
+    ("drip", network.Unsteady, "not send all of its answer in 1 s"),
+    ("fast", ServiceError, "more than 1,000,000 bytes"),
+    ("bomb", ServiceError, "more than 1,000,000 bytes")])
+def test_a_body_has_an_end(endless, kind, error, words):
+    start = time.monotonic()
+    with pytest.raises(error, match=words):
+        network.body(requests.get(f"{endless}/{kind}", stream=True,
+                                  timeout=5), seconds=1.0, size=10**6)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("kind", ["fast", "bomb"])
+def test_gbif_without_end_is_refused(endless, kind):
+    client = occurrences.Client(f"{endless}/{kind}", wait=0.01)
+    for ask in (lambda: client.match("Quercus", "", matching.judge),
+                lambda: client.title("a")):
+        with pytest.raises(ServiceError, match="no answer to what was asked"):
+            ask()
+
+
+def test_an_interrupt_is_heard_at_once(service, client, tmp_path):
+    service.seconds = 20.0
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        occurrences.match(NAMES, cache=tmp_path / "c", client=client,
+                          progress=False)
+    assert time.monotonic() - start < 2.5
+
+
+def test_a_record_without_its_species_is_left_out_and_counted(
+        client, service, taxa, tmp_path, monkeypatch):
+    real = service.search
+
+    def search(query):
+        answer = real(query)
+        for one in answer["results"][:3]:
+            del one["speciesKey"]
+        return answer
+
+    monkeypatch.setattr(service, "search", search)
+    for _ in range(2):  # the second run reads what the first one has kept
+        with pytest.warns(UserWarning, match="left out: .*no speciesKey"):
+            table = occurrences.collect(taxa, route="search", limit=300,
+                                        folder=tmp_path / "s", client=client)
+        assert len(table) == 297
+        assert table.attrs["left out"] == {"no speciesKey": 3}
+
+
+def test_parts_without_a_record_are_no_fault(service, taxa, tmp_path):
+    place = gbif.snapshot(tmp_path, service.frame)
+    asked = {"route": "snapshot", "snapshot": str(place)}
+    before = occurrences.collect(taxa, folder=tmp_path / "a", **asked)
+    (place / "000003").write_bytes(b"")
+    service.frame.iloc[:0].to_parquet(place / "000004")
+    pd.DataFrame({name: pd.Series([], dtype=object)
+                  for name in service.frame}).to_parquet(place / "000005")
+    same(before, occurrences.collect(taxa, folder=tmp_path / "b", **asked))
+
+
+def test_a_family_that_is_not_known_is_not_asked_for(client, service,
+                                                     tmp_path):
+    names = pd.DataFrame({"species": ["Acer rubrum", "Betula pendula"],
+                          "family": [np.nan, "Betulaceae"],
+                          "leafType": [None, "Deciduous Broadleaf"]})
+    found = occurrences.match(names, cache=tmp_path / "c", client=client,
+                              progress=False)
+    asked = {call["query"]["scientificName"][0]: call["query"].get("family")
+             for call in service.calls("match")}
+    assert asked == {"Acer rubrum": None, "Betula pendula": ["Betulaceae"]}
+    assert found["leafType"].tolist() == ["Unknown", "Deciduous Broadleaf"]
 
 
 @pytest.mark.parametrize("state", ["KILLED", "FAILED", "CANCELLED"])

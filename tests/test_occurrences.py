@@ -1,6 +1,8 @@
 """The occurrence table: checks, files, flags and thinning."""
 
 import errno
+import gzip
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from geotree import occurrences
 from geotree.occurrences import reference
+from geotree.occurrences.columns import OPTIONAL
 
 RELEASE_CSV = "\r\n".join((
     "sample_id,country_code,level0,level1_family,level2_genus,"
@@ -87,7 +90,7 @@ def spoiled(**columns):
      r"gbifID 4000000004, 4000000001\. Are .* swapped"),
     (spoiled(decimalLatitude=91.0, decimalLongitude=170.0),
      "4000000003. Correct these rows"),
-    (spoiled(decimalLongitude=[8, 8, 8, 180.5, 8, 8]), "decimalLongitude is"),
+    (spoiled(decimalLongitude=[8, 8, 8, 360.5, 8, 8]), "decimalLongitude is"),
     (spoiled(decimalLatitude=[47, np.nan, 47, 47, 47, 47]),
      "decimalLatitude is missing in 1 of 6 rows, first gbifID 4000000004"),
     (spoiled(decimalLatitude=np.inf), "out of -90"),
@@ -100,6 +103,200 @@ def spoiled(**columns):
 def test_validate_says_what_is_wrong(came, words):
     with pytest.raises(ValueError, match=words):
         occurrences.validate(came)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("coordinateUncertaintyInMeters", 0),
+    ("coordinateUncertaintyInMeters", -1),
+    ("coordinateUncertaintyInMeters", -9999),
+    ("coordinateUncertaintyInMeters", "999999"),
+    ("coordinateUncertaintyInMeters", np.inf),
+    ("coordinatePrecision", -1)])
+def test_what_stands_for_unknown_is_unknown_and_counted(name, value):
+    came = table().astype({"coordinateUncertaintyInMeters": object})
+    came[name] = [5.0, value, value, 7, 8, 9]
+    with pytest.warns(UserWarning, match=f"{name}.*unknown: 2 rows"):
+        result = occurrences.validate(came)
+    assert result[name].isna().tolist() == [False, True, True] + [False] * 3
+    [(what, count)] = result.attrs["report"].items()
+    assert what.startswith(name) and count == 2
+    with pytest.warns(UserWarning):
+        thinned = occurrences.thin(came.assign(
+            decimalLatitude=47.5, decimalLongitude=8.5,
+            coordinateUncertaintyInMeters=[-9999, 50, 40, 9999, 0, -1]))
+    assert thinned["coordinateUncertaintyInMeters"].tolist() == [40]
+
+
+@pytest.mark.parametrize("value", [0, -9999, 999999, None])
+def test_a_year_that_is_no_year_is_refused(value):
+    came = spoiled(year=[2020, value, 2021, 2021, 2021, 2021])
+    with pytest.raises(ValueError, match="year is missing in 1 of 6"):
+        occurrences.validate(came)
+
+
+@pytest.mark.parametrize("value", [1599, 20200503, 2020.5, 3000, "spring"])
+def test_a_year_out_of_its_range_is_named(value):
+    with pytest.raises(ValueError, match="year .*first"):
+        occurrences.validate(spoiled(year=[2020] * 5 + [value]))
+
+
+@pytest.mark.parametrize("value", [
+    pd.Timestamp("2020-05-03"), "2020-05-03", "2020-05-03T10:00:00Z", 2020.0,
+    "2020", "03.05.2020", "2020/05/03", np.datetime64("2020-05-03")])
+def test_years_of_dates_are_years(value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = occurrences.validate(spoiled(year=[value] * 6))
+    assert result["year"].tolist() == [2020] * 6
+
+
+def test_frames_of_all_kinds_are_the_same_table():
+    came = table().assign(note=[1, 2, None, 4, 5, 6], own=True)
+    plain = occurrences.validate(came.convert_dtypes())
+    arrow = came.convert_dtypes(dtype_backend="pyarrow")
+    pd.testing.assert_frame_equal(occurrences.validate(arrow), plain)
+    words = came.astype(dict.fromkeys(
+        ["species", "countryCode", "year", "family"], "category"))
+    words.index = pd.MultiIndex.from_product([["a", "b"], [1, 1, 2]])
+    same = occurrences.validate(words)
+    pd.testing.assert_frame_equal(same, occurrences.validate(came))
+    for one in (arrow, words):
+        flagged = occurrences.flag(one)
+        pd.testing.assert_frame_equal(
+            flagged[list(occurrences.FLAGS)],
+            occurrences.flag(came)[list(occurrences.FLAGS)])
+        assert len(occurrences.thin(one)) == len(occurrences.thin(came))
+        pd.testing.assert_frame_equal(occurrences.audit(one),
+                                      occurrences.audit(came))
+
+
+def test_long_ids_stay_whole():
+    ids = [2**53 + 1, 2**53 + 2, 2**62, 7, 8, 9]
+    for kind in (object, "str", "int64", "Int64", "int64[pyarrow]"):
+        came = table()
+        came["gbifID"] = pd.Series(list(map(str, ids)) if kind == "str"
+                                   else ids, dtype=kind)
+        assert occurrences.validate(came)["gbifID"].tolist() == ids
+    with pytest.raises(ValueError, match="whole numbers up to 2.53 as float"):
+        occurrences.validate(spoiled(gbifID=[float(one) for one in ids]))
+
+
+def test_a_column_given_twice_is_named():
+    came = pd.concat([table(), table()[["year"]]], axis=1)
+    for ask in (occurrences.validate, occurrences.audit,
+                occurrences.from_points):
+        with pytest.raises(ValueError, match="year more than once"):
+            ask(came)
+
+
+def test_what_a_table_need_not_say_is_unknown():
+    came = table().drop(columns=list(OPTIONAL))
+    result = occurrences.validate(came)
+    assert result[list(OPTIONAL)].isna().all(axis=None)
+    assert len(occurrences.keep(occurrences.flag(came))) == 6
+
+
+@pytest.mark.parametrize(("name", "word", "abroad"), [
+    ("establishmentMeans", "introducedAssistedColonisation", True),
+    ("establishmentMeans", "INTRODUCED", True),
+    ("establishmentMeans", "Introduced Assisted colonisation", True),
+    ("establishmentMeans", "native_reintroduced", False),
+    ("establishmentMeans", "vagrant", False),
+    ("degreeOfEstablishment", "widespreadInvasive", True),
+    ("degreeOfEstablishment", "Cultivated", True),
+    ("degreeOfEstablishment", "native", False),
+])
+def test_children_go_with_their_parents(name, word, abroad):
+    flagged = occurrences.flag(spoiled(**{name: word}))
+    assert flagged["flagAbroad"].tolist() == [abroad] * 6
+
+
+def test_words_are_compared_as_words_and_unknown_ones_reported():
+    came = spoiled(basisOfRecord=[
+        "humanObservation", "HUMAN OBSERVATION", "Preserved-Specimen",
+        "a guess", "", "unknown"],
+        occurrenceStatus=["Present", "ABSENT", "", None, "present", "x"],
+        issue=["COORDINATE_ROUNDED;zeroCoordinate", "", "coordinate rounded",
+               "ZERO_COORDINATE", "PRESUMED_SWAPPED_COORDINATE,X", "X"])
+    with pytest.warns(UserWarning, match="unknown word 'a guess': 1 rows"):
+        flagged = occurrences.flag(came)
+    assert flagged["flagBasis"].tolist() == [False, False, True] + [False] * 3
+    assert flagged["flagAbsent"].tolist() == [False, True] + [False] * 4
+    assert flagged["flagIssue"].tolist() == [True, False, False, True, True,
+                                             False]
+    assert flagged.attrs["report"] == {
+        "basisOfRecord: unknown word 'a guess'": 1,
+        "occurrenceStatus: unknown word 'x'": 1}
+
+
+def test_names_are_written_in_one_form_and_kept_as_they_came():
+    came = spoiled(species=["Betula pendula", "Betula  pendula\u00a0",
+                            "Betula pendula Roth", "BETULA PENDULA",
+                            "Betula x aurata", "Betula pendula subsp. alba"])
+    with pytest.warns(UserWarning, match="another form: 5 rows"):
+        result = occurrences.validate(came)
+    assert result["species"].tolist() == ["Betula pendula"] * 4 + [
+        "Betula × aurata", "Betula pendula"]
+    assert result["verbatimIdentification"].tolist() == came[
+        "species"].tolist()
+    with pytest.raises(ValueError, match="species is missing in 1 of 6"):
+        occurrences.validate(spoiled(species=["Betula nana"] * 5 + ["indet."]))
+
+
+def test_longitudes_beyond_180_are_turned():
+    with pytest.warns(UserWarning, match="180 to 360: 1 rows"):
+        result = occurrences.validate(
+            spoiled(decimalLongitude=[8, 9, 350, 180, -180, 7]))
+    assert result["decimalLongitude"].tolist() == [8, 9, -10, 180, -180, 7]
+
+
+def test_a_csv_of_gbif_is_read_as_it_is(tmp_path):
+    came = table().rename(columns={"leafType": "note"}).assign(
+        speciesKey="5331916", taxonKey="77", note='a "half quote')
+    came["species"] = came["species"].where(came.index != 3)
+    came["decimalLatitude"] = came["decimalLatitude"].where(came.index != 4)
+    path = tmp_path / "0001.csv"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write("\t".join(came) + "\n")
+        for row in came.astype("str").fillna("").to_numpy():
+            file.write("\t".join(row) + "\n")
+    result = occurrences.read(path)
+    assert result["taxonKey"].tolist() == [5331916] * 4
+    assert result["note"].tolist() == ['a "half quote'] * 4
+    assert result.attrs["left out"] == {"no species": 1,
+                                        "no decimalLatitude": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_release_tables_of_all_encodings(tmp_path, release, encoding, zipped):
+    path = tmp_path / "other.csv"
+    data = RELEASE_CSV.encode(encoding)
+    path.write_bytes(gzip.compress(data) if zipped else data)
+    one, other = (occurrences.read_release(name) for name in (path, release))
+    pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"\n\n", b"\x00" * 50, b"\x89PNG\r\n\x1a\n\x00\x00", b"PAR1", b"a",
+    b"PAR1" + b"\x00" * 50 + b"PAR1", gzip.compress(b"a,b\n1,2\n" * 99)[:-9],
+    b"\x1f\x8b", gzip.compress(b""), b"a,b\n1,2,3\n", b"a,a\n1,2\n",
+    b'a,b\n"1,2\n', b"\xff\xfea"])
+def test_damaged_files_are_named(tmp_path, data):
+    path = tmp_path / "own table.csv"
+    path.write_bytes(data)
+    for ask in (occurrences.read, occurrences.read_release,
+                occurrences.from_points):
+        with pytest.raises(ValueError, match="own table.csv"):
+            ask(path)
+
+
+def test_a_release_table_keeps_its_own_rarity(release, tmp_path):
+    read = occurrences.read_release(release)
+    assert read["rarity"].tolist() == ["Rare", "Common", "Frequent", "Common"]
+    path = occurrences.write(read, tmp_path / "t.parquet")
+    assert occurrences.thin(occurrences.read(path))["rarity"].tolist() == [
+        "Rare", "Common", "Frequent", "Common"]
 
 
 # ---- Parquet ----
@@ -155,7 +352,7 @@ def test_read_says_what_it_found(tmp_path):
         occurrences.read(tmp_path / "nothing.parquet")
     csv = tmp_path / "table.csv"
     csv.write_text(RELEASE_CSV, newline="")
-    with pytest.raises(ValueError, match="no Parquet file.*read_release"):
+    with pytest.raises(ValueError, match="no occurrence table.*read_release"):
         occurrences.read(csv)
 
 
@@ -311,7 +508,8 @@ def test_cap_keeps_so_many_of_a_species_and_cell():
     draws = {tuple(occurrences.cap(came, per_cell=1, seed=seed)["gbifID"])
              for seed in range(9)}
     assert len(draws) > 1
-    pd.testing.assert_frame_equal(occurrences.cap(came), came)
+    pd.testing.assert_frame_equal(occurrences.cap(came),
+                                  occurrences.validate(came))
 
 
 def test_places_are_compared_with_those_of_other_records():
@@ -397,7 +595,8 @@ def test_keep_removes_by_the_rules_it_is_given():
     kept = occurrences.keep(flagged, rules=["flagUncertainty"])
     assert kept["gbifID"].tolist() == came["gbifID"][[0, 3, 4, 5]].tolist()
     assert kept.index.tolist() == [0, 1, 2, 3]
-    assert kept.attrs == flagged.attrs
+    assert kept.attrs == {**flagged.attrs, "left out": {
+        occurrences.FLAGS["flagUncertainty"]: 2}}
     own = flagged.assign(flagOwn=[True, *[False] * 5])
     assert len(occurrences.keep(own, rules=["flagOwn"])) == 5
     assert len(occurrences.keep(flagged, rules=[])) == 6
@@ -455,5 +654,7 @@ def test_thin_keeps_the_best_record_of_a_cell():
     assert thinned["gbifID"].tolist() == came["gbifID"][[0, 3, 4]].tolist()
     assert len(occurrences.thin(came, metres=0.5)) == 5
     assert len(occurrences.thin(came, metres=1e6)) == 2
-    with pytest.raises(ValueError, match="more than 0"):
+    assert occurrences.thin(came, metres=1e6).attrs["left out"] == {
+        "another of its species is in the cell of 1e+06 m": 3}
+    with pytest.raises(ValueError, match="metres is 0, expected"):
         occurrences.thin(came, metres=0)

@@ -19,8 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from geotree import checks
 from geotree.occurrences import record_rules as records
 from geotree.occurrences import taxon_rules as taxa
+from geotree.occurrences.columns import plain
 
 
 class Rule(NamedTuple):
@@ -80,7 +82,7 @@ def audit(table: pd.DataFrame, *,
     ValueError
         An unknown rule, an empty table, or one without species.
     """
-    chosen, skipped = _choose(table, rules)
+    table, chosen, skipped = _choose(table, rules)
     each, _ = _taxa(table)
     found = []
     for name, rule in chosen.items():
@@ -107,9 +109,10 @@ def marked(table: pd.DataFrame, *, rules: Iterable[str]) -> np.ndarray:
     (N,) bool
         Rules whose columns the table lacks mark nothing.
     """
+    table, chosen, _ = _choose(table, rules)
     mask = np.zeros(len(table), dtype=bool)
     each, of = _taxa(table)
-    for rule in _choose(table, rules)[0].values():
+    for rule in chosen.values():
         if rule.of_taxa:
             mask |= np.asarray(rule.find(each)[0])[of]
         else:
@@ -154,5 +157,6 @@ def _choose(table, rules):
         raise ValueError("table is empty: nothing to audit.")
     lacking = [name for name in wanted
                if not set(RULES[name].needs) <= set(table.columns)]
-    return ({name: RULES[name] for name in wanted if name not in lacking},
-            lacking)
+    checks.columns(table, ["species"])
+    chosen = {name: RULES[name] for name in wanted if name not in lacking}
+    return plain(table), chosen, lacking

@@ -10,23 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from geotree.files import lock
+from geotree import files
 from geotree.network import ServiceError
 from geotree.occurrences import snapshot as parquet
 from geotree.occurrences.gbif import ALIVE, BACKBONE, DEEPEST, PAGE, Client
 from geotree.occurrences.matching import usable
-from geotree.occurrences.table import replace, validate
+from geotree.occurrences.table import leave, validate
 from geotree.sources.grid import tiles
 
 ROUTES = ("search", "download", "snapshot")
 KEYS = 300  # taxa in the address of one search, about 5 kB
 POLL = 30.0  # s between two looks at a download; GBIF asks for this
+LONGEST = 2 * 86_400.0  # s; GBIF takes hours for the largest downloads
 
 
 def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
@@ -83,7 +85,7 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
              "years": list(years), "uncertainty": uncertainty,
              **({"limit": limit} if route == "search" else {}),
              **({"snapshot": snapshot} if route == "snapshot" else {})}
-    with lock(folder):
+    with files.lock(folder):
         _claim(folder, asked)
         client = client or Client()
         if route == "search":
@@ -137,9 +139,9 @@ def _claim(folder: Path, asked: dict) -> None:
     """Bind a folder to one request."""
     note = folder / "request.json"
     if not note.exists():
-        replace(note, lambda file: file.write_text(json.dumps(asked)))
+        files.write(note, json.dumps(asked))
         return
-    before = json.loads(note.read_text())
+    before = files.read_json(note)
     told = [name for name in {*asked, *before}
             if asked.get(name) != before.get(name)]
     if told:
@@ -168,9 +170,8 @@ def _search(client, folder, asked):
                     taxonKey=group, offset=offset, limit=size,
                     **_filters(asked))
                 calls += 1
-                replace(page, lambda file, answer=answer: file.write_text(
-                    json.dumps(answer)))
-            answer = json.loads(page.read_text())
+                files.write(page, json.dumps(answer))
+            answer = files.read_json(page)
             records += answer["results"]
             offset += size
             if answer["endOfRecords"]:
@@ -218,24 +219,24 @@ def predicate(asked: dict) -> dict:
 
 def _download(client, folder, asked, poll):
     note, archive = folder / "download.json", folder / "download.zip"
-    known = json.loads(note.read_text()) if note.exists() else {}
+    known = files.read_json(note) if note.exists() else {}
     if "key" not in known:
         # A run that dies between the order and its key must not order twice.
         since = known.get("since")
         known = {"since": since or time.time()}
-        replace(note, lambda file: file.write_text(json.dumps(known)))
+        files.write(note, json.dumps(known))
         known["key"] = client.order(predicate(asked), since=since)
-        replace(note, lambda file: file.write_text(json.dumps(known)))
+        files.write(note, json.dumps(known))
     key, out = known["key"], folder / "download"
     if not out.exists():
         about = _wait(client, key, note, poll)
         known |= {name: about[name] for name in ("doi", "created")}
-        replace(note, lambda file: file.write_text(json.dumps(known)))
+        files.write(note, json.dumps(known))
         if not archive.exists():
             client.save(f"v1/occurrence/download/request/{key}.zip", archive)
         try:
-            replace(out, lambda part: zipfile.ZipFile(archive).extractall(
-                part))
+            with files.whole(out) as part:
+                zipfile.ZipFile(archive).extractall(part)
         except zipfile.BadZipFile as error:
             archive.unlink()
             raise ServiceError(5, f"'{archive}' is no zip file and was "
@@ -250,7 +251,8 @@ def _download(client, folder, asked, poll):
 
 
 def _wait(client, key, note, poll):
-    while True:
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
         about = client.download(key)
         state = about["status"]
         if state == "SUCCEEDED":
@@ -263,16 +265,22 @@ def _wait(client, key, note, poll):
                 f"https://www.gbif.org/occurrence/download/{key}, then call "
                 "again to ask anew")
         time.sleep(poll)
+    raise ServiceError(
+        5, f"GBIF is still at work on the download {key} after "
+        f"{LONGEST / 3600:.0f} hours. Call again later: it goes on waiting")
 
 
 # The table ------------------------------------------------------------------
 
 def _table(frame, taxa, about):
     """Records of any route as an occurrence table."""
-    frame = frame.drop_duplicates("gbifID")
-    names = taxa.set_index("taxonKey")
-    key = frame["speciesKey"].astype("int64")
-    frame = frame[key.isin(names.index)].assign(taxonKey=key)
+    frame, names = frame.reset_index(drop=True), taxa.set_index("taxonKey")
+    frame.attrs = {}
+    key = pd.to_numeric(frame["speciesKey"], errors="coerce")
+    frame = leave(frame.assign(taxonKey=key), key.isna(), "no speciesKey")
+    frame = leave(frame, ~frame["taxonKey"].isin(names.index),
+                  "of a species that was not asked for")
+    frame = leave(frame, frame.duplicated("gbifID"), "gbifID there already")
     for column in ("species", "genus", "family", "leafType"):
         frame[column] = frame["taxonKey"].map(names[column])
     for column in frame.columns.intersection(parquet.TEXT):
@@ -280,6 +288,9 @@ def _table(frame, taxa, about):
             frame[column].notna()).replace("", None)
     table = by_tile(validate(frame.drop(columns="speciesKey")))
     digest = hashlib.sha256(table["gbifID"].to_numpy().tobytes())
-    table.attrs = {**about, "records": len(table),
-                   "sha256": digest.hexdigest()}
+    table.attrs |= {**about, "records": len(table),
+                    "sha256": digest.hexdigest()}
+    if "left out" in table.attrs:
+        warnings.warn(f"records left out: {table.attrs['left out']}",
+                      stacklevel=3)
     return table

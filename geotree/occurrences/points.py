@@ -11,7 +11,13 @@ import pandas as pd
 
 from geotree import checks
 from geotree.occurrences import names, reading
-from geotree.occurrences.table import COLUMNS, OPTIONAL
+from geotree.occurrences.columns import (
+    COLUMNS,
+    FIRST_YEAR,
+    OPTIONAL,
+    plain,
+    years,
+)
 
 # Usual names of columns, without case and separators. Where a column of an
 # earlier group is there, those of later groups are not looked at.
@@ -97,8 +103,8 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     checks.columns(table, [], where=where)
     if table.empty:
         raise ValueError(f"{where} has no rows, expected one for each place.")
-    table = table.reset_index(drop=True)
-    table.columns = [str(name) for name in table.columns]
+    table = table.rename(columns=str).reset_index(drop=True)
+    own, table = table, plain(table)
     given = {"lat": lat, "lon": lon, "species": species, "id": id,
              "year": year if isinstance(year, str) else None}
     meant = {what: _column(table, what, name, where)
@@ -130,13 +136,16 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     mark(~good, "not on the globe", raw + ": expected -90 to 90 and -180 to "
          "360 degrees")
     if isinstance(year, int):
-        checks.number(year, name="year", low=1600, whole=True)
+        checks.number(year, name="year", low=FIRST_YEAR, whole=True)
         new["year"] = pd.array([year] * len(table), dtype="Int64")
     else:
-        new["year"] = (_year(table[meant["year"]]) if meant["year"]
-                       else pd.array([pd.NA] * len(table), dtype="Int64"))
+        came = (table[meant["year"]] if meant["year"]
+                else pd.Series(np.nan, table.index))
+        when = years(came)
+        new["year"] = when.where(when.between(
+            FIRST_YEAR, pd.Timestamp.now().year + 1) & (when % 1 == 0)
+            ).astype("Int64")
         if meant["year"]:
-            came = table[meant["year"]]
             mark(new["year"].isna() & came.notna(), "no year",
                  came.astype("str") + " is no year or date")
     if meant["species"]:
@@ -161,7 +170,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
                        pd.Series(np.nan, table.index, COLUMNS[column]))
     new["taxonKey"] = (table["taxonKey"] if "taxonKey" in table
                        else np.int64(0))
-    result = pd.concat([_beside(table, new), new], axis=1)
+    result = pd.concat([_beside(own, new), new], axis=1)
     result.attrs = {"source": where.strip("'"), "columns": said,
                     "report": status.value_counts().to_dict()}
     return result
@@ -201,19 +210,6 @@ def _number(column: pd.Series) -> np.ndarray:
         column = pd.to_numeric(text, errors="coerce")
     values = column.to_numpy("float64", na_value=np.nan)
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def _year(column: pd.Series) -> pd.Series:
-    """Years of numbers, dates or text that begins or ends with one."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        year = column.dt.year.astype("Float64")
-    else:
-        text = column.astype("str").str.strip()
-        found = text.str.extract(
-            r"^(\d{4})(?:\.0*)?(?:[-/T ].*)?$|^\d\d?[./]\d\d?[./](\d{4})$")
-        year = pd.to_numeric(found[0].fillna(found[1])).astype("Float64")
-    last = pd.Timestamp.now().year + 1
-    return year.where(year.between(1600, last)).astype("Int64")
 
 
 def _ids(new: pd.DataFrame, own: pd.Series | None) -> pd.Series:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from geotree import world
+from geotree import checks, world
+from geotree.occurrences import vocabulary
 from geotree.occurrences.auditing import marked
 from geotree.occurrences.record_rules import grid_cells
 from geotree.occurrences.reference import cell_diagonal, metres_to
-from geotree.occurrences.table import validate
+from geotree.occurrences.table import leave, validate
 
 UNCERTAINTY = 30.0  # m; more leaves the 50 m patch
 DECIMALS = 4  # of a degree, about 11 m
@@ -25,7 +27,13 @@ TAXON_RULES = ("higher_rank_key", "unresolved_name", "not_a_plant",
 ISSUES = ("ZERO_COORDINATE", "COORDINATE_INVALID", "COORDINATE_OUT_OF_RANGE",
           "COUNTRY_COORDINATE_MISMATCH", "PRESUMED_SWAPPED_COORDINATE",
           "TAXON_MATCH_HIGHERRANK", "TAXON_MATCH_FUZZY")
-ABROAD = ("MANAGED", "INTRODUCED", "INVASIVE", "NATURALISED")
+ABROAD = {"establishmentMeans": ("introduced", "managed"),
+          "degreeOfEstablishment": ("managed", "unestablished", "established",
+                                    "invasive")}
+# Neither an observation nor a human one.
+SPECIMENS = ("machine observation", "preserved specimen", "fossil specimen",
+             "living specimen", "material sample", "material citation",
+             "material entity", "literature", "occurrence")
 # What records say that were moved or widened on purpose; the second is how
 # iNaturalist says it.
 BLURRED = "(?i)obscur|generali|uncertainty increased"
@@ -35,6 +43,7 @@ FLAGS: dict[str, str] = {
     "flagZero": "within 0.5° of latitude 0, longitude 0",
     "flagEqual": "latitude equals longitude, up to the sign",
     "flagSea": "over 25 km from land; small islands are not known",
+    "flagAbsent": "looked for and not found, says the record",
     "flagIssue": "GBIF doubts the place or the name",
     "flagPrecision": f"both coordinates have under {DECIMALS} decimals",
     "flagObscured": "the place was blurred to protect it",
@@ -68,7 +77,7 @@ HELPS = {
     "flagCentroid": ("distanceFromCentroidInMeters", "one centre a country")}
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
 # uncertainty is left to the caller: the release's tables know none.
-REMOVE = ("flagZero", "flagEqual", "flagIssue", "flagPrecision",
+REMOVE = ("flagZero", "flagEqual", "flagAbsent", "flagIssue", "flagPrecision",
           "flagObscured", "flagUncertainty", "flagCentroid", "flagBasis",
           "flagTaxon", "flagNotTree", "flagSharedPoint", "flagDuplicate")
 
@@ -116,7 +125,8 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         "flagZero": marked(result, rules=["zero_coordinates"]),
         "flagEqual": lat.abs() == lon.abs(),
         "flagSea": _is_sea(lat, lon),
-        "flagIssue": _text(result, "issue").str.contains("|".join(ISSUES)),
+        "flagAbsent": _says(result, "occurrenceStatus", ["absent"]),
+        "flagIssue": _has_issue(_text(result, "issue")),
         "flagPrecision": (_is_short(lat) & _is_short(lon)
                           | (_number(result, "coordinatePrecision") >= 0.01)),
         "flagObscured": _is_blurred(result),
@@ -127,15 +137,14 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
             | (metres_to(result, "country") < CENTRE)),
         "flagCapital": metres_to(result, "capital") < CENTRE,
         "flagGarden": metres_to(result, gardens) < CENTRE,
-        "flagBasis": ~_text(result, "basisOfRecord").isin(
-            ("HUMAN_OBSERVATION", "OBSERVATION", "")),
+        "flagBasis": _says(result, "basisOfRecord", SPECIMENS),
         "flagTaxon": marked(result, rules=TAXON_RULES),
         "flagNotTree": (
             ~_text(result, "growthForm").str.lower().isin(("tree", ""))
             | (False if trees is None
                else ~result["species"].isin(set(trees)))),
-        "flagAbroad": _text(result, "establishmentMeans").str.upper().isin(
-            ABROAD),
+        "flagAbroad": np.logical_or.reduce([
+            _says(result, name, words) for name, words in ABROAD.items()]),
         "flagMachine": marked(result, rules=["machine_identified"]),
         "flagPlanted": marked(result, rules=["planted"]),
         "flagStray": marked(result, rules=["stray_record"]),
@@ -167,7 +176,8 @@ def keep(table: pd.DataFrame, *,
     Returns
     -------
     DataFrame
-        Index 0 … N-1, flags and ``attrs`` kept.
+        Index 0 … N-1, flags and ``attrs`` kept; ``attrs["left out"]`` says
+        how many rows each rule removed.
 
     Raises
     ------
@@ -182,7 +192,10 @@ def keep(table: pd.DataFrame, *,
         raise ValueError(
             f"these rules leave none of {len(table)} records ({counts}). "
             "Leave out the rule that flags them all.")
-    return table[~bad].reset_index(drop=True)
+    kept = table
+    for name in rules:
+        kept = leave(kept, kept[name], FLAGS.get(name, name))
+    return kept
 
 
 def removed(table: pd.DataFrame, *,
@@ -235,17 +248,16 @@ def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
     DataFrame
         In the table's order, index 0 … N-1. Of several records the one of
         the smallest known uncertainty stays, then of the smallest gbifID.
+        ``attrs["left out"]`` counts the others.
     """
-    if not metres > 0:
-        raise ValueError(f"metres is {metres}, expected more than 0.")
-    cells = grid_cells(table, metres=metres)
-    order = pd.DataFrame({
-        "species": table["species"].to_numpy(), "row": cells[:, 0],
-        "column": cells[:, 1], "id": table["gbifID"].to_numpy(),
-        "radius": table["coordinateUncertaintyInMeters"].to_numpy(),
-    }).sort_values(["radius", "id"], na_position="last")
-    first = ~order.duplicated(["species", "row", "column"])
-    return table.iloc[np.sort(order.index[first])].reset_index(drop=True)
+    checks.number(metres, name="metres", low=1e-3)
+    table = validate(table)
+    order = _cells(table, metres).assign(
+        id=table["gbifID"], radius=table["coordinateUncertaintyInMeters"]
+        ).sort_values(["radius", "id"], na_position="last")
+    again = order.duplicated(["species", "row", "column"]).sort_index()
+    return leave(table, again, f"another of its species is in the cell of "
+                 f"{metres:g} m")
 
 
 def cap(table: pd.DataFrame, *, per_species: int | None = None,
@@ -265,16 +277,22 @@ def cap(table: pd.DataFrame, *, per_species: int | None = None,
     DataFrame
         In the table's order, index 0 … N-1.
     """
-    cells = grid_cells(table, metres=metres)
+    table = validate(table)
     order = np.random.default_rng(seed).permutation(len(table))
-    frame = pd.DataFrame({"species": table["species"].to_numpy(),
-                          "row": cells[:, 0], "column": cells[:, 1]},
-                         ).iloc[order]
+    frame = _cells(table, metres).iloc[order]
     for most, names in ((per_cell, ["species", "row", "column"]),
                         (per_species, ["species"])):
         if most is not None:
             frame = frame[frame.groupby(names).cumcount() < most]
-    return table.iloc[np.sort(frame.index)].reset_index(drop=True)
+    return leave(table, ~table.index.isin(frame.index),
+                 "beyond the cap of a species or cell")
+
+
+def _cells(table: pd.DataFrame, metres: float) -> pd.DataFrame:
+    """Species, row and column of the grid of each record."""
+    cells = grid_cells(table, metres=metres)
+    return pd.DataFrame({"species": table["species"], "row": cells[:, 0],
+                         "column": cells[:, 1]})
 
 
 def _text(table: pd.DataFrame, name: str) -> pd.Series:
@@ -282,6 +300,19 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table:
         return pd.Series("", index=table.index, dtype="str")
     return table[name].fillna("").astype("str")
+
+
+def _says(table: pd.DataFrame, name: str, words) -> np.ndarray:
+    """Which rows say one of some words, or what is under it."""
+    return (vocabulary.under(table[name], name, words) if name in table
+            else np.zeros(len(table), bool))
+
+
+def _has_issue(text: pd.Series) -> pd.Series:
+    known = set(map(vocabulary.plain, ISSUES))
+    bad = [one for one in text.unique() if known & set(map(
+        vocabulary.plain, re.split("[;,| ]+", one)))]
+    return text.isin(bad)
 
 
 def _number(table: pd.DataFrame, name: str) -> pd.Series:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import warnings
 import zlib
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     except EOFError as error:
         raise ValueError(f"'{path}' is cut short ({error}). Fetch or copy "
                          "it again.") from error
-    except (ValueError, OverflowError, OSError, csv.Error, zlib.error
-            ) as error:
+    except (ValueError, OverflowError, OSError, csv.Error, zlib.error,
+            pd.errors.ParserWarning) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(
@@ -77,7 +78,10 @@ def _text(path: Path) -> pd.DataFrame:
     if double:
         raise ValueError(f"it has the columns {', '.join(double)} more than "
                          "once. Rename or drop one of each.")
-    return pd.read_csv(path, **options)
+    with warnings.catch_warnings():
+        # Else pandas would drop what a row has beyond the names.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(path, **options)
 
 
 def _encoding(path: Path, head: bytes, zipped: bool) -> str:

@@ -34,7 +34,7 @@ def zero_coordinates(table: pd.DataFrame):
 
     The other rules on places leave these rows out.
     """
-    return ~_is_placed(table), lambda rows: "at latitude 0, longitude 0"
+    return _from_zero(table) < BLANK, lambda rows: "at latitude 0, longitude 0"
 
 
 def spatial_duplicate(table: pd.DataFrame):
@@ -111,8 +111,9 @@ def stray_record(table: pd.DataFrame):
     # In a cube of this side no two records are that far apart: only those
     # alone in theirs can be strays.
     side = globe.chord(ALONE) / np.sqrt(3)
-    cube = (np.floor(points / side).astype(np.int64) + 64) @ [1, 128, 128**2]
-    alone = ~pd.Series(_codes(table["species"]) * 128**3 + cube).where(
+    cube = np.floor(np.nan_to_num(points) / side).astype(np.int64) + 64
+    alone = ~pd.Series(_codes(table["species"]) * 128**3
+                       + cube @ [1, 128, 128**2]).where(
         placed).duplicated(keep=False).to_numpy() & placed
     suspect = table["species"].isin(table["species"].to_numpy()[alone])
     wrong, away = np.zeros(len(table), bool), np.zeros(len(table))
@@ -145,7 +146,7 @@ def grid_cells(table: pd.DataFrame, *, metres: float) -> np.ndarray:
     (N, 2) int64
         Row from the south pole, column from the antimeridian.
     """
-    lat, lon = (table[name].to_numpy(float) for name in _PLACE)
+    lat, lon = np.nan_to_num(table[_PLACE].to_numpy(float)).T
     per_degree = globe.METRES / metres
     row = np.floor((lat + 90) * per_degree)
     centre = np.radians((row + 0.5) / per_degree - 90)
@@ -183,8 +184,12 @@ def _by_source(table, pattern):
 
 
 def _is_placed(table) -> np.ndarray:
-    return np.hypot(table["decimalLatitude"],
-                    table["decimalLongitude"]).to_numpy() >= BLANK
+    return _from_zero(table) >= BLANK
+
+
+def _from_zero(table) -> np.ndarray:
+    """Degrees from latitude 0, longitude 0; NaN of an unknown place."""
+    return np.hypot(*table[_PLACE].to_numpy(float).T)
 
 
 def _latitude(degrees: float) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from geotree.occurrences.table import COLUMNS, replace, validate
+from geotree import files
+from geotree.occurrences import reading
+from geotree.occurrences.table import validate
 
 # Column of the release -> column here, in the release's order.
 RELEASE = {
@@ -43,12 +44,7 @@ def read_release(csv: str | os.PathLike) -> pd.DataFrame:
         raise FileNotFoundError(
             f"no table at '{path}'. The release's evaluation tables are "
             "called GlobalGeoTree-10kEval-90.csv, -300.csv and -900.csv.")
-    text = [name for name in RELEASE if COLUMNS.get(RELEASE[name], "str")
-            == "str"]
-    table = pd.read_csv(
-        path, encoding="utf-8", keep_default_na=False,
-        dtype=dict.fromkeys(text, "str"),
-        na_values={name: [""] for name in RELEASE if name not in text})
+    table = reading.frame(path)
     absent = [name for name in RELEASE if name not in table.columns
               and name not in ("location", "source", "Category")]
     if absent:
@@ -56,15 +52,11 @@ def read_release(csv: str | os.PathLike) -> pd.DataFrame:
             f"'{path}' lacks the columns {', '.join(absent)} of a release "
             f"table; it has {', '.join(table.columns)}.")
     table = table.rename(columns=RELEASE)
-    table["taxonKey"] = table["taxonKey"].fillna(0)
+    table["taxonKey"] = table["taxonKey"].fillna("0")
     for name in ("coordinateUncertaintyInMeters", "datasetKey", "license"):
         table[name] = np.nan
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 24):
-            digest.update(part)
     table.attrs = {"source": f"GlobalGeoTree release, {path.name}",
-                   "sha256": digest.hexdigest()}
+                   "sha256": files.sha256(path)}
     return validate(table)
 
 
@@ -78,8 +70,12 @@ def write_release(table: pd.DataFrame, csv: str | os.PathLike) -> Path:
     checked = validate(table)
     columns = {theirs: checked[ours] for theirs, ours in RELEASE.items()
                if ours in checked}
+    if "verbatimIdentification" in checked:
+        columns["level3_species"] = checked["verbatimIdentification"]
     columns["species_key"] = checked["taxonKey"].astype("float64").where(
         checked["taxonKey"] != 0)  # the release writes keys as 2777855.0
     frame = pd.DataFrame(columns)
-    return replace(csv, lambda file: frame.to_csv(
-        file, index=False, lineterminator="\r\n", encoding="utf-8"))
+    with files.whole(csv) as part:
+        frame.to_csv(part, index=False, lineterminator="\r\n",
+                     encoding="utf-8")
+    return Path(csv)

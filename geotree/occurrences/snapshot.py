@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from geotree.files import whole
 from geotree.network import ServiceError
 
 # Each copy is the same; take the one near you. {month} is like 2026-10-01.
@@ -90,25 +91,31 @@ def _select(link, files, asked, part):
     near = ("" if radius is None
             else f"AND coordinateuncertaintyinmeters <= {float(radius)}")
     first, last = map(int, asked["years"])
-    temporary = part.with_name(f".{part.name}.part")
     try:
-        link.execute(f"""
-            COPY (SELECT {columns},
-                translate(CAST(issue AS VARCHAR), ',[] ', ';') AS "issue"
-            FROM read_parquet($files, union_by_name=true)
-            SEMI JOIN wanted ON CAST(specieskey AS VARCHAR) = wanted.key
-            WHERE occurrencestatus = 'PRESENT'
-                AND decimallatitude IS NOT NULL
-                AND decimallongitude IS NOT NULL
-                AND "year" BETWEEN {first} AND {last} {near})
-            TO '{str(temporary).replace("'", "''")}' (FORMAT parquet)
-            """, {"files": files})
+        # GBIF writes some parts without a record and without a byte.
+        filled = link.execute(
+            "SELECT filename FROM read_blob(?) WHERE size > 0",
+            [[escape(name) for name in files]]).fetchall()
+        with whole(part) as temporary:
+            if not filled:
+                pd.DataFrame(columns=COLUMNS).to_parquet(temporary)
+                return
+            link.execute(f"""
+                COPY (SELECT {columns},
+                    translate(CAST(issue AS VARCHAR), ',[] ', ';') AS "issue"
+                FROM read_parquet($files, union_by_name=true)
+                SEMI JOIN wanted ON CAST(specieskey AS VARCHAR) = wanted.key
+                WHERE occurrencestatus = 'PRESENT'
+                    AND decimallatitude IS NOT NULL
+                    AND decimallongitude IS NOT NULL
+                    AND "year" BETWEEN {first} AND {last} {near})
+                TO '{str(temporary).replace("'", "''")}' (FORMAT parquet)
+                """, {"files": [name for name, in filled]})
     except duckdb.Error as error:
         raise ServiceError(
             5, f"cannot read '{files[0]}' and {len(files) - 1} more: "
             f"{_words(error)} Parts that are done are kept: mend or fetch "
             "that file, then call again") from error
-    os.replace(temporary, part)
 
 
 def _words(error) -> str:

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from collections.abc import Callable
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-# name -> dtype; NaN stands for "unknown" in the columns of OPTIONAL only.
-COLUMNS = {
-    "gbifID": "int64",  # unique within a table
-    "decimalLatitude": "float64",  # °, WGS 84, -90 to 90
-    "decimalLongitude": "float64",  # °, WGS 84, -180 to 180
-    "coordinateUncertaintyInMeters": "float64",  # m, radius
-    "countryCode": "str",  # ISO 3166-1 alpha-2; NA is Namibia
-    "year": "int64",
-    "datasetKey": "str",  # GBIF's key of the source
-    "license": "str",
-    "taxonKey": "int64",  # GBIF Backbone; 0 unknown
-    "species": "str",
-    "genus": "str",
-    "family": "str",
-    "leafType": "str",  # Evergreen Broadleaf, Deciduous Needleleaf, …
-}
-OPTIONAL = ("coordinateUncertaintyInMeters", "countryCode", "datasetKey",
-            "license")
-NAMES = ("species", "genus", "family", "leafType")
+from geotree import checks, files
+from geotree.occurrences import reading, vocabulary
+from geotree.occurrences.columns import (
+    COLUMNS,
+    FIRST_YEAR,
+    NAMES,
+    OPTIONAL,
+    POSITIVE,
+    column,
+    count,
+    plain,
+)
 
 
 def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
-    """Check an occurrence table and give its columns their types.
+    """Check an occurrence table and give its columns their kinds.
 
     Parameters
     ----------
     table : DataFrame
         With the columns of ``COLUMNS``, those of ``OPTIONAL`` where there
-        are any; not modified.
+        are any; of any index and of any of pandas' types; not modified.
     named : bool
         Whether each row needs its names. Pixels can be fetched for places
         of which nobody knows the tree.
@@ -48,14 +40,20 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     -------
     DataFrame
         A copy with index 0 … N-1: the columns of ``COLUMNS`` first, others
-        as they came, ``attrs`` kept.
+        as they came, ``attrs`` kept. What had to be understood is counted
+        in ``attrs["report"]`` and told in a warning: numbers that stand for
+        "unknown" (0, -1, -9999, 999999), longitudes beyond 180, dates in
+        place of years, names in another form (as they came in a column
+        ``verbatimIdentification``), words that GBIF does not use.
 
     Raises
     ------
     ValueError
-        A column is missing, the table is empty, a coordinate is missing or
-        impossible, a ``gbifID`` occurs twice, or a value has another type.
+        A column is missing or there twice, the table is empty, a coordinate
+        is missing or impossible, a year is not from 1600 to next year, a
+        ``gbifID`` occurs twice, or a value has another type.
     """
+    checks.columns(table, [], where="occurrence table")
     optional = OPTIONAL if named else (*OPTIONAL, *NAMES)
     absent = [name for name in COLUMNS
               if name not in table.columns and name not in optional]
@@ -70,36 +68,73 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     if table.empty:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
-    extra = [name for name in table.columns if name not in COLUMNS]
-    result = pd.DataFrame(
-        {name: _cast(table, name, kind, optional)
-         if name in table else pd.Series(np.nan, table.index, kind)
-         for name, kind in COLUMNS.items()}
-        | {name: table[name] for name in extra}).reset_index(drop=True)
-    result.attrs = dict(table.attrs)
+    came, report = plain(table), {}
+    result = pd.DataFrame({
+        name: column(came, name, report) if name in came
+        else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
+        | {name: column(came, name, report) if name in POSITIVE
+           else came[name] for name in came if name not in COLUMNS})
+    for name in COLUMNS:
+        if name not in optional and result[name].isna().any():
+            gone = result[name].isna()
+            raise ValueError(
+                f"{name} is missing in {int(gone.sum())} of {len(table)} "
+                f"rows, first {_ids(result, gone)}. Drop them with "
+                f"table.dropna(subset='{name}').")
+    result = result.astype(COLUMNS)
     again = result["gbifID"].duplicated(keep=False)
     if again.any():
         raise ValueError(
             f"gbifID must be unique: {int(again.sum())} rows share theirs "
             f"with another, first {_ids(result, again)}. Drop the repeats "
             "with table.drop_duplicates('gbifID').")
-    _check_coordinates(result)
+    _check_ranges(result, report)
+    _check_words(came, result, report)
+    result.attrs = dict(table.attrs)
+    told = result.attrs.get("report", {})
+    new = {what: rows for what, rows in report.items() if what not in told}
+    if new:
+        result.attrs["report"] = told | new
+        warnings.warn("occurrence table: " + "; ".join(
+            f"{what}: {rows} rows" for what, rows in new.items()),
+            stacklevel=2)
     return result
 
 
 def read(path: str | os.PathLike) -> pd.DataFrame:
-    """Read and check an occurrence table written by :func:`write`."""
+    """Read and check an occurrence table.
+
+    Parameters
+    ----------
+    path : path
+        Written by :func:`write`, or another table with these columns, such
+        as a download of GBIF's (CSV). There, rows without coordinates, year
+        or species are left out, which ``attrs["left out"]`` counts, and
+        ``leafType`` is "Unknown" if it is not there.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such file, or it holds no occurrence table.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
             f"no occurrence table at '{path}'. Chapter 01 writes one.")
+    table = reading.frame(path)
+    if "sample_id" in table:
+        raise ValueError(f"'{path}' is no occurrence table, but a table of "
+                         "the release: use occurrences.read_release.")
+    if "speciesKey" in table and "leafType" not in table:
+        table["taxonKey"] = table["speciesKey"].fillna("0")
+        table["leafType"] = "Unknown"
+        for name in ("decimalLatitude", "decimalLongitude", "year", "species"):
+            if name in table:
+                table = leave(table, table[name].isna(), f"no {name}")
     try:
-        table = pd.read_parquet(path)
+        return validate(table)
     except ValueError as error:
-        raise ValueError(
-            f"'{path}' is no Parquet file ({error}). Tables of the release "
-            "are read with occurrences.read_release.") from error
-    return validate(table)
+        raise ValueError(f"'{path}': {error}") from error
 
 
 def write(table: pd.DataFrame, path: str | os.PathLike) -> Path:
@@ -123,82 +158,66 @@ def write(table: pd.DataFrame, path: str | os.PathLike) -> Path:
         raise ValueError(
             f"table.attrs, the provenance, must be JSON ({error}): use "
             "text, numbers, lists and dictionaries.") from error
-    return replace(path, lambda file: checked.to_parquet(file, index=False))
+    with files.whole(path) as part:
+        checked.to_parquet(part, index=False)
+    return Path(path)
 
 
-def replace(path: str | os.PathLike, fill: Callable[[Path], object]) -> Path:
-    """Let ``fill`` write beside ``path``, then move the file into place."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fill(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(
-            error.errno or errno.EIO,
-            f"could not write '{path}' ({error.strerror or error}). What "
-            "was there before is kept. Free some space or choose a folder "
-            "that can be written") from error
-    finally:
-        _remove(part)
-    return path
+def leave(table: pd.DataFrame, gone, why: str) -> pd.DataFrame:
+    """Leave rows out, index 0 … N-1; ``attrs["left out"]`` counts them."""
+    gone = np.asarray(gone, dtype=bool)
+    result = table[~gone].reset_index(drop=True)
+    result.attrs = dict(table.attrs)
+    if gone.any():
+        before = result.attrs.get("left out", {})
+        result.attrs["left out"] = before | {
+            why: before.get(why, 0) + int(gone.sum())}
+    return result
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # its folder cannot be written: nothing was
-        return
-
-
-def _cast(table: pd.DataFrame, name: str, kind: str, optional
-          ) -> pd.Series:
-    column = table[name]
-    if kind == "str":
-        values = column.astype("str").where(column.notna())
-        values = values.mask(values == "")
-    else:
-        values = _number(column, name)
-    if name not in optional and values.isna().any():
-        gone = values.isna()
-        raise ValueError(
-            f"{name} is missing in {int(gone.sum())} of {len(table)} rows, "
-            f"first {_ids(table, gone)}. Drop them with "
-            f"table.dropna(subset='{name}').")
-    if kind == "int64" and (values % 1 != 0).any():
-        odd = values % 1 != 0
-        raise ValueError(
-            f"{name} must be whole numbers; {int(odd.sum())} rows are not, "
-            f"first {values[odd].iloc[0]}.")
-    return values.astype(kind)
-
-
-def _number(column: pd.Series, name: str) -> pd.Series:
-    values = pd.to_numeric(column, errors="coerce")
-    text = values.isna() & column.notna() & (column.astype("str") != "")
-    if text.any():
-        raise ValueError(
-            f"{name} must be numbers; {int(text.sum())} rows are not, first "
-            f"{column[text].iloc[0]!r}. Decimals need a point.")
-    return values
-
-
-def _check_coordinates(table: pd.DataFrame) -> None:
-    for name, limit in (("decimalLatitude", 90), ("decimalLongitude", 180)):
-        bad = ~table[name].abs().le(limit)
+def _check_ranges(table: pd.DataFrame, report: dict) -> None:
+    lon = table["decimalLongitude"]
+    east = (lon > 180) & (lon <= 360)
+    count(report, "decimalLongitude was 180 to 360", east)
+    table["decimalLongitude"] = lon.where(~east, lon - 360)
+    last = pd.Timestamp.now().year + 1
+    for name, low, high in (("decimalLatitude", -90, 90),
+                            ("decimalLongitude", -180, 180),
+                            ("year", FIRST_YEAR, last)):
+        bad = ~table[name].between(low, high)
         if bad.any():
-            swapped = (limit == 90 and table.loc[
+            swapped = (high == 90 and table.loc[
                 bad, "decimalLongitude"].abs().le(90).all())
             raise ValueError(
-                f"{name} is out of -{limit} … {limit} in {int(bad.sum())} "
+                f"{name} is out of {low} … {high} in {int(bad.sum())} "
                 f"of {len(table)} rows, first "
                 f"{table.loc[bad, name].iloc[0]:g} in {_ids(table, bad)}. "
                 + ("Are latitude and longitude swapped? " if swapped else "")
                 + "Correct these rows or drop them.")
 
 
+def _check_words(came: pd.DataFrame, table: pd.DataFrame,
+                 report: dict) -> None:
+    """Countries in capitals, names in one form, words that GBIF uses."""
+    code = table["countryCode"].str.upper()
+    odd = code.notna() & ~code.str.fullmatch("[A-Z]{2}").eq(True)
+    count(report, "countryCode: no code of two letters, taken for unknown",
+           odd)
+    table["countryCode"] = code.mask(odd | code.isin(("ZZ", "XX")))
+    if "species" in came:
+        other = table["species"].notna() & (
+            table["species"] != came["species"].astype("str"))
+        count(report, "species: written in another form", other)
+        if other.any() and "verbatimIdentification" not in table:
+            table["verbatimIdentification"] = came["species"].astype("str")
+    for name in ("basisOfRecord", "establishmentMeans",
+                 "degreeOfEstablishment", "occurrenceStatus", "leafType"):
+        if name in table:
+            for word, rows in vocabulary.strange(table[name], name).items():
+                report[f"{name}: unknown word {word!r}"] = int(rows)
+
+
 def _ids(table: pd.DataFrame, mask) -> str:
     """Name the first three marked rows."""
     first = table.loc[mask, "gbifID"].iloc[:3]
-    return "gbifID " + ", ".join(map(str, first))
+    return "gbifID " + ", ".join(str(one).removesuffix(".0") for one in first)
