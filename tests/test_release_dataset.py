@@ -248,6 +248,116 @@ def test_a_sample_of_a_million_members_is_refused(bare, written):
         ids(GGTDataset(path, strict=True))
 
 
+# What the release lets pass ------------------------------------------------
+
+
+ODD = {  # kind: does the release's loader yield it?
+    "all missing": True, "null": True, "absent": True, "list": True,
+    "list of two": True, "whole numbers": True, "text as a list": True,
+    "whole pixels": True, "no id": True, "an empty level": True,
+    "no auxiliary": False, "no place": False}
+
+
+def odd(kind, key):
+    """The members of a sample with one oddity."""
+    images = torch.arange(3000.).double().reshape(12, 10, 5, 5) + key
+    images[2] = torch.nan
+    auxiliary = {"sample_id": key} | {
+        name: 1.5 + i for i, name in enumerate(VARIABLE_NAMES)}
+    text = dict(zip(release_records.LEVELS, ("Evergreen Needleleaf",
+                "Pinaceae", "Pinus", "Pinus nigra"), strict=True))
+    if kind == "all missing":
+        images[:] = torch.nan
+    elif kind == "whole pixels":
+        images = images.nan_to_num(7).int()
+    elif kind == "null":
+        auxiliary["bio07"] = None
+    elif kind == "absent":
+        del auxiliary["bio07"]
+    elif kind == "no place":
+        auxiliary["longitude"] = None
+    elif kind == "no id":
+        del auxiliary["sample_id"]
+    elif kind == "whole numbers":
+        auxiliary["bio12"] = 812
+    elif kind == "an empty level":
+        text["level0"] = ""
+    lists = {"list": [auxiliary], "list of two": [auxiliary, {}]}
+    parts = [(f"{key}.images.pth", saved(images)),
+             (f"{key}.text.json", json.dumps(
+                 [text] if kind == "text as a list" else text).encode()),
+             (f"{key}.auxiliary.json", json.dumps(
+                 lists.get(kind, auxiliary)).encode())]
+    return images, text, auxiliary, parts[:2 if kind == "no auxiliary" else 3]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twelve_odd_samples_give_the_same_ten(tmp_path, workers):
+    """What the release's loader yields of them, and the same values."""
+    samples = [odd(kind, 100 + i) for i, kind in enumerate(ODD)]
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in [part for one in samples for part in one[3]]:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    data = GGTDataset(path, batch_size=5, num_workers=workers)
+    with pytest.warns(UserWarning, match="skipped 2 samples, the first: .*"
+                      "odd.tar', record 110: it lacks auxiliary") as told:
+        batches = list(data.get_dataloader())
+    assert len(told) == 1 and data.skipped == 2
+    found = [row for batch in batches for row in zip(*batch, strict=True)]
+    expected = [one for one, kind in zip(samples, ODD, strict=True)
+                if ODD[kind]]
+    assert len(found) == len(expected) == 10
+    for (images, text, auxiliary, months, known), (
+            pixel_values, names, values, _), kind in zip(
+                found, expected, ODD, strict=False):
+        gone = pixel_values.double().isnan()
+        assert torch.equal(months, ~gone.flatten(1).all(dim=1))
+        if kind == "all missing":
+            assert (images == 0).all() and not months.any()
+        else:
+            assert torch.equal(images.isnan(), gone)
+            assert torch.equal(images[~gone], pixel_values[~gone].float())
+        assert text == names
+        assert auxiliary == {"sample_id": None} | {
+            name: values.get(name) or 0 for name in VARIABLE_NAMES} | {
+                name: values[name] for name in values if name == "sample_id"}
+        assert known.tolist() == [values.get(name) is not None
+                                  for name in VARIABLE_NAMES]
+    with pytest.raises(shards.ShardError, match="record 100: .*no valid"):
+        ids(GGTDataset(path, strict=True))
+    with pytest.warns(UserWarning, match="skipped 7 samples"):
+        strict = ids(GGTDataset(path, strict=True, on_error="skip",
+                                num_workers=workers))
+    assert strict == [101, 103, 105, 106, 107]
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_may_share_whole_files(written, bare, world):
+    parts = [GGTDataset(bare, 10, world_size=world, rank=rank,
+                        use_sample_filtering=False) for rank in range(world)]
+    found = [ids(part) for part in parts]
+    assert sorted(sum(found, [])) == sorted(written.load().ids)
+    whole = [list(shards.open(f.path).load().ids) for f in written.files]
+    assert all(len(rows) == sum(len(one) for one in whole
+                                if set(one) <= set(rows)) for rows in found)
+    assert [len(part.get_dataloader()) for part in parts] == [
+        -(-len(rows) // 10) for rows in found]
+
+
+def test_a_number_that_is_told_is_not_counted(written, bare, monkeypatch):
+    data = GGTDataset(bare, num_samples=len(written))
+    assert data.num_samples == len(data) == len(written)
+    assert not data._known
+    assert ids(data) == list(written.load().ids)
+    assert GGTDataset(bare).num_samples == len(written)
+    wrong = GGTDataset(bare, num_samples=7, world_size=2, rank=0)
+    with pytest.raises(ValueError, match="num_samples is 7, but .* 113"):
+        ids(wrong)
+
+
 # Options --------------------------------------------------------------------
 
 

@@ -353,6 +353,77 @@ def test_two_folders_of_one_class_table_are_a_data_set(
     assert (both.table["gbifID"] == both.load().ids).all()
 
 
+# Single samples, and a few of them --------------------------------------
+
+
+@pytest.mark.parametrize("layout", shards.LAYOUTS)
+def test_any_sample_can_be_asked_for(packed, release, layout):
+    data = packed if layout == "packed" else release
+    whole = data.load()
+    for row in (0, 17, 64, len(data) - 1, -1):
+        equal(data[row], shards.take(whole, row))
+    part = data.select(whole.labels == 1)
+    equal(part[3], shards.take(part.load(), 3))
+    for row in (len(data), -len(data) - 1):
+        with pytest.raises(IndexError, match=f"{row} of {len(data)}"):
+            data[row]
+    data[5].images[...] = 0  # the caller's own
+    equal(data[5], shards.take(whole, 5))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_reads_it_as_a_data_set_of_samples(packed, workers):
+    rows = torch.utils.data.DataLoader(
+        packed, batch_size=50, shuffle=True, num_workers=workers,
+        generator=torch.Generator().manual_seed(0))
+    batches = list(rows)
+    assert [len(batch.ids) for batch in batches] == [50, 50, 50, 39]
+    mixed = shards.join([shards.Batch(*(column.numpy() for column in batch))
+                         for batch in batches])
+    order = np.argsort(mixed.ids)
+    whole = packed.load()
+    equal(shards.take(mixed, order), shards.take(whole, np.argsort(whole.ids)))
+    assert (mixed.ids != whole.ids).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["flipped", "empty", "short"])
+def test_a_sample_of_a_damaged_record_is_refused(packed, kind):
+    file = packed.files[1]
+    if kind == "flipped":
+        damage(file, file.records["offset"][2] + 5000, b"\x5a")
+    else:
+        os.truncate(file.path, 0 if kind == "empty" else 5000)
+    data = shards.open(file.path.parent, on_error="skip")
+    data[0], data[len(data) - 1]
+    with pytest.raises(shards.ShardError, match="record 2 of 4"):
+        data[64 + 2 * 16 + 3]
+
+
+@pytest.mark.parametrize("layout", shards.LAYOUTS)
+def test_a_few_records_are_a_sample(packed, release, layout):
+    data = packed if layout == "packed" else release
+    some = data.sample(40, seed=1)
+    ids = some.load().ids
+    assert 40 <= len(ids) < 40 + (16 if layout == "packed" else 1)
+    assert set(ids) <= set(data.load().ids)
+    assert set(data.sample(40, seed=2).load().ids) != set(ids)
+    part = data.select(data.labels == 0)
+    assert (part.sample(10).labels == 0).all()
+    assert len(part.sample(10 ** 6)) == len(part)
+    if layout == "packed":  # whole records, and few of them
+        rows = np.flatnonzero(np.isin(data.load().ids, ids))
+        assert len(np.unique(rows // 16)) <= 3
+    with pytest.raises(ValueError, match="size"):
+        data.sample(0)
+
+
+def test_columns_are_those_of_the_table(packed):
+    part = packed.select(range(5, 50))
+    found = part.columns("gbifID", "species")
+    pd.testing.assert_frame_equal(found, part.table[["gbifID", "species"]],
+                                  check_like=False)
+
+
 # Damage -----------------------------------------------------------------
 
 
@@ -518,6 +589,16 @@ def test_input_that_does_not_fit_is_refused(cube, table, tmp_path, change,
     with pytest.raises(ValueError, match=message):
         shards.write(other, rows, tmp_path / "out", **SMALL)
     assert not [p for p in tmp_path.iterdir() if p.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda values: values.where(values != NODATA),
+    lambda values: values.astype("int16"), lambda values: values / 10_000])
+def test_pixels_of_another_kind_are_refused(cube, table, tmp_path, change):
+    other = cube.assign(reflectance=change(cube["reflectance"]))
+    with pytest.raises(ValueError, match="variables.digital_numbers"):
+        shards.write(other, table, tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_species_is_refused(cube, table, tmp_path):

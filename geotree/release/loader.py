@@ -224,9 +224,11 @@ class GGTDataset:
                            [one for one in found
                             if isinstance(one, ShardError)])
                 number += 1
-            if not number:
+            if not number and self.world_size == 1:
                 raise ValueError(f"no sample in {len(self.files)} files, the "
                                  f"first is '{self.files[0]}'.")
+            if not number:  # more ranks than files or samples
+                return
             epoch += 1
 
     def _decoded(self, sample: Sample | ShardError) -> tuple | ShardError:
