@@ -76,9 +76,9 @@ print(source.plan(table))
 # Earth Engine is asked once for a lonely sample, and once for up to 25
 # samples of one Sentinel-2 tile: one expression holds all twelve months and
 # ten bands, so nothing has to be asked about a month first. The 25 looked
-# up variables of a chunk come in one more request, and one asks which of
-# its tiles have no scene at all. The release asked 39 times for each
-# sample. Open catalogues are read file by file, so they suit the smaller
+# up variables of a chunk come in one more request, and a sample that shows
+# nothing all year is looked at once more, in the tiles beside its own. The
+# release asked 39 times for each sample. Open catalogues are read file by file, so they suit the smaller
 # jobs; their terrain, soil and climate come from rasters that
 # `GEOTREE_STAC_RASTERS` names ([setting up](../book/setup.md)).
 #

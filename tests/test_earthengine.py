@@ -14,7 +14,7 @@ from loopback.server import DROP, GARBLE, TRUNCATE
 
 from geotree import pixels
 from geotree.network import ServiceError
-from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid
+from geotree.sources import FAILED, NO_IMAGERY, OK, Source, calls, grid
 from geotree.sources.earthengine import EarthEngine
 from geotree.variables import NODATA
 
@@ -133,7 +133,6 @@ def test_a_square_without_tile_is_read_across_its_border(serve):
     one = records["tile"].value_counts().index[0]
     running.untiled = {one, records["tile"].value_counts().index[-1]}
     same(source().fetch(records), records)
-    assert len(running.calls("value:compute")) == 1
     again = [call for call in running.calls("compute")
              if "sampleRegions" in str(call["body"])
              and "MGRS_TILE" not in str(call["body"])]
@@ -174,6 +173,7 @@ def test_odd_corners_of_the_grid(serve, lat, lon):
 def test_a_thousand_samples_cost_what_the_plan_says(
         serve, tmp_path, capsys, clusters, most):
     records = table(1000, clusters=clusters)
+    records["gbifID"] = 17 * np.arange(1000) + 1  # each shows something
     running = serve(records)
     made = source(workers=16)
     pixels.download(records, made, tmp_path / "c.zarr", progress=False,
@@ -239,7 +239,27 @@ def test_the_map_of_chapter_02_asks_for_july_around_the_tree(serve):
     assert view.center == [scope["lat"], scope["lon"]]
 
 
+def test_what_shows_nothing_is_looked_at_once_more(serve, tmp_path):
+    records = table(60, clusters=2)
+    running = serve(records)
+    found = source().fetch(records)
+    dark = int((found.status == NO_IMAGERY).sum())
+    assert dark
+    assert len(running.log) <= source().plan(records).requests + dark
+
+
 # Under fire -----------------------------------------------------------------
+
+
+def test_every_request_has_an_end(serve):
+    running = serve(table(2))
+    running.seconds = 2
+    calls.LIMIT, before = (1, 0.2), calls.LIMIT
+    try:
+        with pytest.raises(ServiceError, match="no answer.*tried 6 times"):
+            source(workers=1).fetch(table(2).iloc[:1])
+    finally:
+        calls.LIMIT = before
 
 
 def test_a_request_that_is_too_large_splits_itself(serve):
@@ -283,7 +303,6 @@ def test_json_that_is_no_answer_is_asked_for_again(serve, wrong):
         return lambda *asked: wrong if next(left, 0) else real(*asked)
 
     running.features = odd(running.features)
-    running.scenes = odd(running.scenes)
     same(source().fetch(records), records)
 
 
@@ -447,8 +466,6 @@ def test_killed_at_random_it_asks_for_no_finished_sample(serve, tmp_path):
 
 def rows_asked(running, call):
     """Rows of the table whose pixels or variables a request asks for."""
-    if call["path"].endswith("value:compute"):
-        return set()
     if call["path"].endswith("computePixels"):
         place = call["body"]["grid"]["affineTransform"]
         epsg = call["body"]["grid"]["crsCode"].split(":")[1]

@@ -13,6 +13,7 @@ import numpy as np
 from geotree.network import ServiceError, Unsteady
 
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
+LIMIT = 10, 330  # s, for a connection and between two parts of an answer
 _LARGE = ("too large", "memory", "payload size", "size limit",
           "too many pixels", "computation timed out")
 _ACCOUNT = ("credential", "authenticat", "authoriz", "permission",
@@ -66,21 +67,28 @@ def asking(project: str | None, connections: int) -> Iterator[None]:
 def _start(project, connections):
     """Log in as the client does, unless somebody has."""
     import ee
-    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Timely(HTTPAdapter):
+        """The client waits for ever; Earth Engine itself gives up at 5 min.
+
+        It keeps ten connections; a pool of 32 would open the others anew.
+        """
+
+        def send(self, *request, timeout=None, **options):
+            return super().send(*request, timeout=timeout or LIMIT,
+                                **options)
 
     if not ee.data.is_initialized():
         try:
             ee.Initialize(project=project, opt_url=HIGH_VOLUME)
         except Exception as error:
             raise _refusal(error) from error
-    # The client keeps ten connections; a pool of 32 would open the others
-    # anew each time.
+    connections = max(connections, 16)
     session = getattr(ee.data._get_state(), "requests_session", None)
-    if session is not None:
-        adapter = session.get_adapter("https://")
-        if adapter._pool_maxsize < connections:
-            session.mount("https://", requests.adapters.HTTPAdapter(
-                pool_maxsize=connections))
+    for scheme in ("https://", "http://") if session is not None else ():
+        if session.get_adapter(scheme)._pool_maxsize < connections:
+            session.mount(scheme, Timely(pool_maxsize=connections))
 
 
 def array(params: dict) -> np.ndarray:
@@ -102,17 +110,6 @@ def page(params: dict) -> tuple[dict[int, dict], str | None]:
         return {row["sid"]: row for row in rows}, answer.get("nextPageToken")
     except (KeyError, TypeError) as error:
         raise ValueError("no features") from error
-
-
-def value(params: dict) -> dict:
-    """A dictionary that is computed."""
-    import ee
-
-    with ee.data.workloadTagContext(params["workloadTag"]):
-        try:
-            return _whole(ee.data.computeValue(params["expression"]))
-        except (KeyError, TypeError) as error:  # it takes its answer out
-            raise ValueError("no JSON") from error
 
 
 def _whole(answer):

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 
 import numpy as np
 import pandas as pd
 
-from geotree.network import patient
+from geotree.network import Pool, patient
 from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, calls
 from geotree.sources import grid as grids
 from geotree.sources.expressions import (
@@ -27,7 +27,6 @@ from geotree.sources.expressions import (
     SOIL,
     STACK,
     composite,
-    looks,
     lookup,
 )
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
@@ -98,7 +97,7 @@ class EarthEngine:
         self.budget = share * TIERS[tier]
         self.eecu_seconds, self.workers = eecu_seconds, workers
         self.points, self.tag, self.wait = points, tag, wait
-        self._pool = ThreadPoolExecutor(workers)
+        self._pool = Pool(workers)
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
@@ -114,12 +113,13 @@ class EarthEngine:
     # Cost -------------------------------------------------------------------
 
     def plan(self, table: pd.DataFrame) -> Plan:
-        """Requests, EECU-hours and time for a table in its order."""
+        """Requests, EECU-hours and time for a table in its order.
+
+        Samples that show nothing all year cost a second look each.
+        """
         n = len(table)
         chunk = np.arange(n) // self.chunk
-        # Variables, and whether there are such tiles.
         requests = int((-(-np.bincount(chunk) // LOOKUP)).sum()) if n else 0
-        requests += len(np.unique(chunk)) * (self.grid == "utm")
         tiles, names = pd.factorize(self._tiles(table))
         if self.grid == "release":
             requests += n
@@ -157,18 +157,22 @@ class EarthEngine:
         found.environment[:, 1] = place["lat"]
         patch = grids.patches(**place, grid=self.grid)
         named = self.grid == "utm"
+
+        def images(rows, named):
+            return [(self._image, patch, place, named, *group, found)
+                    for group in self._groups(table, rows)]
+
         with calls.asking(self.project, self.workers):
             failed = self._all([
                 *((self._look_up, place, rows, found)
                   for rows in np.split(np.arange(n), range(LOOKUP, n, LOOKUP))
-                  ),
-                *((self._image, patch, place, named, *group, found)
-                  for group in self._groups(table, np.arange(n)))])
+                  ), *images(np.arange(n), named)])
             if named:
-                lost, told = self._untiled(table, found, failed)
-                failed |= told | self._all([
-                    (self._image, patch, place, False, *group, found)
-                    for group in self._groups(table, lost)])
+                # At the borders of UTM zones, slivers of squares belong to
+                # a tile beside them.
+                dark = found.status == NO_IMAGERY
+                dark[sorted(failed)] = False
+                failed |= self._all(images(np.flatnonzero(dark), False))
         found.status[sorted(failed)] = FAILED
         return found._replace(messages=tuple(
             failed[row] for row in sorted(failed)))
@@ -189,10 +193,10 @@ class EarthEngine:
         try:
             for job in jobs:
                 failed |= job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
-            wait(jobs)  # nothing goes on behind the caller's back
+        except BaseException:
+            stop.set()
+            wait([job for job in jobs if not job.cancel()], 1)
+            raise
         return failed
 
     def _tiles(self, table):
@@ -211,28 +215,6 @@ class EarthEngine:
             # Sentinel-2 sees nothing where UTM ends.
             for start in range(0, len(members) if tile else 0, size):
                 yield members.to_numpy()[start:start + size], tile, year
-
-    def _untiled(self, table, found, failed):
-        """Rows of squares that are no tile of their own, and failures.
-
-        At the borders of UTM zones, slivers of squares belong to a tile
-        beside them. One request asks which of the tiles that have shown
-        nothing have never had a scene.
-        """
-        tiles, years = self._tiles(table), self._years(table)
-        shown = set(tiles[found.status == OK])
-        dark = [row for row in range(len(table)) if tiles[row]
-                and tiles[row] not in shown and row not in failed]
-        names = sorted({name for row in dark
-                        for name in grids.names(tiles[row])})
-        if not names:
-            return np.array(dark, int), {}
-        known: dict[str, int] = {}
-        told = self._split(dark, lambda part: known.update(self._call(
-            calls.value, {"expression": looks(
-                names, years.min(), years.max())})))
-        return np.array([row for row in dark if row not in told and not any(
-            name in known for name in grids.names(tiles[row]))], int), told
 
     def _image(self, patch, place, named, rows, tile, year, found):
         """Fill the pixels of some rows; returns those that fail."""

@@ -55,16 +55,6 @@ def composite(year: int, tiles: list[str] | None, where, *,
     return ee.Image.cat(months)
 
 
-def looks(tiles: list[str], first: int, last: int):
-    """How many scenes each tile has in some years, as a dictionary."""
-    import ee
-
-    return (ee.ImageCollection(SENTINEL2)
-            .filterDate(f"{first}-01-01", f"{last + 1}-01-01")
-            .filter(ee.Filter.inList("MGRS_TILE", tiles))
-            .aggregate_histogram("MGRS_TILE"))
-
-
 def lookup(points):
     """25 variables at points, each product at its own pixel size."""
     import ee

@@ -107,8 +107,6 @@ class EarthEngine(Service):
             return {"name": f"projects/loopback/maps/{len(self.log)}"}
         if verb == "computePixels":
             answer = self.pixels(tree, call["body"])
-        elif verb == "compute":
-            answer = {"result": self.scenes(tree)}
         else:
             answer = self.features(tree, call["body"])
         self.queries.append((verb, call["body"].get("workloadTag")))
@@ -135,16 +133,6 @@ class EarthEngine(Service):
                     result[name] = truth[row, month - 1,
                                          BAND_NAMES.index(band)]
         return result
-
-    def scenes(self, tree):
-        """How many scenes each of some tiles has: 70 a year."""
-        assert tree["fn"] == "AggregateFeatureCollection.histogram"
-        assert tree["property"] == "MGRS_TILE"
-        asked = next(every(tree, "Filter.listContains"))["leftValue"]
-        dates = next(every(tree, "DateRange"))
-        years = int(dates["end"][:4]) - int(dates["start"][:4])
-        there = set(self.names) - self.untiled - {""}
-        return {name: 70 * years for name in sorted(there & set(asked))}
 
     def pixels(self, tree, body):
         size, place = body["grid"]["dimensions"], body["grid"][
