@@ -25,7 +25,8 @@ def composite(year: int, tiles: list[str] | None, where, *,
     ----------
     tiles : list of str, optional
         Names of the Sentinel-2 tile. Where tiles overlap, each look at the
-        ground comes once for either, which biases the median.
+        ground comes once for either, which biases the median. None takes
+        scenes of all tiles: for what its own tile never shows.
     where : ee.Geometry
         Places that the scenes have to touch.
     """
