@@ -104,7 +104,7 @@ verdict["verdict"], verdict["reason"], verdict["taxonKey"]
 # A table from GBIF remembers how it wants to be cited.
 
 # %%
-if chain.route():
+if run.route:
     print(occurrences.cite(raw))
 
 # %% [markdown]
@@ -212,7 +212,9 @@ print(f"{len(raw):,} records, {len(table):,} kept, "
 # with the table.
 
 # %%
-table["rarity"] = splits.rarity(table, rare=run.rare, frequent=run.frequent)
+if "rarity" not in table:  # the release's tables bring their own
+    table["rarity"] = splits.rarity(table, rare=run.rare,
+                                    frequent=run.frequent)
 table.groupby("rarity")["species"].agg(["size", "nunique"]).rename(
     columns={"size": "records", "nunique": "species"})
 
@@ -225,7 +227,8 @@ table.groupby("rarity")["species"].agg(["size", "nunique"]).rename(
 assert table["gbifID"].is_unique
 assert table["decimalLatitude"].abs().max() <= 90
 assert not table["species"].str.contains("spec$").any()
-path = occurrences.write(table, chain.folder() / "occurrences.parquet")
+with chain.making("occurrences") as path:
+    occurrences.write(table, path)
 assert len(occurrences.read(path)) == len(table)
 
 # %% [markdown]

@@ -240,8 +240,8 @@ np.testing.assert_allclose(by_hand[seen], library[seen], rtol=1e-5)
 # missing.
 
 # %%
-cube = pixels.download(table, source, chain.folder() / "cube.zarr",
-                       chunk=run.chunk)
+with chain.making("cube") as path:
+    cube = pixels.download(table, source, path, chunk=run.chunk)
 pixels.counts(cube)
 
 # %%

@@ -71,8 +71,8 @@ assert sorted(packs.ravel()) == list(range(10))
 packs
 
 # %%
-out = chain.folder() / "shards"
-data = shards.write(cube, table, out, seed=chain.settings().seed)
+with chain.making("shards") as out:
+    data = shards.write(cube, table, out, seed=chain.settings().seed)
 print(f"{len(data):,} samples, tar files: {len(data.files)}")
 
 # %% [markdown]

@@ -330,6 +330,8 @@ gains.pivot(index="model", columns="data", values=[
 # From here on the book uses 1° blocks for species that it has seen.
 
 # %%
+with chain.making("split") as path:
+    chain.make_split(table).to_frame("split").to_parquet(path)
 parts = chain.splits()
 splits.describe(table, parts).round(1)
 
@@ -427,4 +429,5 @@ except splits.LeakageError as error:
 # - Draw blocks, not rows, for the interval; compare models in pairs.
 # - Place alone goes far on real records; any claim has to beat it.
 #
-# Handed on: the split (`chain.splits()`), the same in every chapter.
+# Handed on: the split, a file that the next chapters open with
+# `chain.splits()`.

@@ -229,9 +229,9 @@ print("species top-1 on test:", text)
 # ## Checks
 
 # %%
-model.save_pretrained(chain.folder() / "model",
-                      card={"data": chain.provenance()})
-again = CompactClip.from_pretrained(chain.folder() / "model")
+with chain.making("model") as path:
+    model.save_pretrained(path, card={"data": chain.provenance()})
+again = CompactClip.from_pretrained(path)
 
 # %%
 np.testing.assert_array_equal(
