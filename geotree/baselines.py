@@ -19,7 +19,6 @@ from geotree.shards import Batch, Shards
 from geotree.splits import check_shared
 from geotree.variables import (
     VARIABLE_NAMES,
-    check_images,
     ndvi,
     reflectance,
 )
@@ -84,7 +83,7 @@ def statistics(batch: Batch) -> np.ndarray:
         Monthly NDVI; the median, minimum and maximum over the months of
         each band. NaN where missing.
     """
-    check_images(batch.images)
+    checks.images(batch.images)
     inner = batch.images[..., 1:4, 1:4]
     with warnings.catch_warnings():  # a month without any pixel is NaN
         warnings.simplefilter("ignore", RuntimeWarning)

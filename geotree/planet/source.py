@@ -89,6 +89,7 @@ class Planet:
         (N, K) float64
             Rows sum to one; a row where nothing grows is all zero.
         """
+        lat, lon = checks.places(lat=lat, lon=lon)
         return self._niches.prior(lat=lat, lon=lon)
 
     def occurrences(self, n: int, *, seed: int = 0,

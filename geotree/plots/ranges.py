@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from geotree import checks
 from geotree.plots.maps import land
 from geotree.plots.style import REST, checked, dots
 
@@ -84,12 +85,12 @@ def error_map(lat, lon, right, *, degrees: float = 10.0,
     degrees : float
         Side of a block. Blocks of fewer than five samples are grey.
     """
-    right = np.asarray(right)
-    n = len(right)
+    lat, lon = checks.places(lat=lat, lon=lon)
+    n = len(lat)
     table = pd.DataFrame({
-        "lat": (np.floor(checked(lat, n, "lat") / degrees) + 0.5) * degrees,
-        "lon": (np.floor(checked(lon, n, "lon") / degrees) + 0.5) * degrees,
-        "right": right.astype(float)})
+        "lat": (np.floor(lat / degrees) + 0.5) * degrees,
+        "lon": (np.floor(lon / degrees) + 0.5) * degrees,
+        "right": checked(right, n, "right").astype(float)})
     blocks = table.groupby(["lat", "lon"])["right"].agg(["mean", "size"])
     ax = land(ax)
     few = (blocks["size"] < 5).to_numpy()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from geotree import checks
 from geotree.plots.style import (
     CYCLE,
     INK,
@@ -36,7 +37,7 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     classes : DataFrame of K rows
         Class table.
     """
-    labels = np.asarray(labels)
+    labels = checks.labels(labels, len(classes))
     ax = axes_of(ax, figsize=(7.5, 0.55 * len(answers) + 1.5))
     for row, (name, answer) in enumerate(answers.items()):
         answer, left = checked(answer, len(labels), name), 0.0

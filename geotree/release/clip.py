@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import taxonomy
+from geotree import checks, taxonomy
 from geotree import variables as v
 from geotree.models import store
 from geotree.release import checkpoint, tokens
@@ -52,7 +52,7 @@ def true_color(images, *, brightest: float = 0.3) -> tuple[Tensor, Tensor]:
     (B, T, 3, H, W) float32, (B, T) bool
         0 to 1; a missing pixel has the mean of its patch.
     """
-    v.check_images(images)
+    checks.images(images)
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     bands = images[:, :, _RGB].to(torch.float32)

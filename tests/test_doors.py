@@ -1,0 +1,229 @@
+"""Every door has the same lock: a list of doors, walked with bad values.
+
+A public function that takes pixels, variables, probabilities, labels or
+places is a door. One that is new and neither checks what enters nor says
+here why it need not makes this test fail.
+"""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import geotree
+from geotree import evaluation, plots, taxonomy
+from geotree.evaluation import calibration
+from geotree.planet.source import Planet
+
+N, K = 4, 5
+
+
+def _valid():
+    """One valid value for each name of a parameter."""
+    rng = np.random.default_rng(0)
+    planet = Planet()
+    table = planet.occurrences(N, seed=3)
+    found = planet.fetch(table)
+    classes = taxonomy.class_table(planet.classes.head(K))
+    odds = rng.dirichlet(np.ones(K), N)
+    from geotree.models.compact import CompactClip
+
+    return {
+        "images": found.reflectance, "environment": found.environment,
+        "probabilities": odds, "p_pixels": odds, "p_place": odds[::-1],
+        "first": odds, "second": odds[::-1], "labels": np.arange(N),
+        "lat": table["decimalLatitude"].to_numpy(),
+        "lon": table["decimalLongitude"].to_numpy(),
+        "classes": classes, "seen": classes, "new": classes,
+        "rank": "genus", "confidence": 0.5, "k": 1, "temperature": 2.0,
+        "least": 0.1, "weight": 0.5, "degrees": 1.0, "table": table,
+        "frequency": np.full(K, 1 / K), "allowed": np.ones((N, K), bool),
+        "reference": "a", "answers": {"a": odds}, "features": odds,
+        "sets": odds > 0.2, "lists": pd.DataFrame(
+            {"species": classes["species"], "countryCode": "DE"}),
+        "planet": planet, "model": CompactClip().eval(),
+    }
+
+
+VALID = _valid()
+
+
+def _spoiled(value, row, bad):
+    value = np.array(value, copy=True)
+    value[row] = bad
+    return value
+
+
+_odds, _images = VALID["probabilities"], VALID["images"]
+_logits = np.log(_odds) * 3 + 1
+_floats = np.where(_images == 65535, np.nan, _images.astype("float32"))
+BAD = {
+    "images": {"floats with NaN": _floats,
+               "reflectance": (_images / 1e4).astype("float32"),
+               "int16": _images.astype("int16"),
+               "a band short": _images[:, :, :9]},
+    "environment": {"a variable short": VALID["environment"][:, :26],
+                    "whole numbers": np.zeros((N, 27), int),
+                    "infinite": _spoiled(VALID["environment"], (2, 9),
+                                         np.inf)},
+    "probabilities": {"logits": _logits,
+                      "NaN": _spoiled(_odds, (2, 1), np.nan)},
+    "labels": {"beyond the classes": np.arange(N) + 90_000,
+               "negative": np.arange(N) - 2,
+               "floats": np.arange(N) + 0.5},
+    "lat": {"beyond the pole": _spoiled(VALID["lat"], 1, 91.0),
+            "no number": _spoiled(VALID["lat"], 1, np.nan),
+            "sentinel": _spoiled(VALID["lat"], 1, -9999.0)},
+    "lon": {"no number": _spoiled(VALID["lon"], 1, np.nan),
+            "sentinel": _spoiled(VALID["lon"], 1, -9999.0)},
+}
+for _name in ("p_pixels", "p_place", "first", "second"):
+    BAD[_name] = BAD["probabilities"]
+
+
+# Rooms and doors that need no lock of their own, and why.
+INSIDE = {
+    "checks": "the locks themselves",
+    "cli": "words of a command line, read by the doors behind it",
+    "planet.climate": "asked by the planet, about its own places",
+    "planet.niches": "asked by the planet, about its own places",
+    "planet.spectra": "asked by the planet, about its own pixels",
+    "evaluation.bootstrap": "asked by scores, about what it has checked",
+    "sources.expressions": "dates, not probabilities",
+    "sources.layers": "asked by sources, about a validated table",
+    "shards.packed": "a row number, not probabilities",
+    "release": "floats and their masks are the release's own form",
+    "models.scaling": "floats and their masks are the release's own form",
+}
+OPEN = {
+    "globe.unit_vectors": "geometry; what is no place stays no place",
+    "occurrences.reference.cell_diagonal": "what is no place stays none",
+    "plots.maps.equal_earth": "geometry; what is no place is not drawn",
+    "plots.maps.cover": "draws what equal_earth leaves",
+    "plots.pixels.true_color": "any number of bands, of checked numbers",
+    "variables.reflectance": "any number of bands, of checked numbers",
+    "explore.packing.atlas": "any number of bands, of checked numbers",
+    "explore.explorer.Explorer.ask": "hands on to explore.ask",
+    "evaluation.results.compare": "two tables of results",
+    "splits.leakage.check_shared": "two tables of occurrences",
+    "occurrences.points.from_points": "names of columns, not places",
+    "evaluation.metrics.Ladder.outcomes": "asked by scores and checked",
+    "evaluation.presence.compare": "scores of any scale",
+    "explore.answers.ask": "a place that is none is answered in its row",
+    "explore.judging.Judge.answers": "asked by predict, of checked places",
+    "splits.draws.k_shot": "numbers of any classes",
+    "baselines.majority": "tested with its table",
+    "baselines.best_without_pixels": "tested with its answers",
+    **{f"{room}.{name}": "a loss of tensors that fit has checked"
+       for room in ("recipes", "training", "training.losses")
+       for name in ("class_loss", "contrastive_loss")},
+    **{f"variables.check_{name}": "the shape alone, of the release's floats"
+       for name in ("images", "environment")},
+}
+
+
+def _ask(lat, lon):
+    from geotree import explore
+
+    return explore.places(VALID["planet"], lat=lat, lon=lon)
+
+
+def _phenology(images):
+    from geotree import plots
+
+    return plots.phenology(images, VALID["table"]["leafType"],
+                           VALID["lat"])
+
+
+def _patch_strip(images):
+    from geotree import plots
+
+    return plots.patch_strip(images, list("abcd"))
+
+
+# Doors whose other arguments have to be made.
+MADE = {
+    "evaluation.calibration.prediction_sets": lambda probabilities: (
+        calibration.prediction_sets(probabilities, np.full(K, 0.1))),
+    "evaluation.few_shot.class_means": lambda labels: (
+        evaluation.class_means(VALID["probabilities"], labels, N)),
+    "evaluation.scores.leaderboard": lambda labels: evaluation.leaderboard(
+        VALID["answers"], labels, VALID["classes"], reference="a"),
+    "explore.answers.places": _ask,
+    "models.compact.CompactClip.tokens": VALID["model"].tokens,
+    "models.compact.CompactClip.encode_images":
+        VALID["model"].encode_images,
+    "models.compact.CompactClip.forward": lambda images, environment: (
+        VALID["model"](images, environment, VALID["classes"])),
+    "planet.source.Planet.prior": VALID["planet"].prior,
+    "planet.source.Planet.posterior": VALID["planet"].posterior,
+    "plots.pixels.patch_strip": _patch_strip,
+    "plots.pixels.phenology": _phenology,
+    "plots.ranges.error_map": lambda lat, lon: plots.error_map(
+        lat, lon, np.ones(N, bool)),
+    "plots.taxonomy.mistakes": lambda labels: plots.mistakes(
+        {"a": np.arange(N)}, labels, VALID["classes"]),
+}
+
+
+def _public():
+    """Name and function of each public callable of the house."""
+    for module in pkgutil.walk_packages(geotree.__path__, "geotree."):
+        short = module.name.removeprefix("geotree.")
+        if "__main__" in short or any(
+                short == room or short.startswith(f"{room}.")
+                for room in INSIDE):
+            continue
+        room = importlib.import_module(module.name)
+        for name, one in vars(room).items():
+            if (name.startswith("_")
+                    or getattr(one, "__module__", None) != module.name):
+                continue
+            if inspect.isfunction(one):
+                yield f"{short}.{name}", one
+            elif inspect.isclass(one):
+                yield from ((f"{short}.{name}.{key}", method)
+                            for key, method in vars(one).items()
+                            if inspect.isfunction(method)
+                            and not key.startswith("_"))
+
+
+def _doors():
+    """Name, call, guarded names and valid arguments of each door."""
+    for name, one in _public():
+        about = inspect.signature(one).parameters
+        guarded = [key for key in about if key in BAD]
+        if not guarded or name in OPEN:
+            continue
+        if name in MADE:
+            wanted = inspect.signature(MADE[name]).parameters
+            guarded = [key for key in wanted if key in BAD]
+            yield name, MADE[name], guarded, {
+                key: VALID[key] for key in guarded}
+            continue
+        needed = [key for key, way in about.items()
+                  if way.default is way.empty]
+        yield name, one, guarded, {
+            key: VALID[key] for key in {*needed, *guarded} if key in VALID}
+
+
+DOORS = {name: door for name, *door in _doors()}
+CASES = [(name, key, what) for name, (_, guarded, _) in DOORS.items()
+         for key in guarded for what in BAD[key]]
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_door_lets_pass_what_is_valid(name):
+    """Or the test below would prove nothing."""
+    call, _, arguments = DOORS[name]
+    call(**arguments)
+
+
+@pytest.mark.parametrize(("name", "key", "what"), CASES)
+def test_a_door_is_locked(name, key, what):
+    call, _, arguments = DOORS[name]
+    with pytest.raises(ValueError):
+        call(**arguments | {key: BAD[key][what]})
