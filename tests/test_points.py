@@ -1,12 +1,17 @@
 """Own places: one row for each row, and each says what is wrong with it."""
 
 import gzip
+import unicodedata
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from geotree import occurrences
+from geotree.occurrences import names
 
 GERMAN = ("Art;Breite;Länge;Jahr;Notiz\n"
           "Quercus robur L.;48,13;11,5;2020;007\n"
@@ -85,3 +90,99 @@ def test_places_without_names_are_a_table_for_pixels_only():
     assert len(checked) == 1 and checked["species"].isna().all()
     with pytest.raises(ValueError, match="no column species"):
         occurrences.validate(good)
+
+
+# ---- any table at all ----
+
+CELLS = st.one_of(
+    st.floats(), st.integers(), st.text(max_size=8), st.none(), st.booleans(),
+    st.floats(-90, 90), st.floats(-180, 360).map(str), st.datetimes(),
+    st.sampled_from(["48,5", "-7.25°", "\u22128", " 9 ", "1e400", "1,234.5"]))
+NAMES = st.one_of(st.text(max_size=20), st.none(), st.integers(),
+                  st.sampled_from(["Acer rubrum L.", "x Cupressocyparis sp",
+                                   "Tilia ×europaea", "unknown", "Quercus"]))
+
+
+def no_more():
+    return settings(max_examples=40, deadline=None, derandomize=True,
+                    suppress_health_check=list(HealthCheck))
+
+
+@no_more()
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS, NAMES, CELLS), min_size=1,
+                max_size=8))
+def test_any_row_comes_back_with_a_status(rows):
+    came = pd.DataFrame(rows, columns=["lat", "lon", "year", "species", "id"],
+                        dtype=object)
+    before = came.copy()
+    table = occurrences.from_points(came)
+    pd.testing.assert_frame_equal(came, before)
+    assert len(table) == len(came) and table["gbifID"].is_unique
+    own = [table.get(f"{name} (yours)", table[name]) if name in table
+           else table[f"{name} (yours)"] for name in came]
+    for name, column in zip(came, own, strict=True):
+        assert (column.isna() == came[name].isna()).all()
+        seen = came[name].notna()
+        assert column[seen].astype(str).tolist() == came[name][
+            seen].astype(str).tolist()
+    placed = table["status"].isin(["ok", "no name", "no year"])
+    assert (placed == table["decimalLatitude"].notna()).all()
+    assert (placed == table["decimalLongitude"].notna()).all()
+    assert ((table["reason"] == "") == (table["status"] == "ok")).all()
+    assert table["decimalLatitude"].dropna().between(-90, 90).all()
+    assert table["decimalLongitude"].dropna().between(-180, 180).all()
+    assert table["species"].dropna().map(names.is_species).all()
+    good = table[(table["status"] == "ok") & table["year"].notna()]
+    if len(good):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(occurrences.validate(good)) == len(good)
+
+
+@no_more()
+@given(st.text(max_size=30) | st.sampled_from(
+    ["×Cuprocyparis leylandii", "Quercus x rosacea", "Hippophaë rhamnoides",
+     "Crataegus ×media Bechst.", "Salix 'Chrysocoma'"]))
+def test_a_normal_name_is_normal(name):
+    once = names.normal(name)
+    assert names.normal(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    assert once == " ".join(once.split())
+    spaced = "\u2003" + name.replace(" ", " \u00a0\t") + "\ufeff"
+    assert names.normal(spaced) == once
+    assert names.normal(unicodedata.normalize("NFD", name)) == once
+
+
+@pytest.mark.parametrize(("came", "normal"), [
+    ("Quercus robur", "Quercus robur"),
+    ("Quercus robur L.", "Quercus robur"),
+    ("Quercus robur subsp. pedunculiflora (K.Koch) Menitsky",
+     "Quercus robur"),
+    ("Picea abies (L.) H.Karst.", "Picea abies"),
+    ("quercus robur", "Quercus robur"), ("QUERCUS ROBUR", "Quercus robur"),
+    ("Quercus_robur", "Quercus robur"),
+    ("×Cuprocyparis leylandii", "×Cuprocyparis leylandii"),
+    ("× Cuprocyparis leylandii (A.B.Jacks. & Dallim.) Farjon",
+     "×Cuprocyparis leylandii"),
+    ("x Cuprocyparis leylandii", "×Cuprocyparis leylandii"),
+    ("X Cuprocyparis leylandii", "×Cuprocyparis leylandii"),
+    ("Tilia x europaea", "Tilia × europaea"),
+    ("Tilia ×europaea L.", "Tilia × europaea"),
+    ("Tilia X europaea", "Tilia × europaea"),
+    ("Arctostaphylos uva-ursi (L.) Spreng.", "Arctostaphylos uva-ursi"),
+    ("Xanthoceras sorbifolium", "Xanthoceras sorbifolium"),
+    ("Ilex xanthina", "Ilex xanthina"),
+    ("Tilia×europaea", "Tilia × europaea"),
+    ("Hippophae\u0308 rhamnoides", "Hippophaë rhamnoides"),
+])
+def test_names_of_all_spellings(came, normal):
+    assert names.normal(came) == normal
+    assert names.is_species(normal)
+
+
+@pytest.mark.parametrize("name", [
+    "", " ", "unknown", "Undetermined", "sp.", "indet.", "Quercus sp.",
+    "Quercus", "Quercus cf. robur", "Quercus spec", "Salix aff. alba", "12",
+    "Unknown tree", "n/a", "Quercus ?", None, float("nan"), 5])
+def test_what_is_no_name(name):
+    assert not names.is_species(names.normal(name))

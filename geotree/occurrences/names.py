@@ -16,7 +16,7 @@ _VAGUE = re.compile(
     r"\b(?:spec|specs|sp|spp|indet|cf|aff|species|unknown|undetermined|"
     r"hybrid|nov)\b", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-_SIGN = re.compile(r"(?:^|(?<= ))[×✕✖xX] ?(?=[A-Za-zÀ-ÿ])|×")
+_SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)")
 _WORD = r"[a-zà-ÿ][a-zà-ÿ-]+"
 _NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")
 
@@ -38,7 +38,7 @@ def normal(name) -> str:
         return ""
     if _VAGUE.search(text):
         return text
-    plain = " ".join(_SIGN.sub(lambda sign: "× ", text).split())
+    plain = " ".join(_SIGN.sub(" × ", text).split())
     plain = re.sub(r"^× ", "×", plain)
     if plain.isupper() or plain.islower():
         plain = plain.lower()

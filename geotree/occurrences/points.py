@@ -235,8 +235,8 @@ def _beside(table: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The columns that came, without those that stand in the new ones."""
     drop, other = [], {}
     for name in table.columns.intersection(new.columns):
-        same = (table[name].astype("str").fillna("")
-                == new[name].astype("str").fillna("")).all()
+        one, two = (values[name].astype("str") for values in (table, new))
+        same = ((one == two) | (one.isna() & two.isna())).all()
         if same:
             drop.append(name)
         else:
