@@ -288,6 +288,7 @@ def main() -> None:
     """Run the command; Ctrl-C and SIGTERM end it within two seconds."""
     def stop(number, _):
         click.echo(f"\nStopped. {HINT}", err=True)
+        Command.number = number
         # A thread that waits for a service may not hold up the end.
         timer = threading.Timer(1.5, os._exit, (128 + number,))
         timer.daemon = True

@@ -16,6 +16,8 @@ HINT = "What is finished is kept: run the same command again to go on."
 class Command(click.Group):
     """Errors of ours as one line, warnings as one line each."""
 
+    number = 2  # of the signal that ends it
+
     def invoke(self, ctx):
         def told(message, *about, **more):
             click.echo(f"warning: {message}", err=True)
@@ -26,7 +28,7 @@ class Command(click.Group):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
-                ctx.exit(130)
+                ctx.exit(128 + self.number)
             except (ValueError, TypeError, OSError, ImportError) as error:
                 text = getattr(error, "strerror", None) or str(error)
                 path = getattr(error, "filename", None)

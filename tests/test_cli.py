@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -217,3 +219,23 @@ def test_the_map_says_its_names_to_a_gis(folder, run, tmp_path):
         [one.text for one in bands[0].find("CategoryNames")][1:]))
 
 
+
+
+def test_the_lines_of_the_readme_run(folder, tmp_path, monkeypatch):
+    """On the planet, which needs no network."""
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    lines = re.search(r"## Your own trees.*?```python\n(.*?)```", text,
+                      re.S)[1]
+    for old, new in (("geotree.sources.stac import Stac",
+                      "geotree.planet.source import Planet"),
+                     ('Stac("scenes")', "Planet()"),
+                     ("CompactClip()", "CompactClip(SMALL)")):
+        assert old in lines
+        lines = lines.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path))
+    for name in ("trees.csv", "places.csv"):
+        (tmp_path / name).write_bytes((folder / "trees.csv").read_bytes())
+    space = {"SMALL": SMALL}
+    exec(lines, space)
+    assert len(space["answers"]) == 200

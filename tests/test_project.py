@@ -203,13 +203,13 @@ def code(script: Path, tag: str = "") -> list[str]:
             and tag not in cell.metadata.get("tags", ())]
 
 
-def test_there_are_ten_chapters_and_the_contents_name_them():
+def test_there_are_eleven_chapters_and_the_contents_name_them():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
     listed = [chapter["file"] for part in toc["parts"]
               for chapter in part["chapters"]]
     named = [name for name in listed if name.startswith("notebooks/")]
     assert named == [f"notebooks/{path.stem}" for path in SCRIPTS]
-    assert len(named) == 10
+    assert len(named) == 11
     for name in [toc["root"], *set(listed) - set(named)]:
         assert (ROOT / f"{name}.md").is_file(), f"{name}.md is missing"
 

@@ -9,6 +9,7 @@ grow with places × species. Used in chapter 11.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +120,9 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     answers = sheet.frame().reindex(place).set_axis(frame.index)
     answers = answers.assign(status=status, reason=reason)
     answers.loc[status == STATUS[FAILED], "months"] = pd.NA
-    answers = answers.rename(columns={
-        name: f"geotree_{name}" for name in answers if name in frame})
+    while double := [name for name in answers if name in frame]:
+        answers = answers.rename(columns={
+            name: f"geotree_{name}" for name in double})
     result = pd.concat([frame, answers], axis=1)
     result.attrs = {"unmatched": unmatched, **said}
     return result
@@ -188,8 +190,10 @@ def _pixels(table, source, cache, batch, progress):
         files.fingerprint(source.attrs()) + ".zarr")
     lost = ""
     try:
-        cube = pixels.download(table, source, store, chunk=batch,
-                               max_failed=1.0, progress=progress)
+        with warnings.catch_warnings():  # counted once, with the rows
+            warnings.filterwarnings("ignore", ".*samples failed")
+            cube = pixels.download(table, source, store, chunk=batch,
+                                   max_failed=1.0, progress=progress)
     except OSError as error:
         cause = error if isinstance(error, ServiceError) else error.__cause__
         if not isinstance(cause, ServiceError):

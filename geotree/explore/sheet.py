@@ -56,7 +56,8 @@ class Sheet:
             column, value = self.best[rank]
             column[rows] = summed.argmax(axis=1)
             value[rows] = summed.max(axis=1)
-        inside = odds >= self.least  # (B, K); then of the finest rank:
+        inside = odds >= self.least  # (B, K); never empty:
+        inside[np.arange(len(odds)), odds.argmax(axis=1)] = True
         if summed is not odds:
             inside = taxonomy.sum_groups(inside.astype(float), group) > 0
         first = _leading(summed, self.top[0].shape[1])
