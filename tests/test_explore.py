@@ -11,81 +11,16 @@ import pandas as pd
 import pytest
 import rasterio
 import xarray as xr
+from compass import CLASSES, Compass, Everywhere
 from fake_source import FakeSource, occurrence_table
 from loopback import earthengine
 from PIL import Image
 
-from geotree import explore, globe, place, plots, taxonomy, variables
+from geotree import explore, globe, place, plots, variables
 from geotree.explore import packing
 from geotree.planet.source import Planet
 from geotree.shards import Batch
-from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
 from geotree.sources.earthengine import EarthEngine
-
-CLASSES = taxonomy.class_table(pd.DataFrame({
-    "species": ["Acer rubrum", "Acer saccharum", "Pinus nigra"],
-    "genus": ["Acer", "Acer", "Pinus"],
-    "family": ["Sapindaceae", "Sapindaceae", "Pinaceae"],
-    "leafType": ["Deciduous Broadleaf"] * 2 + ["Evergreen Needleleaf"]}))
-
-
-class Compass:
-    """Maples east of Greenwich, pines west; surer in the north."""
-
-    training = False
-
-    def eval(self):
-        return self
-
-    def train(self, mode):
-        return self
-
-    def scale(self):
-        import torch
-
-        return torch.tensor(1.0)
-
-    def encode_taxa(self, classes):
-        import torch
-
-        return torch.eye(3)
-
-    def encode_images(self, images, environment):
-        import torch
-
-        lon, lat = torch.from_numpy(environment[:, :2]).T
-        sure = 3 + lat / 30
-        logits = torch.stack([sure, sure - 1, -sure], dim=1)
-        return torch.where((lon > 0)[:, None], logits, logits.flip(1))
-
-
-class Everywhere:
-    """A source as real ones are: a place is all it needs."""
-
-    name = "everywhere"
-
-    def __init__(self):
-        self.tables = []
-
-    def attrs(self):
-        return {"source": self.name}
-
-    def plan(self, table):
-        return Plan(len(table), 0, 0, 0.0)
-
-    def fetch(self, table):
-        self.tables.append(table)
-        n = len(table)
-        environment = np.zeros((n, 27), np.float32)
-        environment[:, 0] = table["decimalLongitude"]
-        environment[:, 1] = table["decimalLatitude"]
-        images = np.full((n, 12, 10, 5, 5), 500, np.uint16)
-        images[:, :, 3] = 3000  # near infrared: an NDVI of 5 / 7
-        images[:, 1] = variables.NODATA
-        cloudy = table["decimalLatitude"].to_numpy() > 80
-        images[cloudy] = variables.NODATA
-        status = np.where(cloudy, NO_IMAGERY, OK).astype(np.uint8)
-        return Pixels(images, environment, status)
 
 
 @pytest.fixture

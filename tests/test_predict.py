@@ -380,3 +380,24 @@ def test_a_source_is_held_to_its_word():
 
     with pytest.raises(ValueError, match="another place"):
         explore.ask(Compass(), Elsewhere(), lat=[1, 2], lon=[3, 4])
+
+
+# --- maps -----------------------------------------------------------------
+
+@pytest.mark.parametrize(("region", "word", "asked"), [
+    ((0, 45, 4, 49), "ok", 2), ((-40, 81, -36, 82.5), "no imagery", 1),
+    ((20, -76, 24, -72), "failed", 1), ((-40, 20, -36, 24), "not asked", 0)])
+def test_a_map_tells_apart_what_is_not_known(region, word, asked):
+    from geotree.explore.ranges import CELLS
+
+    source = Everywhere()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        maps = explore.name_map(Compass(), source, region=region, step=1.0,
+                                batch=8)
+    assert {CELLS[code] for code in np.unique(maps["status"])} == {word}
+    assert (maps["species"] > 0).to_numpy().all() == (word == "ok")
+    assert len(source.tables) == asked, "nothing more of what fails"
+    failed = [str(one.message) for one in told
+              if "could not be fetched" in str(one.message)]
+    assert len(failed) == (word == "failed")
