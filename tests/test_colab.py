@@ -166,7 +166,8 @@ print(json.dumps(calls))
     assert found[2] == geotree.__version__
     for word in ("torch", "numpy", "--upgrade", " -U", "--force"):
         assert word not in pip[1]
-    widgets = "explore." in path.read_text("utf-8")
+    widgets = bool(re.search(r"explore\.(\w+_explorer|what_grows_here)",
+                             path.read_text("utf-8")))
     assert rest == ([["widgets", ""]] if widgets else [])
     assert ("maps" in extras(path)) is widgets
 
