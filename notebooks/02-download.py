@@ -78,9 +78,10 @@ print(source.plan(table))
 # ten bands, so nothing has to be asked about a month first. The 25 looked
 # up variables of a chunk come in one more request, and a sample that shows
 # nothing all year is looked at once more, in the tiles beside its own. The
-# release asked 39 times for each sample. Open catalogues are read file by file, so they suit the smaller
-# jobs; their terrain, soil and climate come from rasters that
-# `GEOTREE_STAC_RASTERS` names ([setting up](../book/setup.md)).
+# release asked 39 times for each sample. Open catalogues are read file by
+# file, so they suit the smaller jobs; their terrain, soil and climate come
+# from rasters that `GEOTREE_STAC_RASTERS` names
+# ([setting up](../book/setup.md)).
 #
 # The table spreads ever more records the way ours are spread. Requests
 # follow from the places; hours and EECU-hours, Earth Engine's unit of work,

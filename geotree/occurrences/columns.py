@@ -15,7 +15,7 @@ COLUMNS = {
     "decimalLongitude": "float64",  # °, WGS 84, -180 to 180
     "coordinateUncertaintyInMeters": "float64",  # m, radius
     "countryCode": "str",  # ISO 3166-1 alpha-2; NA is Namibia
-    "year": "int64",
+    "year": "int64",  # Int64 and missing in a table that knows no year
     "datasetKey": "str",  # GBIF's key of the source
     "license": "str",
     "taxonKey": "int64",  # GBIF Backbone; 0 unknown

@@ -74,14 +74,17 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
         | {name: column(came, name, report) if name in POSITIVE
            else came[name] for name in came if name not in COLUMNS})
+    # The release's tars tell no year: all unknown is known to be unknown.
+    undated = {"year": "Int64"} if result["year"].isna().all() else {}
     for name in COLUMNS:
-        if name not in optional and result[name].isna().any():
+        if (name not in (*optional, *undated)
+                and result[name].isna().any()):
             gone = result[name].isna()
             raise ValueError(
                 f"{name} is missing in {int(gone.sum())} of {len(table)} "
                 f"rows, first {_ids(result, gone)}. Drop them with "
                 f"table.dropna(subset='{name}').")
-    result = result.astype(COLUMNS)
+    result = result.astype(COLUMNS | undated)
     again = result["gbifID"].duplicated(keep=False)
     if again.any():
         raise ValueError(
@@ -184,7 +187,7 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
     for name, low, high in (("decimalLatitude", -90, 90),
                             ("decimalLongitude", -180, 180),
                             ("year", FIRST_YEAR, last)):
-        bad = ~table[name].between(low, high)
+        bad = ~table[name].between(low, high).fillna(True).astype(bool)
         if bad.any():
             swapped = (high == 90 and table.loc[
                 bad, "decimalLongitude"].abs().le(90).all())
