@@ -93,6 +93,21 @@ def test_an_empty_or_placeless_table_says_so(ask):
     assert ask(MESSY[2:4])["status"].tolist() == STATUS[2:4]
 
 
+def test_a_source_of_one_year_asks_no_row_for_its_own(ask):
+    source = Everywhere()
+    source.year = 2021
+    found = ask(source=source)
+    assert found["status"].tolist() == [*STATUS[:7], "ok"]
+    assert set(pd.concat(source.tables)["year"]) == {2021}
+
+
+def test_an_index_that_repeats_and_answers_as_input_do_no_harm(ask):
+    first = ask(MESSY.set_axis([0, 0, 1, 1, 2, 2, 3, 3]))
+    again = ask(ask(first))
+    assert again.columns.is_unique and len(again) == len(MESSY)
+    assert again.index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 # --- answers --------------------------------------------------------------
 
 def test_answers_are_those_of_the_whole_matrix(ask):

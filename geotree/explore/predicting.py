@@ -139,7 +139,7 @@ def _read(points, source, columns: dict):
     reason = known["reason"].where(~placed, "").to_numpy(object)
     year = known["year"]
     if isinstance(getattr(source, "year", None), int):
-        year = year.where(False, source.year)
+        year = pd.Series(source.year, year.index)
     elif "year" not in said and not isinstance(columns.get("year"), int):
         year = year.fillna(2020)
     undated = (year.isna() & placed).to_numpy()
