@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from benchmarks.data import Samples
 from benchmarks.models import release_tokens
-from geotree import evaluation, recipes, splits, training
+from geotree import evaluation, splits, training
 from geotree.models.compact import CompactClip
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards import take
+from geotree.training import losses
 
 SEEN = (512, 1024, 2048, 4096)  # samples at which both are scored
 MORE = 65_536  # the compact model goes on to so many
@@ -63,7 +64,7 @@ def _curve(model, settings, samples, points, name) -> list[dict]:
     parts = splits.split(data.table, kind="blocks").to_numpy()
     train = np.flatnonzero(parts == "train")
     test = data.select(np.flatnonzero(parts == "test")[:_TEST])
-    recipe, classes = recipes.get(settings.recipe), data.classes
+    recipe, classes = losses.get(settings.recipe), data.classes
     model.fit_normalisation(take(samples.batch, train))
     optimizer = torch.optim.AdamW(model.parameters(),
                                   weight_decay=settings.weight_decay)

@@ -40,8 +40,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from geotree import chain, evaluation, plots, training
-from geotree.distributed import World
 from geotree.models.compact import CompactClip, CompactConfig
+from geotree.training.processes import World
 
 plots.style()
 run = chain.settings()

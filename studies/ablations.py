@@ -11,6 +11,8 @@ chapter 06, made by
 from __future__ import annotations
 
 import math
+import tempfile
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,11 +29,17 @@ from geotree import (
     training,
 )
 from geotree.evaluation import results
-from geotree.shards import Batch, take
+from geotree.shards import Batch, memory, take
+from geotree.training import losses
 
 FULL = "compact model"
 # Smaller than the book's, so that all arms and seeds take half an hour.
 SIZE = {"width": 64, "depth": 2, "embedding": 64}
+
+
+# Of training: the plain softmax, nothing turned.
+PLAIN = {"rank_weight": 0.0, "label_smoothing": 0.0, "flips": False,
+         "pixel_dropout": 0.0, "month_dropout": 0.1}
 
 
 @dataclass(frozen=True)
@@ -39,83 +47,76 @@ class Arm:
     """One way to build and train the model."""
 
     config: dict = field(default_factory=dict)  # of CompactConfig
-    targets: str = "names"  # or "pairs", "pairs, same species apart"
-    frozen: tuple[str, ...] = ()  # parts that stay random
-    by_batch: bool = False  # normalised by the batch, not by constants
+    settings: dict = field(default_factory=dict)  # of training.Settings
+    by_batch: bool = False  # answered batch by batch, each normalised anew
 
 
 ARMS = {
     FULL: Arm(),
     "no month code": Arm({"month_code": False}),
     "missing months read": Arm({"mask_missing": False}),
-    "heads stay random": Arm(frozen=("project", "groups")),
-    "pairs in a batch": Arm(targets="pairs"),
-    "pairs, same species apart": Arm(targets="pairs, same species apart"),
-    "normalised by batch": Arm(by_batch=True),
-    "place never hidden": Arm({"location_dropout": 0.0}),
-    "place always hidden": Arm({"location_dropout": 1.0}),
+    "heads stay random": Arm(settings={"rates": {"project": 0,
+                                                 "groups": 0}}),
+    "pairs in a batch": Arm(settings={"recipe": f"{__name__}:PAIRS"}),
+    "pairs, same species apart": Arm(
+        settings={"recipe": f"{__name__}:APART"}),
+    "normalised by batch": Arm(settings={"recipe": f"{__name__}:BY_BATCH"},
+                               by_batch=True),
+    "place never hidden": Arm(settings={"location_dropout": 0.0}),
+    "place always hidden": Arm(settings={"location_dropout": 1.0}),
 }
 
 
-def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, epochs: int = 4,
-        batch_size: int = 128, learning_rate: float = 1.5e-3,
-        seed: int = 0):
+def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, seed: int = 0,
+        **settings):
     """Train a model one way; short, and the same for each arm.
 
     Parameters
     ----------
     train : Batch
         With labels of ``classes``.
+    settings
+        Of ``training.Settings``; default: 4 epochs of batches of 128.
 
     Returns
     -------
     CompactClip
         In eval mode.
     """
-    import torch
-
     from geotree.models.compact import CompactClip, CompactConfig
 
-    torch.manual_seed(seed)
-    model = CompactClip(CompactConfig(**SIZE | arm.config)).train()
-    model.fit_normalisation(train)
-    for name in arm.frozen:
-        getattr(model, name).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate,
-                                  weight_decay=0.05)
-    n = len(train.labels)
-    steps = math.ceil(n / batch_size) * epochs
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = rng.permutation(n)
-        for start in range(0, n, batch_size):
-            rows = order[start:start + batch_size]
-            loss = _loss(model, take(train, rows), classes, arm)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    return model.eval()
+    model = CompactClip(CompactConfig(**SIZE | arm.config), seed=seed)
+    table = classes.iloc[train.labels].assign(gbifID=train.ids)
+    data = memory.Samples(train, table.reset_index(drop=True), classes)
+    few = data.select(np.arange(0, len(data), 20))
+    settings = {"epochs": 4, "batch_size": 128, "seed": seed, **PLAIN,
+                **arm.settings, **settings}
+    with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a temperature nobody reads
+        training.fit(model, data, few, out=out, progress=False,
+                     settings=training.Settings(**settings))
+    return model
 
 
-def _loss(model, batch, classes, arm):
-    import torch
+def _pairs(together: bool):
+    """Loss of images against the names of their batch."""
+    def loss(scores, batch, labels, classes, ranks, settings):
+        model = scores.model
+        return training.contrastive_loss(
+            model.encode_images(batch.images, batch.environment),
+            model.encode_taxa(classes.iloc[labels.tolist()]),
+            logit_scale=model.scale(), labels=labels if together else None)
+    return loss
 
-    if arm.by_batch:
-        model.fit_normalisation(batch)
-    labels = torch.as_tensor(batch.labels)
-    images = model.encode_images(batch.images, batch.environment)
-    if arm.targets == "names":
-        names = model.encode_taxa(classes)
-        return training.class_loss(model.scale() * images @ names.T, labels)
-    names = model.encode_taxa(classes.iloc[batch.labels])
-    together = arm.targets == "pairs"
-    return training.contrastive_loss(images, names,
-                                     logit_scale=model.scale(),
-                                     labels=labels if together else None)
+
+def _by_batch(scores, batch, *rest):
+    scores.model.fit_normalisation(batch)
+    return losses.over_classes(scores, batch, *rest)
+
+
+PAIRS, APART, BY_BATCH = (
+    losses.MENDED._replace(loss=loss)
+    for loss in (_pairs(True), _pairs(False), _by_batch))
 
 
 def answer(model, arm: Arm, data: Batch, classes: pd.DataFrame

@@ -38,8 +38,7 @@ def make_batch(n: int, seed: int = 0) -> Batch:
 @pytest.mark.parametrize("name", ablations.ARMS)
 def test_each_arm_learns_what_is_planted(name):
     arm = ablations.ARMS[name]
-    arm = ablations.Arm(arm.config | SMALL, arm.targets, arm.frozen,
-                        arm.by_batch)
+    arm = ablations.Arm(arm.config | SMALL, arm.settings, arm.by_batch)
     model = ablations.fit(arm, make_batch(256), CLASSES, epochs=8,
                           batch_size=32, learning_rate=5e-3)
     assert not model.training
@@ -54,10 +53,9 @@ def test_frozen_parts_stay_as_they_were_drawn():
 
     from geotree.models.compact import CompactClip, CompactConfig
 
-    arm = ablations.Arm(SMALL, frozen=("project",))
+    arm = ablations.Arm(SMALL, {"rates": {"project": 0}})
     model = ablations.fit(arm, make_batch(64), CLASSES, epochs=1)
-    torch.manual_seed(0)
-    drawn = CompactClip(CompactConfig(**ablations.SIZE | SMALL))
+    drawn = CompactClip(CompactConfig(**ablations.SIZE | SMALL), seed=0)
     assert torch.equal(model.project.weight, drawn.project.weight)
     assert not torch.equal(model.month.weight, drawn.month.weight)
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from geotree import pixels, shards
-from geotree.distributed import World
 from geotree.planet.source import Planet
 from geotree.shards import Batch
+from geotree.training.processes import World
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = 443  # a prime number: no batch size and no world divides it
@@ -29,8 +29,7 @@ folder, out, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3])
 data = shards.open(folder)
 torch.manual_seed(int(os.environ.get("RANK", "0")))  # the first one's count
 model = CompactClip(CompactConfig(
-    width=32, depth=1, heads=2, embedding=32, buckets=512, dropout=0.0,
-    location_dropout=0.0, rank_dropout=0.0))
+    width=32, depth=1, heads=2, embedding=32, buckets=512,))
 rows = numpy.arange(len(data))
 history = training.fit(
     model, data.select(rows[:{TRAINING}]), data.select(rows[{TRAINING}:]),
@@ -176,10 +175,10 @@ def test_a_notebook_starts_processes_itself(tmp_path):
     program = tmp_path / "launch.py"
     program.write_text("""
 import torch
-from geotree import distributed
+from geotree.training import processes
 
 def work():
-    world = distributed.join(torch.device("cpu"))
+    world = processes.join(torch.device("cpu"))
     total = world.total(world.rank + 1, device=torch.device("cpu"))
     print(f"{world.rank} of {world.size}: {total}\\n", flush=True)
 

@@ -96,6 +96,7 @@ INSIDE = {
     "sources.layers": "asked by sources, about a validated table",
     "shards.packed": "a row number, not probabilities",
     "release": "floats and their masks are the release's own form",
+    "training.losses": "asked by fit, of batches that shards have checked",
     "models.scaling": "floats and their masks are the release's own form",
 }
 OPEN = {
@@ -111,15 +112,13 @@ OPEN = {
     "splits.leakage.check_shared": "two tables of occurrences",
     "occurrences.points.from_points": "names of columns, not places",
     "evaluation.metrics.Ladder.outcomes": "asked by scores and checked",
+    "shards.memory.from_arrays": "turns other forms into digital numbers",
     "evaluation.presence.compare": "scores of any scale",
     "explore.answers.ask": "a place that is none is answered in its row",
     "explore.judging.Judge.answers": "asked by predict, of checked places",
     "splits.draws.k_shot": "numbers of any classes",
     "baselines.majority": "tested with its table",
     "baselines.best_without_pixels": "tested with its answers",
-    **{f"{room}.{name}": "a loss of tensors that fit has checked"
-       for room in ("recipes", "training", "training.losses")
-       for name in ("class_loss", "contrastive_loss")},
     **{f"variables.check_{name}": "the shape alone, of the release's floats"
        for name in ("images", "environment")},
 }

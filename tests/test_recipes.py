@@ -11,12 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geotree import evaluation, pixels, recipes, shards, taxonomy, training
+from geotree import evaluation, pixels, shards, taxonomy, training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.planet.source import Planet
 from geotree.release import tokens
 from geotree.release.model import GeoTreeClip
 from geotree.release.towers import ReleaseConfig
+from geotree.training import loop, losses
 
 SMALL = ReleaseConfig(vision_width=16, vision_depth=1, vision_heads=2,
                       month_heads=2, text_width=16, text_depth=1,
@@ -108,7 +109,9 @@ def test_what_counts_as_one_batch_is_the_sum_of_its_parts(halves, vocabulary,
         training.fit(model, few, validation, progress=False,
                      out=tmp_path / str(size), settings=training.Settings(
                          epochs=1, batch_size=size, accumulate=accumulate,
-                         warmup=1e-9, clip=1e9))
+                         warmup=1e-9, clip=1e9, flips=False,
+                         month_dropout=0, pixel_dropout=0, group_dropout=0,
+                         location_dropout=0))
         models.append(model)
     first, second = (weights(model)["fusion.0.weight"] for model in models)
     # AdamW's first step has the size of the rate, whatever the gradient:
@@ -124,7 +127,7 @@ def test_the_pairs_of_a_batch_are_those_of_clip(data, vocabulary):
     batch = next(data.batches(24))
     labels = torch.as_tensor(batch.labels)
     assert len(labels.unique()) < 24
-    loss = recipes.get("release").loss(
+    loss = losses.get("release").loss(
         model, batch, labels, data.classes, [], settings())
     image = model.encode_images(batch.images, batch.environment)
     text = model.encode_taxa(data.classes.iloc[batch.labels])
@@ -134,7 +137,7 @@ def test_the_pairs_of_a_batch_are_those_of_clip(data, vocabulary):
 
 def test_the_schedule_of_the_release_by_hand(vocabulary):
     run, model = settings(learning_rate=1e-5), make(vocabulary)
-    recipe = recipes.get("release")
+    recipe = losses.get("release")
     groups = recipe.groups(model, run)
     assert [group["weight_decay"] for group in groups] == [1e-4] * 3
 
@@ -152,7 +155,7 @@ def test_the_schedule_of_the_release_by_hand(vocabulary):
 
 def test_the_schedule_of_the_release_is_pytorchs(vocabulary):
     run = settings(learning_rate=1e-5)
-    recipe = recipes.get("release")
+    recipe = losses.get("release")
     groups = recipe.groups(make(vocabulary), run)
     optimizer = torch.optim.AdamW([
         {"params": [torch.nn.Parameter(torch.ones(1))],
@@ -201,14 +204,14 @@ def test_the_release_resumes_to_the_bit(halves, vocabulary, tmp_path,
                      progress=False)
         return torch.cat([p.ravel() for p in model.parameters()])
 
-    whole, validate = run(tmp_path / "whole"), training._Run.validate
+    whole, validate = run(tmp_path / "whole"), loop.Run.validate
 
     def stop(state):
         if state.epoch == 1:
             raise KeyboardInterrupt
         validate(state)
 
-    monkeypatch.setattr(training._Run, "validate", stop)
+    monkeypatch.setattr(loop.Run, "validate", stop)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts")
     monkeypatch.undo()
@@ -249,7 +252,7 @@ def test_two_processes_train_the_released_model(data, vocabulary, tmp_path,
              str(tmp_path / str(count))], capture_output=True, text=True,
             timeout=200, env=os.environ | {
                 "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(Path(training.__file__).parents[1])})
+                "PYTHONPATH": str(Path(training.__file__).parents[2])})
         assert done.returncode == 0, done.stderr
         lines = [line.split()[1:] for line in done.stdout.splitlines()
                  if line.startswith("loss")]
@@ -261,7 +264,7 @@ def test_two_processes_train_the_released_model(data, vocabulary, tmp_path,
 
 def test_the_mended_schedule_by_hand():
     run = training.Settings(epochs=4, learning_rate=1.0, warmup=0.25)
-    rates = [recipes.get("mended").rates(run, step / 2, [{}], 8)[0]
+    rates = [losses.get("mended").rates(run, step / 2, [{}], 8)[0]
              for step in range(8)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert rates[5] == pytest.approx(0.5)
@@ -270,7 +273,7 @@ def test_the_mended_schedule_by_hand():
 
 def test_what_does_not_exist_or_fit_is_refused(halves, tmp_path):
     with pytest.raises(ValueError, match="expected 'mended' or 'release'"):
-        recipes.get("best")
+        losses.get("best")
     compact = CompactClip(CompactConfig(width=16, depth=1, heads=2,
                                         embedding=16, buckets=64))
     with pytest.raises(ValueError, match="this is a CompactClip"):

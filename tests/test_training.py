@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from geotree import evaluation, pixels, shards, taxonomy, training
+from geotree import evaluation, files, pixels, shards, taxonomy, training
 from geotree.evaluation import calibration
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.planet.source import Planet
+from geotree.shards import memory
+from geotree.training import checkpoints, hiding, loop
 
+# Nothing hidden, nothing turned.
+PLAIN = {"flips": False, "pixel_dropout": 0.0, "month_dropout": 0.0,
+         "group_dropout": 0.0, "location_dropout": 0.0}
 SMALL = CompactConfig(width=32, depth=1, heads=2, embedding=32, buckets=512)
 
 
@@ -74,11 +80,10 @@ def test_rank_loss_by_hand():
 def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
     few = data.select(np.arange(40))
     model = CompactClip(CompactConfig(
-        **{**vars(SMALL), "dropout": 0.0, "location_dropout": 0.0,
-           "rank_dropout": 0.0}), seed=1)
+        **{**vars(SMALL), "rank_dropout": 0.0}), seed=1)
     training.fit(model, few, few, out=tmp_path, progress=False,
-                 settings=training.Settings(epochs=250, batch_size=40,
-                                            learning_rate=5e-3))
+                 settings=training.Settings(epochs=150, batch_size=40,
+                                            learning_rate=5e-3, **PLAIN))
     probabilities = evaluation.predict(model, few, few.classes)
     assert evaluation.hits(probabilities, few.load().labels).mean() > 0.95
 
@@ -110,14 +115,14 @@ def test_every_parameter_moves(halves, tmp_path):
 
 def test_resumed_equals_uninterrupted(halves, tmp_path, monkeypatch):
     whole, history = fit(halves, tmp_path / "whole")
-    validate = training._Run.validate
+    validate = loop.Run.validate
 
     def stop(run):
         if run.epoch == 1:
             raise KeyboardInterrupt
         validate(run)
 
-    monkeypatch.setattr(training._Run, "validate", stop)
+    monkeypatch.setattr(loop.Run, "validate", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(halves, tmp_path / "parts")
     monkeypatch.undo()
@@ -149,7 +154,7 @@ def test_killed_it_goes_on_to_the_same_weights(data, tmp_path):
     folder = data.files[0].path.parent
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(training.__file__).parents[1])}
+        "PYTHONPATH": str(Path(training.__file__).parents[2])}
 
     def start(out):
         return subprocess.Popen([sys.executable, "-c", KILLED, str(folder),
@@ -175,10 +180,10 @@ def test_killed_it_goes_on_to_the_same_weights(data, tmp_path):
 
 def test_checkpoint_of_another_run_is_refused(halves, tmp_path):
     fit(halves, tmp_path, epochs=1)
-    with pytest.raises(ValueError, match="settings"):
-        fit(halves, tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="seed is 0 there and 1 here"):
+        fit(halves, tmp_path, epochs=1, seed=1)
     other = CompactConfig(**{**vars(SMALL), "width": 64})
-    with pytest.raises(ValueError, match="config"):
+    with pytest.raises(ValueError, match=r"config.width is 32 there"):
         fit(halves, tmp_path, epochs=1, config=other)
     _, history = fit(halves, tmp_path, epochs=2, resume=False)
     assert len(history) == 2
@@ -241,3 +246,276 @@ def test_fine_tuning_keeps_constants_and_extends_the_classes(halves,
     assert list(model.classes["species"])[:len(old)] == old
     assert set(names) <= {*model.classes["species"]}
     assert model.classes["species"].is_unique
+
+
+class Plain(torch.nn.Module):
+    """What the protocol asks for, and no more: mean bands and a table."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = {name: row for row, name in enumerate(names)}
+        self.bands = torch.nn.Linear(10, 16)
+        self.taxa = torch.nn.Embedding(len(self.names), 16)
+
+    def encode_images(self, images, environment):
+        values = torch.as_tensor(images).float()  # (B, T, C, H, W)
+        seen = values != 65535
+        total = (values * seen).sum(dim=(1, 3, 4))
+        mean = total / seen.sum(dim=(1, 3, 4)).clamp(min=1)  # (B, C)
+        return self.bands(torch.log1p(mean) - 6)
+
+    def encode_taxa(self, classes):
+        rows = [self.names[name] for name in classes["species"]]
+        return self.taxa(torch.tensor(rows))
+
+    def scale(self):
+        return torch.tensor(1.0)
+
+
+def test_any_module_with_the_protocol_trains(halves, tmp_path):
+    model = Plain(halves[0].classes["species"])
+    history = training.fit(model, *halves, out=tmp_path, progress=False,
+                           settings=training.Settings(
+                               epochs=6, batch_size=64, learning_rate=0.03))
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.3
+    assert model.temperature > 0 and len(model.classes)
+
+
+def test_a_model_that_lacks_something_is_refused_before_a_step(halves,
+                                                               tmp_path):
+    class Half(torch.nn.Module):
+        def scale(self):
+            return torch.tensor(1.0)
+
+    with pytest.raises(TypeError, match=r"Half lacks encode_images\(\), "
+                       r"encode_taxa\(\), a parameter"):
+        training.fit(Half(), *halves, out=tmp_path / "a")
+    flat = Plain(halves[0].classes["species"])
+    flat.encode_images = lambda images, environment: torch.zeros(3)
+    with pytest.raises(ValueError, match=r"encode_images gives \(3,\)"):
+        training.fit(flat, *halves, out=tmp_path / "a")
+    assert not (tmp_path / "a" / training.LOG).exists()
+
+
+def test_own_patches_train_in_one_call(tmp_path):
+    """Three months, an offset, no place; few samples get enough steps."""
+    rng = np.random.default_rng(0)
+    species = np.array(["Acer rubrum", "Pinus nigra", "Abies alba"])[
+        rng.integers(0, 3, 90)]
+    images = rng.integers(1500, 2500, (90, 3, 10, 5, 5)).astype(np.uint16)
+    images[species == "Pinus nigra", :, 3] += 1500
+    images[species == "Abies alba", 2, 5] += 1500
+    data = memory.from_arrays(images, species, months=[4, 7, 10],
+                              offset=1000)
+    one = data.load()
+    np.testing.assert_array_equal(one.images[:, 6], images[:, 1] - 1000)
+    assert (one.images[:, 0] == 65535).all()
+    assert np.isnan(one.environment).all()
+    model = CompactClip(SMALL, seed=0)
+    history = training.fit(model, data.select(range(60)),
+                           data.select(range(60, 90)), out=tmp_path,
+                           progress=False)
+    assert history["step"].iloc[-1] >= 300
+    assert history["validation_top1"].iloc[-1] > 0.9
+    with pytest.raises(ValueError, match="months names 1"):
+        memory.from_arrays(images, species, months=[4])
+
+
+def test_it_says_what_is_left_when_the_loss_is_lost(halves, tmp_path):
+    """The model has the best weights, and the checkpoint is the last one."""
+    model = CompactClip(SMALL, seed=0)
+    first = weights(model).clone()
+    with pytest.raises(ValueError, match="No epoch had ended.*Nothing was"):
+        training.fit(model, *halves, out=tmp_path / "a", progress=False,
+                     settings=training.Settings(learning_rate=1e30))
+    assert torch.equal(weights(model), first)
+    good, _ = fit(halves, tmp_path / "b", epochs=1)
+    torch.manual_seed(0)
+    model = CompactClip(SMALL)
+    learn = loop.Run.learn
+
+    def spoilt(run, batch):
+        learn(run, batch)
+        if run.epoch == 1:
+            run.total = run.total + float("nan")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Run, "learn", spoilt)
+        with pytest.raises(ValueError, match="weights of epoch 0 .*'.*chec"):
+            training.fit(model, *halves, out=tmp_path / "b", progress=False,
+                         settings=training.Settings(epochs=2, batch_size=128))
+    assert torch.equal(weights(model), weights(good))
+
+
+def test_what_may_change_goes_on_and_what_may_not_is_named(halves, tmp_path):
+    fit(halves, tmp_path, epochs=1)
+    model = CompactClip(SMALL)
+    history = training.fit(model, *halves, out=tmp_path, progress=False,
+                           settings=training.Settings(
+                               epochs=3, batch_size=128, patience=50))
+    assert list(history["step"]) == [6, 12, 18]
+    log = (tmp_path / training.LOG).read_text().splitlines()
+    assert len(log) == 3, "no line twice"
+    train, validation = halves
+    other = np.ones(len(train), bool)
+    other[0] = False
+    with pytest.raises(ValueError, match="training samples is"):
+        fit((train.select(other), validation), tmp_path, epochs=3)
+    with pytest.raises(ValueError, match="clip is 1.0 there and 2.0 here"):
+        training.fit(model, *halves, out=tmp_path,
+                     settings=training.Settings(epochs=3, batch_size=128,
+                                                clip=2.0))
+
+
+def test_stopped_within_an_epoch_it_goes_on_to_the_same_weights(halves,
+                                                                tmp_path):
+    whole, history = fit(halves, tmp_path / "whole", epochs=2)
+    for last in (0, 3, 5, 6, 9):  # steps of 6 an epoch
+        learn = loop.Run.learn
+
+        def stop(run, batch, last=last, learn=learn):
+            if run.step == last:
+                raise KeyboardInterrupt
+            learn(run, batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.Run, "learn", stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit(halves, tmp_path / str(last), epochs=2)
+        parts, again = fit(halves, tmp_path / str(last), epochs=2)
+        assert torch.equal(weights(whole), weights(parts)), last
+        columns = ["step", "loss", "validation_loss"]
+        np.testing.assert_allclose(history[columns], again[columns],
+                                   rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_saves_and_says_how_to_go_on(data, tmp_path, number):
+    folder = data.files[0].path.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(tmp_path)],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(training.__file__).parents[2])})
+    while not (tmp_path / training.LOG).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0 and "Call fit again" in said
+    state = checkpoints.read(tmp_path / training.CHECKPOINT,
+                             torch.device("cpu"))
+    assert f"Stopped at step {state['step']} of" in said
+
+
+def test_two_runs_do_not_share_a_folder(halves, tmp_path):
+    with (files.lock(tmp_path / training.CHECKPOINT),
+          pytest.raises(files.BusyError, match="another process")):
+        fit(halves, tmp_path, epochs=1)
+
+
+def test_each_flipped_bit_of_a_checkpoint_is_found(halves, tmp_path):
+    fit(halves, tmp_path, epochs=1)
+    path = tmp_path / training.CHECKPOINT
+    data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for _ in range(300):
+        at, bit = rng.integers(len(data)), 1 << rng.integers(8)
+        data[at] ^= bit
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="SHA-256"):
+            checkpoints.read(path, torch.device("cpu"))
+        data[at] ^= bit
+    path.write_bytes(data[:20])
+    with pytest.raises(ValueError, match="SHA-256"):
+        fit(halves, tmp_path, epochs=1)
+
+
+class No64(TorchDispatchMode):
+    """A device that, like Apple's, has no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for one in found if isinstance(found, tuple | list) else [found]:
+            assert getattr(one, "dtype", None) != torch.float64, func
+        return found
+
+
+def test_nothing_has_64_bits(halves, tmp_path):
+    with No64():
+        fit(halves, tmp_path, epochs=1)
+
+
+def test_frozen_parts_stay_and_slow_ones_are_slow(halves, tmp_path):
+    moved = {}
+    for name, rates in (("all", None), ("some", {"names": 0.01, "month": 0})):
+        model = CompactClip(SMALL, seed=0)
+        before = {k: p.detach().clone() for k, p in model.named_parameters()}
+        training.fit(model, *halves, out=tmp_path / name, progress=False,
+                     settings=training.Settings(epochs=1, batch_size=128,
+                                                rates=rates))
+        moved[name] = {k: (p - before[k]).abs().max().item()
+                       for k, p in model.named_parameters()}
+        assert all(p.requires_grad for p in model.parameters())
+    assert moved["some"]["month.weight"] == 0 < moved["all"]["month.weight"]
+    assert (0 < moved["some"]["names.whole.weight"]
+            < 0.1 * moved["all"]["names.whole.weight"])
+    with pytest.raises(ValueError, match="rates names nothing"):
+        training.fit(model, *halves, out=tmp_path / "c",
+                     settings=training.Settings(rates={"nothing": 0}))
+
+
+def test_what_is_hidden_by_hand(data):
+    batch = next(data.batches(200))
+    batch.images[:] = np.arange(25).reshape(5, 5)
+    batch.environment[:] = 1
+    run = training.Settings(pixel_dropout=0.2, month_dropout=0.5,
+                            group_dropout=0.5, location_dropout=1.0)
+    seen = hiding.hide(batch, run)
+    gone = (seen.images == 65535).numpy()  # (B, T, C, H, W)
+    assert (gone == gone[:, :, :1]).all(), "all bands of a pixel"
+    assert gone.mean() == pytest.approx(1 - 0.5 * 0.8, abs=0.03)
+    assert gone.all(axis=(2, 3, 4)).mean() == pytest.approx(0.5, abs=0.05)
+    place = torch.isnan(seen.environment)
+    assert place[:, :2].all() and not place.all()
+    run = training.Settings(**PLAIN | {"flips": True})
+    turned = hiding.hide(batch, run).images[:, 0, 0].numpy()
+    ways = {tuple(patch.ravel()) for patch in turned}
+    square = np.arange(25).reshape(5, 5)
+    assert ways == {tuple(np.rot90(side, k).ravel()) for k in range(4)
+                    for side in (square, square.T)}
+    assert batch.images.max() == 24 and (batch.environment == 1).all()
+
+
+def test_names_are_encoded_once_a_validation(data, tmp_path):
+    calls = []
+
+    class Counting(CompactClip):
+        def encode_taxa(self, classes):
+            calls.append(self.training)
+            return super().encode_taxa(classes)
+
+    both = memory.Samples(data.load(), data.table, data.classes)
+    training.fit(Counting(SMALL), both, both, out=tmp_path, progress=False,
+                 settings=training.Settings(epochs=2, batch_size=450))
+    assert len(data) > 512 and calls.count(False) == 2 + 1 + 1
+
+
+def test_the_callers_random_state_is_left_alone(halves, tmp_path):
+    state = torch.get_rng_state()
+    one = CompactClip(SMALL, seed=0)
+    training.fit(one, *halves, out=tmp_path / "a", progress=False,
+                 settings=training.Settings(epochs=1, batch_size=128))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_early_stopping_says_so(halves, tmp_path, capsys):
+    model = CompactClip(SMALL, seed=0)
+    history = training.fit(model, *halves, out=tmp_path,
+                           settings=training.Settings(
+                               epochs=9, batch_size=128, learning_rate=0,
+                               keep="loss", patience=2))
+    assert len(history) < 9
+    assert "stopped early" in "".join(capsys.readouterr())
+    with pytest.raises(ValueError, match="keep is 'best'"):
+        training.Settings(keep="best")

@@ -42,8 +42,6 @@ class CompactConfig:
     expansion: int = 2  # hidden width of a block / width
     embedding: int = 128  # D, of the space shared with the names
     buckets: int = 4096  # rows of the table of hashed names
-    dropout: float = 0.1  # chance that a month or group is hidden, training
-    location_dropout: float = 0.1  # chance that the place is hidden, training
     rank_dropout: float = 0.1  # chance that a name is cut to its genus
     month_code: bool = True  # False: as the release, blind to the order
     mask_missing: bool = True  # False: as the release, attends to the missing
@@ -173,7 +171,8 @@ class CompactClip(store.Whole, nn.Module):
 
     def _pixels(self, images) -> tuple[Tensor, Tensor]:
         """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
-        checks.images(images)
+        if not self.training:  # the loop hides parts of what was checked
+            checks.images(images)
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))
         dn = images.to(self.device, torch.float32).flatten(3)
@@ -234,8 +233,6 @@ class CompactClip(store.Whole, nn.Module):
         """Month and group tokens of a batch, with what is present."""
         pixels, months = self._months(images)
         groups, known = self._environment(environment)
-        if self.training:
-            months, known = self._hide(months, known)
         x = self.month(pixels)  # (B, T, width)
         if self.config.month_code:
             x = x + self.month_code.weight
@@ -245,16 +242,6 @@ class CompactClip(store.Whole, nn.Module):
         values = torch.cat([summary, x, torch.stack(place, dim=1)], dim=1)
         always = torch.ones_like(months[:, :1])
         return Tokens(values, torch.cat([always, months, known], dim=1))
-
-    def _hide(self, months: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Hide random months and groups, so that none is indispensable."""
-        chance = torch.full((months.shape[1] + known.shape[1],),
-                            self.config.dropout, device=self.device)
-        chance[months.shape[1]] = self.config.location_dropout
-        drawn = torch.rand(len(months), len(chance), device=self.device)
-        keep = drawn >= chance
-        return (months & keep[:, :months.shape[1]],
-                known & keep[:, months.shape[1]:])
 
     def _season(self, environment, known: Tensor) -> Tensor:
         """Code of the month of the local year: July is winter in the south."""
@@ -359,5 +346,5 @@ def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     std = np.sqrt((((values - mean) * valid) ** 2).sum(0) / count)
     # A column that is constant or all missing carries nothing: leave it.
     std = np.where(std > 1e-6, std, 1.0)
-    return (torch.tensor(mean, dtype=torch.float32, device=device),
-            torch.tensor(std, dtype=torch.float32, device=device))
+    return tuple(torch.from_numpy(x.astype(np.float32)).to(device)
+                 for x in (mean, std))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,11 +57,13 @@ class World:
     def total(self, *values: float | torch.Tensor,
               device: torch.device) -> list[float]:
         """Sum each value over all processes."""
-        sums = torch.stack([torch.as_tensor(value, dtype=torch.float64,
+        if self.size == 1:
+            return [float(value) for value in values]
+        # 32 bits: Apple's GPUs have no float64.
+        sums = torch.stack([torch.as_tensor(value, dtype=torch.float32,
                                             device=device)
                             for value in values])
-        if self.size > 1:
-            dist.all_reduce(sums)
+        dist.all_reduce(sums)
         return sums.tolist()
 
 
@@ -81,7 +83,8 @@ def join(device: torch.device) -> World:
 
 
 @contextmanager
-def together(world: World, *, kept: str) -> Iterator[None]:
+def together(world: World, *, kept: Callable[[], str]
+             ) -> Iterator[None]:
     """Say plainly when another process is lost, and what is kept."""
     try:
         yield
@@ -90,6 +93,6 @@ def together(world: World, *, kept: str) -> Iterator[None]:
             raise
         raise LostProcessError(
             f"process {world.rank} of {world.size} has lost another one "
-            f"({str(error).splitlines()[0][:120]}). {kept} Start the same "
+            f"({str(error).splitlines()[0][:120]}). {kept()} Start the same "
             "command again, with any number of processes."
         ) from error

@@ -1,0 +1,185 @@
+"""Training: one loop, resumable to the bit, every parameter trained.
+
+What a step learns from, and at which rate, is the recipe's to say; see
+:mod:`geotree.training.losses`. Explained in chapter 05.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geotree import checks, evaluation, taxonomy
+from geotree.evaluation import calibration
+from geotree.training.losses import class_loss, contrastive_loss
+
+__all__ = ["CHECKPOINT", "COVERAGES", "FEW_SHOT", "LOG", "RELEASE",
+           "Settings", "calibrate", "class_loss", "contrastive_loss", "fit",
+           "pick_device"]
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+# GlobalGeoTree's own: training.Settings(**training.RELEASE | {...}). There,
+# three processes take a batch each before a step.
+RELEASE = {"recipe": "release", "epochs": 25, "batch_size": 192,
+           "accumulate": 2, "learning_rate": 1e-5, "weight_decay": 1e-4,
+           "keep": "loss", "flips": False, "pixel_dropout": 0.0,
+           "month_dropout": 0.0, "group_dropout": 0.0,
+           "location_dropout": 0.0}
+FEW_SHOT = RELEASE | {"epochs": 10, "batch_size": 128, "accumulate": 1}
+# Shares of right answers that prediction sets can be asked to hold.
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+_LARGEST = 20_000_000  # probabilities to calibrate on, 80 MB
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the defaults suit few samples and many."""
+
+    recipe: str = "mended"  # or "release", or "package.module:NAME"
+    epochs: int | None = None  # passes; None: 10, and least_steps at least
+    least_steps: int = 300  # where epochs is None
+    batch_size: int | None = None  # samples; None: 256, less where few
+    accumulate: int = 1  # batches a step
+    learning_rate: float = 1.5e-3  # peak
+    warmup: float = 0.1  # share of the steps
+    weight_decay: float = 0.05
+    clip: float = 1.0  # largest norm of the gradient
+    label_smoothing: float = 0.02
+    rank_weight: float = 0.2  # of the loss at genus and at family
+    temperature: float = 0.07  # of recipe "release"
+    flips: bool = True  # patches turned and mirrored
+    # Chances to be hidden. None: 0.3 where samples are few, else 0 and 0.1.
+    pixel_dropout: float | None = None  # of a pixel of a month
+    month_dropout: float | None = None  # of a month
+    group_dropout: float = 0.1  # of terrain, soil or climate
+    location_dropout: float = 0.1  # of the place
+    rates: Mapping[str, float] | None = None  # {part: share of the rate},
+    # e.g. {"names": 0.1, "month": 0}: slow names, a frozen month layer
+    keep: str = "last"  # which epoch: "last", or best "top1" or "loss"
+    patience: int | None = None  # epochs without a better one; None: all
+    save_every: float = 180.0  # seconds between checkpoints in an epoch
+    seed: int = 0
+    device: str = "auto"  # "cpu", "cuda", "mps", …
+
+    def __post_init__(self) -> None:
+        checks.one_of(self.keep, ("last", "top1", "loss"), name="keep")
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
+            if getattr(self, name) is not None:
+                checks.number(getattr(self, name), name=name, low=1,
+                              whole=True)
+        for name in ("pixel_dropout", "month_dropout", "group_dropout",
+                     "location_dropout", "label_smoothing"):
+            if getattr(self, name) is not None:
+                checks.number(getattr(self, name), name=name, low=0, high=1)
+        checks.number(self.learning_rate, name="learning_rate", low=0)
+
+
+def fit(model, train, validation, *, settings: Settings | None = None,
+        out: str | Path, resume: bool = True,
+        progress: bool = True) -> pd.DataFrame:
+    """Train a model; leave the weights of the kept epoch in it.
+
+    Under ``torchrun`` or ``accelerate`` all processes share each batch.
+    Afterwards the model has ``classes``, ``temperature`` and
+    ``thresholds``; see :class:`geotree.models.store.Whole`.
+
+    Parameters
+    ----------
+    model : CompactClip, GeoTreeClip, or any of your own
+        See :mod:`geotree.models` for what it must have. Its normalisation
+        is fitted here unless it has one, as a model that was trained
+        before does.
+    train, validation : Shards
+        With the same class table; ``validation`` reports on each epoch.
+    settings : Settings
+    out : path
+        Folder for the checkpoint and the log; one run a folder.
+    resume : bool
+        Go on with the checkpoint in ``out``, equal to the bit on a CPU to
+        a run that was never interrupted. More epochs, another patience or
+        device, or another number of processes may be given.
+
+    Returns
+    -------
+    DataFrame
+        One row per epoch: loss, validation loss and top-1, learning rate,
+        samples a second.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The model cannot be trained; the checkpoint is damaged or of
+        another model, data or settings; the recipe would take no step; the
+        loss is not finite.
+    BusyError
+        Another run is writing to ``out``.
+    LostProcessError
+        Another process of the run ended.
+    """
+    from geotree.training.loop import Run
+
+    settings = settings or Settings()
+    taxonomy.same_classes(train.classes, validation.classes)
+    if not len(train) or not len(validation):
+        raise ValueError(f"{len(train)} samples to train on and "
+                         f"{len(validation)} to validate: both need some.")
+    with torch.random.fork_rng(devices=[]):  # the caller's state stays
+        run = Run(model, train, validation, settings, Path(out))
+        run.go(resume=resume, progress=progress)
+    calibrate(model, validation, classes=_extended(model, run.classes))
+    model.card = {**getattr(model, "card", {}),
+                  "settings": dataclasses.asdict(run.settings),
+                  "data": {"samples": len(train), **train.provenance},
+                  "metrics": run.history[run.kept]}
+    return pd.DataFrame(run.history)
+
+
+def _extended(model, classes: pd.DataFrame) -> pd.DataFrame:
+    """The classes that the model had before, and then the new ones."""
+    old = getattr(model, "classes", None)
+    if old is None:
+        return classes
+    new = classes[~classes["species"].isin(old["species"])]
+    return pd.concat([old, new], ignore_index=True)
+
+
+def calibrate(model, data, *, classes: pd.DataFrame) -> None:
+    """Fit temperature and conformal thresholds, and keep them in the model.
+
+    Parameters
+    ----------
+    model
+        Gets ``classes``, ``temperature`` and ``thresholds``; see
+        :class:`geotree.models.store.Whole`.
+    data : Shards
+        Samples that it was not trained on. Of very many, every n-th.
+    classes : DataFrame
+        Class table in which the model will answer.
+    """
+    known = data.table["species"].isin(classes["species"]).to_numpy()
+    rows = np.flatnonzero(known)
+    some = data.select(rows[::max(1, len(rows) * len(classes) // _LARGEST)])
+    labels = taxonomy.labels(some.table, classes)
+    odds = evaluation.predict(model, some, classes)
+    model.classes = classes
+    model.temperature = calibration.temperature(odds, labels)
+    odds = calibration.soften(odds, model.temperature)
+    model.thresholds = {
+        coverage: float(calibration.conformal(odds, labels,
+                                              coverage=coverage)[0])
+        for coverage in COVERAGES}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The named device, or the best one of this machine."""
+    if name != "auto":
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
