@@ -147,7 +147,7 @@ summary.agg(["size", "sum"]).rename(
     columns={"size": "findings", "sum": "rows"})
 
 # %%
-findings.groupby("rule").head(1).style.hide()
+plots.table(findings.groupby("rule").head(1))
 
 # %% [markdown]
 # ## Flag first, filter later
@@ -164,7 +164,7 @@ flagged = occurrences.flag(raw)
 [name for name in flagged if name.startswith("flag")]
 
 # %%
-occurrences.removed(flagged).style.hide().format(na_rep="")
+plots.table(occurrences.removed(flagged))
 
 # %% [markdown]
 # A rule whose column is missing counts nothing, and says so. Two rules read

@@ -118,8 +118,10 @@ def cost(n):
 
 
 costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
-costs.rename_axis("samples").style.format("{:,.1f}").format(
-    "{:,.0f}", subset=["requests", "of the release", "STAC requests"])
+whole = ["requests", "of the release", "STAC requests"]
+plots.table(costs.rename_axis("samples"), {
+    name: "{:,.0f}" if name in whole else "{:,.1f}" for name in costs},
+    index=True)
 
 # %% [markdown]
 # An account has so many EECU-hours a month. A run whose plan is beyond

@@ -286,8 +286,8 @@ for split, some in lost.groupby("split"):
 pair = top1[(top1["model"] == "nearest 25")
             & (top1["task"] == "seen species")].pivot(
     index="split", columns="data", values=["value", "n"])
-pair.loc[vote["split"]].style.format("{:.3f}").format(
-    "{:,.0f}", subset=["n"])
+plots.table(pair.loc[vote["split"]], index=True, formats={
+    column: "{:,.0f}" if column[0] == "n" else "{:.3f}" for column in pair})
 
 # %% [markdown]
 # ### Can place alone do better?

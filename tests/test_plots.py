@@ -109,7 +109,7 @@ def test_map_counts_the_rest(table):
     ax = plots.occurrence_map(table, by="family")
     assert legend(ax)[-1] == "other  20"  # 4 of 12 families, 5 each
     assert len(legend(ax)) == 9
-    with pytest.raises(ValueError, match="no column tribe"):
+    with pytest.raises(ValueError, match="lacks the columns tribe"):
         plots.occurrence_map(table, by="tribe")
 
 
@@ -133,11 +133,10 @@ def test_the_caspian_is_no_land(tmp_path):
 def test_cover_draws_cells_of_a_grid_and_points_elsewhere(tmp_path):
     lat, lon = (x.ravel() for x in np.mgrid[-30:60:4.0, -100:140:4.0])
     kinds = np.array(KINDS)[(lat > 0).astype(int)]
-    ax = plots.cover(lon, lat, kinds, np.full(len(lat), 0.9), title="Trees")
+    ax = plots.cover(lon, lat, kinds, np.full(len(lat), 0.9))
     cells = [x for x in ax.collections if isinstance(x, PolyCollection)]
     assert len(cells) == 1 and len(cells[0].get_paths()) == len(lat)
     assert legend(ax) == KINDS
-    assert ax.get_legend().get_title().get_text() == "Trees"
     drawn(ax, tmp_path)
     rng = np.random.default_rng(0)
     ax = plots.cover(rng.uniform(-90, 90, 50), rng.uniform(-50, 60, 50),
@@ -254,20 +253,6 @@ def test_learning_curve(tmp_path):
     drawn(ax, tmp_path)
 
 
-def test_confusion_in_percent_of_each_row(tmp_path):
-    truth = ["Acer"] * 4 + ["Tilia"] * 2 + ["Salix"]
-    answers = ["Acer", "Acer", "Acer", "Tilia", "Tilia", "Betula", "Acer"]
-    ax = plots.confusion(truth, answers, top=2)
-    share = ax.images[0].get_array()
-    np.testing.assert_allclose(share, [[75, 25, 0], [0, 50, 50],
-                                       [100, 0, 0]])
-    assert [x.get_text() for x in ax.get_yticklabels()] == [
-        "Acer  4", "Tilia  2", "others  1"]
-    drawn(ax, tmp_path)
-    with pytest.raises(ValueError, match="answers has 1 entries"):
-        plots.confusion(truth, ["Acer"])
-
-
 def test_embedding_colours_the_frequent(tmp_path):
     rng = np.random.default_rng(0)
     names = np.repeat([f"g{i}" for i in range(10)], np.arange(20, 10, -1))
@@ -368,3 +353,46 @@ def test_range_panels_share_a_scale_and_a_window(tmp_path):
     drawn(axes[0], tmp_path)
     with pytest.raises(ValueError, match="one cell for each"):
         plots.range_panels(known, known[:, 1:])
+
+
+# --- names that mean harm ----------------------------------------------------
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "$\\frac{Acer}$ $", "_hidden"]
+
+
+def test_a_name_is_text_in_every_figure(tmp_path, images):
+    """No formula that stops the drawing, no legend that hides a name."""
+    frame = scores().assign(model=HOSTILE)
+    curve = pd.DataFrame({"coverage": [0.5, 1.0], "risk": [0.1, 0.3]})
+    bins = pd.DataFrame({"confidence": [0.3], "accuracy": [0.25],
+                         "error": [0.05], "n": [50]})
+    classes = CLASSES.iloc[:3].assign(species=HOSTILE, genus=HOSTILE,
+                                      family=HOSTILE)
+    points = np.random.default_rng(0).normal(size=(9, 2))
+    places = pd.DataFrame({"decimalLatitude": points[:, 0],
+                           "decimalLongitude": points[:, 1],
+                           "species": HOSTILE * 3})
+    for ax in (plots.score_bars(frame), plots.learning_curve(frame),
+               plots.differences(frame, names=("value", "low", "high")),
+               plots.reliability(dict.fromkeys(HOSTILE, bins)),
+               plots.coverage_curve(dict.fromkeys(HOSTILE, curve)),
+               plots.embedding(points, HOSTILE * 3),
+               plots.occurrence_map(places, by="species"),
+               plots.cover([0, 1, 2], [0, 1, 2], HOSTILE, [1, 1, 1]),
+               plots.icicle(classes, [1, 1, 1]),
+               plots.mistakes(dict.fromkeys(HOSTILE, np.arange(3)),
+                              np.arange(3), classes),
+               plots.patch_strip(images[:3], HOSTILE)):
+        drawn(ax, tmp_path)
+        if ax.get_legend() and len(ax.get_legend().texts) == 3:
+            assert "hidden" in ax.get_legend().texts[2].get_text()
+
+
+def test_a_table_of_a_page_holds_no_foreign_html():
+    frame = pd.DataFrame({"name": HOSTILE, "n": [1.0, 2.5, np.nan]},
+                         index=HOSTILE).assign(**{HOSTILE[0]: 1})
+    for index in (False, True):
+        page = plots.table(frame, {"n": "{:.1f}"}, index=index).to_html()
+        assert "<img" not in page and "&lt;img src=x" in page
+        assert "2.5" in page and "nan" not in page
+    assert HOSTILE[2] in page.split("<tbody>")[1]

@@ -6,14 +6,14 @@ same through the book.
 """
 
 from geotree.plots.charts import (
-    confusion,
+    coverage_curve,
+    differences,
     embedding,
     history,
     learning_curve,
     reliability,
     score_bars,
 )
-from geotree.plots.comparisons import coverage_curve, differences
 from geotree.plots.maps import cover, equal_earth, land, occurrence_map
 from geotree.plots.pixels import patch_strip, phenology, true_color
 from geotree.plots.ranges import error_map, range_panels
@@ -25,12 +25,13 @@ from geotree.plots.style import (
     PAPER,
     colors,
     style,
+    table,
 )
 from geotree.plots.taxonomy import icicle, mistakes
 
 __all__ = ["CYCLE", "INK", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
-           "confusion", "cover", "coverage_curve", "differences", "embedding",
+           "cover", "coverage_curve", "differences", "embedding",
            "equal_earth", "error_map", "history", "icicle", "land",
            "learning_curve", "mistakes", "occurrence_map", "patch_strip",
            "phenology", "range_panels", "reliability", "score_bars", "style",
-           "true_color"]
+           "table", "true_color"]

@@ -1,4 +1,4 @@
-"""Charts: scores with intervals, calibration, learning, embeddings."""
+"""Charts: scores with intervals, differences, calibration, embeddings."""
 
 from __future__ import annotations
 
@@ -6,39 +6,55 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 
 from geotree.plots.style import (
     CYCLE,
     FAINT,
     INK,
-    PAPER,
     REST,
     axes_of,
     checked,
     dots,
+    plain,
 )
 from geotree.plots.style import colors as palette
 
 _BEST = "#D55E00"  # the Bayes optimum, everywhere
-_SHARE = LinearSegmentedColormap.from_list(
-    "share", [PAPER, "#bcd7e8", "#0072B2", "#06304d"])
 
 
-def _percent(scores: pd.DataFrame, names=("value", "low", "high")):
-    lacking = [name for name in names if name not in scores.columns]
-    if lacking or not len(scores):
+def _percent(table: pd.DataFrame, names=("value", "low", "high")):
+    lacking = [name for name in names if name not in table.columns]
+    if lacking or not len(table):
         raise ValueError(
-            f"scores has {len(scores)} rows and lacks the columns "
+            f"the table has {len(table)} rows and lacks the columns "
             f"{lacking}; expected {', '.join(names)} as evaluation.score "
             "gives them.")
-    return [100 * scores[name].to_numpy(float) for name in names]
+    return [100 * table[name].to_numpy(float) for name in names]
 
 
 def _total(ax: Axes, n: pd.Series, what: str, **kwargs) -> None:
     low, high = int(n.min()), int(n.max())
     count = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     ax.set_title(f"n = {count} {what}", **kwargs)
+
+
+def _rows(ax: Axes, names) -> np.ndarray:
+    """A row for each name, from the top down; returns their heights."""
+    place = np.arange(len(names))[::-1]
+    ax.set_yticks(place, [plain(name) for name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    return place
+
+
+def _optimum(ax: Axes, share: float | None) -> None:
+    """The Bayes optimum as a line across the figure, where it is known."""
+    if share is None:
+        return
+    ax.axhline(100 * share, color=_BEST, linestyle=(0, (4, 2)))
+    ax.text(0.01, 100 * share + 1.5, f"Bayes optimum {100 * share:.1f}",
+            color=_BEST, fontsize=9, transform=ax.get_yaxis_transform())
 
 
 def score_bars(scores: pd.DataFrame, *, label: str = "model",
@@ -57,20 +73,15 @@ def score_bars(scores: pd.DataFrame, *, label: str = "model",
     """
     value, low, high = _percent(scores)
     ax = axes_of(ax, figsize=(7.5, 0.4 * len(scores) + 1.3))
-    place = np.arange(len(scores))[::-1]
-    names = scores[label].astype(str).tolist()
+    place = _rows(ax, scores[label])
     shade = [CYCLE[0] if highlight in (None, name) else REST
-             for name in names]
+             for name in scores[label]]
     ax.barh(place, 100, height=0.6, color="#f0ede5")
     ax.barh(place, value, height=0.6, color=shade)
     ax.hlines(place, low, high, color=INK, linewidth=1.8)
     for where, number in zip(place, value, strict=True):
         ax.text(101.5, where, f"{number:.1f}", va="center", fontsize=9.5)
-    ax.set_yticks(place, names)
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set(xlim=(0, 100), ylim=(-0.6, len(scores) - 0.4),
-           xlabel="accuracy (%), black: 95 % interval")
+    ax.set(xlim=(0, 100), xlabel="accuracy (%), black: 95 % interval")
     if optimum is not None:
         ax.axvline(100 * optimum, color=_BEST, linestyle=(0, (4, 2)))
         ax.text(100 * optimum, len(scores) - 0.34,
@@ -97,7 +108,7 @@ def reliability(tables: dict[str, pd.DataFrame], *,
         ax.errorbar(table["confidence"], table["accuracy"],
                     yerr=table["error"], marker="o", markersize=5,
                     elinewidth=1, color=CYCLE[number % len(CYCLE)],
-                    label=name)
+                    label=plain(name))
     ax.set(xlabel="confidence", ylabel="accuracy, 95 % interval",
            xlim=(0, 1.01), ylim=(0, 1.01), aspect="equal")
     ax.legend(loc="upper left")
@@ -128,11 +139,8 @@ def learning_curve(table: pd.DataFrame, *, x: str = "records",
         ax.fill_between(part[x], low, high, color=color, alpha=0.16,
                         linewidth=0)
         ax.plot(part[x], value, marker="o", markersize=4.5, color=color,
-                label=name)
-    if optimum is not None:
-        ax.axhline(100 * optimum, color=_BEST, linestyle=(0, (4, 2)))
-        ax.text(0.01, 100 * optimum + 1.5, "Bayes optimum", color=_BEST,
-                fontsize=9, va="bottom", transform=ax.get_yaxis_transform())
+                label=plain(name))
+    _optimum(ax, optimum)
     ax.set_xscale("log")
     points = sorted(table[x].unique())
     ax.set_xticks(points, [f"{point:,}" for point in points])
@@ -142,49 +150,6 @@ def learning_curve(table: pd.DataFrame, *, x: str = "records",
     ax.grid(axis="y")
     ax.legend(loc="lower right")
     _total(ax, table["n"], "samples")
-    return ax
-
-
-def confusion(truth, answers, *, top: int = 12,
-              ax: Axes | None = None) -> Axes:
-    """What is taken for what, at any rank.
-
-    Parameters
-    ----------
-    truth, answers : (N,) str
-        True and predicted names.
-    top : int
-        The most frequent true names have rows and columns of their own;
-        all others share one.
-    """
-    truth = pd.Series(np.asarray(truth), dtype=str)
-    answers = pd.Series(checked(answers, len(truth), "answers"), dtype=str)
-    names = sorted(truth.value_counts().index[:top])
-    rest = [] if set(truth) | set(answers) <= set(names) else ["others"]
-    order = names + rest
-    table = pd.crosstab(truth.where(truth.isin(names), "others"),
-                        answers.where(answers.isin(names), "others"))
-    table = table.reindex(index=order, columns=order, fill_value=0)
-    rows = table.sum(axis=1)
-    share = (100 * table.div(rows.clip(lower=1), axis=0)).to_numpy()
-    ax = axes_of(ax, figsize=(2.8 + 0.48 * len(order),
-                              2 + 0.42 * len(order)))
-    ax.imshow(share, cmap=_SHARE, vmin=0, vmax=100, aspect="auto")
-    for row, column in zip(*np.nonzero(share >= 4.5), strict=True):
-        ax.text(column, row, f"{share[row, column]:.0f}", ha="center",
-                va="center", fontsize=8,
-                color=PAPER if share[row, column] > 45 else INK)
-    ax.set_xticks(range(len(order)), order, rotation=45, ha="right",
-                  rotation_mode="anchor")
-    ax.set_yticks(range(len(order)), [
-        f"{name}  {rows[name]:,}" for name in order])
-    ax.set_xticks(np.arange(1, len(order)) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, len(order)) - 0.5, minor=True)
-    ax.grid(which="minor", color=PAPER, linewidth=1.5)
-    ax.tick_params(which="both", length=0)
-    ax.spines[:].set_visible(False)
-    ax.set(xlabel="predicted (% of each row)", ylabel="true, with count")
-    ax.set_title(f"n = {len(truth):,} samples")
     return ax
 
 
@@ -254,13 +219,62 @@ def history(table: pd.DataFrame, *, optimum: float | None = None,
                      xytext=(0, -14), textcoords="offset points",
                      ha="center", fontsize=9)
     axes[1].set(ylabel="validation top-1 (%)", ylim=(0, 100))
-    if optimum is not None:
-        axes[1].axhline(100 * optimum, color=_BEST, linestyle=(0, (4, 2)))
-        axes[1].text(1, 100 * optimum + 2,
-                     f"Bayes optimum {100 * optimum:.1f}", color=_BEST,
-                     fontsize=9)
+    _optimum(axes[1], optimum)
     for ax in axes:
         ax.set_xlabel("epoch")
         ax.grid(axis="y")
         ax.xaxis.get_major_locator().set_params(integer=True)
     return axes
+
+
+def differences(table: pd.DataFrame, *, label: str = "model",
+                names=("adds", "adds_low", "adds_high"),
+                ax: Axes | None = None) -> Axes:
+    """Paired differences with 95 % intervals; grey where zero is inside.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``label`` and three ``names``: value, low and high
+        (shares).
+    """
+    value, low, high = _percent(table, names)
+    ax = axes_of(ax, figsize=(7.5, 0.36 * len(table) + 1.2))
+    place = _rows(ax, table[label])
+    sure = (low > 0) | (high < 0)
+    shade = [CYCLE[0] if one else REST for one in sure]
+    ax.axvline(0, color=FAINT, linewidth=1.2)
+    ax.hlines(place, low, high, color=shade, linewidth=2.4)
+    ax.scatter(value, place, color=shade, s=42, zorder=3)
+    reach = np.nanmax(np.abs([low, high, value, value]))
+    for where, number in zip(place, value, strict=True):
+        ax.text(1.12 * reach, where, f"{round(number, 1) + 0:+.1f}",
+                va="center", fontsize=9.5, color=INK)
+    ax.set(xlim=(-1.1 * reach, 1.1 * reach),
+           xlabel="difference in accuracy (points), 95 % interval")
+    ax.grid(axis="x")
+    return ax
+
+
+def coverage_curve(tables: dict[str, pd.DataFrame], *,
+                   y: str = "risk", ax: Axes | None = None) -> Axes:
+    """Error, or accuracy, of the share that is answered.
+
+    Parameters
+    ----------
+    tables : dict of DataFrame
+        By name, with the columns ``coverage`` and ``y``: from
+        ``metrics.risk_coverage`` or ``metrics.accuracy_coverage``.
+    """
+    if not tables:
+        raise ValueError("tables is empty: no curve to draw.")
+    ax = axes_of(ax, figsize=(5.6, 3.8))
+    for number, (name, table) in enumerate(tables.items()):
+        ax.plot(100 * table["coverage"], 100 * table[y], label=plain(name),
+                color=CYCLE[number % len(CYCLE)])
+    ax.set(xlabel="answered (%), the surest first", xlim=(0, 100),
+           ylabel="wrong among them (%)" if y == "risk" else f"{y} (%)")
+    ax.set_ylim(0, None if y == "risk" else 100)
+    ax.grid()
+    ax.legend()
+    return ax

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from geotree import world
+from geotree import checks, world
 from geotree.plots.style import (
     LEAF_COLORS,
     REST,
@@ -80,10 +80,7 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
         others are grey. Records are drawn in mixed order, so that no
         value hides another.
     """
-    lacking = [name for name in ("decimalLongitude", "decimalLatitude", by)
-               if name not in table.columns]
-    if lacking:
-        raise ValueError(f"table has no column {', '.join(lacking)}.")
+    checks.columns(table, ["decimalLongitude", "decimalLatitude", by])
     ax = land(ax)
     color = colors(table[by])
     mixed = table.sample(frac=1, random_state=0)
@@ -102,8 +99,7 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
     return ax
 
 
-def cover(lon, lat, kinds, confidence, *, palette: dict | None = None,
-          title: str = "", ax: Axes | None = None) -> Axes:
+def cover(lon, lat, kinds, confidence, *, ax: Axes | None = None) -> Axes:
     """The world by predicted kind, brighter where the model is sure.
 
     Parameters
@@ -114,10 +110,6 @@ def cover(lon, lat, kinds, confidence, *, palette: dict | None = None,
         Leaf types or other names, e.g. genera.
     confidence : (N,) float
         0 to 1.
-    palette : dict, optional
-        Colours of ``kinds``; default: those of the book.
-    title : str
-        Written above the legend.
     """
     lon, n = np.asarray(lon, float), len(np.asarray(lon))
     lat, kinds, confidence = (
@@ -128,9 +120,8 @@ def cover(lon, lat, kinds, confidence, *, palette: dict | None = None,
                             layout="none")
         ax = figure.add_axes((0.01, 0.02, 0.98, 0.96))
     _globe(ax)
-    found = set(kinds)
-    palette = palette or (LEAF_COLORS if found <= set(LEAF_COLORS)
-                          else colors(kinds))
+    palette = (LEAF_COLORS if set(kinds) <= set(LEAF_COLORS)
+               else colors(kinds))
     shades = _shades(kinds, confidence, palette)
     step = _step(lat)
     if step:
@@ -140,7 +131,7 @@ def cover(lon, lat, kinds, confidence, *, palette: dict | None = None,
     else:
         ax.scatter(*equal_earth(lon, lat), s=max(2.0, 14 - n / 800),
                    c=shades, linewidths=0, zorder=2)
-    _key(ax, palette, title)
+    _key(ax, palette)
     return ax
 
 
@@ -192,15 +183,13 @@ def _cells(lon, lat, step: float) -> np.ndarray:
     return np.stack([np.column_stack(corner) for corner in corners], axis=1)
 
 
-def _key(ax: Axes, palette: dict, title: str) -> None:
+def _key(ax: Axes, palette: dict) -> None:
     """Legend in the southern Pacific, where nothing grows."""
     light = [(name, np.array(to_rgb(color)) * 0.82 + 0.18)
              for name, color in palette.items()]
-    key = ax.legend(
+    ax.legend(
         handles=dots(light, marker="s"), loc="lower left", fontsize=9.5,
         labelcolor="#dfe7ea", handletextpad=0.3, labelspacing=0.45,
-        bbox_to_anchor=(0.03, 0.05), alignment="left",
-        title=title or None, title_fontsize=11)
-    key.get_title().set_color("#ffffff")
+        bbox_to_anchor=(0.03, 0.05), alignment="left")
     ax.text(0.985, 0.03, "brighter: surer", transform=ax.transAxes,
             ha="right", color="#7f929c", fontsize=8.5)

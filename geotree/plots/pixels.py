@@ -15,6 +15,7 @@ from geotree.plots.style import (
     REST,
     axes_of,
     checked,
+    plain,
 )
 from geotree.variables import (
     BAND_NAMES,
@@ -47,7 +48,7 @@ def true_color(images: np.ndarray, *, brightest: float = 0.3) -> np.ndarray:
     return np.moveaxis(value, -3, -1)
 
 
-def patch_strip(images: np.ndarray, names, *, greenness: bool = True,
+def patch_strip(images: np.ndarray, names, *,
                 ax: Axes | None = None) -> Axes:
     """Twelve months of patches in true colour, one row per sample.
 
@@ -58,17 +59,14 @@ def patch_strip(images: np.ndarray, names, *, greenness: bool = True,
     ----------
     images : (N, T, C, H, W) uint16
     names : N str
-    greenness : bool
-        False: no NDVI.
     """
     checks.images(images)
     names = checked(names, len(images), "names")
-    row = _ROW if greenness else _CELL
-    height = row * len(images)
+    height = _ROW * len(images)
     ax = axes_of(ax, figsize=(8.5, 0.5 * height + 0.35))
     tiles = true_color(images)  # (N, T, H, W, 3)
     for number, months in enumerate(tiles):
-        top = -number * row
+        top = -number * _ROW
         for month, tile in enumerate(months):
             left = month * _CELL
             box = (left, left + 1, top - 1, top)
@@ -77,14 +75,13 @@ def patch_strip(images: np.ndarray, names, *, greenness: bool = True,
             ax.add_patch(Rectangle(
                 (left, top - 1), 1, 1, facecolor="none", edgecolor=REST,
                 hatch="////" if gone else None, linewidth=0.6))
-        if greenness:
-            _greenness(ax, images[number], top - _ROW + 0.2)
+        _greenness(ax, images[number], top - _ROW + 0.2)
     ax.set(xlim=(-0.1, 12 * _CELL), ylim=(0.08 - height, 0.08),
            aspect="equal")
     ax.xaxis.tick_top()
     ax.set_xticks(np.arange(12) * _CELL + 0.5, list(MONTHS))
-    ax.set_yticks(-np.arange(len(names)) * row - 0.5, [
-        str(name).replace(" ", "\n", 1) for name in names], style="italic")
+    ax.set_yticks(-np.arange(len(names)) * _ROW - 0.5, [
+        plain(name).replace(" ", "\n", 1) for name in names], style="italic")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax

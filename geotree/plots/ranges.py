@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from geotree import checks
 from geotree.plots.maps import land
-from geotree.plots.style import REST, checked, dots
+from geotree.plots.style import REST, checked, dots, plain
 
 _GREENS = LinearSegmentedColormap.from_list(
     "share", ["#e9e6dd", "#a9d3bd", "#009E73", "#00402e"])
@@ -54,8 +54,8 @@ def range_panels(predicted, known, *, axes=None):
                    xticks=[], yticks=[], aspect="auto")
             ax.spines[:].set_visible(False)
             ax.set_title(title, fontsize=8, pad=2)
-        pair[0].set_title(f"{name}, up to {100 * most:.0f} %\npredicted",
-                          fontsize=8, pad=2)
+        pair[0].set_title(f"{plain(name)}, up to {100 * most:.0f} %\n"
+                          "predicted", fontsize=8, pad=2)
     return axes
 
 

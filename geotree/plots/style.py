@@ -70,5 +70,32 @@ def checked(values, n: int, name: str) -> np.ndarray:
 def dots(entries, *, marker: str = "o") -> list[Line2D]:
     """Legend handles of (name, colour) pairs."""
     return [Line2D([], [], marker=marker, linestyle="", markersize=6.5,
-                   markeredgewidth=0, color=color, label=name)
+                   markeredgewidth=0, color=color, label=plain(name))
             for name, color in entries]
+
+
+def plain(name) -> str:
+    """A name as it is written: no formula between dollars, none hidden."""
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def table(frame: pd.DataFrame, formats=None, *, index: bool = False):
+    """A table for a page; whatever stands in a name is text, never HTML.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    formats : str, callable or dict by column, optional
+        As for pandas' ``Styler.format``.
+    index : bool
+        Whether to show the names of rows.
+
+    Returns
+    -------
+    Styler
+    """
+    shown = frame.style.format(formats, na_rep="", escape="html")
+    for axis in (0, 1):
+        shown = shown.format_index(escape="html", axis=axis)
+    return shown if index else shown.hide()

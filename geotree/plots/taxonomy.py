@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,8 +15,9 @@ from geotree.plots.style import (
     REST,
     axes_of,
     checked,
+    plain,
 )
-from geotree.taxonomy import RANKS
+from geotree.taxonomy import RANKS, members
 
 _DEPTHS = {"right species": "#00402e", "right genus": "#009E73",
            "right family": "#8cc9b3", "right leaf type": "#d5e5dc",
@@ -38,12 +38,11 @@ def mistakes(answers: dict[str, np.ndarray], labels,
         Class table.
     """
     labels = checks.labels(labels, len(classes))
+    groups = [members(classes, rank)[1] for rank in reversed(RANKS)]
     ax = axes_of(ax, figsize=(7.5, 0.55 * len(answers) + 1.5))
     for row, (name, answer) in enumerate(answers.items()):
         answer, left = checked(answer, len(labels), name), 0.0
-        right = [classes[str(rank)].to_numpy()[answer]
-                 == classes[str(rank)].to_numpy()[labels]
-                 for rank in reversed(RANKS)]  # fine to coarse
+        right = [group[answer] == group[labels] for group in groups]
         right.append(np.ones(len(labels), bool))
         nearest = np.argmax(right, axis=0)
         shares = 100 * np.bincount(nearest, minlength=5) / len(labels)
@@ -56,7 +55,7 @@ def mistakes(answers: dict[str, np.ndarray], labels,
                         va="center", fontsize=9,
                         color=PAPER if depth == "right species" else INK)
             left += share
-    ax.set_yticks(range(len(answers)), list(answers))
+    ax.set_yticks(range(len(answers)), [plain(name) for name in answers])
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -67,8 +66,8 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     return ax
 
 
-def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
-           colors: dict | None = None) -> Axes:
+def icicle(classes: pd.DataFrame, counts, *,
+           ax: Axes | None = None) -> Axes:
     """Family, genus and species side by side, as wide as their counts.
 
     Parameters
@@ -77,10 +76,7 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
         Class table.
     counts : (K,) int
         Records of each class.
-    colors : dict, optional
-        Colour by leaf type; default: those of the book.
     """
-    colors = colors or LEAF_COLORS
     ranks = ["leafType", "family", "genus", "species"]
     table = classes.assign(n=checked(counts, len(classes), "counts"))
     total = table["n"].sum()
@@ -91,21 +87,21 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None,
             "n"].transform("sum")
     order = [key for rank in ranks for key in (f"n_{rank}", rank)]
     table = table.sort_values(order, ascending=[False, True] * len(ranks))
-    if ax is None:
-        ax = plt.subplots(figsize=(8.5, 5.2))[1]
+    ax = axes_of(ax, figsize=(8.5, 5.2))
     for column in range(len(ranks)):
         keys = ranks[:column + 1]
         sizes = table.groupby(keys, sort=False)["n"].sum() / total
         tops = sizes.cumsum()
         for key, height, top in zip(sizes.index, sizes, tops, strict=True):
             parts = key if isinstance(key, tuple) else (key,)
-            color = colors.get(parts[0], CYCLE[0])
+            color = LEAF_COLORS.get(parts[0], CYCLE[0])
             ax.barh(1 - top, 0.985, height=height, left=column,
                     align="edge", color=color, alpha=1 - 0.2 * column,
                     edgecolor=ax.get_facecolor(), linewidth=0.6)
             if height > 0.022:  # as high as the smallest letters
-                ax.text(column + 0.02, 1 - top + height / 2,
-                        f"{parts[-1]}  {100 * height:.0f} %", va="center",
+                text = f"{plain(parts[-1])}  {100 * height:.0f} %"
+                ax.text(column + 0.02, 1 - top + height / 2, text,
+                        va="center",
                         fontsize=min(8.5, 4 + 100 * height), clip_on=True,
                         color=PAPER if column < 2 and color == CYCLE[0]
                         else INK,
