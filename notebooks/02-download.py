@@ -117,6 +117,7 @@ def cost(n):
             "GB": plan.bytes / 1e9, "STAC requests": other.requests}
 
 
+# %%
 costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
 whole = ["requests", "of the release", "STAC requests"]
 plots.table(costs.rename_axis("samples"), {
