@@ -27,7 +27,7 @@ from fake_source import (
 from geotree import pixels, shards, taxonomy
 from geotree.release.tars import MEMBERS
 from geotree.shards.index import SCHEMA
-from geotree.shards.reading import checksum
+from geotree.shards.records import checksum
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 

@@ -118,7 +118,7 @@ def _read_all(tars, listed, work: Path, *, workers: int, on_error: str,
     parts = [work / f"{number:06d}" for number in range(len(tars))]
     left = [(tar, listed.get(tar), part, on_error)
             for tar, part in zip(tars, parts, strict=True)
-            if not _is_done(tar, part)]
+            if not _is_done(tar, part, on_error)]
     with tqdm(total=len(tars), initial=len(tars) - len(left), desc="read",
               unit="tar", disable=not progress) as bar:
         if min(workers, len(left)) < 2:
@@ -141,19 +141,19 @@ def _read_all(tars, listed, work: Path, *, workers: int, on_error: str,
     return parts
 
 
-def _mark(tar: Path) -> dict:
+def _mark(tar: Path, on_error: str) -> dict:
     """What tells a tar from another one in its place."""
     about = tar.stat()
     return {"tar": str(tar.absolute()), "bytes": about.st_size,
-            "modified": about.st_mtime_ns}
+            "modified": about.st_mtime_ns, "on_error": on_error}
 
 
-def _is_done(tar: Path, part: Path) -> bool:
+def _is_done(tar: Path, part: Path, on_error: str) -> bool:
     try:
-        done = json.loads((part / "done.json").read_text("utf-8"))
+        done = files.read_json(part / "done.json")
     except (FileNotFoundError, ValueError):
         return False
-    return _mark(tar).items() <= done.items()
+    return _mark(tar, on_error).items() <= done.items()
 
 
 def _read_one(tar: Path, listed, part: Path, on_error: str) -> None:
@@ -163,33 +163,26 @@ def _read_one(tar: Path, listed, part: Path, on_error: str) -> None:
     rows, skipped = [], 0
     with (part / "samples.bin").open("wb") as file:
         for found in walk(tar, listed):
-            try:
-                if isinstance(found, ShardError):
-                    raise found
-                sample, row = _sample(found)
-            except ShardError as error:
+            found = release_records.attempt(_sample, found)
+            if isinstance(found, ShardError):
                 if on_error == "raise":
-                    raise
-                skipped += error.samples
+                    raise found
+                skipped += found.samples
                 continue
-            file.write(sample.tobytes())
-            rows.append(row)
+            file.write(found[0].tobytes())
+            rows.append(found[1])
     frame = pd.DataFrame(rows, columns=[
         "gbifID", "decimalLatitude", "decimalLongitude",
         *release_records.LEVELS.values()])
     frame["part"] = int(part.name)
     frame.to_parquet(part / "table.parquet", index=False)
     files.write(part / "done.json", json.dumps(
-        _mark(tar) | {"skipped": skipped}))
+        _mark(tar, on_error) | {"skipped": skipped}))
 
 
 def _sample(found: release_records.Sample) -> tuple[np.ndarray, tuple]:
     """A sample as it is kept, and its row of the table."""
-    try:
-        image, environment, number, names = release_records.decode(found)
-    except ValueError as error:
-        raise ShardError(found.path, f"record {found.key}", str(error)
-                         ) from error
+    image, environment, number, names = release_records.decode(found)
     sample = np.empty((), SAMPLE)
     sample["images"], sample["environment"] = image, environment
     return sample, (number, *environment[[1, 0]].tolist(), *names.values())
@@ -215,12 +208,12 @@ def _chosen(found: pd.DataFrame, table: pd.DataFrame | None
 
 
 def _gather(parts: list[Path], part_of: pd.Series, order: np.ndarray):
-    """A function that fetches the samples of a tar, in shuffled order."""
-    counts = np.bincount(part_of, minlength=len(parts))
-    first = np.cumsum([0, *counts[:-1]])
+    """A function that fetches the samples of rows, in shuffled order."""
     owner = part_of.to_numpy()
+    counts = np.bincount(owner, minlength=len(parts))
+    first = np.cumsum([0, *counts[:-1]])
 
-    def samples_of(number: int, rows: slice) -> np.ndarray:
+    def samples_of(rows: slice) -> np.ndarray:
         wanted = order[rows]
         samples = np.empty(len(wanted), SAMPLE)
         for part in np.unique(owner[wanted]):

@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,15 +22,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from geotree import checks, files
 from geotree.release import records as release_records
-from geotree.release.records import Absent, Sample
+from geotree.release.records import Passed, Sample, attempt
 from geotree.release.tars import walk
 from geotree.shards.batch import ShardError
 from geotree.shards.index import find
 from geotree.variables import VARIABLE_NAMES
-
-
-class Passed(ShardError):
-    """A sample that the release's loader passes over, too."""
 
 
 class GGTDataset:
@@ -214,11 +210,12 @@ class GGTDataset:
         None, so that batches can be dealt in turn.
         """
         first = epoch = self.epoch
+        decode = partial(_decode, strict=self.strict)
         while epoch == first or self.resampled:
             drawn, number = self._drawn(epoch), 0
             while chunk := list(islice(drawn, self.batch_size)):
                 if number % workers == worker:
-                    found = [self._decoded(sample) for sample in chunk]
+                    found = [attempt(decode, sample) for sample in chunk]
                     whole = [one for one in found if isinstance(one, tuple)]
                     yield (_collated(whole) if whole else None,
                            [one for one in found
@@ -230,16 +227,6 @@ class GGTDataset:
             if not number:  # more ranks than files or samples
                 return
             epoch += 1
-
-    def _decoded(self, sample: Sample | ShardError) -> tuple | ShardError:
-        if isinstance(sample, ShardError):
-            return sample
-        try:
-            return _decode(sample, self.strict)
-        except ValueError as reason:
-            passed = isinstance(reason, Absent) and not self.strict
-            return (Passed if passed else ShardError)(
-                sample.path, f"record {sample.key}", str(reason))
 
 
 class _Stream(IterableDataset):
@@ -271,8 +258,8 @@ class _Loader(DataLoader):
         try:
             for batch, faults in super().__iter__():
                 for error in faults:
-                    if data.on_error == "raise" and not isinstance(
-                            error, Passed):
+                    passed = isinstance(error, Passed) and not data.strict
+                    if data.on_error == "raise" and not passed:
                         raise error
                     data.skipped += error.samples
                     first = first or error

@@ -15,7 +15,7 @@ import pickle
 import posixpath
 import tarfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,8 @@ import numpy as np
 
 from geotree.release.tar_members import BLOCK, Member, members
 from geotree.release.tensor_files import TensorReader
-from geotree.shards.reading import checksum
+from geotree.shards.batch import ShardError
+from geotree.shards.records import checksum
 from geotree.variables import (
     BAND_NAMES,
     MONTHS,
@@ -45,6 +46,10 @@ _READER = TensorReader()  # knows the form of files from one to the next
 
 class Absent(ValueError):
     """A part of a sample is not there, which the release passes over."""
+
+
+class Passed(ShardError):
+    """A sample that lacks a part: the release passes over it."""
 
 
 @dataclass
@@ -82,6 +87,17 @@ class Sample:
         if len(data) < size:
             raise ValueError("the tar ends within it")
         return data
+
+
+def attempt(read: Callable, sample: Sample | ShardError):
+    """What a function makes of a sample, or what is wrong with it."""
+    if isinstance(sample, ShardError):
+        return sample
+    try:
+        return read(sample)
+    except ValueError as error:
+        kind = Passed if isinstance(error, Absent) else ShardError
+        return kind(sample.path, f"record {sample.key}", str(error))
 
 
 def samples(file: BinaryIO, path: Path) -> Iterator[Sample]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from geotree import taxonomy
 from geotree.release import records as release_records
-from geotree.release.records import LEVELS, MEMBERS, Sample
+from geotree.release.records import LEVELS, MEMBERS, Sample, attempt
 from geotree.release.tar_members import BLOCK
 from geotree.shards.batch import Batch, ShardError
 from geotree.shards.index import RECORD, Shard
@@ -156,18 +156,16 @@ class Scan:
         for path in tqdm(self._paths, "scan", unit="tar",
                          disable=len(self._paths) < 2):
             records, keys, first = [], [], len(rows)
-            for sample in walk(path):
-                try:
-                    if isinstance(sample, ShardError):
-                        raise sample
-                    rows.append(_row(sample))
-                    records.append((sample.start,
-                                    sample.stop - sample.start, 1, 0))
-                    keys.append(sample.key)
-                except ShardError as error:
+            for found in (attempt(_row, one) for one in walk(path)):
+                if isinstance(found, ShardError):
                     if self._on_error == "raise":
-                        raise
-                    faults.append(error)
+                        raise found
+                    faults.append(found)
+                    continue
+                row, record, key = found
+                rows.append(row)
+                records.append(record)
+                keys.append(key)
             files.append(Shard(path, len(keys), first, np.array(
                 records, RECORD), keys=tuple(keys)))
         if not rows:
@@ -181,16 +179,14 @@ class Scan:
         return tuple(files), table, faults
 
 
-def _row(sample: Sample) -> dict:
-    try:
-        names = release_records.levels(sample)
-        number, values = release_records.auxiliary(sample)
-    except ValueError as error:
-        raise ShardError(sample.path, f"record {sample.key}", str(error)
-                         ) from error
-    return {"gbifID": number, "decimalLatitude": float(values[1]),
-            "decimalLongitude": float(values[0]),
-            **{ours: str(names[theirs]) for theirs, ours in LEVELS.items()}}
+def _row(sample: Sample) -> tuple[dict, tuple, str]:
+    """What a table says of a sample, where it lies, and its key."""
+    names = release_records.levels(sample)
+    number, values = release_records.auxiliary(sample)
+    row = {"gbifID": number, "decimalLatitude": float(values[1]),
+           "decimalLongitude": float(values[0]),
+           **{ours: str(names[theirs]) for theirs, ours in LEVELS.items()}}
+    return row, (sample.start, sample.stop - sample.start, 1, 0), sample.key
 
 
 def _once(files: list[Shard], ids: pd.Series) -> None:

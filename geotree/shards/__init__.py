@@ -26,6 +26,7 @@ from geotree.shards.index import (
     layout,
 )
 from geotree.shards.reading import Shards
+from geotree.shards.records import Records
 
 __all__ = ["INDEX", "LAYOUTS", "TABLE", "Batch", "Shard", "ShardError",
            "Shards", "join", "open", "take", "write"]
@@ -120,8 +121,9 @@ def open(paths, *, on_error: str = "raise",
     tars, found = find(paths)
     indexed = [path.parent in found for path in tars]
     if not any(indexed):
-        return Shards(layout("release").Scan(
-            tars, on_error=on_error, classes=classes), on_error)
+        source = layout("release").Scan(tars, on_error=on_error,
+                                        classes=classes)
+        return Shards(Records(source), on_error)
     if not all(indexed):
         raise ValueError(
             f"{sum(indexed)} of {len(tars)} tar files have an {INDEX} beside "
@@ -129,4 +131,4 @@ def open(paths, *, on_error: str = "raise",
     source = Index(tars, found)
     if classes is not None:
         taxonomy.same_classes(classes, source.classes)
-    return Shards(source, on_error)
+    return Shards(Records(source), on_error)

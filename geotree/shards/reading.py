@@ -1,15 +1,11 @@
 """Shards that are open: batches in order or mixed, single samples, views.
 
-A record is used once its bytes have the checksum that the index tells and
-its samples are those that the table lists there. No thread and no process
-is started here. Chapter 03.
+Chapter 03.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -19,36 +15,10 @@ import pandas as pd
 from geotree import checks, taxonomy
 from geotree.files import sha256
 from geotree.shards.batch import Batch, ShardError, gather, take
-from geotree.shards.index import INDEX, TABLE, Shard, layout
-from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
+from geotree.shards.index import INDEX
+from geotree.shards.records import Records
 
 _MIXED = 2048  # samples, or a batch where it is larger, when shuffling
-_AHEAD = 4  # records that the disk is told of before they are read
-_SHAPES = (MONTHS, len(BAND_NAMES), PATCH, PATCH), (len(VARIABLE_NAMES),), ()
-
-
-def checksum(data: np.ndarray) -> int:
-    """CRC-32 of the sums of a record's 64 rows and of their columns.
-
-    The rows are words of 8 bytes, summed modulo 2⁶⁴. Damage shorter than a
-    row (24 kB) changes some column's sum; for any other to go unseen rows
-    and columns must cancel. Takes a fifth of the time of a CRC-32 of all
-    bytes, which was a third of reading.
-
-    Parameters
-    ----------
-    data : (L,) uint8
-        L is a multiple of 512, as of any part of a tar.
-    """
-    rows = data.view("<u8").reshape(64, -1)
-    return zlib.crc32(rows.sum(axis=1), zlib.crc32(rows.sum(axis=0)))
-
-
-def _announce(tar, offset: int, length: int) -> None:
-    """Let the disk fetch a record while others are used."""
-    if length > 1 << 16 and hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(tar.fileno(), offset, length,
-                         os.POSIX_FADV_WILLNEED)
 
 
 class Shards:
@@ -71,39 +41,29 @@ class Shards:
         Where the pixels come from: the attributes of the cube.
     """
 
-    def __init__(self, source, on_error: str = "raise",
+    def __init__(self, records: Records, on_error: str = "raise",
                  rows: np.ndarray | None = None):
-        self._source, self.on_error = source, on_error
+        self._records, self.on_error = records, on_error
         self._rows = rows  # selection, sorted; None = all
         self._skipped: dict[tuple, int] = {}
-        self._maps: dict[int, np.ndarray] = {}  # tars, for single samples
-        self._seen: dict[tuple, Batch] = {}  # records of them, checked
 
     def __getattr__(self, name: str):
         if name in ("files", "classes", "layout", "left_out", "provenance"):
-            return getattr(self._source, name)
+            return getattr(self._records.source, name)
         raise AttributeError(f"Shards have no attribute {name!r}")
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_maps": {}, "_seen": {}}
 
     def __repr__(self) -> str:
         return (f"<Shards: {len(self):,} samples of {len(self.classes)} "
                 f"classes in {len(self.files)} {self.layout} tar files>")
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self._rows is None else len(
+        return int(self._records.starts[-1]) if self._rows is None else len(
             self._rows)
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """Row of the first sample of each tar, and of the end: (F + 1,)."""
-        return np.cumsum([0, *(file.samples for file in self.files)])
 
     @property
     def skipped(self) -> int:
         """Damaged samples that were left out since opening."""
-        return (sum(fault.samples for fault in self._source.faults)
+        return (sum(fault.samples for fault in self._records.source.faults)
                 + sum(self._skipped.values()))
 
     @cached_property
@@ -113,7 +73,7 @@ class Shards:
 
     def columns(self, *names: str) -> pd.DataFrame:
         """Some columns of ``table``, without reading the others."""
-        table = self._source.table(list(names) or None)
+        table = self._records.source.table(list(names) or None)
         if self._rows is not None:
             table = table.iloc[self._rows].reset_index(drop=True)
         return table
@@ -143,7 +103,7 @@ class Shards:
                              f"expected 0 to {len(self) - 1}.")
         if self._rows is not None:
             rows = self._rows[rows]
-        return Shards(self._source, self.on_error, rows)
+        return Shards(self._records, self.on_error, rows)
 
     def sample(self, size: int, *, seed: int = 0) -> Shards:
         """A view of about ``size`` samples, whole records drawn at random.
@@ -155,10 +115,10 @@ class Shards:
         rows = np.arange(len(self)) if self._rows is None else self._rows
         ends = np.concatenate([file.records["samples"]
                                for file in self.files]).cumsum()
-        record = np.searchsorted(ends, rows, side="right")
+        record = ends.searchsorted(rows, side="right")
         numbers, counts = np.unique(record, return_counts=True)
         order = np.random.default_rng(seed).permutation(len(numbers))
-        enough = np.searchsorted(counts[order].cumsum(), size) + 1
+        enough = counts[order].cumsum().searchsorted(size) + 1
         return self.select(np.isin(record, numbers[order[:enough]]))
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
@@ -207,53 +167,15 @@ class Shards:
         ShardError
             Its record is damaged, whatever ``on_error`` says.
         """
-        return self.__getitems__([row])[0]
-
-    def __getitems__(self, rows) -> list[Batch]:
-        """Samples at any rows, in the order given; torch asks this way.
-
-        A record is checked when it is first touched.
-        """
-        found, n = [], len(self)
-        for row in rows:
-            if not -n <= row < n:
-                raise IndexError(f"row {row} of {n} samples.")
-            row = row % n if self._rows is None else self._rows[row]
-            number = int(self._starts.searchsorted(row, side="right")) - 1
-            row = int(row - self._starts[number])
-            ends = self._ends[number]
-            record = int(ends.searchsorted(row, side="right"))
-            batch = self._seen.get((number, record))
-            if batch is None:
-                batch = self._checked(number, record,
-                                      self._map(number, record))
-                if isinstance(batch, ShardError):
-                    raise batch
-                if self.layout == "packed":  # views of the file, no memory
-                    self._seen[number, record] = batch
-            images, environment, labels, ids = take(
-                batch, row - int(ends[record]) + len(batch.ids))
-            found.append(Batch(images.copy(), environment.copy(), labels,
-                               ids))
-        return found
-
-    def _map(self, number: int, record: int) -> np.ndarray:
-        """The bytes of a record as they lie in the file: (L,) uint8."""
-        if number not in self._maps:
-            with self._open(self.files[number]) as tar:
-                empty = not os.fstat(tar.fileno()).st_size
-                self._maps[number] = (np.empty(0, np.uint8) if empty else
-                                      np.memmap(tar, np.uint8, "r"))
-        offset, length, *_ = self.files[number].records[record].tolist()
-        return self._maps[number][offset:offset + length]
-
-    @cached_property
-    def _ends(self) -> list[np.ndarray]:
-        """Row of each tar after each of its records."""
-        return [file.records["samples"].cumsum() for file in self.files]
+        n = len(self)
+        if not -n <= row < n:
+            raise IndexError(f"row {row} of {n} samples.")
+        row = row % n
+        return self._records.sample(row if self._rows is None
+                                    else self._rows[row])
 
     def verify(self) -> None:
-        """Compare each tar with its SHA-256, and the table with its own.
+        """Compare each tar, and what lies beside it, with its SHA-256.
 
         Raises
         ------
@@ -270,91 +192,24 @@ class Shards:
                     file.path, "the tar", f"SHA-256 is {found[:12]}…, the "
                     f"index says {file.sha256[:12]}…: damaged or replaced",
                     file.samples)
-        self._source.table(["gbifID"])
-
-    def _open(self, file: Shard):
-        try:
-            return file.path.open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"'{file.path}' is in the index but not on disk. Fetch it, "
-                "or write the shards again.") from error
+        self.columns("gbifID")
 
     def _read(self, rng) -> Iterator[Batch]:
         """Whole or part records; each is gone when the next is asked for."""
-        numbers = np.arange(len(self.files))
+        numbers, wanted = np.arange(len(self.files)), None
+        starts = self._records.starts
         for number in numbers if rng is None else rng.permutation(numbers):
-            wanted = None
             if self._rows is not None:
-                low, high = np.searchsorted(self._rows,
-                                            self._starts[number:number + 2])
-                wanted = self._rows[low:high] - self._starts[number]
-                if not len(wanted):
+                low, high = self._rows.searchsorted(starts[number:number + 2])
+                if low == high:
                     continue
-            yield from self._read_tar(number, wanted, rng)
-
-    def _read_tar(self, number: int, wanted, rng) -> Iterator[Batch]:
-        """Records of a tar that hold wanted rows of it; None: all."""
-        file, ends = self.files[number], self._ends[number]
-        starts = ends - file.records["samples"]
-        order = np.arange(len(ends))
-        if rng is not None and self.layout == "packed":
-            rng.shuffle(order)
-        if wanted is not None:
-            low, high = wanted.searchsorted((starts, ends))
-            order = order[(high > low)[order]]
-        memory = np.empty(file.records["length"].max(initial=0), np.uint8)
-        with self._open(file) as tar:
-            for at, record in enumerate(order):
-                for later in order[at + _AHEAD:at + _AHEAD + 1]:
-                    _announce(tar, *file.records[later].tolist()[:2])
-                offset, length, *_ = file.records[record].tolist()
-                tar.seek(offset)
-                data = memory[:tar.readinto(memory[:length])]
-                part = self._checked(number, record, data)
-                rows = (slice(None) if wanted is None else
-                        wanted[low[record]:high[record]] - starts[record])
+                wanted = self._rows[low:high] - starts[number]
+            for part, samples in self._records.read(number, wanted, rng):
                 if isinstance(part, Batch):
-                    yield take(part, rows)
-                else:
-                    self._damaged(part, ends[record] - starts[record] if
-                                  wanted is None else len(rows))
-
-    def _checked(self, number: int, record: int, data: np.ndarray
-                 ) -> Batch | ShardError:
-        """Decode the bytes of a record once they are what the index says."""
-        file = self.files[number]
-        _, length, samples, told = file.records[record].tolist()
-        row = int(self._starts[number] + self._ends[number][record])
-        try:
-            if len(data) < length:
-                raise ValueError(
-                    f"the file is cut off, {length - len(data):,} of "
-                    f"{length:,} bytes are missing")
-            if file.sha256 is not None and checksum(data) != told:
-                raise ValueError(f"its checksum is {checksum(data):08x}, the "
-                                 f"index says {told:08x}")
-            batch = layout(self.layout).decode(data, self._species)
-            shapes = [column.shape for column in batch]
-            if shapes != [(samples, *shape) for shape in (*_SHAPES, ())]:
-                raise ValueError(f"its columns have the shapes {shapes}")
-            if (batch.ids != self._source.ids[row - samples:row]).any():
-                raise ValueError(f"its ids are not those of {TABLE}")
-            return batch
-        except ValueError as error:
-            name = (f"record {record} of {len(file.records)}"
-                    if file.keys is None else f"record {file.keys[record]}")
-            return ShardError(file.path, name, str(error), samples)
-
-    @cached_property
-    def _species(self) -> pd.Index:
-        return pd.Index(self.classes["species"])
-
-    def _damaged(self, error: ShardError, samples: int) -> None:
-        if self.on_error == "raise":
-            raise error
-        key = (error.path, error.record)
-        if key not in self._skipped:
-            self._skipped[key] = samples
-            warnings.warn(f"skipped {samples} samples: {error}",
-                          stacklevel=4)
+                    yield part
+                elif self.on_error == "raise":
+                    raise part
+                elif (part.path, part.record) not in self._skipped:
+                    self._skipped[part.path, part.record] = int(samples)
+                    warnings.warn(f"skipped {samples} samples: {part}",
+                                  stacklevel=4)

@@ -1,12 +1,13 @@
 """From cube to tars: one pass over the cube, in a seeded random order.
 
 A sample's place in the shuffled order is known beforehand, so the cube is
-read once from front to back and each sample is dropped into the scratch
-file of its shard. Memory stays flat at any size. Chapter 03.
+read once from front to back and each sample is dropped there in a scratch
+file. Memory stays flat at any size. Chapter 03.
 """
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from geotree import checks, files, occurrences, taxonomy
 from geotree.shards import index
 from geotree.shards.batch import Batch
 from geotree.shards.index import RECORD, RECORDS, TABLE
-from geotree.shards.reading import checksum
+from geotree.shards.records import checksum
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 
@@ -45,8 +46,7 @@ def write(cube, table: pd.DataFrame, out: Path, *, layout: str,
     size = pack * packs_per_shard
 
     def fill(part: Path):
-        _scatter(cube, order, size, part, progress)
-        return lambda number, rows: _gather(part, number)
+        return _shuffle(cube, order, part / "samples.scratch", progress)
 
     finish(table, fill, out, layout=layout, classes=classes, pack=pack,
            size=size, progress=progress, about={
@@ -65,9 +65,9 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
     table : DataFrame
         Occurrence table of the samples, in their order.
     fill : callable
-        Given the folder of parts, returns a function of the number of a
-        tar and its rows of ``table``, which returns its samples as an
-        array of :data:`SAMPLE`.
+        Given a folder for scratch, returns a function of the rows of a tar
+        in ``table``, which returns their samples as an array of
+        :data:`SAMPLE`. The last tar is asked for first.
     size : int
         Samples a tar.
     about : dict
@@ -81,24 +81,25 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
             part.mkdir()
             samples_of = fill(part)
             entries, records = [], []
-            for number in tqdm(range(-(-len(table) // size)), "shards",
-                               unit="tar", disable=not progress):
-                rows = slice(number * size, (number + 1) * size)
-                samples = samples_of(number, rows)
-                entry, found = _tar(part, number, Batch(
-                    samples["images"], samples["environment"], labels[rows],
-                    table["gbifID"].to_numpy()[rows]), classes,
-                    layout=layout, pack=pack, first=rows.start // pack)
+            for start in tqdm(range(0, len(table), size)[::-1], "shards",
+                              unit="tar", disable=not progress):
+                rows = slice(start, start + size)
+                samples = samples_of(rows)
+                entry, found = _tar(
+                    part / f"shard-{start // size:06d}.tar", Batch(
+                        samples["images"], samples["environment"],
+                        labels[rows], table["gbifID"].to_numpy()[rows]),
+                    classes, layout=layout, pack=pack, first=start // pack)
                 entries.append(entry)
                 records.append(found)
-            np.save(part / RECORDS, np.concatenate(records))
+            np.save(part / RECORDS, np.concatenate(records[::-1]))
             occurrences.write(table, part / TABLE)
             index.save(part, {
                 "layout": layout, "pack": pack, "samples": len(table),
                 "classes": classes.astype(str).to_dict(orient="list"),
                 **about, "provenance": {name: str(value) for name, value
                                         in about["provenance"].items()},
-                "shards": entries})
+                "shards": entries[::-1]})
     except OSError as error:
         raise OSError(
             error.errno or 0, f"cannot write shards to '{out}' "
@@ -118,13 +119,19 @@ def _matching(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
     return table.iloc[position].reset_index(drop=True)
 
 
-def _scatter(cube, order, size, folder, progress) -> None:
-    """Drop every sample at its place in the scratch file of its shard."""
+def _shuffle(cube, order: np.ndarray, path: Path, progress: bool
+             ) -> Callable[[slice], np.ndarray]:
+    """Drop every sample at its place in a file; return what reads it.
+
+    The file ends before what was read of it, so rows are asked for from
+    the last to the first, and the disk holds them once.
+    """
     total = cube.sizes["sample"]
     target = np.full(total, -1)  # place of each cube row in the new order
     target[order] = np.arange(len(order))
-    with tqdm(total=total, desc="cube", unit="sample",
-              disable=not progress) as bar:
+    with path.open("wb") as file, tqdm(total=total, desc="cube",
+                                       unit="sample",
+                                       disable=not progress) as bar:
         for start in range(0, total, _READ):
             rows = slice(start, min(start + _READ, total))
             samples = np.empty(rows.stop - start, SAMPLE)
@@ -134,38 +141,28 @@ def _scatter(cube, order, size, folder, progress) -> None:
                 samples[name] = check(
                     cube[source].isel(sample=rows).to_numpy(),
                     where=f"{source} of the cube, from sample {start} on")
-            place = target[rows]
-            for number in np.unique(place[place >= 0] // size):
-                mine = np.flatnonzero((place >= 0) & (place // size == number))
-                _drop(_scratch(folder, number), place[mine] % size,
-                      samples[mine])
+            for place, sample in zip(target[rows].tolist(), samples,
+                                     strict=True):
+                if place >= 0:
+                    file.seek(place * SAMPLE.itemsize)
+                    file.write(sample.tobytes())
             bar.update(len(samples))
 
+    def samples_of(rows: slice) -> np.ndarray:
+        start = rows.start * SAMPLE.itemsize
+        samples = np.fromfile(path, SAMPLE, offset=start)
+        os.truncate(path, start)
+        if not start:
+            path.unlink()
+        return samples
 
-def _drop(path: Path, places, samples) -> None:
-    path.touch()
-    with path.open("r+b") as file:
-        for place, sample in zip(places.tolist(), samples, strict=True):
-            file.seek(place * SAMPLE.itemsize)
-            file.write(sample.tobytes())
-
-
-def _scratch(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.scratch"
+    return samples_of
 
 
-def _gather(folder: Path, number: int) -> np.ndarray:
-    """The samples of a tar in their order; the scratch file goes."""
-    path = _scratch(folder, number)
-    samples = np.fromfile(path, SAMPLE)
-    path.unlink()
-    return samples
-
-
-def _tar(folder: Path, number: int, samples: Batch, classes, *, layout: str,
-         pack: int, first: int) -> tuple[dict, np.ndarray]:
+def _tar(path: Path, samples: Batch, classes, *, layout: str, pack: int,
+         first: int) -> tuple[dict, np.ndarray]:
     """Write one tar; return its entry of the index, and its records."""
-    path, ends, counts = folder / f"shard-{number:06d}.tar", [0], []
+    ends, counts = [0], []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for count in index.layout(layout).put(tar, samples, classes,
                                               pack=pack, first=first):
