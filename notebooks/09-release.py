@@ -216,7 +216,7 @@ predictions.shape
 # hand, for the variables:
 
 # %%
-from geotree.models import scaling
+from geotree.release import scaling
 
 values, valid = scaling.auxiliary(auxiliary_data, aux_mask, "cpu")
 low, high = scaling.variable_range(values, valid)
@@ -294,21 +294,20 @@ print("by mended only:   ", *sorted(mended - released))
 # %% [markdown]
 # ## The real files
 #
-# With a network, the same calls run on what is published. Files are pinned
-# to a commit, checked by hash, and a transfer that breaks goes on where it
-# stopped.
+# With a network, the same calls run on what is published. What lies in your
+# cache of the Hugging Face hub is found there; what is fetched is checked by
+# size and hash, and a transfer that breaks goes on where it stopped.
 #
 # ```python
-# from geotree import GeoTreeClip, GGTDataset, hub
+# from geotree import GeoTreeClip, GGTDataset
+# from geotree.release import hub
 #
-# release = hub.Hub()                      # yann111/GlobalGeoTree
 # model = GeoTreeClip.from_pretrained("yann111/GlobalGeoTree")
-# print(release.commit, release.shards("GlobalGeoTree-10kEval"))
-# shard = release.fetch(release.shards("GlobalGeoTree-10kEval")[0])
-# loader = GGTDataset(shard, batch_size=512).get_dataloader()
+# tars = hub.shards("GlobalGeoTree-10kEval")   # paths in the repository
+# loader = GGTDataset(hub.fetch(tars[0]), batch_size=512).get_dataloader()
 # ```
 #
-# `HF_ENDPOINT` names a mirror, `GEOTREE_CACHE` the folder,
+# `HF_ENDPOINT` names a mirror, `HF_HUB_CACHE` the folder,
 # `HF_HUB_OFFLINE=1` keeps to what is there. Check the licence before you
 # pass anything on: README and data card have said different things.
 

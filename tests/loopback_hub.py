@@ -17,13 +17,21 @@ class LoopbackHub:
     """Serves ``repositories``: {"datasets/owner/name": {path: bytes}}.
 
     ``faults`` maps a path to what its next transfer does: "429", "cut"
-    (ends halfway), "wrong" (other bytes of the same size), "500".
+    (ends halfway), "wrong" (other bytes of the same size), "endless", "500".
+    ``private`` repositories need ``Bearer`` and ``secret``; files come from
+    ``storage``, an address, where it is given. ``said`` changes headers of
+    a file's listing.
     """
 
-    def __init__(self, repositories: dict[str, dict[str, bytes]]):
+    def __init__(self, repositories: dict[str, dict[str, bytes]],
+                 secret: str = "secret"):
         self.repositories, self.commit = repositories, COMMIT
         self.faults: dict[str, list[str]] = {}
+        self.private, self.secret, self.storage = set(), secret, ""
+        self.said: dict[str, str] = {}
+        self.sent = 0
         self.requests: list[tuple[str, str, str | None]] = []
+        self.tokens: list[str | None] = []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +61,14 @@ class LoopbackHub:
         path = urlsplit(request.path).path
         self.requests.append((request.command, path,
                               request.headers.get("Range")))
-        self.token = request.headers.get("Authorization")
+        token = request.headers.get("Authorization")
+        self.tokens.append(token)
+        if (any(repo in path.replace("/resolve/", "/") + "/"
+                for repo in self.private)
+                and not path.startswith("/cdn")
+                and token != f"Bearer {self.secret}"):
+            return self.send(request, 401, b"{}",
+                             X_Error_Code="RepoNotFound")
         for pattern, method in (
                 (r"/api/(\w+/[^/]+/[^/]+)/revision/(.+)", self.revision),
                 (r"/api/(\w+/[^/]+/[^/]+)/tree/([^/]+)", self.tree),
@@ -132,13 +147,20 @@ class LoopbackHub:
         if data is None:
             return self.send(request, 404, b"",
                              X_Error_Code="EntryNotFound")
+        large = path.endswith((".tar", ".pth", ".safetensors"))
+        known = (hashlib.sha256(data) if large else
+                 hashlib.sha1(f"blob {len(data)}\0".encode() + data))
         headers = {"X_Repo_Commit": self.commit,
-                   "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
+                   "X_Linked_Size": str(len(data)),
+                   "X_Linked_ETag": f'"{known.hexdigest()}"'} | self.said
+        if large:
+            storage = self.storage or self.url.replace("127.0.0.1",
+                                                       "localhost")
+            return self.send(request, 302, b"", **headers,
+                             Location=f"{storage}/cdn/{repo}/{path}")
         if request.command == "HEAD":
-            return self.send(request, 200, b"", **headers,
-                             Content_Length=str(len(data)))
-        self.send(request, 302, b"", Location=f"/cdn/{repo}/{path}",
-                  **headers)
+            return self.send(request, 200, b"", **headers)
+        self.content(request, repo, path)
 
     def content(self, request, repo, path):
         data = self.repositories[repo][path]
@@ -153,6 +175,15 @@ class LoopbackHub:
             headers["Content_Range"] = (
                 f"bytes {start}-{len(data) - 1}/{len(data)}")
         body = data[start:]
+        if fault == "endless":  # 300 MB where few bytes are listed
+            self.send(request, 200, Content_Length=str(300_000_000))
+            try:
+                for _ in range(300 if request.command == "GET" else 0):
+                    request.wfile.write(bytes(1_000_000))
+                    self.sent += 1_000_000
+            except OSError:  # the other end has left
+                request.close_connection = True
+            return None
         if fault == "wrong":
             body = bytes(255 - x for x in body)
         if fault == "cut":

@@ -97,7 +97,6 @@ INSIDE = {
     "shards.packed": "a row number, not probabilities",
     "release": "floats and their masks are the release's own form",
     "training.losses": "asked by fit, of batches that shards have checked",
-    "models.scaling": "floats and their masks are the release's own form",
 }
 OPEN = {
     "globe.unit_vectors": "geometry; what is no place stays no place",

@@ -16,12 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from loopback_hub import LoopbackHub
+from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import evaluation, taxonomy, variables
-from geotree.models import scaling
-from geotree.release import checkpoint, tokens
-from geotree.release.model import GeoTreeClip, ReleaseConfig
+from geotree.release import checkpoint, scaling, tokens
+from geotree.release.model import (
+    CLIPContrastiveLoss,
+    GeoTreeClip,
+    ReleaseConfig,
+)
 from geotree.shards import Batch
 
 TABLE = Path(__file__).parents[2] / "shared/data/released_state_dict.tsv"
@@ -410,7 +414,7 @@ def test_scaling_by_the_batch_is_warned_of_and_fixed_needs_constants(
         model.normalization = None
         model.fit_normalisation(batch)
         model.encode_images(batch.images, batch.environment)
-    with pytest.raises(ValueError, match="expected 'batch'"):
+    with pytest.raises(ValueError, match="expected one of None, 'batch'"):
         GeoTreeClip(SMALL, tokenizer=vocabulary, normalization="none")
 
 
@@ -450,22 +454,179 @@ def test_a_checkpoint_of_the_release_is_read_and_written(
     assert not again.training
 
 
+def published_state(model, positions=40):
+    return checkpoint.release_names(
+        {k: x for k, x in model.state_dict().items() if k not in OWN},
+        text_positions=positions)
+
+
 @pytest.mark.parametrize("towers", [True, False], ids=["v4", "v5"])
 @pytest.mark.parametrize("positions", [True, False])
-def test_both_generations_of_names_load(model, vocabulary, batch, classes,
-                                        tmp_path, towers, positions):
-    state = checkpoint.release_names(
-        {k: x for k, x in model.state_dict().items() if k not in OWN},
-        text_positions=40 if positions else None)
+@pytest.mark.parametrize("added", ["", "module.", "_orig_mod.",
+                                   "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_all_ways_to_train_load(model, vocabulary, batch, classes,
+                                         tmp_path, towers, positions, added):
+    state = published_state(model, 40 if positions else None)
     if not towers:
         state = {k.replace("vision_model.", "").replace("text_model.", ""): x
                  for k, x in state.items()}
+    state = {added + name: value for name, value in state.items()}
     path = tmp_path / "model.pth"
     torch.save({"model_state_dict": state}, path)
     same(model, read(path, vocabulary, normalization="batch"), batch, classes)
     fresh = make(vocabulary, seed=1, normalization="batch")
     fresh.load_state_dict(state)  # as the release's README does
     same(model, fresh, batch, classes)
+    assert fresh.scale().item() == pytest.approx(100)
+
+
+@pytest.mark.parametrize("under", ["state_dict", "model", None, "lone"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16,
+                                  torch.bfloat16])
+def test_other_places_types_and_files_load(model, vocabulary, batch, classes,
+                                           tmp_path, under, kind):
+    state = {name: value.to(kind) if value.is_floating_point() else value
+             for name, value in published_state(model).items()}
+    path = tmp_path / "model.pth"
+    if under == "lone":
+        path = path.with_suffix(".safetensors")
+        save_file(state, path)
+    else:
+        torch.save({under: state, "epoch": 3} if under else state, path)
+    found = read(path, vocabulary, normalization="batch")
+    expected = make(vocabulary, seed=1, normalization="batch")
+    expected.load_state_dict({name: value.float() if value.is_floating_point()
+                              else value for name, value in state.items()})
+    same(expected, found, batch, classes)
+
+
+def test_a_part_of_a_state_leaves_the_rest_as_it_was(model, vocabulary):
+    fresh = make(vocabulary, seed=1, temperature=0.2)
+    before = {name: x.clone() for name, x in fresh.state_dict().items()}
+    assert fresh.scale().item() == pytest.approx(5) and (
+        fresh.temperature == 0.2)
+    part = {name: x for name, x in published_state(model).items()
+            if name.startswith("text_encoder")}
+    left = fresh.load_state_dict(part, strict=False)
+    assert not left.unexpected_keys and "fusion.0.bias" in left.missing_keys
+    ours = checkpoint.our_names(part)
+    for name, value in fresh.state_dict().items():
+        torch.testing.assert_close(value, ours.get(name, before[name]),
+                                   rtol=0, atol=0, equal_nan=True)
+    wrapped = torch.nn.ModuleDict({"module": fresh})  # as DDP has it
+    wrapped.load_state_dict({f"module.{name}": x for name, x
+                             in published_state(model).items()})
+    torch.testing.assert_close(fresh.fusion[0].bias, model.fusion[0].bias)
+
+
+def test_two_entries_for_one_weight_are_refused(pth, vocabulary):
+    content = torch.load(pth, weights_only=True)
+    content["model_state_dict"]["module.fusion.0.bias"] = torch.ones(16)
+    torch.save(content, pth)
+    with pytest.raises(ValueError, match="fusion.0.bias, which is there"):
+        read(pth, vocabulary)
+
+
+def test_what_claims_more_than_it_holds_takes_no_memory(pth, vocabulary):
+    content = torch.load(pth, weights_only=True)
+    content["model_state_dict"]["fusion.0.bias"] = torch.zeros(1).expand(
+        100_000, 100_000)  # 40 GB
+    torch.save(content, pth)
+    with pytest.raises(ValueError, match=r"fusion.0.bias, \(100000, 100000"):
+        read(pth, vocabulary)
+    content["model_state_dict"]["fusion.0.bias"] = torch.full((16,), math.nan)
+    torch.save(content, pth)
+    with pytest.raises(ValueError, match="not finite: fusion.0.bias"):
+        read(pth, vocabulary)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "folder"])
+def test_a_flipped_bit_is_found_or_of_no_effect(kind, vocabulary, tmp_path):
+    """500 of each; in the folder, of both files."""
+    tiny = ReleaseConfig(8, 1, 2, 2, 8, 1, 2, 4, 700, 40)
+    torch.manual_seed(0)
+    model = GeoTreeClip(tiny, tokenizer=vocabulary)
+    before, rng = model.state_dict(), np.random.default_rng(0)
+    if kind == "checkpoint":
+        source = model.to_release(tmp_path / "a.pth")
+        paths = [source]
+    else:
+        source = model.save_pretrained(tmp_path / "a")
+        paths = sorted(source.iterdir())
+    found = 0
+    for number in range(500):
+        path = paths[number % len(paths)]
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        # Half of the flips beside the weights, where the structure is.
+        place = int(rng.integers(len(data)) if number % 4 < 2 else
+                    len(data) - 1 - rng.integers(min(len(data), 20_000)))
+        data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            again = GeoTreeClip.from_pretrained(source, tokenizer=vocabulary,
+                                                config=tiny).state_dict()
+        except (ValueError, FileNotFoundError):
+            found += 1
+        else:
+            assert all(torch.equal(again[name], value) for name, value
+                       in before.items() if name not in OWN), place
+        path.write_bytes(whole)
+    assert found > 400
+
+
+# Types and devices ----------------------------------------------------------
+
+
+class No64(TorchDispatchMode):
+    """A device without numbers of 64 bits, as Apple's."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, torch.Tensor) and x.dtype == torch.float64:
+                raise TypeError(f"{function} makes float64")
+        return out
+
+
+def test_no_step_needs_float64(vocabulary, batch, classes):
+    model = make(vocabulary, normalization="batch")
+    inputs = as_release(batch, classes)
+    with No64():
+        combined, text = model(*inputs)
+        CLIPContrastiveLoss()(combined, text).backward()
+        model.fit_normalisation(batch)
+        model(batch.images, batch.environment, classes).sum().backward()
+    with No64(), pytest.raises(TypeError, match="makes float64"):
+        torch.zeros(1, dtype=torch.float64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_the_bits_give_nearly_the_same(model, vocabulary, batch, classes,
+                                            kind):
+    inputs = as_release(batch, classes)
+    half = make(vocabulary, normalization="batch").to(kind)
+    with torch.autocast("cpu", dtype=kind):
+        cast = model(*inputs)
+    for found in (half(*inputs), cast):
+        for one, other in zip(found, model(*inputs), strict=True):
+            near = torch.nn.functional.cosine_similarity(
+                one.float(), other, dim=-1)
+            assert one.isfinite().all() and near.min() > 0.99
+    half.fit_normalisation(batch)
+    half.normalization = "fixed"
+    assert half(batch.images, batch.environment, classes).isfinite().all()
+
+
+@torch.no_grad()
+def test_it_can_be_compiled(model, batch, classes):
+    """Names are read outside of the graph, the towers are within."""
+    inputs = as_release(batch, classes)
+    compiled = torch.compile(model, backend="aot_eager")
+    for one, other in zip(compiled(*inputs), model(*inputs), strict=True):
+        close(one, other)
+    torch._dynamo.reset()
 
 
 def test_newer_transformers_expect_no_positions_of_text(model, tmp_path):
@@ -550,31 +711,6 @@ def test_nothing_there(vocabulary, tmp_path):
              "species": ["d"]}))
 
 
-def test_a_vocabulary_comes_from_the_hub_or_not_at_all(
-        vocabulary, classes, tmp_path, monkeypatch):
-    """The library that reads it makes up an empty one where it is not."""
-    monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OSError, match="me/tree.*offline"):
-        GeoTreeClip(SMALL, tokenizer="me/tree").encode_taxa(classes)
-    files = {path.name: path.read_bytes() for path in vocabulary.iterdir()}
-    server = LoopbackHub({"models/me/tree": files})
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    try:
-        near, far = (GeoTreeClip(SMALL, tokenizer=source).text_encoder.tokens
-                     for source in (vocabulary, "me/tree"))
-        one, other = (reader(["Acer rubrum"], "cpu")[0]
-                      for reader in (near, far))
-        assert one.tolist() == other.tolist()
-        files.pop("merges.txt")
-        monkeypatch.setenv("GEOTREE_CACHE", str(tmp_path / "other"))
-        with pytest.raises(OSError, match=r"no file 'merges\.txt'"):
-            GeoTreeClip(SMALL, tokenizer="me/tree").encode_taxa(classes)
-    finally:
-        server.close()
-
-
 def test_wrong_inputs_are_errors(model, batch, classes):
     images, text, auxiliary, image_mask, aux_mask = as_release(batch, classes)
     with pytest.raises(ValueError, match="10 bands"):
@@ -585,6 +721,14 @@ def test_wrong_inputs_are_errors(model, batch, classes):
               image_mask, aux_mask)
     with pytest.raises(ValueError, match="image_mask has shape"):
         model(images, text, auxiliary, image_mask[:, :3], aux_mask)
+    with pytest.raises(ValueError, match="Multiply reflectance by 10,000"):
+        model(images / 10_000, text, auxiliary, image_mask, aux_mask)
+    for sign in (-9999, 65535, math.inf):
+        with pytest.raises(ValueError, match="expected digital numbers"):
+            model(images.nan_to_num(sign), text, auxiliary, image_mask,
+                  aux_mask)
+    with pytest.raises(ValueError, match="int16"):
+        model.encode_images(batch.images.astype(np.int16), batch.environment)
     with pytest.raises(ValueError, match="level1_family"):
         model(images, [{"level0": "Plantae"}], auxiliary, image_mask,
               aux_mask)

@@ -19,7 +19,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 import geotree
-from geotree import checks, files
+from geotree import checks, files, network
 from geotree.models.names import RANKS
 
 WEIGHTS, CARD, PRIOR = "model.safetensors", "card.json", "prior.parquet"
@@ -117,18 +117,13 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
         raise FileNotFoundError(f"no model folder '{source}'. Expected one "
                                 "that save_pretrained wrote, or a hub id "
                                 "owner/name.")
-    from huggingface_hub import hf_hub_download
-
     try:
-        folder = Path(hf_hub_download(str(source), CARD,
-                                      revision=revision)).parent
+        folder = network.hub_file(str(source), CARD, revision=revision).parent
         for name in read_card(folder)["files"]:
-            hf_hub_download(str(source), name, revision=folder.name)
-    except OSError as error:  # of the hub, too
+            network.hub_file(str(source), name, revision=folder.name)
+    except network.ServiceError as error:
         raise FileNotFoundError(
-            f"no model '{source}': there is no such folder, and the hub "
-            f"answers {type(error).__name__} "
-            f"({str(error).partition(chr(10))[0]}). Check name and network."
+            f"no model '{source}': there is no such folder, and {error}"
         ) from error
     return folder
 

@@ -1,9 +1,8 @@
-"""The release's checkpoints: read without running them, written alike.
+"""Checkpoints as they occur: read without running them, written alike.
 
 ``GGT_6M.pth`` is a pickle of tensors with the parameter names of
-transformers 4. Those of transformers 5, which is what the models here are
-made of, lack ``vision_model.`` and ``text_model.``, and the text tower has
-no ``position_ids`` since 4.31. Chapter 09.
+transformers 4, where the towers have ``vision_model.`` and ``text_model.``
+in front. DDP and ``torch.compile`` add words of their own. Chapter 09.
 """
 
 from __future__ import annotations
@@ -21,17 +20,27 @@ from geotree import files
 _TOWERS = {"temporal_extractor.clip_vit.model.": "vision_model.",
            "text_encoder.text_encoder.": "text_model."}
 _POSITIONS = "embeddings.position_ids"
-STATE = "model_state_dict"
+_ADDED = ("module", "_orig_mod")  # by DDP and torch.compile
+STATES = ("model_state_dict", "state_dict", "model")
 
 
 def our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of either generation → ours; buffers of positions are left out.
+    """Names of any generation → ours; buffers of positions are left out.
+
+    Raises
+    ------
+    ValueError
+        Two names of the state are the same one of ours.
     """
     found = {}
-    for name, value in state.items():
+    for given, value in state.items():
+        name = ".".join(x for x in given.split(".") if x not in _ADDED)
         for tower, inner in _TOWERS.items():
             if name.startswith(tower + inner):
                 name = tower + name.removeprefix(tower + inner)
+        if name in found:
+            raise ValueError(f"{given} is {name}, which is there already. "
+                             "Keep one of the two.")
         if not name.endswith(_POSITIONS):
             found[name] = value
     return found
@@ -61,6 +70,10 @@ def release_names(state: dict[str, Tensor], *,
 def load_tensors(path: str | Path):
     """``torch.load`` that never runs what the file says.
 
+    A ``.safetensors`` file is read too. Of a ``.pth`` file the checksums
+    are compared; a file of torch before 1.6, and one of safetensors, has
+    none.
+
     Raises
     ------
     FileNotFoundError
@@ -72,20 +85,23 @@ def load_tensors(path: str | Path):
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint '{path}'. Check the path, or "
                                 "fetch it with hub.checkpoint().")
-    packed = zipfile.is_zipfile(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        packed = zipfile.is_zipfile(path)
         if packed:
             with zipfile.ZipFile(path) as archive:
                 bad = [member.filename for member in archive.infolist()
                        if member.compress_type != zipfile.ZIP_STORED]
-            if bad:
-                raise ValueError(f"{bad[0]} in it is compressed")
+                if bad:
+                    raise ValueError(f"{bad[0]} in it is compressed")
+                if bad := archive.testzip():
+                    raise ValueError(f"{bad} in it is damaged")
         return torch.load(path, weights_only=True, map_location="cpu",
                           mmap=packed)
-    except (ValueError, RuntimeError, TypeError, EOFError, KeyError,
-            AttributeError, IndexError, OverflowError, MemoryError,
-            UnicodeDecodeError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes can raise anything
         # PyTorch's own words would advise to switch the protection off.
         reason = ("it is no pickle of tensors, or would run code, which is "
                   "refused" if isinstance(error, pickle.UnpicklingError)
@@ -97,27 +113,34 @@ def load_tensors(path: str | Path):
 
 def read(path: str | Path) -> dict[str, Tensor]:
     """The state of a checkpoint, or of a bare ``state_dict`` file."""
-    content = load_tensors(path)
-    state = content.get(STATE, content) if isinstance(content, dict) else None
+    state = content = load_tensors(path)
+    if isinstance(content, dict):
+        state = next((content[name] for name in STATES
+                      if isinstance(content.get(name), dict)), content)
     if not isinstance(state, dict) or not state or not all(
-            isinstance(value, Tensor) for value in state.values()):
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in state.items()):
         kind = (f"keys {', '.join(map(str, list(content)[:5]))}"
                 if isinstance(content, dict) else type(content).__name__)
-        raise ValueError(f"'{path}' holds {kind}, expected '{STATE}' with "
-                         "tensors by name, as the release writes.")
+        raise ValueError(f"'{path}' holds {kind}, expected tensors by name, "
+                         f"bare or under {', '.join(STATES)}.")
+    for name, value in state.items():
+        # A view can claim far more numbers than the file has.
+        if (value.layout != torch.strided or value.numel()
+                * value.element_size() > value.untyped_storage().nbytes()):
+            raise ValueError(f"'{path}' holds {name}, {tuple(value.shape)}, "
+                             "not whole: expected all its numbers. Save it "
+                             "with .contiguous().")
     return state
 
 
 def write(state: dict[str, Tensor], path: str | Path, *,
           text_positions: int | None) -> Path:
     """Write a checkpoint with the release's keys and names."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = release_names({name: value.detach().cpu() for name, value
                            in state.items()}, text_positions=text_positions)
     buffer = io.BytesIO()
-    torch.save({"epoch": 0, STATE: names, "optimizer_state_dict": {},
+    torch.save({"epoch": 0, STATES[0]: names, "optimizer_state_dict": {},
                 "scheduler_state_dict": {}, "train_loss": float("nan")},
                buffer)
-    files.write(path, buffer.getvalue())
-    return path
+    return files.write(path, buffer.getvalue())

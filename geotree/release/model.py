@@ -16,16 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geotree import checks
 from geotree import variables as v
-from geotree.models import scaling, store
-from geotree.release import checkpoint
+from geotree.models import store
+from geotree.release import checkpoint, hub, scaling
 from geotree.release.towers import (
     AuxiliaryEncoder,
     ReleaseConfig,
     TemporalExtractor,
     TextEncoder,
+    bare,
     layer,
 )
+from geotree.training import contrastive_loss
 
 CLIP = "openai/clip-vit-base-patch16"
 TEMPERATURE = 0.07  # the release trains with it,
@@ -47,6 +50,8 @@ class GeoTreeClip(nn.Module):
         that a prediction depends on its company. ``"fixed"`` scales by
         constants that :meth:`fit_normalisation` sets and that are saved
         with the weights. None: fixed where constants are known.
+    temperature : float
+        The scale starts at its inverse.
 
     Examples
     --------
@@ -57,11 +62,13 @@ class GeoTreeClip(nn.Module):
 
     def __init__(self, config: ReleaseConfig | None = None, *,
                  tokenizer: str | Path = CLIP,
-                 normalization: str | None = None) -> None:
+                 normalization: str | None = None,
+                 temperature: float = TEMPERATURE) -> None:
         super().__init__()
-        if normalization not in (None, *NORMALIZATIONS):
-            raise ValueError(f"normalization is {normalization!r}, expected "
-                             "'batch' (as published), 'fixed' or None.")
+        checks.one_of(normalization, (None, *NORMALIZATIONS),
+                      name="normalization")
+        self.temperature = checks.number(temperature, low=1e-6,
+                                         name="temperature")
         self.config = config = config or ReleaseConfig()
         self.normalization, self.card = normalization, {}
         width = config.text_width
@@ -77,7 +84,7 @@ class GeoTreeClip(nn.Module):
                              torch.full((2, len(v.BANDS)), math.nan))
         self.register_buffer("aux_range",
                              torch.full((2, len(v.VARIABLES)), math.nan))
-        self.logit_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.register_load_state_dict_pre_hook(_read_names)
 
     @property
@@ -136,10 +143,13 @@ class GeoTreeClip(nn.Module):
         pixels = scaling.pixels(images, image_mask, self.device)
         others = scaling.auxiliary(auxiliary, aux_mask, self.device)
         bands, variables = self._ranges(pixels, others)
-        patches = scaling.scaled(*pixels, *bands[:, :, None, None])
+        # Scaled in float32, then in the type of the weights.
+        kind = self.logit_scale.dtype
+        patches = scaling.scaled(*pixels, *bands[:, :, None, None]).to(kind)
         months = pixels[1].flatten(2).any(dim=2)  # (B, T)
         year = self.temporal_extractor(patches, months)
-        place = self.auxiliary_encoder(scaling.scaled(*others, *variables))
+        place = self.auxiliary_encoder(
+            scaling.scaled(*others, *variables).to(kind))
         return self.fusion(torch.cat([self.image_projection(year),
                                       self.aux_projection(place)], dim=1))
 
@@ -193,8 +203,8 @@ class GeoTreeClip(nn.Module):
         from transformers import CLIPTextModel
 
         tower = CLIPTextModel.from_pretrained(name)
-        store.load_state(self.text_encoder.text_encoder, tower.state_dict(),
-                         where=f"'{name}'")
+        store.load_state(self.text_encoder.text_encoder,
+                         bare(tower).state_dict(), where=f"'{name}'")
 
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
@@ -224,61 +234,86 @@ class GeoTreeClip(nn.Module):
             No model there, or one that does not fit: all that is missing,
             left over or of another shape is listed.
         """
-        path = Path(source)
-        if not path.exists():
-            from geotree.release import hub
-
-            path = hub.pretrained(str(source))
-        if path.is_file():
-            state, card = checkpoint.read(path), {}
-        else:
-            card = store.read_card(path)
+        path = (hub.checkpoint() if str(source) == hub.DATASET
+                else store.find(source))
+        if path.name == store.WEIGHTS and (path.parent / store.CARD).exists():
+            path = path.parent  # the card has its hash
+        card = {} if path.is_file() else store.read_card(path)
+        if card:
             known = {field.name for field in fields(ReleaseConfig)}
             config = ReleaseConfig(**{name: value for name, value
                                       in card["config"].items()
                                       if name in known})
-            normalization = normalization or card.get("normalization")
-        model = cls(config, tokenizer=tokenizer, normalization=normalization)
-        if path.is_file():
-            store.load_state(model, _complete(model, state),
-                             where=f"'{path}'")
-        else:
-            store.load(model, path, card)
+        model = cls(config, tokenizer=tokenizer, normalization=(
+            normalization or card.get("normalization")))
+        if card:
+            return store.load(model, path, card)
+        state = _complete(model, checkpoint.read(path))
+        store.load_state(model, state, where=f"'{path}'")
+        bad = [name for name, value in model.named_parameters()
+               if not value.isfinite().all()]
+        if bad:
+            raise ValueError(f"'{path}' holds weights that are not finite: "
+                             f"{', '.join(bad[:5])}. Take an earlier one.")
         return model.eval()
 
     def to_release(self, path: str | Path, *,
                    position_ids: bool = True) -> Path:
-        """Write a checkpoint that the release's own code loads.
+        """Write a checkpoint with the 433 entries of the published one.
 
         Parameters
         ----------
         position_ids : bool
-            Whether the text tower's buffer is in it: transformers before
-            4.31 expects it, later ones refuse it.
+            Whether the text tower's buffer is in it, as published. In the
+            release's own code transformers before 4.31 asks for it, and
+            later ones refuse it and the published file: no one file is
+            for both. Here both are read.
         """
-        own = _own(self)
         state = {name: value for name, value in self.state_dict().items()
-                 if name not in own}
+                 if name not in _OWN}
         return checkpoint.write(state, path, text_positions=(
             self.config.positions if position_ids else None))
 
 
-def _own(model: GeoTreeClip) -> dict[str, Tensor]:
-    """What our state has and the release's lacks, with published values."""
-    return {"image_range": model.image_range, "aux_range": model.aux_range,
-            "logit_scale": torch.tensor(math.log(SCORING))}
+# What our state has and the release's lacks.
+_OWN = ("image_range", "aux_range", "logit_scale")
 
 
 def _complete(model: GeoTreeClip, state: dict[str, Tensor]
               ) -> dict[str, Tensor]:
-    """A state under our names; the release's scoring where it is silent."""
-    return _own(model) | checkpoint.our_names(state)
+    """A state under our names; what the release's lacks is as it was.
+
+    A whole model of the release is scored with the published factor.
+    """
+    found, own = checkpoint.our_names(state), model.state_dict()
+    published = {name: own[name] for name in _OWN}
+    if own.keys() - found.keys() == {*_OWN}:
+        published["logit_scale"] = torch.tensor(math.log(SCORING))
+    return published | found
 
 
 def _read_names(module, state_dict, prefix, *args) -> None:
     """Let ``load_state_dict`` take the release's names, as in its README."""
-    if prefix or not any("." in name for name in state_dict):
-        return
-    complete = _complete(module, state_dict)
-    state_dict.clear()
-    state_dict.update(complete)
+    complete = _complete(module, {
+        name.removeprefix(prefix): state_dict.pop(name)
+        for name in [*state_dict] if name.startswith(prefix)})
+    state_dict.update({prefix + name: value
+                       for name, value in complete.items()})
+
+
+class CLIPContrastiveLoss(nn.Module):
+    """The loss of the release's scripts, under its name and its arguments.
+
+    Another record of the same species is a negative, as published.
+    """
+
+    def __init__(self, temperature: float = TEMPERATURE) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, image_features: Tensor, text_features: Tensor
+                ) -> Tensor:
+        """Symmetric InfoNCE of two (B, D) of any length: a scalar."""
+        image, text = (F.normalize(x.float(), dim=-1)
+                       for x in (image_features, text_features))
+        return contrastive_loss(image, text, logit_scale=1 / self.temperature)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
-from geotree.release import hub
+from geotree.network import hub_file
 
 _FILES = ("vocab.json", "merges.txt")
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -23,30 +24,31 @@ class Reader:
 
     def __init__(self, source: str | Path, vocabulary: int, positions: int):
         self.source, self.vocabulary = source, vocabulary
-        self.positions, self._tokenizer = positions, None
+        self.positions = positions
 
     def __call__(self, texts: Sequence[str], device) -> tuple[Tensor, Tensor]:
         """Numbers and mask of what is no padding: (K, S) int64 each."""
-        if self._tokenizer is None:
-            self._tokenizer = self._load()
-        found = self._tokenizer(list(texts), padding=True, truncation=True,
-                                max_length=self.positions,
-                                return_tensors="pt")
+        found = self.tokenizer(list(texts), padding=True, truncation=True,
+                               max_length=self.positions,
+                               return_tensors="pt")
         return (found["input_ids"].to(device),
                 found["attention_mask"].to(device))
 
-    def _load(self):
+    @cached_property
+    def tokenizer(self):
+        """The ``CLIPTokenizer`` itself."""
         from transformers import CLIPTokenizer
 
-        folder = Path(self.source)
+        folder, first = Path(self.source), None
         try:
-            if not folder.is_dir():
-                folder = hub.pretrained(str(self.source), _FILES)
-            # Where one is missing the library would make up an empty one.
             for name in _FILES:
-                if not (folder / name).is_file():
+                # Where one is missing the library makes up an empty one.
+                if not folder.is_dir():
+                    path = hub_file(str(self.source), name, revision=first)
+                    first = path.parent.name  # the commit
+                elif not (path := folder / name).is_file():
                     raise FileNotFoundError(f"it lacks {name}.")
-            tokenizer = CLIPTokenizer.from_pretrained(folder)
+            tokenizer = CLIPTokenizer.from_pretrained(path.parent)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"no tokenizer at '{self.source}': "

@@ -45,6 +45,14 @@ def layer(inputs: int, outputs: int) -> nn.Sequential:
                          nn.ReLU())
 
 
+def bare(tower: nn.Module) -> nn.Module:
+    """CLIP's tower without the shell that transformers before 5.6 puts on.
+    """
+    for shell in ("vision_model", "text_model"):
+        tower = getattr(tower, shell, tower)
+    return tower
+
+
 class MonthEncoder(nn.Module):
     """CLIP's vision tower over one patch: (N, C, 5, 5) → (N, width)."""
 
@@ -52,12 +60,12 @@ class MonthEncoder(nn.Module):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        self.model = CLIPVisionModel(CLIPVisionConfig(
+        self.model = bare(CLIPVisionModel(CLIPVisionConfig(
             hidden_size=config.vision_width,
             intermediate_size=4 * config.vision_width,
             num_hidden_layers=config.vision_depth,
             num_attention_heads=config.vision_heads,
-            num_channels=len(v.BANDS), image_size=_SIDE, patch_size=_SIDE))
+            num_channels=len(v.BANDS), image_size=_SIDE, patch_size=_SIDE)))
         # Of an output that is not read: it never has a gradient.
         self.model.post_layernorm.requires_grad_(False)
 
@@ -133,7 +141,7 @@ class TextEncoder(nn.Module):
 
         self.tokens = tokens.Reader(tokenizer, config.vocabulary,
                                     config.positions)
-        self.text_encoder = CLIPTextModel(CLIPTextConfig(
+        self.text_encoder = bare(CLIPTextModel(CLIPTextConfig(
             hidden_size=config.text_width,
             intermediate_size=4 * config.text_width,
             num_hidden_layers=config.text_depth,
@@ -141,7 +149,12 @@ class TextEncoder(nn.Module):
             vocab_size=config.vocabulary,
             max_position_embeddings=config.positions,
             bos_token_id=config.vocabulary - 2,
-            eos_token_id=config.vocabulary - 1))
+            eos_token_id=config.vocabulary - 1)))
+
+    @property
+    def tokenizer(self):
+        """The ``CLIPTokenizer``, under the release's name for it."""
+        return self.tokens.tokenizer
 
     def forward(self, text_data: Sequence[dict] | pd.DataFrame) -> Tensor:
         """Names of each sample → (B, D), not normalised.
@@ -154,11 +167,13 @@ class TextEncoder(nn.Module):
             once.
         """
         place, texts = pd.factorize(prompts(text_data))
-        ids, mask = self.tokens(texts, self.text_encoder.device)
+        device = next(self.parameters()).device
+        ids, mask = self.tokens(texts, device)
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask
                                    ).last_hidden_state
-        last = mask.sum(dim=1) - 1  # the end token
-        return hidden[torch.arange(len(ids)), last][torch.as_tensor(place)]
+        last = mask.sum(dim=1) - 1  # (K,) the end token
+        return hidden[torch.arange(len(ids), device=device), last][
+            torch.as_tensor(place, device=device)]
 
 
 def prompts(text_data) -> pd.Series:

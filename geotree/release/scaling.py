@@ -14,23 +14,50 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from geotree import checks
 from geotree import variables as v
 
 _TINY = 1e-6
 
 
 def pixels(images, mask, device) -> tuple[Tensor, Tensor]:
-    """Values with gaps as zero, and what is valid: (B, T, C, H, W) twice."""
-    v.check_images(images)
+    """Values with gaps as zero, and what is valid: (B, T, C, H, W) twice.
+
+    Parameters
+    ----------
+    images : (B, T, C, H, W)
+        Digital numbers: integers, 65535 missing, as they are stored here;
+        or floats, NaN missing, as the release's loader yields them.
+    mask : (B, T) bool, or None
+        Months present.
+
+    Raises
+    ------
+    ValueError
+        Another shape; floats that are reflectance, infinite, below zero or
+        have a number for missing.
+    """
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
-    missing = (images.isnan() if images.is_floating_point()
-               else images == v.NODATA)
+        images = np.ascontiguousarray(images)  # torch has no backward steps
+    images = torch.as_tensor(images)
+    floats = images.is_floating_point()
+    missing = images.isnan() if floats else images == v.NODATA
+    if floats:  # the same lock as for whole numbers, and three more
+        seen = images[~missing]
+        high = float(seen.max()) if len(seen) else 0.0
+        if high and not 2.0 < high < v.NODATA or (seen < 0).any():
+            raise ValueError(
+                f"images are floats from {float(seen.min()):g} to {high:g}, "
+                f"expected digital numbers, 0 to {v.NODATA - 1}, and NaN "
+                "where missing. Multiply reflectance by 10,000; turn the "
+                "sign for missing into NaN.")
+    checks.images(images.nan_to_num().to(torch.int32) if floats else images)
+    # Numbers become float32 before they move: some devices have no more.
     valid = ~missing.to(device)
     if mask is not None:
         mask = _mask(mask, valid.shape[:2], "image_mask", device)
         valid &= mask[:, :, None, None, None]
-    values = images.to(device, torch.float32)
+    values = images.to(torch.float32).to(device)
     return values.masked_fill(~valid, 0.0), valid
 
 
@@ -38,8 +65,8 @@ def auxiliary(data, mask, device) -> tuple[Tensor, Tensor]:
     """Values with gaps as zero, and what is valid: (B, V) twice."""
     if not isinstance(data, np.ndarray | Tensor):
         data = _numbers(data)
-    v.check_environment(data, where="auxiliary_data")
-    values = torch.as_tensor(data).to(device, torch.float32)
+    checks.environment(data, where="auxiliary_data")
+    values = torch.as_tensor(data).to(torch.float32).to(device)
     valid = values.isfinite()
     if mask is not None:
         valid &= _mask(mask, valid.shape, "aux_mask", device)
