@@ -77,6 +77,14 @@ def test_a_place_off_the_globe_is_an_error():
         explore.ask(Compass(), Everywhere(), CLASSES, lat=120.0, lon=10.0)
 
 
+def test_one_place_off_the_globe_does_not_stop_the_others():
+    some = explore.ask(Compass(), Everywhere(), CLASSES,
+                       lat=[46.5, np.nan, 46.5], lon=[11.0, 11.0, 371.0])
+    assert some.status.tolist() == ["ok", "not on the globe",
+                                    "not on the globe"]
+    assert some.row.tolist() == [0] and "latitude" in some.reason[1]
+
+
 def test_temperature_softens_and_the_place_joins_in():
     known = pd.DataFrame({
         "decimalLatitude": [60.0] * 5, "decimalLongitude": [20.0] * 5,

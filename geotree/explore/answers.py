@@ -16,6 +16,7 @@ from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels
 
 # Why a place has no answer, or that it has one.
 STATUS = {OK: "ok", NO_IMAGERY: "no imagery", FAILED: "failed"}
+NO_PLACE = "not on the globe"
 NO_TREE = "no tree"  # a simulated source knows of none here
 _PLACES = 2048  # that a simulated source is asked about at once
 
@@ -146,16 +147,22 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     Raises
     ------
     ValueError
-        A place is not on the globe, or the plan is beyond the budget.
+        No place is on the globe, or the plan is beyond the budget.
     """
-    lat, lon = np.broadcast_arrays(*np.atleast_1d(lat, lon))
+    lat, lon, year = np.broadcast_arrays(*np.atleast_1d(lat, lon, year))
+    here = checks.on_globe(lat=lat, lon=lon)  # (M,)
+    if not here.any():
+        checks.places(lat=lat, lon=lon)  # says what is wrong
     judge = Judge(model, model.classes if classes is None else classes,
                   temperature, place, weight, allowed)
-    table = places(source, lat=lat, lon=lon, year=year, rng=rng)
+    table = places(source, lat=lat[here], lon=lon[here], year=year[here],
+                   rng=rng)
+    table.index = np.flatnonzero(here)[table.index]
     seen, found, reason = fetch(source, table)
-    status = np.full(len(lat), NO_TREE, object)
+    status = np.where(here, NO_TREE, NO_PLACE).astype(object)
     status[table.index] = found
-    told = np.full(len(lat), "", object)
+    told = np.where(here, "", "latitude is not -90 to 90, or longitude not "
+                    "-180 to 360").astype(object)
     told[table.index] = reason
     good = found == STATUS[OK]
     table, images = table[good], seen.reflectance[good]
