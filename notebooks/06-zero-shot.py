@@ -157,7 +157,7 @@ by[by["metric"] == "top1"].set_index(["by", "group"])[
 
 # %% [markdown]
 # Rare species are few and lie in few blocks: their interval is wide, and to
-# leave it away would be to invent a result.
+# leave it out would be to invent a result.
 #
 # ## Pixels and place, kept apart
 #
