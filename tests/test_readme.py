@@ -65,7 +65,6 @@ def test_the_example_runs_as_printed(folder, original):
         for name in ("vocab.json", "merges.txt")}})
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url,
-        "GEOTREE_CACHE": str(folder / f"cache-{original}"),
         "HF_HOME": str(folder / f"home-{original}"), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", BEFORE + program + AFTER], cwd=folder,
