@@ -12,6 +12,7 @@ from geotree import checks, place
 from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
 DEFAULT = "average"
+_DIGITS = 9  # threads add up in any order: ties stay ties without the last bit
 _PLACES = {"nearest places": place.Nearest, "kernel of places": place.Kernel,
            "trees of places": place.Trees, "network of places": place.Network}
 
@@ -220,12 +221,12 @@ def average(data: Data, against: str):
     for maker, kind, weight in members:
         answer = maker(data, kind)
         learnt.append((answer, weight, np.quantile(
-            answer(reference), steps, axis=0)))
+            answer(reference).round(_DIGITS), steps, axis=0)))
 
     def ranks(new):
         total = np.zeros((len(new), data.y.shape[1]))
         for answer, weight, marks in learnt:
-            found = answer(new)
+            found = answer(new).round(_DIGITS)
             for column in range(total.shape[1]):
                 total[:, column] += weight * np.interp(
                     found[:, column], marks[:, column], steps)

@@ -78,12 +78,21 @@ def read(path: Path, device: torch.device) -> dict:
 
 @contextmanager
 def orderly(run) -> Iterator[None]:
-    """On Ctrl-C and SIGTERM: save if that is possible, say how to go on."""
+    """On Ctrl-C and SIGTERM: save if that is possible, say how to go on.
+
+    A step that is half taken is finished first, unless one asks twice.
+    """
     def end(number, frame):
-        raise SystemExit(128 + number)
+        error = (KeyboardInterrupt() if number == signal.SIGINT
+                 else SystemExit(128 + number))
+        if run.busy and run.ending is None:
+            run.ending = error
+        else:
+            raise error
 
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, end) if main else None
+    before = {number: signal.signal(number, end) for number in
+              (signal.SIGINT, signal.SIGTERM) if main}
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -94,5 +103,5 @@ def orderly(run) -> Iterator[None]:
                   "arguments to go on.", file=sys.stderr)
         raise
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

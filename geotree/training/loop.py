@@ -89,6 +89,7 @@ class Run:
         self.frozen: list[nn.Parameter] = []
         self.total, self.count, self.seconds = 0.0, 0, 0.0  # of this epoch
         self.saved, self.busy, self.quick = time.monotonic(), False, True
+        self.ending: BaseException | None = None  # asked for within a step
 
     def go(self, *, resume: bool, progress: bool) -> None:
         """Train until all epochs are done, or none has been better."""
@@ -230,6 +231,8 @@ class Run:
             self.optimizer.zero_grad(set_to_none=True)
         self.total, self.count = self.total + loss.detach() * n, self.count + n
         self.busy = False
+        if self.ending:
+            raise self.ending
 
     def mean(self) -> float:
         """Mean loss over all processes; an error when it is not finite."""
