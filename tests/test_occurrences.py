@@ -658,3 +658,10 @@ def test_thin_keeps_the_best_record_of_a_cell():
         "another of its species is in the cell of 1e+06 m": 3}
     with pytest.raises(ValueError, match="metres is 0, expected"):
         occurrences.thin(came, metres=0)
+
+
+def test_the_sea_goes_on_across_the_antimeridian():
+    came = spoiled(decimalLatitude=[66.5, 67.0, 30.0, 31.0, 40.0, 41.0],
+                   decimalLongitude=[-179.9, 180, 180, -180, 179.9, -179.9])
+    assert occurrences.flag(came)["flagSea"].tolist() == [
+        False, False, True, True, True, True]

@@ -325,7 +325,7 @@ def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
     for north in (-0.25, 0, 0.25):
         for east in (-0.25, 0, 0.25):
             land |= world.is_land(lat=(lat + north).clip(-90, 90),
-                                  lon=lon + east)
+                                  lon=(lon + east + 180) % 360 - 180)
     return ~land
 
 
