@@ -50,7 +50,7 @@ class Run:
     options: dict = field(default_factory=dict)  # of the source
     records: int = 12_000  # planet occurrences, before filters
     faults: float = 0.03  # share of planted faults
-    epochs: int = 10
+    epochs: int | None = None  # 10, or more where a table is small
     chunk: int = 256  # samples a unit of download
     block_degrees: float = 1.0  # of the train/test split
     held_out: float = 0.12  # share of species kept for zero-shot

@@ -97,8 +97,8 @@ def _saycolumns(table):
 @options("out", "device")
 @click.option("--from", "start", metavar="MODEL",
               help="Go on from this model instead of from nothing.")
-@click.option("--epochs", type=click.IntRange(1), default=30,
-              show_default=True)
+@click.option("--epochs", type=click.IntRange(1),
+              help="Default: 10, or more where the trees are few.")
 @click.option("--batch", default=64, show_default=True,
               type=click.IntRange(1), help="Samples a step.")
 @click.option("--rate", type=float, help="Peak learning rate.")
