@@ -163,7 +163,7 @@ def test_more_than_was_listed_ends_the_transfer(options, server, cache):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("X_Repo_Commit", "../../../outside"), ("X_Repo_Commit", "/tmp/outside"),
+    ("X_Repo_Commit", "../../../outside"), ("X_Repo_Commit", "/outside/of/it"),
     ("X_Linked_ETag", '"../../../outside"'), ("X_Linked_ETag", '"main"')])
 def test_words_of_a_mirror_become_no_paths(options, server, cache, name,
                                            value):
