@@ -247,25 +247,3 @@ def ndvi(images: np.ndarray) -> np.ndarray:
 
 
 _NIR, _RED = BAND_NAMES.index("B8"), BAND_NAMES.index("B4")
-
-
-def check_images(images, *, where: str = "images") -> None:
-    """Raise ``ValueError`` unless ``images`` is (N, 12, 10, 5, 5) integer."""
-    expected = (MONTHS, len(BANDS), PATCH, PATCH)
-    shape = tuple(images.shape)
-    if len(shape) != 5 or shape[1:] != expected:
-        raise ValueError(
-            f"{where} has shape {shape}, expected (samples, 12 months, "
-            f"10 bands {BAND_NAMES[0]} … {BAND_NAMES[-1]}, 5, 5)."
-        )
-
-
-def check_environment(environment, *, where: str = "environment") -> None:
-    """Raise ``ValueError`` unless ``environment`` is (N, 27)."""
-    shape = tuple(environment.shape)
-    if len(shape) != 2 or shape[1] != len(VARIABLES):
-        raise ValueError(
-            f"{where} has shape {shape}, expected (samples, 27) in the order "
-            f"{VARIABLE_NAMES[0]}, {VARIABLE_NAMES[1]}, … "
-            f"{VARIABLE_NAMES[-1]}."
-        )
