@@ -24,7 +24,7 @@ from geotree import training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards import Batch, take
-from geotree.shards.resident import Resident
+from geotree.shards.memory import Resident
 
 
 @dataclass(frozen=True)

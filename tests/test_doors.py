@@ -94,7 +94,7 @@ INSIDE = {
     "evaluation.bootstrap": "asked by scores, about what it has checked",
     "sources.expressions": "dates, not probabilities",
     "sources.layers": "asked by sources, about a validated table",
-    "shards.packed": "a row number, not probabilities",
+    "shards.records": "a row number, not probabilities",
     "release": "floats and their masks are the release's own form",
     "training.losses": "asked by fit, of batches that shards have checked",
 }

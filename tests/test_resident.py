@@ -7,7 +7,7 @@ from fake_source import FakeSource, occurrence_table
 
 from geotree import pixels, shards, training
 from geotree.models.compact import CompactClip, CompactConfig
-from geotree.shards import resident
+from geotree.shards import memory
 
 CPU = torch.device("cpu")
 
@@ -23,14 +23,14 @@ def data(tmp_path_factory):
 
 
 def test_in_order_it_is_the_shards(data):
-    here = resident.Resident(data, CPU)
+    here = memory.Resident(data, CPU)
     for one, other in zip(here.batches(7), data.batches(7), strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a.numpy(), b)
 
 
 def test_shuffled_each_sample_comes_once_in_an_order_of_its_own(data):
-    here = resident.Resident(data, CPU)
+    here = memory.Resident(data, CPU)
     orders = {}
     for key in ((0, 0), (0, 1), (1, 0)):
         batches = list(here.batches(7, shuffle=True, seed=key[0],
@@ -47,20 +47,20 @@ def test_shuffled_each_sample_comes_once_in_an_order_of_its_own(data):
 
 
 def test_the_last_batch_can_be_left_out(data):
-    here = resident.Resident(data, CPU)
+    here = memory.Resident(data, CPU)
     sizes = [len(b.ids) for b in here.batches(7, drop_last=True)]
     assert sizes == [7] * (len(data) // 7)
 
 
 def test_nothing_is_kept_on_a_cpu(data):
-    assert not resident.fits(data, CPU)
+    assert not memory.Resident.fits(data, CPU)
 
 
 def test_training_reads_it_where_it_fits(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(resident, "fits", lambda data, device: True)
+    monkeypatch.setattr(memory.Resident, "fits", lambda data, device: True)
     read = []
-    batches = resident.Resident.batches
-    monkeypatch.setattr(resident.Resident, "batches", lambda *a, **k: (
+    batches = memory.Resident.batches
+    monkeypatch.setattr(memory.Resident, "batches", lambda *a, **k: (
         read.append(1) or batches(*a, **k)))
     torch.manual_seed(0)
     model = CompactClip(CompactConfig(width=32, depth=1, heads=2,

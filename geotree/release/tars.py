@@ -25,7 +25,7 @@ from geotree.release.records import LEVELS, MEMBERS, Sample, attempt
 from geotree.release.tar_members import BLOCK
 from geotree.shards.batch import Batch, ShardError
 from geotree.shards.index import RECORD, Shard
-from geotree.shards.packed import add
+from geotree.shards.records import add
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 

@@ -29,10 +29,10 @@ from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
 INDEX, RECORDS, TABLE = "index.json", "records.npy", "samples.parquet"
 SCHEMA = 3
-LAYOUTS = {"packed": "geotree.shards.packed",
+LAYOUTS = {"packed": "geotree.shards.records",
            "release": "geotree.release.tars"}  # where each is read, written
 _SEAL = b'{"sha256": "'  # how an index begins; 64 letters follow
-_START = 1 << 16  # bytes that tell a tar from another of its size
+_START = 1 << 12  # bytes that tell a tar from another of its size
 
 # Where a record lies in its tar: bytes with headers, and their checksum.
 RECORD = np.dtype([("offset", "<i8"), ("length", "<i8"), ("samples", "<i4"),
@@ -117,19 +117,14 @@ def _once(tars: list[Path], found: dict[Path, dict]) -> None:
         if path.name in told:
             mark = told[path.name].sha256
         elif path.is_file():
-            mark = path.stat().st_size
+            with path.open("rb") as file:
+                mark = path.stat().st_size, file.read(_START)
         else:
             raise FileNotFoundError(f"no tar file '{path}'. Check the path.")
-        for other in seen.get(mark, ()):
-            if isinstance(mark, str) or _start(path) == _start(other):
-                raise ValueError(f"'{path}' holds the same as '{other}': its "
-                                 "samples would count twice. Give it once.")
-        seen.setdefault(mark, []).append(path)
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_START)
+        if mark in seen:
+            raise ValueError(f"'{path}' holds the same as '{seen[mark]}': "
+                             "its samples would count twice. Give it once.")
+        seen[mark] = path
 
 
 def save(folder: Path, content: dict) -> None:

@@ -1,4 +1,4 @@
-"""Samples that are arrays already: own patches, with or without a place.
+"""Samples in memory: own patches, with or without a place, or a GPU's.
 
 They are read like :class:`~geotree.shards.Shards`, so that whatever trains,
 scores or predicts takes them.
@@ -7,15 +7,22 @@ scores or predicts takes them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geotree import checks, taxonomy
-from geotree.shards import Batch, Shards, take
+from geotree.shards.batch import Batch, take
+from geotree.shards.index import RECORD, Shard
+from geotree.shards.reading import Shards
+from geotree.shards.records import Records
 from geotree.variables import MONTHS, NODATA, VARIABLES, digital_numbers
 
 _UNKNOWN = "unknown"  # family or leaf type
+_READ = 8192  # samples copied at a time
+_SAMPLE = 12 * 10 * 25 * 2 + 27 * 4 + 16  # bytes
+_SHARE = 0.7  # of the free memory of a GPU that samples may take
 
 
 def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
@@ -61,11 +68,11 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     environment = np.asarray(checks.environment(np.asarray(environment)),
                              np.float32)
     ids = np.arange(n) if ids is None else np.asarray(ids, np.int64)
-    table, classes = _named(species, n), None
-    labels = np.zeros(n, np.int64)
-    if species is not None:
-        classes = taxonomy.class_table(table)
-        labels = taxonomy.labels(table, classes)
+    table = _named(species, n)
+    classes = (table.iloc[:0] if species is None
+               else taxonomy.class_table(table))
+    labels = (np.zeros(n, np.int64) if species is None
+              else taxonomy.labels(table, classes))
     if not n == len(table) == len(environment) == len(ids):
         raise ValueError(f"{n} images, {len(table)} names, "
                          f"{len(environment)} rows of environment and "
@@ -91,50 +98,109 @@ def _named(species, n: int) -> pd.DataFrame:
 class Samples(Shards):
     """Samples in memory; see :func:`from_arrays`.
 
-    Attributes
+    Parameters
     ----------
-    table, classes : DataFrame
-        Names and ids of the samples; the class table that labels point
-        into, None without names.
+    batch : Batch of N samples
+    table : DataFrame of N rows
+        Names and ids.
+    classes : DataFrame
+        The class table that labels point into; empty without names.
     """
 
-    classes = None
-    files, layout, left_out, skipped = (), "memory", 0, 0
+    def __init__(self, batch: Batch, table: pd.DataFrame,
+                 classes: pd.DataFrame):
+        super().__init__(_Arrays(batch, table, classes))
+
+    def verify(self, table: pd.DataFrame | None = None) -> None:
+        """There is no file to compare with."""
+
+
+class _Arrays(Records):
+    """Arrays where others have records: each sample is one."""
+
+    layout, left_out, faults = "memory", 0, ()
     provenance: dict[str, str] = {}
 
     def __init__(self, batch: Batch, table: pd.DataFrame,
-                 classes: pd.DataFrame | None):
-        self._batch, self.table, self.classes = batch, table, classes
+                 classes: pd.DataFrame):
+        super().__init__(self)
+        self.batch, self.classes = batch, classes
+        self._table = table.reset_index(drop=True)
+        records = np.zeros(len(batch.ids), RECORD)
+        records["samples"] = 1
+        self.files = (Shard(Path("memory"), len(records), 0, records),)
 
-    def __repr__(self) -> str:
-        count = 0 if self.classes is None else len(self.classes)
-        return f"<Samples: {len(self):,} of {count} classes in memory>"
+    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
+        return self._table if columns is None else self._table[columns]
+
+    def read(self, number: int, wanted: np.ndarray | None, rng
+             ) -> Iterator[tuple[Batch, int]]:
+        rows = np.arange(len(self.batch.ids)) if wanted is None else wanted
+        if rng is not None:
+            rows = rng.permutation(rows)
+        for start in range(0, len(rows), _READ):
+            part = take(self.batch, rows[start:start + _READ])
+            yield part, len(part.ids)
+
+    def sample(self, row: int) -> Batch:
+        return take(self.batch, row)
+
+
+class Resident:
+    """Shards whose samples lie on a device that trains on them.
+
+    6.3 million samples are 38 GB as 16-bit integers: they fit a large GPU.
+    An epoch is then a random permutation and a gather, with no file, no
+    copy from the host and no wait in between.
+
+    Parameters
+    ----------
+    data : Shards
+        Read once, here.
+    device : torch.device
+    """
+
+    def __init__(self, data: Shards, device):
+        import torch
+
+        self.device, n = device, 0
+        for batch in data.batches(_READ):
+            part = Batch(*map(torch.from_numpy, batch))
+            if not n:
+                self._samples = Batch(*(torch.empty(
+                    (len(data), *column.shape[1:]), dtype=column.dtype,
+                    device=device) for column in part))
+            rows = slice(n, n := n + len(part.ids))
+            for column, values in zip(self._samples, part, strict=True):
+                column[rows] = values.to(device)
+        self._samples = take(self._samples, slice(n))
+
+    @staticmethod
+    def fits(data: Shards, device) -> bool:
+        """Whether the samples fit the free memory of a GPU."""
+        import torch
+
+        return device.type == "cuda" and (
+            len(data) * _SAMPLE < _SHARE * torch.cuda.mem_get_info(device)[0])
 
     def __len__(self) -> int:
-        return len(self._batch.ids)
-
-    def select(self, rows) -> Samples:
-        """Some samples, by number or by a mask, in their order."""
-        rows = np.unique(np.arange(len(self))[np.asarray(rows)])
-        return Samples(take(self._batch, rows),
-                       self.table.iloc[rows].reset_index(drop=True),
-                       self.classes)
+        return len(self._samples.ids)
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
                 seed: int = 0, epoch: int = 0,
                 drop_last: bool = False) -> Iterator[Batch]:
-        """Yield every sample once; see :meth:`Shards.batches`."""
-        checks.number(batch_size, name="batch_size", low=1, whole=True)
-        order = np.arange(len(self))
-        if shuffle:
-            order = np.random.default_rng([seed, epoch]).permutation(order)
-        stop = len(self) - (len(self) % batch_size if drop_last else 0)
-        for start in range(0, stop, batch_size):
-            yield take(self._batch, order[start:start + batch_size])
+        """Yield every sample once, as tensors on the device.
 
-    def load(self) -> Batch:
-        """All samples at once."""
-        return self._batch
+        Shuffled, the order is a permutation of all samples that depends on
+        ``(seed, epoch)`` alone; the last batch may be smaller, or is left
+        out with ``drop_last``.
+        """
+        import torch
 
-    def verify(self) -> None:
-        """There is no file to compare with."""
+        rng = torch.Generator(self.device)
+        rng.manual_seed((seed << 20) + epoch)
+        order = (torch.randperm(len(self), generator=rng, device=self.device)
+                 if shuffle else torch.arange(len(self), device=self.device))
+        for rows in order.split(batch_size):
+            if len(rows) == batch_size or not drop_last:
+                yield take(self._samples, rows)

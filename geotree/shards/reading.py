@@ -15,10 +15,59 @@ import pandas as pd
 from geotree import checks, taxonomy
 from geotree.files import sha256
 from geotree.shards.batch import Batch, ShardError, gather, take
-from geotree.shards.index import INDEX
+from geotree.shards.index import INDEX, TABLE, Index, find, layout
 from geotree.shards.records import Records
 
 _MIXED = 2048  # samples, or a batch where it is larger, when shuffling
+
+
+def open(paths, *, on_error: str = "raise",
+         classes: pd.DataFrame | None = None) -> Shards:
+    """Open shards; nothing is read but their index.
+
+    Parameters
+    ----------
+    paths : path or list of paths
+        A folder of shards, some of its tars, or tars of the release. Tars
+        without an index are scanned for names and ids when these are first
+        asked for.
+    on_error : "raise" or "skip"
+        What a damaged record does: stop with a :class:`ShardError` that
+        names file and record, or be left out, warned of and counted in
+        ``Shards.skipped``.
+    classes : DataFrame, optional
+        Class table that labels must follow, e.g. a model's. Shards with an
+        index must carry the same one; in tars without, a species that it
+        lacks is an error.
+
+    Returns
+    -------
+    Shards
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    ShardError
+        The index cannot be read, or something beside it is damaged.
+    ValueError
+        The shards carry another class table, or a tar is given twice.
+    """
+    checks.one_of(on_error, ("raise", "skip"), name="on_error")
+    tars, found = find(paths)
+    indexed = [path.parent in found for path in tars]
+    if not any(indexed):
+        source = layout("release").Scan(tars, on_error=on_error,
+                                        classes=classes)
+        return Shards(Records(source), on_error)
+    if not all(indexed):
+        raise ValueError(
+            f"{sum(indexed)} of {len(tars)} tar files have an {INDEX} beside "
+            "them, the others do not. Open the two kinds by themselves.")
+    source = Index(tars, found)
+    if classes is not None:
+        taxonomy.same_classes(classes, source.classes)
+    return Shards(Records(source), on_error)
 
 
 class Shards:
@@ -54,7 +103,7 @@ class Shards:
 
     def __repr__(self) -> str:
         return (f"<Shards: {len(self):,} samples of {len(self.classes)} "
-                f"classes in {len(self.files)} {self.layout} tar files>")
+                f"classes, {self.layout}, {len(self.files)} files>")
 
     def __len__(self) -> int:
         return int(self._records.starts[-1]) if self._rows is None else len(
@@ -174,13 +223,21 @@ class Shards:
         return self._records.sample(row if self._rows is None
                                     else self._rows[row])
 
-    def verify(self) -> None:
+    def verify(self, table: pd.DataFrame | None = None) -> None:
         """Compare each tar, and what lies beside it, with its SHA-256.
+
+        Then each label with the species of its sample.
+
+        Parameters
+        ----------
+        table : DataFrame, optional
+            An occurrence table whose species the labels must be, too.
 
         Raises
         ------
         ShardError
-            A file differs, or there is no index to compare with.
+            A file differs, or there is no index to compare with; a label
+            is of another species.
         """
         for file in self.files:
             if file.sha256 is None:
@@ -192,7 +249,23 @@ class Shards:
                     file.path, "the tar", f"SHA-256 is {found[:12]}…, the "
                     f"index says {file.sha256[:12]}…: damaged or replaced",
                     file.samples)
-        self.columns("gbifID")
+        species = self.classes["species"].to_numpy()
+        told = {TABLE: self.columns("gbifID", "species")}
+        if table is not None:
+            told["the given table"] = table
+        for batch in self.batches(4096):
+            labels = species[batch.labels]
+            for name, one in told.items():
+                known = one.set_index("gbifID")["species"].reindex(
+                    batch.ids).to_numpy(object)
+                wrong = np.flatnonzero(known != labels)
+                if len(wrong):
+                    row = wrong[0]
+                    raise ShardError(
+                        self.files[0].path.parent,
+                        f"gbifID {batch.ids[row]}", "the label is "
+                        f"{labels[row]!r}, {name} says {known[row]!r}",
+                        len(wrong))
 
     def _read(self, rng) -> Iterator[Batch]:
         """Whole or part records; each is gone when the next is asked for."""

@@ -1,28 +1,101 @@
-"""From the bytes of a tar to samples: nothing passes that is not whole.
+"""Records: how 256 samples lie in a tar, and how they are read unharmed.
 
-A record is used once its bytes have the checksum that the index tells and
-its samples are those that the table lists there. No thread and no process
-is started here. Chapter 03.
+A *packed* record is four members of a tar, ``.images.npy
+.environment.npy .label.npy .id.npy``; any WebDataset reader decodes them.
+A record, of this layout or the release's, is used once its bytes have the
+checksum that the index tells and its samples are those that the table lists
+there. No thread and no process is started here. Chapter 03.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
 
+from geotree import checks
 from geotree.shards.batch import Batch, ShardError, take
 from geotree.shards.index import TABLE, Shard, layout
 from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 
+# Members of a packed record: numbers, and shape of a sample, by column.
+COLUMNS = {"images": ("<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
+           "environment": ("<f4", (len(VARIABLE_NAMES),)),
+           "label": ("<i8", ()), "id": ("<i8", ())}
+_BLOCK = 512  # bytes; a tar is made of these
 _AHEAD = 4  # records that the disk is told of before they are read
 _SMALL = 1 << 16  # bytes; of such records it reads ahead unasked
-_SHAPES = ((MONTHS, len(BAND_NAMES), PATCH, PATCH), (len(VARIABLE_NAMES),),
-           (), ())  # of a sample, by column
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a member whose bytes depend on nothing but name and data."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o644
+    tar.addfile(member, io.BytesIO(data))
+
+
+def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame, *,
+        pack: int, first: int) -> Iterator[int]:
+    """Append records of ``pack``, numbered from ``first``; yield sizes."""
+    for start in range(0, len(samples.ids), pack):
+        part = take(samples, slice(start, start + pack))
+        for (name, (kind, _)), values in zip(COLUMNS.items(), part,
+                                             strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, np.ascontiguousarray(values, kind))
+            add(tar, f"{first + start // pack:08d}.{name}.npy",
+                buffer.getvalue())
+        yield len(part.ids)
+
+
+def decode(data: np.ndarray, species: pd.Index) -> Batch:
+    """Four ``.npy`` members as arrays over the bytes; no copy, no pickle.
+
+    Raises
+    ------
+    ValueError
+        Another member, type or form than :func:`put` writes, or a label
+        that is no class.
+    """
+    data, columns, at = memoryview(data), [], 0
+    for name, (kind, _) in COLUMNS.items():
+        header = bytes(data[at:at + _BLOCK])
+        member = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+        if (len(header) < _BLOCK or header[156:157] != tarfile.REGTYPE
+                or not member.endswith(f".{name}.npy")):
+            raise ValueError(f"member {member!r}, expected .{name}.npy")
+        size, at = int(header[124:135], 8), at + _BLOCK
+        columns.append(_array(data[at:at + size], np.dtype(kind)))
+        at += -(-size // _BLOCK) * _BLOCK
+    checks.labels(columns[2], len(species))
+    return Batch(*columns)
+
+
+def _array(data: memoryview, expected: np.dtype) -> np.ndarray:
+    start = 10 + int.from_bytes(data[8:10], "little")
+    shape, dtype = _header(bytes(data[:start]))
+    if dtype != expected:
+        raise ValueError(f".npy holds {dtype}, expected {expected}")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape)
+
+
+@lru_cache(maxsize=64)
+def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from the header of a ``.npy`` file of version 1."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f".npy of version {version}, expected (1, 0)")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran:
+        raise ValueError(".npy in Fortran order, expected C order")
+    return shape, dtype
 
 
 def checksum(data: np.ndarray) -> int:
@@ -109,10 +182,7 @@ class Records:
             for at, record in enumerate(order):
                 for later in order[at + _AHEAD:at + _AHEAD + 1]:
                     _announce(tar, *places[later])
-                offset, length = places[record]
-                tar.seek(offset)
-                data = memory[:tar.readinto(memory[:length])]
-                found = self._checked(number, record, data)
+                found = self._checked(number, record, tar, memory)
                 if wanted is None:
                     yield found, ends[record] - starts[record]
                     continue
@@ -123,37 +193,38 @@ class Records:
     def sample(self, row: int) -> Batch:
         """One sample; its record is checked when it is first touched."""
         number = int(self.starts.searchsorted(row, side="right")) - 1
-        ends = self.ends[number]
-        record = int(ends.searchsorted(row - self.starts[number], "right"))
+        row -= self.starts[number]
+        file, ends = self.source.files[number], self.ends[number]
+        record = int(ends.searchsorted(row, "right"))
         batch = self._seen.get((number, record))
         if batch is None:
-            batch = self._checked(number, record, self._map(number, record))
-            if isinstance(batch, ShardError):
-                raise batch
-            if self.source.layout == "packed":  # views of the file
-                self._seen[number, record] = batch
+            offset, length, *_ = file.records[record].tolist()
+            with _open(file) as tar:
+                batch = self._checked(number, record, tar,
+                                      np.empty(length, np.uint8))
+                if isinstance(batch, ShardError):
+                    raise batch
+                if self.source.layout == "packed":  # views of the file
+                    if number not in self._maps:
+                        self._maps[number] = np.memmap(tar, np.uint8, "r")
+                    data = self._maps[number][offset:offset + length]
+                    batch = decode(data, self._species)
+                    self._seen[number, record] = batch
         images, environment, label, key = take(batch, int(
-            row - self.starts[number] - ends[record] + len(batch.ids)))
+            row - ends[record] + len(batch.ids)))
         return Batch(images.copy(), environment.copy(), label, key)
 
-    def _map(self, number: int, record: int) -> np.ndarray:
-        """The bytes of a record as they lie in the file: (L,) uint8."""
-        file = self.source.files[number]
-        if number not in self._maps:
-            with _open(file) as tar:
-                empty = not os.fstat(tar.fileno()).st_size
-                self._maps[number] = (np.empty(0, np.uint8) if empty else
-                                      np.memmap(tar, np.uint8, "r"))
-        offset, length, *_ = file.records[record].tolist()
-        return self._maps[number][offset:offset + length]
-
-    def _checked(self, number: int, record: int, data: np.ndarray
+    def _checked(self, number: int, record: int, tar, memory: np.ndarray
                  ) -> Batch | ShardError:
-        """Decode the bytes of a record once they are what the index says."""
+        """Read a record into memory and decode it, if it is as it should be.
+        """
         file = self.source.files[number]
-        _, length, samples, told = file.records[record].tolist()
+        offset, length, samples, told = file.records[record].tolist()
         row = int(self.starts[number] + self.ends[number][record])
+        ids = self.source.ids[row - samples:row]
         try:
+            tar.seek(offset)
+            data = memory[:tar.readinto(memory[:length])]
             if len(data) < length:
                 raise ValueError(
                     f"the file is cut off, {length - len(data):,} of "
@@ -163,15 +234,17 @@ class Records:
                                  f"index says {told:08x}")
             batch = layout(self.source.layout).decode(data, self._species)
             shapes = [column.shape for column in batch]
-            if shapes != [(samples, *shape) for shape in _SHAPES]:
+            if shapes != [(samples, *x) for _, x in COLUMNS.values()]:
                 raise ValueError(f"its columns have the shapes {shapes}")
-            if (batch.ids != self.source.ids[row - samples:row]).any():
+            if (batch.ids != ids).any():
                 raise ValueError(f"its ids are not those of {TABLE}")
             return batch
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             name = (f"record {record} of {len(file.records)}"
                     if file.keys is None else f"record {file.keys[record]}")
-            return ShardError(file.path, name, str(error), samples)
+            reason = (f"the disk cannot read it ({error.strerror or error})"
+                      if isinstance(error, OSError) else str(error))
+            return ShardError(file.path, name, reason, samples)
 
 
 def _open(file: Shard):

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import checks, files, occurrences, taxonomy
+from geotree import checks, files, occurrences, pixels, taxonomy
 from geotree.shards import index
 from geotree.shards.batch import Batch
-from geotree.shards.index import RECORD, RECORDS, TABLE
+from geotree.shards.index import INDEX, RECORD, RECORDS, TABLE
+from geotree.shards.reading import Shards, open
 from geotree.shards.records import checksum
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
@@ -31,28 +32,70 @@ SAMPLE = np.dtype([  # as scratch files hold it
 ])
 
 
-def write(cube, table: pd.DataFrame, out: Path, *, layout: str,
-          classes: pd.DataFrame | None, seed: int, pack: int,
-          packs_per_shard: int, progress: bool) -> None:
-    """Write the folder ``out``; see :func:`geotree.shards.write`."""
+def write(cube, table: pd.DataFrame, out: str | Path, *,
+          layout: str = "packed", classes: pd.DataFrame | None = None,
+          seed: int = 0, pack: int = 256, packs_per_shard: int = 64,
+          progress: bool = True) -> Shards:
+    """Write a cube as shards.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset
+        From :func:`geotree.pixels.open`.
+    table : DataFrame
+        Occurrence table with every ``gbifID`` of the cube.
+    out : path
+        Folder. It appears when all is written; shards that were there are
+        replaced then, and kept if something fails.
+    layout : "packed" or "release"
+    classes : DataFrame, optional
+        Class table; default: that of ``table``.
+    seed : int
+        Of the order of samples. The same input gives the same bytes.
+    pack : int
+        Samples a record.
+    packs_per_shard : int
+        Records a tar; 64 of 256 samples are 100 MB.
+
+    Returns
+    -------
+    Shards
+        Samples without imagery are left out; ``left_out`` counts them.
+
+    Raises
+    ------
+    ValueError
+        The cube is of another grid, unit, table or class table, ``out``
+        holds something else than shards, or nothing is left to write.
+    OSError
+        The disk is full or the folder cannot be written.
+    """
+    checks.one_of(layout, index.LAYOUTS, name="layout")
+    for name, value in (("pack", pack), ("packs_per_shard", packs_per_shard)):
+        checks.number(value, name=name, low=1, whole=True)
+    pixels.check(cube, where="cube")
+    out = Path(out).absolute()
+    if out.is_dir() and any(out.iterdir()) and not (out / INDEX).exists():
+        raise ValueError(f"folder '{out}' holds other files than shards (no "
+                         f"{INDEX}). Choose another folder, or empty it.")
     table = occurrences.validate(table)
-    classes = taxonomy.class_table(table) if classes is None else classes
     usable = np.flatnonzero(cube["status"].to_numpy() == OK)
     if not len(usable):
         raise ValueError(f"none of the {cube.sizes['sample']} samples of the "
                          "cube has imagery: nothing to write.")
     order = np.random.default_rng(seed).permutation(usable)
-    table = _matching(table, cube["sample"].to_numpy()[order])
-    size = pack * packs_per_shard
-
-    def fill(part: Path):
-        return _shuffle(cube, order, part / "samples.scratch", progress)
-
-    finish(table, fill, out, layout=layout, classes=classes, pack=pack,
-           size=size, progress=progress, about={
-               "seed": seed, "provenance": cube.attrs,
-               "left_out": int(cube.sizes["sample"] - len(order))},
-           kept="The cube is untouched, and so are")
+    with files.lock(out):
+        finish(
+            _matching(table, cube["sample"].to_numpy()[order]),
+            lambda part: _shuffle(cube, order, part / "samples.scratch",
+                                  progress),
+            out, layout=layout, pack=pack, size=pack * packs_per_shard,
+            classes=(taxonomy.class_table(table) if classes is None
+                     else classes), progress=progress, about={
+                "seed": seed, "provenance": cube.attrs,
+                "left_out": int(cube.sizes["sample"] - len(order))},
+            kept="The cube is untouched, and so are")
+    return open(out)
 
 
 def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from geotree import files, models, taxonomy
 from geotree.models.store import load_state
-from geotree.shards import resident
+from geotree.shards.memory import Resident
 from geotree.training import (
     CHECKPOINT,
     LOG,
@@ -131,8 +131,8 @@ class Run:
             fit_normalisation(self.train.select(
                 range(0, len(self.train), step)).load())
         models.check(model, few, self.classes[:4])
-        self.samples = (resident.Resident(self.train, self.device)
-                        if resident.fits(self.train, self.device)
+        self.samples = (Resident(self.train, self.device)
+                        if Resident.fits(self.train, self.device)
                         else self.train)
         groups = self.recipe.groups(model, settings)
         trained = {id(value) for group in groups for value in group["params"]}
