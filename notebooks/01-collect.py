@@ -208,13 +208,12 @@ print(f"{len(raw):,} records, {len(table):,} kept, "
 # ## Rare, common, frequent
 #
 # The release calls a species Rare with at most 100 records and Frequent
-# with at least 1,500, in a table of millions. The limits have to shrink
-# with the table.
+# with at least 1,500, in a table of millions. The planet's are lower, as its
+# table is small; a real table keeps its own, or else the release's.
 
 # %%
 if "rarity" not in table:  # the release's tables bring their own
-    table["rarity"] = splits.rarity(table, rare=run.rare,
-                                    frequent=run.frequent)
+    table["rarity"] = splits.rarity(table, **chain.rarity_limits())
 table.groupby("rarity")["species"].agg(["size", "nunique"]).rename(
     columns={"size": "records", "nunique": "species"})
 

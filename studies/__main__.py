@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geotree.evaluation import results
+from studies import results
 
 
 def parser() -> argparse.ArgumentParser:

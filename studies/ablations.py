@@ -10,6 +10,7 @@ chapter 06, made by
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 import warnings
@@ -28,9 +29,9 @@ from geotree import (
     taxonomy,
     training,
 )
-from geotree.evaluation import results
 from geotree.shards import Batch, memory, take
 from geotree.training import losses
+from studies import results
 
 FULL = "compact model"
 # Smaller than the book's, so that all arms and seeds take half an hour.
@@ -89,13 +90,18 @@ def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, seed: int = 0,
     table = classes.iloc[train.labels].assign(gbifID=train.ids)
     data = memory.Samples(train, table.reset_index(drop=True), classes)
     few = data.select(np.arange(0, len(data), 20))
-    settings = {"epochs": 4, "batch_size": 128, "seed": seed, **PLAIN,
-                **arm.settings, **settings}
+    _trained(model, data, few, **{
+        "epochs": 4, "batch_size": 128, "seed": seed, **PLAIN,
+        **arm.settings, **settings})
+    return model
+
+
+def _trained(model, data, few=None, **settings) -> None:
+    """Train a model in a folder that nobody keeps."""
     with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a temperature nobody reads
-        training.fit(model, data, few, out=out, progress=False,
-                     settings=training.Settings(**settings))
-    return model
+        training.fit(model, data, data if few is None else few, out=out,
+                     progress=False, settings=training.Settings(**settings))
 
 
 def _pairs(together: bool):
@@ -280,9 +286,9 @@ def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
             split=f"{k} shots"))
         for draw in tqdm(range(draws), f"{k} shots"):
             support, query = splits.k_shot(samples.labels, k, seed=draw)
-            tuned = evaluation.fine_tune(
-                model, take(samples, support), classes, steps=steps,
-                seed=draw)
+            tuned = copy.deepcopy(model)
+            _trained(tuned, new.select(support), epochs=steps, seed=draw,
+                     batch_size=len(support), learning_rate=1e-3)
             means = evaluation.class_means(
                 features[support], samples.labels[support], len(classes))
             answers = {

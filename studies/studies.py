@@ -25,7 +25,7 @@ from geotree import (
     splits,
     taxonomy,
 )
-from geotree.evaluation import results
+from studies import results
 
 NOT_TREES = ("higher_rank_key", "unresolved_name", "not_a_plant",
              "herb_or_vine")

@@ -107,7 +107,6 @@ OPEN = {
     "variables.reflectance": "any number of bands, of checked numbers",
     "explore.packing.atlas": "any number of bands, of checked numbers",
     "explore.explorer.Explorer.ask": "hands on to explore.ask",
-    "evaluation.results.compare": "two tables of results",
     "splits.leakage.check_shared": "two tables of occurrences",
     "occurrences.points.from_points": "names of columns, not places",
     "evaluation.metrics.Ladder.outcomes": "asked by scores and checked",

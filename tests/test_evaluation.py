@@ -587,36 +587,6 @@ def test_class_means_refuse_what_they_cannot_use():
         evaluation.class_means(features, np.array([0, 1]), 3)
 
 
-def test_fine_tuning_learns_on_a_copy_and_repeats(model):
-    import torch
-
-    support = make_batch(8 * K)
-    model.fit_normalisation(support)
-    model.eval()
-    before = {k: x.clone() for k, x in model.state_dict().items()}
-    state = torch.random.get_rng_state()
-    tuned = evaluation.fine_tune(model, support, CLASSES, steps=160,
-                                 learning_rate=3e-3, seed=1)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[key]), key
-    query = make_batch(10 * K, seed=5)
-    first = evaluation.predict(model, query, CLASSES)
-    second = evaluation.predict(tuned, query, CLASSES)
-    assert evaluation.hits(second, query.labels).mean() > 0.8
-    assert evaluation.hits(first, query.labels).mean() < 0.5
-    again = evaluation.fine_tune(model, support, CLASSES, steps=160,
-                                 learning_rate=3e-3, seed=1)
-    np.testing.assert_array_equal(
-        evaluation.predict(again, query, CLASSES), second)
-
-
-def test_fine_tuning_refuses_labels_of_other_classes(model):
-    support = make_batch(K)._replace(labels=np.arange(K) + 3)
-    with pytest.raises(ValueError, match="not among the 7 classes 0 to 6"):
-        evaluation.fine_tune(model, support, CLASSES)
-
-
 def test_between_batches_the_caller_s_own_mode_holds(model):
     """A generator that waits must not switch gradients off for others."""
     import torch

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geotree import baselines, evaluation, occurrences, place, splits, taxonomy
-from geotree.evaluation import results
+from studies import results
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree.evaluation import results
+from studies import results
 
 SCORES = pd.DataFrame({
     "rank": ["species", "genus"], "metric": "top1", "value": [0.5, 0.7],

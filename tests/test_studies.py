@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from geotree import splits
-from geotree.evaluation import results
 from geotree.planet.source import Planet
-from studies import studies
+from studies import results, studies
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Intervals come from resampling blocks of the globe, because neighbours are
 no independent witnesses. Explained in chapters 06 and 07.
 """
 
-from geotree.evaluation.few_shot import class_means, fine_tune, nearest_mean
+from geotree.evaluation.few_shot import class_means, nearest_mean
 from geotree.evaluation.metrics import hits
 from geotree.evaluation.predictions import (
     embed,
@@ -20,6 +20,6 @@ from geotree.evaluation.scores import (
     spatial_blocks,
 )
 
-__all__ = ["class_means", "compare", "embed", "fine_tune", "hits",
+__all__ = ["class_means", "compare", "embed", "hits",
            "leaderboard", "likeliest", "nearest_mean", "predict",
            "predict_batches", "score", "spatial_blocks"]

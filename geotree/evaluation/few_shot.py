@@ -1,18 +1,14 @@
 """Few shots: what one or three records of a new species can teach.
 
-The mean of the support records is a prototype; gradient steps on them are
-the alternative. Explained in chapter 07.
+The mean of the support records is a prototype. Gradient steps on them are
+the alternative: ``training.fit``, as for many. Explained in chapter 07.
 """
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
-import pandas as pd
 
 from geotree import checks
-from geotree.shards import Batch
 
 
 def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
@@ -73,46 +69,3 @@ def nearest_mean(features: np.ndarray, means: np.ndarray, *,
 
     logits = scale * np.asarray(features) @ np.asarray(means).T
     return softmax(logits, axis=1)
-
-
-def fine_tune(model, support: Batch, classes: pd.DataFrame, *,
-              steps: int = 40, learning_rate: float = 3e-4, seed: int = 0):
-    """Train a copy of a model on a few labelled samples.
-
-    It starts from what the model knows of each name. Every step sees all
-    of the support.
-
-    Parameters
-    ----------
-    support : Batch
-        A few samples per class.
-    classes : DataFrame
-        Class table of ``support.labels``.
-    seed : int
-        Of dropout; the caller's random state is left alone.
-
-    Returns
-    -------
-    CompactClip
-        A copy in eval mode; the given model is not touched.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    labels = checks.labels(support.labels, len(classes),
-                           where="labels of the support")
-    tuned = copy.deepcopy(model).train()
-    optimizer = torch.optim.AdamW(tuned.parameters(), lr=learning_rate,
-                                  weight_decay=0.01)
-    target = torch.as_tensor(labels, device=tuned.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for _ in range(steps):
-            logits = tuned(support.images, support.environment, classes)
-            loss = F.cross_entropy(logits.float(), target,
-                                   label_smoothing=0.1)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(tuned.parameters(), 1.0)
-            optimizer.step()
-    return tuned.eval()

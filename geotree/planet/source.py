@@ -42,6 +42,9 @@ class Planet:
     """
 
     name = "planet"
+    # Of its own records: share with planted faults, and limits of rarity.
+    RUNS = {"sample": {"faults": 0.03, "rare": 40, "frequent": 200},
+            "full": {"faults": 0.03, "rare": 100, "frequent": 1500}}
     origin = ("are rendered by the simulated planet at the real places, so "
               "scores from pixels say nothing about real forests")
 

@@ -1,0 +1,216 @@
+"""What a run depends on: one object of settings, and the environment.
+
+Pass a :class:`Run` of yours to :func:`use`, or set ``GEOTREE_RUN``
+(``sample`` or ``full``), ``GEOTREE_DATA`` (folder), ``GEOTREE_TABLE`` (a
+table of your own or of the release, instead of the planet's) or
+``GEOTREE_ROUTE`` (to GBIF), and ``GEOTREE_SOURCE`` (of pixels); the page
+"Setting up" lists those of the services. Read by :mod:`geotree.chain`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from geotree import checks, files, sources
+
+_ROUTES = ("", "search", "download", "snapshot")
+# Of a source: its options, and the variables that set them.
+_OPTIONS = {"planet": {}, "earthengine": {"year": "YEAR", "tier": "EE_TIER"},
+            "stac": {"year": "YEAR", "url": "STAC_URL",
+                     "collection": "STAC_COLLECTION",
+                     "rasters": "STAC_RASTERS"}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run depends on; the sample run takes minutes on two cores."""
+
+    size: str = "sample"  # or "full"; names the folder
+    data: str = ""  # folder of all runs; default: GEOTREE_DATA
+    table: str = ""  # CSV of a table, instead of the planet's records
+    route: str = ""  # to GBIF: "search", "download", "snapshot"
+    gbif: dict = field(default_factory=dict)  # url, taxa, snapshot
+    source: str = "planet"  # of pixels: see sources.names()
+    options: dict = field(default_factory=dict)  # of the source
+    planet: dict = field(default_factory=dict)  # changes to Planet.RUNS
+    records: int = 12_000  # of the planet or of GBIF, before filters
+    epochs: int | None = None  # 10, or more where a table is small
+    chunk: int = 256  # samples a unit of download
+    block_degrees: float = 1.0  # of the train/test split
+    held_out: float = 0.12  # share of species kept for zero-shot
+    seed: int = 0
+
+
+_FULL = {"records": 1_000_000, "epochs": 20, "chunk": 1024}
+_used: Run | None = None
+
+
+def use(run: Run | None = None, **changes) -> Run | None:
+    """Take these settings from here on, in this process.
+
+    Parameters
+    ----------
+    run : Run, optional
+        Default: what the environment says.
+    changes
+        Fields of it that differ: ``use(records=500, epochs=2)``. With
+        neither, the environment counts again.
+    """
+    global _used
+    _used = (replace(run or _from_environment(), **changes)
+             if run or changes else None)
+    return _used
+
+
+def settings() -> Run:
+    """The settings of this run: those of :func:`use`, or the environment."""
+    return _used or _from_environment()
+
+
+def _from_environment() -> Run:
+    def get(name: str) -> str:
+        return os.environ.get(f"GEOTREE_{name}", "")
+
+    def given(names: dict) -> dict:
+        return {key: get(name) for key, name in names.items() if get(name)}
+
+    size, source, route = (
+        checks.one_of(get(name) or usual, known, name=f"GEOTREE_{name}")
+        for name, usual, known in (("RUN", "sample", ("sample", "full")),
+                                   ("SOURCE", "planet", sources.names()),
+                                   ("ROUTE", "", _ROUTES)))
+    options = given(_OPTIONS[source])
+    if options.get("year", "").isdigit():
+        options["year"] = int(options["year"])
+    return Run(size=size, table=get("TABLE"), route=route, source=source,
+               gbif=given({"url": "GBIF_URL", "taxa": "TAXA",
+                           "snapshot": "SNAPSHOT"}),
+               options=options, **(_FULL if size == "full" else {}))
+
+
+def folder() -> Path:
+    """Where the files of this run lie.
+
+    Tables, sources of pixels and sizes of run have folders of their own;
+    two tables of one name in two folders have two.
+    """
+    run, table = settings(), real_table()
+    origin = (f"{table.stem}-{files.fingerprint(str(table))[:6]}" if table
+              else f"gbif-{run.route}" if run.route else "")
+    pixels = "" if run.source == "planet" else run.source
+    label = "-".join(filter(None, (origin, pixels))) or "planet"
+    root = run.data or os.environ.get("GEOTREE_DATA") or "geotree-data"
+    return (Path(root) / label / run.size).absolute()
+
+
+def real_table() -> Path | None:
+    """The table that ``Run.table`` or ``GEOTREE_TABLE`` names, if any."""
+    name = settings().table
+    if not name:
+        return None
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"GEOTREE_TABLE is '{name}', which does not "
+                                "exist. Give the full path of a CSV.")
+    return path.absolute()
+
+
+def planet():
+    """The simulated planet of this run."""
+    return sources.by_name("planet")(seed=settings().seed)
+
+
+def of_planet() -> dict:
+    """What the planet's own records of this run are made with.
+
+    Its ``RUNS``, changed by ``Run.planet``: ``faults``, ``rare``,
+    ``frequent``.
+    """
+    run = settings()
+    usual = planet().RUNS[run.size]
+    unknown = set(run.planet) - set(usual)
+    if unknown:
+        raise ValueError(f"planet has no setting {', '.join(unknown)}; there "
+                         f"are {', '.join(usual)}.")
+    return usual | run.planet
+
+
+def rarity_limits() -> dict:
+    """Records at which a species is rare or frequent.
+
+    For ``splits.rarity``: of the planet its own, of real records the
+    release's, which are the defaults there.
+    """
+    run = settings()
+    if run.table or run.route:
+        return {}
+    return {name: of_planet()[name] for name in ("rare", "frequent")}
+
+
+def source():
+    """The source of pixels of this run, with the options of ``Run``."""
+    run = settings()
+    if run.source == "planet":
+        return planet()
+    known = {"stac": {"cache": folder() / "scenes"},
+             "earthengine": {"chunk": run.chunk}}
+    return sources.by_name(run.source)(**known[run.source] | run.options)
+
+
+def raw_occurrences() -> pd.DataFrame:
+    """The table as collected, faults and all.
+
+    Of the planet, of a CSV of the release or of your own, or of GBIF: there
+    the species of ``taxa`` (``GEOTREE_TAXA``), a CSV with the columns
+    ``species`` and ``leafType``, or else the planet's.
+    """
+    from geotree.occurrences import by_tile
+
+    run, path = settings(), real_table()
+    if path:
+        table = _own(path)
+    elif run.route:
+        table = _collect(run)
+    else:
+        table = planet().occurrences(
+            run.records, faults=of_planet()["faults"], seed=run.seed)
+    return table if run.source == "planet" else by_tile(table)
+
+
+def _own(path: Path) -> pd.DataFrame:
+    """A table of the release, or any of places with names of species."""
+    from geotree.occurrences import from_points, read_release, validate
+
+    try:
+        return read_release(path)
+    except ValueError:
+        points = from_points(path)
+        if "species" not in points:
+            raise
+    year = settings().options.get("year", 2020)
+    if points["year"].isna().all() and isinstance(year, int):
+        print(f"'{path.name}' has no years: its pixels are of {year}.")
+        points["year"] = year
+    good = (points["status"] == "ok") & points["species"].notna()
+    print(f"{int(good.sum())} of {len(points)} rows of '{path.name}' can be "
+          f"learned from: {points.attrs['report']}")
+    return validate(points[good].reset_index(drop=True))
+
+
+def _collect(run: Run) -> pd.DataFrame:
+    from geotree import occurrences as records
+
+    client = records.Client(run.gbif.get("url", records.GBIF))
+    names = run.gbif.get("taxa")
+    taxa = records.match(pd.read_csv(names) if names else planet().species,
+                         cache=folder() / "names.jsonl", client=client)
+    table = records.collect(
+        taxa, route=run.route, folder=folder() / "gbif", client=client,
+        limit=run.records,
+        snapshot=run.gbif.get("snapshot", records.SNAPSHOT))
+    return records.name_datasets(table, client=client,
+                                 cache=folder() / "datasets.jsonl")
