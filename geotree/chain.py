@@ -220,6 +220,27 @@ def seen_classes() -> pd.DataFrame:
     return data.classes[known].reset_index(drop=True)
 
 
+def samples(part: str, classes: pd.DataFrame):
+    """The samples of a part in memory, labelled by a class table.
+
+    Parameters
+    ----------
+    part : str
+        ``train``, ``validation``, ``test`` or ``held out``.
+    classes : DataFrame of K rows
+
+    Returns
+    -------
+    Batch
+        Labels of 0 to K - 1; a species that ``classes`` lacks is refused.
+    """
+    from geotree import taxonomy
+
+    found = parts()
+    data = found[checks.one_of(part, found, name="part")]
+    return data.load()._replace(labels=taxonomy.labels(data.table, classes))
+
+
 def model():
     """The trained compact model: chapter 05."""
     from geotree.models.compact import CompactClip

@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from browser import HOSTS, WIDTHS, browser, lacking, look, served, violations
 
 __all__ = ["browser", "look"]
@@ -27,9 +26,8 @@ HEAVY = {EXPLORER, "notebooks/08-t-sne"}  # pages of widgets: 5 MB, not 1
 
 def pages() -> list[str]:
     """Every page of the table of contents, the cover first."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"]
-                           for chapter in part["chapters"])]
+    return re.findall(r"(?:root|file): (\S+)",
+                      (ROOT / "_toc.yml").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ network.
 
 Each chapter makes all that comes before it, so only one runs here: the
 first that shows kept results. With ``GEOTREE_COLAB=all``, as in the weekly
-run, all ten do.
+run, all do.
 """
 
 from __future__ import annotations
