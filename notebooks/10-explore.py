@@ -147,7 +147,7 @@ except ImportError:  # outside the book, e.g. in Colab
     glue = lambda name, figure: display(figure)  # noqa: E731
 
 ax = plots.cover(cells.lon, cells.lat, kinds[summed.argmax(axis=1)],
-                 summed.max(axis=1))
+                 summed.max(axis=1), step=step)
 glue("cover", ax.figure)
 plt.close(ax.figure)
 

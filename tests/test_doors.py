@@ -157,7 +157,7 @@ MADE = {
     "planet.source.Planet.posterior": VALID["planet"].posterior,
     "plots.pixels.patch_strip": _patch_strip,
     "plots.pixels.phenology": _phenology,
-    "plots.ranges.error_map": lambda lat, lon: plots.error_map(
+    "plots.maps.error_map": lambda lat, lon: plots.error_map(
         lat, lon, np.ones(N, bool)),
     "plots.taxonomy.mistakes": lambda labels: plots.mistakes(
         {"a": np.arange(N)}, labels, VALID["classes"]),

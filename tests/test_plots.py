@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from geotree import plots
+from geotree.plots import maps
 from geotree.variables import NODATA
 
 KINDS = list(plots.LEAF_COLORS)
@@ -73,7 +74,8 @@ def test_colours_are_told_apart_and_fixed():
 def test_background_is_explicit(tmp_path, table):
     image = drawn(plots.occurrence_map(table), tmp_path)
     assert to_hex(image[1, 1] / 255) == plots.PAPER
-    image = drawn(plots.cover([0.0], [50.0], KINDS[:1], [0.9]), tmp_path)
+    image = drawn(plots.cover([0.0], [50.0], KINDS[:1], [0.9],
+                              step=2.0), tmp_path)
     assert image[1, 1].max() < 40  # night
 
 
@@ -81,11 +83,11 @@ def test_background_is_explicit(tmp_path, table):
 
 def test_equal_earth_by_the_paper():
     """Corners of the map, and equal areas of equal bands."""
-    x, y = plots.equal_earth([180.0, 0.0, 0.0], [0.0, 90.0, -90.0])
+    x, y = maps.equal_earth([180.0, 0.0, 0.0], [0.0, 90.0, -90.0])
     np.testing.assert_allclose(x, [2.7066, 0, 0], atol=1e-4)
     np.testing.assert_allclose(y, [0, 1.3173, -1.3173], atol=1e-4)
     lat = np.linspace(-80, 80, 20_001)
-    x, y = plots.equal_earth(np.full(20_001, 180.0), lat)
+    x, y = maps.equal_earth(np.full(20_001, 180.0), lat)
     width = x[:-1] * np.diff(y)
     area = np.diff(np.sin(np.radians(lat)))
     np.testing.assert_allclose(width / area, (width / area)[0], rtol=5e-3)
@@ -130,33 +132,30 @@ def test_the_caspian_is_no_land(tmp_path):
     assert at(0, 0) == at(-30, 40) == plots.PAPER
 
 
-def test_cover_draws_cells_of_a_grid_and_points_elsewhere(tmp_path):
+def test_cover_draws_a_cell_for_each_place(tmp_path):
     lat, lon = (x.ravel() for x in np.mgrid[-30:60:4.0, -100:140:4.0])
     kinds = np.array(KINDS)[(lat > 0).astype(int)]
-    ax = plots.cover(lon, lat, kinds, np.full(len(lat), 0.9))
-    cells = [x for x in ax.collections if isinstance(x, PolyCollection)]
-    assert len(cells) == 1 and len(cells[0].get_paths()) == len(lat)
+    ax = plots.cover(lon, lat, kinds, np.full(len(lat), 0.9), step=4.0)
+    cells, = (x for x in ax.collections if isinstance(x, PolyCollection))
+    assert len(cells.get_paths()) == len(lat)
+    corner = cells.get_paths()[0].vertices[0]
+    np.testing.assert_allclose(corner, maps.equal_earth(-101.84, -31.84))
     assert legend(ax) == KINDS
     drawn(ax, tmp_path)
-    rng = np.random.default_rng(0)
-    ax = plots.cover(rng.uniform(-90, 90, 50), rng.uniform(-50, 60, 50),
-                     np.repeat(["Acer", "Quercus"], 25), rng.random(50))
-    assert not [x for x in ax.collections if isinstance(x, PolyCollection)]
+    ax = plots.cover([0, 1], [0, 9], ["Acer", "Quercus"], [1, 1], step=1)
     assert legend(ax) == ["Acer", "Quercus"]
-    drawn(ax, tmp_path)
 
 
 def test_surer_is_brighter():
     ax = plots.cover([0.0, 10, 20], [50.0, 51.3, 40], KINDS[:1] * 3,
-                     [0.1, 0.5, 1.0])
-    points = next(x for x in ax.collections if isinstance(x, PathCollection))
-    light = points.get_facecolor()[:, :3].sum(axis=1)
+                     [0.1, 0.5, 1.0], step=2.0)
+    light = ax.collections[-1].get_facecolor()[:, :3].sum(axis=1)
     assert (np.diff(light) > 0.1).all()
 
 
 def test_cover_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="confidence has 1 entries"):
-        plots.cover([0.0, 1], [0.0, 1], KINDS[:2], [0.5])
+    with pytest.raises(ValueError, match="confidence have .* of the 2"):
+        plots.cover([0.0, 1], [0.0, 1], KINDS[:2], [0.5], step=1.0)
 
 
 # Pixels ----------------------------------------------------------------------
@@ -173,24 +172,24 @@ def test_true_colour_by_hand():
     assert images[0, 0, 0, 0] == 3000
 
 
-def test_strip_marks_missing_months(tmp_path, images):
-    ax = plots.patch_strip(images[:4], ["Acer rubrum", "Tilia cordata",
-                                        "Pinus mugo", "Salix alba"])
-    assert len(ax.images) == 48
-    hatched = [x for x in ax.patches if x.get_hatch()]
-    assert [x.get_xy()[0] for x in hatched] == [pytest.approx(2 * 1.14)]
+@pytest.mark.parametrize("gone", [slice(2, 3), slice(None)])
+def test_strip_shows_missing_months_grey(tmp_path, images, gone):
+    images[1, gone] = NODATA
+    ax = plots.patch_strip(images[:3], ["Acer rubrum", "Tilia cordata",
+                                        "Pinus mugo"])
+    sheet, = ax.images
+    sheet = np.asarray(sheet.get_array())
+    assert sheet.shape == (3 * 9, 12 * 6, 4)
+    tile = sheet[9:14, 12:17]  # the second sample in March
+    np.testing.assert_allclose(tile[..., :3], 0.88, atol=1e-6)
+    assert (tile[..., 3] == 1).all() and not sheet[14:18, ..., 3].any()
+    np.testing.assert_allclose(sheet[:5, 12:17, :3],
+                               plots.true_color(images)[0, 2])
     names = [x.get_text() for x in ax.get_yticklabels()]
     assert names[0] == "Acer\nrubrum"
     drawn(ax, tmp_path)
-    with pytest.raises(ValueError, match="names has 1 entries, expected 4"):
-        plots.patch_strip(images[:4], ["Acer rubrum"])
-
-
-def test_strip_of_a_sample_without_any_month(tmp_path, images):
-    images[0] = NODATA
-    ax = plots.patch_strip(images[:1], ["Acer rubrum"])
-    assert len([x for x in ax.patches if x.get_hatch()]) == 12
-    drawn(ax, tmp_path)
+    with pytest.raises(ValueError, match="names have .* of the 3 samples"):
+        plots.patch_strip(images[:3], ["Acer rubrum"])
 
 
 def test_phenology_by_side(tmp_path, images):
@@ -214,6 +213,11 @@ def test_phenology_without_samples_on_a_side(tmp_path, images):
 
 
 # Charts ----------------------------------------------------------------------
+
+GAINS = pd.DataFrame({"model": ["a", "b", "c"], "adds": [0.1, 0.01, -0.2],
+                      "adds_low": [0.05, -0.02, -0.3],
+                      "adds_high": [0.15, 0.04, -0.1]})
+
 
 def scores() -> pd.DataFrame:
     return pd.DataFrame({
@@ -284,6 +288,30 @@ def test_given_axes_are_used():
          "validation_top1": [0.1]}), axes=axes) is axes
 
 
+def test_differences_are_drawn_in_points_and_grey_where_unsure():
+    ax = plots.differences(GAINS)
+    dots, = [one for one in ax.collections if hasattr(one, "get_sizes")
+             and len(one.get_offsets()) == 3]
+    assert dots.get_offsets()[:, 0].tolist() == pytest.approx([10, 1, -20])
+    shades = {tuple(color) for color in dots.get_facecolors()}
+    assert len(shades) == 2
+    assert "+1.0" in [text.get_text() for text in ax.texts]
+    assert ax.get_yticklabels()[0].get_text() == "a"
+    with pytest.raises(ValueError, match=r"lacks the columns \['adds_low'"):
+        plots.differences(GAINS.drop(columns="adds_low"))
+
+
+def test_curves_are_in_percent():
+    curve = pd.DataFrame({"coverage": [0.5, 1.0], "risk": [0.1, 0.3]})
+    _, ax = plt.subplots()
+    assert plots.coverage_curve({"model": curve}, ax=ax) is ax
+    line, = ax.lines
+    assert line.get_xdata().tolist() == [50, 100]
+    assert line.get_ydata().tolist() == pytest.approx([10, 30])
+    with pytest.raises(ValueError, match="no curve"):
+        plots.coverage_curve({})
+
+
 # --- names, ranges and errors ----------------------------------------------
 
 CLASSES = pd.DataFrame({
@@ -302,7 +330,7 @@ def test_mistakes_count_how_far_off_an_answer_is(tmp_path):
     widths = [round(bar.get_width()) for bar in ax.patches]
     assert widths == [40, 20, 20, 0, 20]
     drawn(ax, tmp_path)
-    with pytest.raises(ValueError, match="expected 5"):
+    with pytest.raises(ValueError, match="each of the 5"):
         plots.mistakes({"model": answer[:3]}, truth, CLASSES)
 
 
@@ -378,7 +406,7 @@ def test_a_name_is_text_in_every_figure(tmp_path, images):
                plots.coverage_curve(dict.fromkeys(HOSTILE, curve)),
                plots.embedding(points, HOSTILE * 3),
                plots.occurrence_map(places, by="species"),
-               plots.cover([0, 1, 2], [0, 1, 2], HOSTILE, [1, 1, 1]),
+               plots.cover([0, 1, 2], [0, 1, 2], HOSTILE, [1, 1, 1], step=1),
                plots.icicle(classes, [1, 1, 1]),
                plots.mistakes(dict.fromkeys(HOSTILE, np.arange(3)),
                               np.arange(3), classes),

@@ -79,7 +79,7 @@ def headline(view) -> str:
 
 def at(view, lat, lon):
     """Where a place is on the canvas, by the projection of the figures."""
-    from geotree.plots import equal_earth
+    from geotree.plots.maps import equal_earth
 
     x, y = equal_earth(lon, lat)
     box = view.tab.locator(".gt-canvas").bounding_box()

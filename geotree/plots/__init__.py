@@ -14,14 +14,17 @@ from geotree.plots.charts import (
     reliability,
     score_bars,
 )
-from geotree.plots.maps import cover, equal_earth, land, occurrence_map
-from geotree.plots.pixels import patch_strip, phenology, true_color
-from geotree.plots.ranges import error_map, range_panels
+from geotree.plots.maps import (
+    cover,
+    error_map,
+    land,
+    occurrence_map,
+    range_panels,
+)
+from geotree.plots.pixels import MONTHS, patch_strip, phenology, true_color
 from geotree.plots.style import (
     CYCLE,
-    INK,
     LEAF_COLORS,
-    MONTHS,
     PAPER,
     colors,
     style,
@@ -29,9 +32,8 @@ from geotree.plots.style import (
 )
 from geotree.plots.taxonomy import icicle, mistakes
 
-__all__ = ["CYCLE", "INK", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
-           "cover", "coverage_curve", "differences", "embedding",
-           "equal_earth", "error_map", "history", "icicle", "land",
-           "learning_curve", "mistakes", "occurrence_map", "patch_strip",
-           "phenology", "range_panels", "reliability", "score_bars", "style",
-           "table", "true_color"]
+__all__ = ["CYCLE", "LEAF_COLORS", "MONTHS", "PAPER", "colors",
+           "cover", "coverage_curve", "differences", "embedding", "error_map",
+           "history", "icicle", "land", "learning_curve", "mistakes",
+           "occurrence_map", "patch_strip", "phenology", "range_panels",
+           "reliability", "score_bars", "style", "table", "true_color"]

@@ -1,4 +1,4 @@
-"""Maps: where records are, and the cover of the book."""
+"""Maps: records, errors, ranges, and the cover of the book."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import to_rgb
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
@@ -16,13 +16,15 @@ from geotree.plots.style import (
     LEAF_COLORS,
     REST,
     axes_of,
-    checked,
     colors,
     dots,
+    plain,
 )
 
 _LAND, _COAST = "#e9e6dd", "#cfcabd"
 _NIGHT, _SEA, _GROUND, _GRATICULE = "#060d14", "#0a1722", "#16262f", "#13283a"
+_GREENS = LinearSegmentedColormap.from_list(
+    "share", [_LAND, "#a9d3bd", "#009E73", "#00402e"])
 _SOUTH, _NORTH = -57.0, 84.0  # degrees; no trees beyond
 
 
@@ -46,23 +48,18 @@ def equal_earth(lon, lat) -> tuple[np.ndarray, np.ndarray]:
     return x, a4 * t**9 + a3 * t**7 + a2 * t**3 + a1 * t
 
 
-def _outline(project=None) -> Path:
-    """The land as one path, with its inland seas left open."""
-    rings = []
-    for ring in world.land():
-        if ring[:, 1].max() < _SOUTH:
-            continue
-        lon = ring[:, 0].clip(-180, 180)
-        rings.append(ring if project is None
-                     else np.column_stack(project(lon, ring[:, 1])))
-    return Path.make_compound_path(*(Path(ring) for ring in rings))
+def _outline(project=lambda lon, lat: (lon, lat), **kwargs) -> PathPatch:
+    """The land, with its inland seas left open."""
+    rings = [np.column_stack(project(ring[:, 0].clip(-180, 180), ring[:, 1]))
+             for ring in world.land() if ring[:, 1].max() >= _SOUTH]
+    return PathPatch(Path.make_compound_path(*map(Path, rings)), **kwargs)
 
 
-def land(ax: Axes | None = None, *, color: str = _LAND) -> Axes:
+def land(ax: Axes | None = None) -> Axes:
     """The land, longitude against latitude."""
     ax = axes_of(ax, figsize=(8.5, 4.2))
-    ax.add_patch(PathPatch(_outline(), facecolor=color, edgecolor=_COAST,
-                           linewidth=0.4, zorder=0))
+    ax.add_patch(_outline(facecolor=_LAND, edgecolor=_COAST, linewidth=0.4,
+                          zorder=0))
     ax.set(xlim=(-180, 180), ylim=(_SOUTH, _NORTH), aspect=1.2,
            xlabel="longitude (°)", ylabel="latitude (°)",
            xticks=range(-120, 121, 60), yticks=range(-30, 61, 30))
@@ -89,9 +86,10 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
                c=mixed[by].map(color).fillna(REST).tolist() or None,
                alpha=0.75, linewidths=0)
     counts = table[by].value_counts()
-    entries = [(f"{name}  {counts[name]:,}", shade)
-               for name, shade in color.items()]
-    if (rest := int(counts.sum() - counts[list(color)].sum())):
+    entries = [(f"{name}  {counts[name]:,}", tint)
+               for name, tint in color.items()]
+    rest = len(table) - int(counts[list(color)].sum())
+    if rest:
         entries.append((f"other  {rest:,}", REST))
     ax.legend(handles=dots(entries), fontsize=8, loc="lower left",
               handletextpad=0.2, labelspacing=0.35)
@@ -99,22 +97,100 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
     return ax
 
 
-def cover(lon, lat, kinds, confidence, *, ax: Axes | None = None) -> Axes:
+def error_map(lat, lon, right, *, degrees: float = 10.0,
+              ax: Axes | None = None) -> Axes:
+    """Where a model is wrong: one mark a block of the globe.
+
+    Parameters
+    ----------
+    lat, lon : (N,) float
+    right : (N,) bool
+    degrees : float
+        Side of a block. Blocks of fewer than five samples are grey.
+    """
+    lat, lon = checks.places(lat=lat, lon=lon)
+    right = checks.one_each(right, len(lat), where="right")
+    y, x = ((np.floor(one / degrees) + 0.5) * degrees for one in (lat, lon))
+    blocks = pd.DataFrame({"y": y, "x": x, "right": 100.0 * right}).groupby(
+        ["y", "x"], as_index=False)["right"].agg(["mean", "size"])
+    ax = land(ax)
+    few, many = (blocks[blocks["size"].lt(5) == one] for one in (True, False))
+    ax.scatter(few["x"], few["y"], s=12, color=REST, linewidths=0)
+    drawn = ax.scatter(many["x"], many["y"], c=many["mean"], cmap="cividis",
+                       s=14 + 10 * np.sqrt(many["size"]), vmin=0, vmax=100,
+                       linewidths=0.4, edgecolors="#222222")
+    ax.figure.colorbar(drawn, ax=ax, shrink=0.75, pad=0.02,
+                       label="right answers (%)")
+    ax.legend(handles=dots([("fewer than 5 samples", REST)]),
+              loc="lower left", fontsize=8)
+    ax.set_title(f"n = {len(lat):,} samples in {len(blocks):,} blocks of "
+                 f"{degrees:g}°; larger: more samples")
+    return ax
+
+
+def range_panels(predicted, known, *, axes=None):
+    """Predicted probability of each species beside what is known of it.
+
+    Parameters
+    ----------
+    predicted, known : DataArray (species, y, x)
+        Shares in degrees of longitude and latitude; NaN is left blank.
+        Both are drawn on one scale, up to the larger maximum of a species,
+        where the species is known from.
+
+    Returns
+    -------
+    (S, 2) axes
+    """
+    names = predicted["species"].to_numpy().tolist()
+    if known.shape != predicted.shape:
+        raise ValueError(f"known has shape {known.shape}, expected "
+                         f"{predicted.shape}: one cell for each predicted.")
+    if axes is None:
+        rows = -(-len(names) // 2)
+        grid = plt.subplots(rows, 4, figsize=(8.5, 1.75 * rows + 0.3),
+                            squeeze=False)[1].reshape(-1, 2)
+        axes = grid[:len(names)]
+        for ax in grid[len(names):].ravel():
+            ax.set_axis_off()
+    for name, pair in zip(names, axes, strict=True):
+        layers = [part.sel(species=name) for part in (predicted, known)]
+        most = max(float(layer.max()) for layer in layers) or 1.0
+        where = layers[1].where(layers[1] > 0.2 * layers[1].max(), drop=True)
+        for ax, layer, title in zip(
+                pair, layers, (f"{plain(name)}, up to {100 * most:.0f} %\n"
+                               "predicted", "known"), strict=True):
+            land(ax)
+            ax.pcolormesh(layer["x"], layer["y"], layer, cmap=_GREENS,
+                          vmin=0, vmax=most, rasterized=True)
+            ax.set(xlabel="", ylabel="", xticks=[], yticks=[], aspect="auto")
+            if where.size:  # with 12° around the cells that matter
+                ax.set(xlim=(where["x"].min() - 12, where["x"].max() + 12),
+                       ylim=(where["y"].min() - 12, where["y"].max() + 12))
+            ax.spines[:].set_visible(False)
+            ax.set_title(title, fontsize=8, pad=2)
+    return axes
+
+
+def cover(lon, lat, kinds, confidence, *, step: float,
+          ax: Axes | None = None) -> Axes:
     """The world by predicted kind, brighter where the model is sure.
 
     Parameters
     ----------
     lon, lat : (N,) float
-        Places in degrees; centres of cells, or points anywhere.
+        Centres of cells, in degrees.
     kinds : (N,) str
         Leaf types or other names, e.g. genera.
     confidence : (N,) float
         0 to 1.
+    step : float
+        Side of a cell in degrees.
     """
-    lon, n = np.asarray(lon, float), len(np.asarray(lon))
+    lon = np.asarray(lon, float)
     lat, kinds, confidence = (
-        checked(x, n, name) for x, name in (
-            (lat, "lat"), (kinds, "kinds"), (confidence, "confidence")))
+        checks.one_each(values, len(lon), where=name) for name, values in (
+            ("lat", lat), ("kinds", kinds), ("confidence", confidence)))
     if ax is None:
         figure = plt.figure(figsize=(12, 5.4), facecolor=_NIGHT, dpi=140,
                             layout="none")
@@ -122,74 +198,43 @@ def cover(lon, lat, kinds, confidence, *, ax: Axes | None = None) -> Axes:
     _globe(ax)
     palette = (LEAF_COLORS if set(kinds) <= set(LEAF_COLORS)
                else colors(kinds))
-    shades = _shades(kinds, confidence, palette)
-    step = _step(lat)
-    if step:
-        ax.add_collection(PolyCollection(
-            _cells(lon, lat, step), facecolors=shades,
-            edgecolors="none", zorder=2))
-    else:
-        ax.scatter(*equal_earth(lon, lat), s=max(2.0, 14 - n / 800),
-                   c=shades, linewidths=0, zorder=2)
-    _key(ax, palette)
+    # Lighter, for a dark page.
+    light = {name: 0.82 * np.array(to_rgb(palette.get(name, REST))) + 0.18
+             for name in {*kinds, *palette}}
+    ground, sure = np.array(to_rgb(_GROUND)), 0.25 + 0.75 * np.clip(
+        confidence, 0, 1)[:, None] ** 1.5
+    half = 0.46 * step  # a hair smaller than a cell
+    corners = [np.column_stack(equal_earth(lon + x * half, lat + y * half))
+               for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    ax.add_collection(PolyCollection(
+        np.stack(corners, axis=1), edgecolors="none", zorder=2,
+        facecolors=ground + sure * ([light[kind] for kind in kinds]
+                                    - ground)))
+    ax.legend(  # in the southern Pacific, where nothing grows
+        handles=dots([(name, light[name]) for name in palette], marker="s"),
+        loc="lower left", fontsize=9.5, labelcolor="#dfe7ea",
+        handletextpad=0.3, labelspacing=0.45, bbox_to_anchor=(0.03, 0.05),
+        alignment="left")
+    ax.text(0.985, 0.03, "brighter: surer", transform=ax.transAxes,
+            ha="right", color="#7f929c", fontsize=8.5)
     return ax
 
 
 def _globe(ax: Axes) -> None:
     """Sea, graticule and land in the Equal Earth projection."""
     lat = np.linspace(_SOUTH, _NORTH, 120)
-    edge = np.concatenate([
-        np.column_stack(equal_earth(np.full(120, 180.0), lat)),
-        np.column_stack(equal_earth(np.full(120, -180.0), lat[::-1]))])
-    sea = PathPatch(Path(edge), facecolor=_SEA, edgecolor="none", zorder=0)
-    ax.add_patch(sea)
-    meridians = [np.column_stack(equal_earth(np.full(120, float(x)), lat))
-                 for x in range(-150, 180, 30)]
-    parallels = [np.column_stack(equal_earth([-180.0, 180.0], [y, y]))
-                 for y in (-30.0, 0.0, 30.0, 60.0)]
-    ax.add_collection(LineCollection(meridians + parallels, linewidths=0.6,
-                                     colors=_GRATICULE, zorder=0.5))
-    ground = PathPatch(_outline(equal_earth), facecolor=_GROUND,
-                       edgecolor="#22404f", linewidth=0.5, zorder=1)
-    ax.add_patch(ground)
+    sea, = ax.fill(*equal_earth(np.repeat([180.0, -180.0], 120),
+                                np.concatenate([lat, lat[::-1]])),
+                   color=_SEA, linewidth=0, zorder=0)
+    lines = [(np.full(120, lon), lat) for lon in range(-150, 180, 30)]
+    lines += [([-180, 180], [at, at]) for at in (-30, 0, 30, 60)]
+    for line in lines:
+        ax.plot(*equal_earth(*line), color=_GRATICULE, linewidth=0.6,
+                zorder=0.5)
+    ground = ax.add_patch(_outline(equal_earth, facecolor=_GROUND,
+                                   edgecolor="#22404f", linewidth=0.5,
+                                   zorder=1))
     ground.set_clip_path(sea)
     ax.set(xlim=(-2.76, 2.76), ylim=(-1.06, 1.31), aspect="equal",
            xticks=[], yticks=[], facecolor=_NIGHT)
     ax.spines[:].set_visible(False)
-
-
-def _shades(kinds, confidence, palette: dict) -> np.ndarray:
-    """Colours (N, 3) between the ground and a light version of the kind."""
-    ground = np.array(to_rgb(_GROUND))
-    full = np.array([to_rgb(palette.get(kind, REST)) for kind in kinds])
-    full = full.reshape(-1, 3) * 0.82 + 0.18  # lighter, for a dark page
-    sure = 0.25 + 0.75 * np.clip(confidence, 0, 1)[:, None] ** 1.5
-    return ground + sure * (full - ground)
-
-
-def _step(lat: np.ndarray) -> float:
-    """Side of a grid's cells in degrees, 0 for scattered points."""
-    rows = np.unique(np.asarray(lat, float).round(6))
-    if len(rows) < 2 or len(rows) * 3 > len(lat):
-        return 0.0
-    return float(np.diff(rows).min())
-
-
-def _cells(lon, lat, step: float) -> np.ndarray:
-    """Corners of projected cells: (N, 4, 2), a hair smaller than a cell."""
-    half = step * 0.46
-    corners = [equal_earth(lon + dx * half, lat + dy * half)
-               for dx, dy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-    return np.stack([np.column_stack(corner) for corner in corners], axis=1)
-
-
-def _key(ax: Axes, palette: dict) -> None:
-    """Legend in the southern Pacific, where nothing grows."""
-    light = [(name, np.array(to_rgb(color)) * 0.82 + 0.18)
-             for name, color in palette.items()]
-    ax.legend(
-        handles=dots(light, marker="s"), loc="lower left", fontsize=9.5,
-        labelcolor="#dfe7ea", handletextpad=0.3, labelspacing=0.45,
-        bbox_to_anchor=(0.03, 0.05), alignment="left")
-    ax.text(0.985, 0.03, "brighter: surer", transform=ax.transAxes,
-            ha="right", color="#7f929c", fontsize=8.5)

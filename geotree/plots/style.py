@@ -17,7 +17,6 @@ CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
          "#6b6b6b", "#d9c400")
 # An explicit paper: figures look the same on light and on dark pages.
 PAPER, INK, FAINT, REST = "#fbfaf7", "#222222", "#8d8a83", "#c4bfb4"
-MONTHS = "JFMAMJJASOND"
 
 
 def style() -> None:
@@ -48,7 +47,7 @@ def colors(names, *, top: int = len(CYCLE)) -> dict[str, str]:
     order of their frequency, and those beyond ``top`` get none.
     """
     ordered = pd.Series(np.asarray(names, dtype=object)).value_counts(
-        sort=True).sort_index().sort_values(ascending=False, kind="stable")
+        ).sort_index().sort_values(ascending=False, kind="stable")
     return {name: LEAF_COLORS.get(name, CYCLE[number % len(CYCLE)])
             for number, name in enumerate(ordered.index[:top])}
 
@@ -58,13 +57,14 @@ def axes_of(ax: Axes | None, **kwargs) -> Axes:
     return plt.subplots(**kwargs)[1] if ax is None else ax
 
 
-def checked(values, n: int, name: str) -> np.ndarray:
-    """``values`` as an array of ``n``, or a ``ValueError``."""
-    values = np.asarray(values)
-    if len(values) != n:
-        raise ValueError(f"{name} has {len(values)} entries, expected {n}, "
-                         "one for each point.")
-    return values
+def rows_of(ax: Axes, names) -> np.ndarray:
+    """A row for each name, from the top down; returns their heights."""
+    place = np.arange(len(names))[::-1]
+    ax.set_yticks(place, [plain(name) for name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    return place
 
 
 def dots(entries, *, marker: str = "o") -> list[Line2D]:

@@ -14,8 +14,8 @@ from geotree.plots.style import (
     PAPER,
     REST,
     axes_of,
-    checked,
     plain,
+    rows_of,
 )
 from geotree.taxonomy import RANKS, members
 
@@ -37,28 +37,25 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     classes : DataFrame of K rows
         Class table.
     """
-    labels = checks.labels(labels, len(classes))
+    labels, k = checks.labels(labels, len(classes)), len(classes)
     groups = [members(classes, rank)[1] for rank in reversed(RANKS)]
-    ax = axes_of(ax, figsize=(7.5, 0.55 * len(answers) + 1.5))
-    for row, (name, answer) in enumerate(answers.items()):
-        answer, left = checked(answer, len(labels), name), 0.0
+    shares = []
+    for name, answer in answers.items():
+        answer = checks.labels(answer, k, where=name)
+        checks.one_each(answer, len(labels), where=name)
         right = [group[answer] == group[labels] for group in groups]
         right.append(np.ones(len(labels), bool))
-        nearest = np.argmax(right, axis=0)
-        shares = 100 * np.bincount(nearest, minlength=5) / len(labels)
-        for share, (depth, color) in zip(shares, _DEPTHS.items(),
-                                         strict=True):
-            ax.barh(row, share, left=left, height=0.62, color=color,
-                    label=depth if row == 0 else None)
-            if share > 5:
-                ax.text(left + share / 2, row, f"{share:.0f}", ha="center",
-                        va="center", fontsize=9,
-                        color=PAPER if depth == "right species" else INK)
-            left += share
-    ax.set_yticks(range(len(answers)), [plain(name) for name in answers])
-    ax.invert_yaxis()
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
+        shares.append(np.bincount(np.argmax(right, axis=0), minlength=5))
+    shares = 100 * np.array(shares).T / len(labels)  # (depths, models)
+    ax = axes_of(ax, figsize=(7.5, 0.55 * len(answers) + 1.5))
+    place, left = rows_of(ax, list(answers)), np.zeros(len(answers))
+    for (depth, color), width in zip(_DEPTHS.items(), shares, strict=True):
+        bars = ax.barh(place, width, left=left, height=0.62, color=color,
+                       label=depth)
+        ax.bar_label(bars, [f"{one:.0f}" if one > 5 else "" for one in width],
+                     label_type="center", fontsize=9,
+                     color=PAPER if depth == "right species" else INK)
+        left += width
     ax.set(xlim=(0, 100), xlabel="answers (%)")
     ax.legend(ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0),
               fontsize=8, handlelength=1, columnspacing=1)
@@ -68,7 +65,7 @@ def mistakes(answers: dict[str, np.ndarray], labels,
 
 def icicle(classes: pd.DataFrame, counts, *,
            ax: Axes | None = None) -> Axes:
-    """Family, genus and species side by side, as wide as their counts.
+    """Leaf type to species side by side, as high as their counts.
 
     Parameters
     ----------
@@ -78,30 +75,25 @@ def icicle(classes: pd.DataFrame, counts, *,
         Records of each class.
     """
     ranks = ["leafType", "family", "genus", "species"]
-    table = classes.assign(n=checked(counts, len(classes), "counts"))
-    total = table["n"].sum()
+    counts = checks.one_each(counts, len(classes), where="counts")
+    table, total = classes.assign(n=counts), counts.sum()
     if not total:
         raise ValueError("counts are all zero: nothing to draw.")
-    for rank in ranks:
-        table[f"n_{rank}"] = table.groupby(ranks[:ranks.index(rank) + 1])[
-            "n"].transform("sum")
-    order = [key for rank in ranks for key in (f"n_{rank}", rank)]
-    table = table.sort_values(order, ascending=[False, True] * len(ranks))
     ax = axes_of(ax, figsize=(8.5, 5.2))
     for column in range(len(ranks)):
-        keys = ranks[:column + 1]
-        sizes = table.groupby(keys, sort=False)["n"].sum() / total
-        tops = sizes.cumsum()
-        for key, height, top in zip(sizes.index, sizes, tops, strict=True):
-            parts = key if isinstance(key, tuple) else (key,)
-            color = LEAF_COLORS.get(parts[0], CYCLE[0])
-            ax.barh(1 - top, 0.985, height=height, left=column,
-                    align="edge", color=color, alpha=1 - 0.2 * column,
-                    edgecolor=ax.get_facecolor(), linewidth=0.6)
+        sizes = table.groupby(ranks[:column + 1])["n"].sum() / total
+        bottoms = 1 - sizes.cumsum()
+        kinds = sizes.index.get_level_values(0)
+        names = sizes.index.get_level_values(-1)
+        shade = [LEAF_COLORS.get(kind, CYCLE[0]) for kind in kinds]
+        ax.bar(column, sizes, bottom=bottoms, width=0.985, align="edge",
+               color=shade, alpha=1 - 0.2 * column,
+               edgecolor=ax.get_facecolor(), linewidth=0.6)
+        for name, height, low, color in zip(names, sizes, bottoms, shade,
+                                            strict=True):
             if height > 0.022:  # as high as the smallest letters
-                text = f"{plain(parts[-1])}  {100 * height:.0f} %"
-                ax.text(column + 0.02, 1 - top + height / 2, text,
-                        va="center",
+                ax.text(column + 0.02, low + height / 2,
+                        f"{plain(name)}  {100 * height:.0f} %", va="center",
                         fontsize=min(8.5, 4 + 100 * height), clip_on=True,
                         color=PAPER if column < 2 and color == CYCLE[0]
                         else INK,
