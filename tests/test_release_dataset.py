@@ -14,6 +14,7 @@ from fake_source import FakeSource, occurrence_table, pixels_of, variables_of
 
 from geotree import GGTDataset, pixels, shards
 from geotree.release import records as release_records
+from geotree.release import tar_members
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 
@@ -129,14 +130,14 @@ def test_nothing_is_scanned_at_start(written, bare, tmp_path, monkeypatch):
     counts = tmp_path / "counts.json"
     counts.write_text(json.dumps({f.path.name: f.samples
                                   for f in written.files}))
-    samples = release_records.samples
-    monkeypatch.setattr(release_records, "samples", None)
+    samples = tar_members.samples
+    monkeypatch.setattr(tar_members, "samples", None)
     assert len(GGTDataset(written.files[0].path.parent)) == len(written)
     known = GGTDataset(bare, shard_counts_json_path=counts, world_size=2,
                        rank=1)
     assert len(known.get_dataloader()) == 2
     unknown = GGTDataset(bare)
-    monkeypatch.setattr(release_records, "samples", samples)
+    monkeypatch.setattr(tar_members, "samples", samples)
     first = next(iter(unknown.get_dataloader()))
     assert len(first[0]) == 32 and not unknown._known
 
@@ -242,8 +243,8 @@ def test_a_sample_of_a_million_members_is_refused(bare, written):
         for i in range(500):
             tar.addfile(tarfile.TarInfo(f"1.{i}"))
     with path.open("rb") as file:
-        first = next(release_records.samples(file, path))
-    assert len(first.members) < 20
+        first = next(tar_members.samples(file, path))
+    assert len(first.parts) < 20
     with pytest.raises(shards.ShardError, match="record 1: it lacks"):
         ids(GGTDataset(path, strict=True))
 

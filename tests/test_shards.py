@@ -25,7 +25,7 @@ from fake_source import (
 )
 
 from geotree import pixels, shards, taxonomy
-from geotree.release.tars import MEMBERS
+from geotree.release.tar_members import MEMBERS
 from geotree.shards.index import SCHEMA
 from geotree.shards.records import checksum
 from geotree.sources import OK

@@ -35,18 +35,10 @@ def test_same_as_tarfile(form, mtime):
     buffer = tar_of(NAMES, form, mtime)
     buffer.seek(0)
     with tarfile.open(fileobj=buffer) as tar:
-        expected = [(m.name, m.offset_data, m.size, "file") for m in tar]
-    assert [tuple(member) for member in found(buffer)] == expected
+        expected = [(m.name, "file", m.size, tar.extractfile(m).read())
+                    for m in tar]
+    assert [tuple(member[:4]) for member in found(buffer)] == expected
     assert len(expected) == len(NAMES)
-
-
-def test_the_position_may_be_moved_between_members():
-    buffer = tar_of(NAMES, tarfile.PAX_FORMAT)
-    buffer.seek(0)
-    for number, member in enumerate(members(buffer)):
-        buffer.seek(member.offset)
-        assert buffer.read(member.size) == bytes([number]) * member.size
-        buffer.seek(0)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
@@ -82,10 +74,8 @@ def test_sizes_beyond_eight_gigabytes_are_read_and_go_nowhere():
     member = tarfile.TarInfo("large")
     member.size = 10 << 30
     data = member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
-    walk = members(io.BytesIO(data))
-    assert next(walk).size == 10 << 30
-    with pytest.raises(tarfile.ReadError, match="cut off"):
-        next(walk)
+    with pytest.raises(tarfile.ReadError, match="cut off at byte 1,5"):
+        next(members(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize("body", [b"7 path", b"99 path=a\n", b"x path=a\n",

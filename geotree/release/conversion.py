@@ -23,7 +23,7 @@ from tqdm import tqdm
 from geotree import checks, files, taxonomy
 from geotree.occurrences.table import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
-from geotree.release.tars import walk
+from geotree.release.tar_members import walk
 from geotree.shards import ShardError, Shards, open
 from geotree.shards.index import find
 from geotree.shards.writing import SAMPLE, finish

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from geotree import checks, files
 from geotree.release import records as release_records
-from geotree.release.records import Passed, Sample, attempt
-from geotree.release.tars import walk
+from geotree.release.records import Passed, attempt
+from geotree.release.tar_members import Sample, walk
 from geotree.shards.batch import ShardError
 from geotree.shards.index import find
 from geotree.variables import VARIABLE_NAMES
@@ -164,7 +164,7 @@ class GGTDataset:
         (B, T) and ``aux_mask`` (B, V) bool. The loader's length is its
         batches a pass; each pass has an order of its own if shuffled.
         """
-        return _Loader(_Stream(self), batch_size=None,
+        return _Loader(_Stream(self), batch_size=None, collate_fn=_as_it_is,
                        num_workers=self.num_workers)
 
     def _walk(self, order) -> Iterator[Sample | ShardError]:
@@ -180,9 +180,12 @@ class GGTDataset:
             for row, sample in enumerate(walk(
                     path, listed and listed.records, count)):
                 if isinstance(sample, ShardError):
-                    lost = wanted.stop - row if wanted else sample.samples
-                    yield ShardError(path, sample.record, sample.reason,
-                                     max(lost, 1))
+                    end = row + sample.samples
+                    lost = wanted and len(range(max(row, wanted.start),
+                                                min(end, wanted.stop)))
+                    if lost != 0:  # of another rank
+                        yield ShardError(path, sample.record, sample.reason,
+                                         lost or sample.samples)
                 elif wanted is None or row in wanted:
                     yield sample
                 elif row > wanted.stop:
@@ -272,18 +275,25 @@ class _Loader(DataLoader):
                               f"{first}", stacklevel=2)
 
 
+def _as_it_is(batch: tuple) -> tuple:
+    """No look into each dictionary, which takes a third of the time."""
+    return batch
+
+
 def _decode(sample: Sample, strict: bool) -> tuple:
     """A sample as the release hands it on."""
     levels = release_records.levels(sample, strict=strict)
     number, values = release_records.auxiliary(sample, strict=strict)
-    images = release_records.reflectance(sample, strict=strict)
+    images = release_records.reflectance(sample).astype(np.float32)
     valid = np.isfinite(images)                           # (T, C, H, W)
-    images = np.where(valid, images, np.nan if valid.any() else 0)
+    months = valid.reshape(len(images), -1).any(axis=1)   # (T,)
+    if strict and not months.any():
+        raise ValueError("images.pth has no valid pixel")
+    images[~valid] = np.nan if months.any() else 0
     known = np.isfinite(values)                           # (V,)
     auxiliary = {"sample_id": number} | dict(zip(
         VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
-    return (images.astype(np.float32), levels, auxiliary,
-            valid.reshape(len(images), -1).any(axis=1), known)
+    return images, levels, auxiliary, months, known
 
 
 def _collated(samples: list[tuple]) -> tuple:

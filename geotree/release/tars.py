@@ -1,8 +1,7 @@
 """Shards as GlobalGeoTree publishes them: one sample a record.
 
-:func:`walk` is how every door of the house reads such a tar:
-:class:`~geotree.GGTDataset`, :func:`geotree.shards.open` and
-:func:`geotree.release.conversion.convert`. What a record holds is said in
+What :mod:`geotree.shards` asks of a layout: to write records, to decode
+them, and to find them where no index tells. What a record holds is said in
 :mod:`geotree.release.records`. Chapters 03 and 09.
 """
 
@@ -21,21 +20,21 @@ from tqdm import tqdm
 
 from geotree import taxonomy
 from geotree.release import records as release_records
-from geotree.release.records import LEVELS, MEMBERS, Sample, attempt
-from geotree.release.tar_members import BLOCK
+from geotree.release.records import LEVELS, attempt
+from geotree.release.tar_members import BLOCK, MEMBERS, Sample, samples, walk
 from geotree.shards.batch import Batch, ShardError
 from geotree.shards.index import RECORD, Shard
 from geotree.shards.records import add
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 
-def put(tar: tarfile.TarFile, samples: Batch, classes: pd.DataFrame, *,
+def put(tar: tarfile.TarFile, batch: Batch, classes: pd.DataFrame, *,
         pack: int, first: int) -> Iterator[int]:
     """Append each sample as a record; yield the samples of each: 1."""
     import torch
 
     names = classes[list(LEVELS.values())].to_numpy()
-    for image, environment, label, key in zip(*samples, strict=True):
+    for image, environment, label, key in zip(*batch, strict=True):
         values = image.astype(np.float64)
         values[image == NODATA] = np.nan
         buffer = io.BytesIO()
@@ -55,62 +54,19 @@ def decode(data: np.ndarray, species: pd.Index) -> Batch:
     """The sample of a record, as a batch of one."""
     file = io.BytesIO(data.tobytes() + bytes(BLOCK))  # the end mark of a tar
     try:
-        sample, = release_records.samples(file, Path())
+        sample, = samples(file, Path())
     except tarfile.TarError as error:
         raise ValueError(f"the tar is damaged here ({error})") from error
-    image, environment, number, names = release_records.decode(sample)
+    found = attempt(release_records.decode, sample)
+    if isinstance(found, ShardError):
+        raise ValueError(found.reason)
+    image, environment, number, names = found
     if names["species"] not in species:
         raise ValueError(f"species {names['species']!r} is not among the "
                          f"{len(species)} classes")
     return Batch(image[None], environment[None],
                  np.array([species.get_loc(names["species"])], np.int64),
                  np.array([number], np.int64))
-
-
-def walk(path: Path, records: np.ndarray | None = None,
-         count: int | None = None) -> Iterator[Sample | ShardError]:
-    """Every sample of a tar, front to back; none is decoded.
-
-    Parameters
-    ----------
-    records : (R,) RECORD, optional
-        What an index says: where records lie and their checksums.
-    count : int, optional
-        How many samples there must be.
-
-    Yields
-    ------
-    Sample or ShardError
-        The error is the last: nothing can be read after it.
-    """
-    key, number, seen = "the first", 0, set()
-    count = count if records is None else len(records)
-    try:
-        with path.open("rb") as file:
-            for sample in release_records.samples(file, path):
-                if number == count:
-                    raise tarfile.ReadError(f"it holds more than the {count} "
-                                            "samples that are listed")
-                if records is not None:
-                    offset, length, _, told = records[number].tolist()
-                    if (sample.start, sample.stop) != (offset,
-                                                       offset + length):
-                        raise tarfile.ReadError("the index lists another "
-                                                "record here")
-                    sample.checksum = told
-                if sample.key in seen:
-                    sample.faults.append(f"the tar holds {sample.key!r} "
-                                         "twice")
-                key, number = sample.key, number + 1
-                seen.add(key)
-                yield sample
-        if count is not None and number < count:
-            raise tarfile.ReadError(f"{count - number} samples that are "
-                                    "listed are not in the file")
-    except (tarfile.TarError, OSError) as error:
-        yield ShardError(path, f"after record {key}",
-                         f"the tar is damaged here ({error})",
-                         max((count or 0) - number, 1))
 
 
 class Scan:
@@ -193,11 +149,10 @@ def _once(files: list[Shard], ids: pd.Series) -> None:
     """Refuse a sample that several tars hold."""
     twice = np.flatnonzero(ids.duplicated())
     if len(twice):
-        starts = [file.first for file in files]
-        owners = [files[np.searchsorted(starts, row, side="right") - 1].path
-                  for row in (int(np.argmax(ids == ids[twice[0]])),
-                              twice[0])]
+        owner = np.repeat([str(file.path) for file in files],
+                          [file.samples for file in files])
+        first = int(np.argmax(ids == ids[twice[0]]))
         raise ShardError(
-            owners[1], f"sample_id {ids[twice[0]]}", f"'{owners[0]}' holds "
-            f"it too, as {len(twice)} samples are there twice: is one a copy "
-            "of the other?", len(twice))
+            owner[twice[0]], f"sample_id {ids[twice[0]]}", f"'{owner[first]}' "
+            f"holds it too, as {len(twice)} samples are there twice: is one "
+            "a copy of the other?", len(twice))

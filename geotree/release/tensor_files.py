@@ -25,12 +25,11 @@ _SMALL = 1 << 20  # bytes of a tensor that a file of any size may hold
 class _Form(NamedTuple):
     """A file whose tensor was read the careful way."""
 
-    frame: np.ndarray  # (n,) uint8, 0 where files may differ
-    fixed: np.ndarray  # (n,) uint8, 255 where they may not
+    data: bytes
+    fixed: list[slice]  # where others may not differ from it
     numbers: slice  # bytes of the tensor
     checksum: int  # where its CRC-32 stands
-    dtype: np.dtype
-    shape: tuple[int, ...]
+    values: np.ndarray
 
 
 class TensorReader:
@@ -59,24 +58,19 @@ class TensorReader:
             it is no tensor.
         """
         form = self._forms.get(len(data))
-        if form is not None:
-            raw = np.frombuffer(data, np.uint8)
-            if np.array_equal(raw & form.fixed, form.frame):
-                return _numbers(data, form)
+        if form and all(data[x] == form.data[x] for x in form.fixed):
+            told, = struct.unpack_from("<I", data, form.checksum)
+            if zlib.crc32(memoryview(data)[form.numbers]) != told:
+                raise ValueError("a checksum does not match")
+            return np.frombuffer(
+                data, form.values.dtype, form.values.size,
+                form.numbers.start).reshape(form.values.shape)
         values = _careful(data)
         if form is None and len(self._forms) < _KNOWN:
-            found = _form(data, values)
-            if found is not None:
-                self._forms[len(data)] = found
+            form = _form(data, values)
+            if form is not None:
+                self._forms[len(data)] = form
         return values
-
-
-def _numbers(data: bytes, form: _Form) -> np.ndarray:
-    told, = struct.unpack_from("<I", data, form.checksum)
-    if zlib.crc32(memoryview(data)[form.numbers]) != told:
-        raise ValueError("a checksum does not match")
-    return np.frombuffer(data, form.dtype, int(np.prod(form.shape)),
-                         form.numbers.start).reshape(form.shape)
 
 
 def _careful(data: bytes) -> np.ndarray:
@@ -104,8 +98,7 @@ def _careful(data: bytes) -> np.ndarray:
 
 def _form(data: bytes, values: np.ndarray) -> _Form | None:
     """The form of a file, if its numbers lie in it as they are."""
-    fixed = np.full(len(data), 255, np.uint8)
-    numbers = checksum = None
+    free, numbers, checksum = [], None, 0
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         at = archive.start_dir
         for info in archive.infolist():
@@ -117,15 +110,16 @@ def _form(data: bytes, values: np.ndarray) -> _Form | None:
                 return None
             if info.filename.endswith(_FREE):
                 told = struct.pack("<I", info.CRC)
-                fixed[start:stop] = 0
-                fixed[at + 16:at + 20] = 0  # CRC in the directory,
-                for place in (info.header_offset + 14, stop, stop + 4):
-                    if data[place:place + 4] == told:  # and in headers
-                        fixed[place:place + 4] = 0
+                free += [(start, stop), (at + 16, at + 20)]
+                free += [(place, place + 4) for place in (  # in headers
+                    info.header_offset + 14, stop, stop + 4)
+                    if data[place:place + 4] == told]
             if info.filename.endswith(_FREE[0]):
                 numbers, checksum = slice(start, stop), at + 16
             at += 46 + sum(struct.unpack_from("<HHH", data, at + 28))
     if numbers is None or data[numbers] != values.tobytes():
         return None  # another order of the axes, or a part of a storage
-    return _Form(np.frombuffer(data, np.uint8) & fixed, fixed, numbers,
-                 checksum, values.dtype, values.shape)
+    ends = [0, *(end for part in sorted(free) for end in part), len(data)]
+    fixed = [slice(*pair) for pair in zip(ends[::2], ends[1::2],
+                                          strict=True)]
+    return _Form(data, fixed, numbers, checksum, values)
