@@ -77,8 +77,8 @@ def _curve(model, settings, samples, points, name) -> list[dict]:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(
                 1, (step + 1) / _WARM_UP)
-        loss = recipe.loss(model, batch, torch.as_tensor(batch.labels),
-                           classes, (), settings)
+        batch = batch._replace(labels=torch.as_tensor(batch.labels))
+        loss = recipe.loss(model, batch, losses.Choice(classes), settings)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

@@ -106,11 +106,11 @@ def _trained(model, data, few=None, **settings) -> None:
 
 def _pairs(together: bool):
     """Loss of images against the names of their batch."""
-    def loss(scores, batch, labels, classes, ranks, settings):
-        model = scores.model
+    def loss(scores, batch, choice, settings):
+        model, labels = scores.model, batch.labels
         return training.contrastive_loss(
             model.encode_images(batch.images, batch.environment),
-            model.encode_taxa(classes.iloc[labels.tolist()]),
+            model.encode_taxa(choice.classes.iloc[labels.tolist()]),
             logit_scale=model.scale(), labels=labels if together else None)
     return loss
 

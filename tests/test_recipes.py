@@ -128,7 +128,8 @@ def test_the_pairs_of_a_batch_are_those_of_clip(data, vocabulary):
     labels = torch.as_tensor(batch.labels)
     assert len(labels.unique()) < 24
     loss = losses.get("release").loss(
-        model, batch, labels, data.classes, [], settings())
+        model, batch._replace(labels=labels), losses.Choice(data.classes),
+        settings())
     image = model.encode_images(batch.images, batch.environment)
     text = model.encode_taxa(data.classes.iloc[batch.labels])
     torch.testing.assert_close(loss, training.contrastive_loss(

@@ -651,10 +651,10 @@ def test_our_folder_keeps_constants_and_card(vocabulary, batch, classes,
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda s: s.pop("fusion.0.bias"), "missing: fusion.0.bias"),
-    (lambda s: s.update(extra=torch.ones(1)), "left over: extra"),
+    (lambda s: s.pop("fusion.0.bias"), "Missing key.*fusion.0.bias"),
+    (lambda s: s.update(extra=torch.ones(1)), "Unexpected key.*extra"),
     (lambda s: s.update({"fusion.0.bias": torch.ones(3)}),
-     r"of another shape: fusion.0.bias \(3,\), expected \(16,\)")])
+     r"size mismatch for fusion.0.bias.*\[3\].*\[16\]")])
 def test_what_does_not_fit_is_listed(pth, vocabulary, change, message):
     content = torch.load(pth, weights_only=True)
     change(content["model_state_dict"])

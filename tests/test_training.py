@@ -18,7 +18,7 @@ from geotree.evaluation import calibration
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.planet.source import Planet
 from geotree.shards import memory
-from geotree.training import checkpoints, hiding, loop
+from geotree.training import checkpoints, loop, losses
 
 # Nothing hidden, nothing turned.
 PLAIN = {"flips": False, "pixel_dropout": 0.0, "month_dropout": 0.0,
@@ -341,7 +341,7 @@ def test_it_says_what_is_left_when_the_loss_is_lost(halves, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Run, "learn", spoilt)
-        with pytest.raises(ValueError, match="weights of epoch 0 .*'.*chec"):
+        with pytest.raises(ValueError, match="weights of epoch 0. .*'.*chec"):
             training.fit(model, *halves, out=tmp_path / "b", progress=False,
                          settings=training.Settings(epochs=2, batch_size=128))
     assert torch.equal(weights(model), weights(good))
@@ -471,7 +471,7 @@ def test_what_is_hidden_by_hand(data):
     batch.environment[:] = 1
     run = training.Settings(pixel_dropout=0.2, month_dropout=0.5,
                             group_dropout=0.5, location_dropout=1.0)
-    seen = hiding.hide(batch, run)
+    seen = losses.hide(batch, run)
     gone = (seen.images == 65535).numpy()  # (B, T, C, H, W)
     assert (gone == gone[:, :, :1]).all(), "all bands of a pixel"
     assert gone.mean() == pytest.approx(1 - 0.5 * 0.8, abs=0.03)
@@ -479,7 +479,7 @@ def test_what_is_hidden_by_hand(data):
     place = torch.isnan(seen.environment)
     assert place[:, :2].all() and not place.all()
     run = training.Settings(**PLAIN | {"flips": True})
-    turned = hiding.hide(batch, run).images[:, 0, 0].numpy()
+    turned = losses.hide(batch, run).images[:, 0, 0].numpy()
     ways = {tuple(patch.ravel()) for patch in turned}
     square = np.arange(25).reshape(5, 5)
     assert ways == {tuple(np.rot90(side, k).ravel()) for k in range(4)

@@ -8,21 +8,26 @@ the four ranks add up, so a new oak is an oak before it is itself.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+
+from geotree import checks
 
 RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
 
 
 class Names(NamedTuple):
-    """A class table as numbers."""
+    """A class table as numbers: K classes, U different names in it."""
 
-    whole: Tensor  # (K, 4) int64: bucket of each name
-    pieces: Tensor  # (K, 4, P) int64: buckets of its trigrams, 0 = none
+    whole: Tensor  # (K, 4) int64: bucket of each name at its rank
+    rows: Tensor  # (K, 4) int64: which of the U names it is
+    pieces: Tensor  # (P,) int64: buckets of the trigrams of the U names
+    starts: Tensor  # (U,) int64: where each name's begin
 
 
 class NameEncoder(nn.Module):
@@ -44,28 +49,28 @@ class NameEncoder(nn.Module):
             self.pieces.weight[0] = 0
         self.expand = nn.Linear(embedding, 2 * embedding)
         self.contract = nn.Linear(2 * embedding, embedding)
-        self._cache: tuple[tuple, Names] | None = None
 
     def read(self, classes: pd.DataFrame) -> Names:
-        """Hash the names of a class table; the last table is remembered."""
-        missing = [rank for rank in RANKS if rank not in classes.columns]
-        if missing or not len(classes):
-            raise ValueError(
-                f"class table has {len(classes)} rows and lacks the columns "
-                f"{missing}; expected at least one row with the columns "
-                f"{', '.join(RANKS)}. taxonomy.class_table makes one."
-            )
-        key = tuple(tuple(classes[rank]) for rank in RANKS)
-        if self._cache is None or self._cache[0] != key:
-            self._cache = key, _hash_names(key, self.buckets)
-        device = self.whole.weight.device
-        return Names(*(part.to(device) for part in self._cache[1]))
+        """Hash the names of a class table."""
+        checks.columns(classes, RANKS, where="class table")
+        table = classes[list(RANKS)].astype(str).to_numpy()  # (K, 4)
+        if not len(table):
+            raise ValueError("class table has no rows. taxonomy.class_table "
+                             "makes one.")
+        whole = [[_bucket(f"{rank}:{name.strip().lower()}", self.buckets)
+                  for rank, name in zip(RANKS, row, strict=True)]
+                 for row in table]
+        rows, names = pd.factorize(table.ravel())
+        pieces = [_pieces(name, self.buckets) for name in names]
+        starts = np.cumsum([0, *map(len, pieces)])[:-1]
+        return Names(*(torch.as_tensor(part, device=self.whole.weight.device)
+                       for part in (whole, rows.reshape(-1, 4),
+                                    np.concatenate(pieces), starts)))
 
     def forward(self, names: Names) -> Tensor:
         """(K, D), not normalised."""
-        whole = self.whole(names.whole)  # (K, 4, D)
-        pieces = self.pieces(names.pieces.flatten(0, 1)).view_as(whole)
-        x = whole + pieces
+        pieces = self.pieces(names.pieces, names.starts)  # (U, D)
+        x = self.whole(names.whole) + pieces[names.rows]  # (K, 4, D)
         if self.training and self.dropout:
             x = x * self._keep(len(x), x.device)[..., None]
         x = x.sum(dim=1)
@@ -79,23 +84,15 @@ class NameEncoder(nn.Module):
         return (drawn >= cut).float()
 
 
-def _hash_names(names: Sequence[Sequence[str]], buckets: int) -> Names:
-    """``names`` is one sequence for each rank; bucket 0 means nothing."""
-    def bucket(text: str) -> int:
-        return 1 + zlib.crc32(text.encode()) % (buckets - 1)
+@lru_cache(maxsize=1 << 18)
+def _bucket(text: str, buckets: int) -> int:
+    """Bucket 0 means nothing."""
+    return 1 + zlib.crc32(text.encode()) % (buckets - 1)
 
-    pieces: dict[str, list[int]] = {}
-    for column in names:
-        for name in set(column):
-            text = f"<{str(name).strip().lower()}>"
-            pieces[name] = [bucket(text[i:i + 3])
-                            for i in range(len(text) - 2)]
-    most = max(map(len, pieces.values()))
-    padded = {name: row + [0] * (most - len(row))
-              for name, row in pieces.items()}
-    whole = [[bucket(f"{rank}:{str(name).strip().lower()}")
-              for name in column]
-             for rank, column in zip(RANKS, names, strict=True)]
-    parts = [[padded[name] for name in column] for column in names]
-    return Names(torch.tensor(whole).T.contiguous(),
-                 torch.tensor(parts).transpose(0, 1).contiguous())
+
+@lru_cache(maxsize=1 << 17)
+def _pieces(name: str, buckets: int) -> np.ndarray:
+    """Buckets of the trigrams of a name: (P,) int64."""
+    text = f"<{name.strip().lower()}>"
+    return np.array([_bucket(text[i:i + 3], buckets)
+                     for i in range(len(text) - 2)], np.int64)

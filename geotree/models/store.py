@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -211,25 +212,16 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
 
 def load_state(model: nn.Module, state: dict[str, Tensor], *,
                where: str) -> None:
-    """``load_state_dict`` whose error says what differs, and what to do."""
-    own = model.state_dict()
-    problems = []
-    for title, names in (("missing", own.keys() - state.keys()),
-                         ("left over", state.keys() - own.keys())):
-        if names:
-            problems.append(f"{title}: {_some(names)}")
-    shapes = [f"{k} {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-              for k in own.keys() & state.keys()
-              if own[k].shape != state[k].shape]
-    if shapes:
-        problems.append(f"of another shape: {_some(shapes)}")
-    if problems:
+    """``load_state_dict`` whose error says where, and what to do."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        problems = [textwrap.shorten(line, 200)
+                    for line in str(error).splitlines()[1:]]
         raise ValueError(
             f"{where} holds another model than this {type(model).__name__}: "
-            f"{'; '.join(problems)}. Build the model with the configuration "
-            "it was trained with."
-        )
-    model.load_state_dict(state)
+            f"{_some(problems)} Build the model with the configuration it "
+            "was trained with.") from error
 
 
 def commit() -> str | None:

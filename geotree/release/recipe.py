@@ -49,11 +49,11 @@ def _warm_restarts(settings, epoch: float, groups, steps: int
     return [low + (top * group["share"] - low) * part for group in groups]
 
 
-def _over_pairs(scores, batch, labels, classes, ranks, settings) -> Tensor:
+def _over_pairs(scores, batch, choice, settings) -> Tensor:
     """Each record against the texts of its batch; see contrastive_loss."""
-    rows, place = labels.unique(return_inverse=True)
+    rows, place = batch.labels.unique(return_inverse=True)
     logits = scores(batch.images, batch.environment,
-                    classes.iloc[rows.tolist()])
+                    choice.classes.iloc[rows.tolist()])
     own = getattr(scores, "module", scores)  # in several processes
     cosines = logits.float() / getattr(own, "model", own).scale()
     return losses.symmetric(cosines[:, place] / settings.temperature)

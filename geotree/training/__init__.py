@@ -7,6 +7,7 @@ What a step learns from, and at which rate, is the recipe's to say; see
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ RELEASE = {"recipe": "release", "epochs": 25, "batch_size": 192,
 FEW_SHOT = RELEASE | {"epochs": 10, "batch_size": 128, "accumulate": 1}
 # Shares of right answers that prediction sets can be asked to hold.
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-_LARGEST = 20_000_000  # probabilities to calibrate on, 80 MB
+_MOST = 20_000_000  # probabilities to calibrate on, 80 MB
+_FEW = 2000  # samples
+_SMALLEST, _LARGEST = 32, 256  # batch, where the settings name none
+_EPOCHS = 10  # where neither the settings nor least_steps ask for more
+_MANY, _DRAWN = 2048, 512  # classes: of more, so many are drawn a step
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Settings:
     label_smoothing: float = 0.02
     rank_weight: float = 0.2  # of the loss at genus and at family
     temperature: float = 0.07  # of recipe "release"
+    negatives: int | None = None  # species that a step compares with, drawn
+    # beside those of its batch; None: all, or 512 of more than 2,048
     flips: bool = True  # patches turned and mirrored
     # Chances to be hidden. None: 0.3 where samples are few, else 0 and 0.1.
     pixel_dropout: float | None = None  # of a pixel of a month
@@ -69,19 +76,47 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks.one_of(self.keep, ("last", "top1", "loss"), name="keep")
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
-            if getattr(self, name) is not None:
-                checks.number(getattr(self, name), name=name, low=1,
-                              whole=True)
-        for name in ("pixel_dropout", "month_dropout", "group_dropout",
-                     "location_dropout", "label_smoothing"):
-            if getattr(self, name) is not None:
-                checks.number(getattr(self, name), name=name, low=0, high=1)
-        checks.number(self.learning_rate, name="learning_rate", low=0)
+        for names, limits in (
+                ("epochs batch_size accumulate patience negatives",
+                 {"low": 1, "whole": True}),
+                ("pixel_dropout month_dropout group_dropout location_dropout "
+                 "label_smoothing", {"low": 0, "high": 1}),
+                ("learning_rate", {"low": 0})):
+            for name in names.split():
+                if getattr(self, name) is not None:
+                    checks.number(getattr(self, name), name=name, **limits)
+
+    def filled(self, n: int, k: int, *, drop_last: bool
+               ) -> tuple[Settings, int]:
+        """With what was left open, for ``n`` samples of ``k`` classes.
+
+        Returns
+        -------
+        Settings
+        int
+            Steps an epoch; with ``drop_last`` of whole batches alone.
+        """
+        few = n < _FEW  # then eight steps an epoch
+        size = self.batch_size or min(max(
+            2 ** math.ceil(math.log2(n / 8 + 1)), _SMALLEST), _LARGEST)
+        steps = n // size if drop_last else math.ceil(n / size)
+        if not steps:
+            raise ValueError(
+                f"recipe '{self.recipe}' drops the last batch if it is not "
+                f"full: {n} samples in batches of {size} make no step. Lower "
+                "batch_size, or take recipe='mended'.")
+        values = {"batch_size": size, "pixel_dropout": 0.3 if few else 0.0,
+                  "month_dropout": 0.3 if few else 0.1,
+                  "negatives": k if k <= _MANY else _DRAWN,
+                  "epochs": max(_EPOCHS,
+                                math.ceil(self.least_steps / steps))}
+        return dataclasses.replace(self, **{
+            name: value for name, value in values.items()
+            if getattr(self, name) is None}), steps
 
 
-def fit(model, train, validation, *, settings: Settings | None = None,
-        out: str | Path, resume: bool = True,
+def fit(model, train, validation=None, *, settings: Settings | None = None,
+        out: str | Path | None = None, resume: bool = True,
         progress: bool = True) -> pd.DataFrame:
     """Train a model; leave the weights of the kept epoch in it.
 
@@ -92,14 +127,16 @@ def fit(model, train, validation, *, settings: Settings | None = None,
     Parameters
     ----------
     model : CompactClip, GeoTreeClip, or any of your own
-        See :mod:`geotree.models` for what it must have. Its normalisation
-        is fitted here unless it has one, as a model that was trained
-        before does.
+        See :func:`geotree.models.check` for what it must have. Its
+        normalisation is fitted here unless it has one, as a model that was
+        trained before does.
     train, validation : Shards
         With the same class table; ``validation`` reports on each epoch.
+        Without, the last epoch is kept and nothing is calibrated.
     settings : Settings
     out : path
-        Folder for the checkpoint and the log; one run a folder.
+        Folder for the checkpoint and the log; one run a folder. Without,
+        a run that is stopped is lost.
     resume : bool
         Go on with the checkpoint in ``out``, equal to the bit on a CPU to
         a run that was never interrupted. More epochs, another patience or
@@ -125,14 +162,20 @@ def fit(model, train, validation, *, settings: Settings | None = None,
     from geotree.training.loop import Run
 
     settings = settings or Settings()
-    taxonomy.same_classes(train.classes, validation.classes)
-    if not len(train) or not len(validation):
-        raise ValueError(f"{len(train)} samples to train on and "
-                         f"{len(validation)} to validate: both need some.")
+    if not len(train) or (validation is not None and not len(validation)):
+        raise ValueError("0 samples to train on, or to validate: both need "
+                         "some.")
+    if validation is not None:
+        taxonomy.same_classes(train.classes, validation.classes)
+    elif settings.keep != "last" or settings.patience is not None:
+        raise ValueError("keep and patience need validation samples.")
     with torch.random.fork_rng(devices=[]):  # the caller's state stays
-        run = Run(model, train, validation, settings, Path(out))
+        run = Run(model, train, validation, settings,
+                  None if out is None else Path(out))
         run.go(resume=resume, progress=progress)
-    calibrate(model, validation, classes=_extended(model, run.classes))
+    model.classes = _extended(model, run.classes)
+    if validation is not None:
+        calibrate(model, validation, classes=model.classes)
     model.card = {**getattr(model, "card", {}),
                   "settings": dataclasses.asdict(run.settings),
                   "data": {"samples": len(train), **train.provenance},
@@ -164,7 +207,7 @@ def calibrate(model, data, *, classes: pd.DataFrame) -> None:
     """
     known = data.table["species"].isin(classes["species"]).to_numpy()
     rows = np.flatnonzero(known)
-    some = data.select(rows[::max(1, len(rows) * len(classes) // _LARGEST)])
+    some = data.select(rows[::max(1, len(rows) * len(classes) // _MOST)])
     labels = taxonomy.labels(some.table, classes)
     odds = evaluation.predict(model, some, classes)
     model.classes = classes

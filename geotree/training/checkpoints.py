@@ -4,56 +4,106 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from geotree import files
+from geotree.models.store import load_state
+from geotree.training import CHECKPOINT
 
 # Settings that may change when a run goes on.
 _FREE = ("epochs", "least_steps", "patience", "save_every", "device")
+# What a checkpoint holds beside weights.
+_COUNTS = ("epoch", "step", "kept", "best", "history", "total", "count",
+           "seconds")
+_QUICK = 1.0  # seconds that a checkpoint may take when one waits for the end
 _DIGEST = 32  # bytes of SHA-256 behind the checkpoint
 
 
-def identity(model, train, validation, classes, settings) -> dict:
+def identity(run) -> dict:
     """What must agree for a checkpoint to be continued, by name."""
-    config = getattr(model, "config", None)
+    config = getattr(run.model, "config", None)
     shapes = {name: list(value.shape)
-              for name, value in model.state_dict().items()}
+              for name, value in run.model.state_dict().items()}
     return {
-        **{name: value for name, value in asdict(settings).items()
+        **{name: value for name, value in asdict(run.settings).items()
            if name not in _FREE},
-        "model": type(model).__name__,
+        "model": type(run.model).__name__,
         **{f"config.{name}": value for name, value in
            (asdict(config) if is_dataclass(config) else {}).items()},
         "weights": files.fingerprint(shapes),
-        "classes": files.fingerprint(classes),
-        "training samples": _fingerprint(train),
-        "validation samples": _fingerprint(validation)}
+        "classes": files.fingerprint(run.classes),
+        # The ids and species of samples, not how many there are.
+        **{f"{name} samples": None if data is None else files.fingerprint(
+            data.columns("gbifID", "species"))
+           for name, data in (("training", run.train),
+                              ("validation", run.validation))}}
 
 
-def _fingerprint(data) -> str:
-    """Of the ids and species of samples, not of how many there are."""
-    return files.fingerprint(
-        np.asarray(data.table["gbifID"]),
-        np.asarray(data.table["species"], dtype=str).tolist())
+def save(run) -> None:
+    """Write all that is needed to go on from this step."""
+    started = time.monotonic()
+    if run.writes:
+        write(run.out / CHECKPOINT, {
+            **{name: getattr(run, name) for name in _COUNTS},
+            "identity": run.identity, "total": float(run.total),
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            # Of steps under way, and of what a recipe leaves out.
+            "gradients": {name: value.grad for name, value
+                          in run.model.named_parameters()
+                          if value.grad is not None}})
+    run.saved = time.monotonic()
+    run.quick = run.saved - started < _QUICK
 
 
-def refuse(found: dict, mine: dict, path: Path) -> None:
-    """Say by name what differs between a checkpoint and this run."""
-    differ = [f"{name} is {found.get(name)!r} there and {value!r} here"
-              for name, value in mine.items() if found.get(name) != value]
+def save_between_steps(run) -> None:
+    """Save at the end of the last step, if none is half taken."""
+    if run.busy or not run.quick or not math.isfinite(run.total):
+        return
+    if run.simple:
+        run.optimizer.zero_grad(set_to_none=True)
+    save(run)
+
+
+def kept_where(run) -> str:
+    """What is left of the run when it ends here."""
+    if run.out is None or not (run.out / CHECKPOINT).exists():
+        return "Nothing was saved yet."
+    return f"The last state that was saved is in '{run.out / CHECKPOINT}'."
+
+
+def restore(run, resume: bool) -> None:
+    """Go on from the checkpoint, if there is one, and it is this run's."""
+    path, run.identity = run.out / CHECKPOINT, identity(run)
+    if not resume:  # nothing of another run may be taken for this one's
+        path.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    state = read(path, run.device)
+    told = state["identity"]
+    differ = [f"{name} is {told.get(name)!r} there and {value!r} here"
+              for name, value in run.identity.items()
+              if told.get(name) != value]
     if differ:
         raise ValueError(
             f"'{path}' is of another run: {'; '.join(differ)}. Choose "
             "another folder, or pass resume=False to start afresh.")
+    load_state(run.model, state["model"], where=f"'{path}'")
+    run.optimizer.load_state_dict(state["optimizer"])
+    for name in _COUNTS:
+        setattr(run, name, state[name])
+    for name, value in run.model.named_parameters():
+        value.grad = state["gradients"].get(name)
 
 
 def write(path: Path, state: dict) -> None:
@@ -97,9 +147,9 @@ def orderly(run) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         if not run.world.rank:
-            run.save_between_steps()
+            save_between_steps(run)
             print(f"Stopped at step {run.step} of {run.steps}. "
-                  f"{run.kept_where()} Call fit again with the same "
+                  f"{kept_where(run)} Call fit again with the same "
                   "arguments to go on.", file=sys.stderr)
         raise
     finally:

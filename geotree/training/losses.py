@@ -1,25 +1,69 @@
-"""Recipes of training: what a step learns from, and how fast.
+"""Recipes of training: what a step sees, what it learns from, how fast.
 
 ``mended`` (default): a softmax over the class table, so that two records of
 one species are never negatives of each other; every parameter is trained.
-Others are named by where they are, ``"package.module:NAME"``. Batch
-B, features D, classes K. Chapter 05.
+Others are named by where they are, ``"package.module:NAME"``. All that is
+drawn here is drawn for the whole batch, so that it does not depend on the
+number of processes. Batch B, features D, classes K. Chapter 05.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geotree.shards import Batch
+from geotree.variables import GROUPS, NODATA, PATCH
+
 # Where recipes with a short name are.
 NAMES = {"mended": "geotree.training.losses:MENDED",
          "release": "geotree.release.recipe:RECIPE"}
+_SQUARE = torch.arange(PATCH * PATCH).view(PATCH, PATCH)
+# Pixel that comes to each place, for the eight ways to turn a square.
+_TURNS = torch.stack([torch.rot90(side, k).flatten() for k in range(4)
+                      for side in (_SQUARE, _SQUARE.flip(1))])  # (8, 25)
+
+
+class Choice(NamedTuple):
+    """What a step chooses among."""
+
+    classes: pd.DataFrame  # K rows
+    ranks: Sequence[tuple[float, Tensor]] = ()  # weight, (K,) group of each
+    counts: Tensor | None = None  # (K,) classes each stands for; None: 1
+
+
+def draw(choice: Choice, labels: Tensor, n: int) -> tuple[Choice, Tensor]:
+    """The classes of a batch and ``n`` others, drawn for one step.
+
+    Each of the others stands for as many as it was drawn from, so that the
+    sums over classes that a loss needs are right on average: the logQ
+    correction of sampled softmax (Bengio & Senécal 2008), for which a class
+    of the batch has chance 1.
+
+    Returns
+    -------
+    Choice
+        Of the classes of the batch, in order, and then the others.
+    (B,) int64
+        The labels, as rows of it.
+    """
+    own, place = labels.unique(return_inverse=True)
+    left = torch.ones(len(choice.classes), device=labels.device)
+    left = left.index_fill(0, own, 0).nonzero().squeeze(1)
+    drawn = left[torch.randperm(len(left), device=labels.device)[:n]]
+    rows = torch.cat([own, drawn])
+    counts = torch.ones(len(rows), device=labels.device)
+    counts[len(own):] = len(left) / max(len(drawn), 1)
+    return Choice(choice.classes.iloc[rows.tolist()],
+                  [(weight, group[rows]) for weight, group in choice.ranks],
+                  counts), place
 
 
 class Scores(torch.nn.Module):
@@ -41,7 +85,8 @@ class Recipe(NamedTuple):
 
     groups: Callable  # (model, settings) → groups of the optimiser
     rates: Callable  # (settings, epoch, groups, steps) → rate of each
-    loss: Callable  # (scores, batch, labels, classes, ranks, settings)
+    loss: Callable  # (scores, batch, choice, settings); labels are rows of
+    # choice.classes
     drop_last: bool  # whether the last batch is left out if not full
 
 
@@ -90,21 +135,23 @@ def one_cosine(settings, epoch: float, groups, steps: int) -> list[float]:
             for group in groups]
 
 
-def over_classes(scores, batch, labels, classes, ranks, settings) -> Tensor:
-    """Softmax of each sample over the class table."""
-    logits = scores(batch.images, batch.environment, classes)
-    if not len(labels):  # a process without a row of the last batch
+def over_classes(scores, batch: Batch, choice: Choice, settings) -> Tensor:
+    """Softmax of each sample over the classes of the step."""
+    logits = scores(batch.images, batch.environment, choice.classes)
+    if not len(batch.labels):  # a process without a row of the last batch
         return logits.sum()
-    return class_loss(logits, labels, ranks,
-                      smoothing=settings.label_smoothing)
+    return class_loss(logits, batch.labels, choice.ranks,
+                      smoothing=settings.label_smoothing,
+                      counts=choice.counts)
 
 
 MENDED = Recipe(all_parameters, one_cosine, over_classes, False)
 
 
 def class_loss(logits: Tensor, labels: Tensor,
-               groups: list[tuple[float, Tensor]] = (), *,
-               smoothing: float = 0.0) -> Tensor:
+               groups: Sequence[tuple[float, Tensor]] = (), *,
+               smoothing: float = 0.0,
+               counts: Tensor | None = None) -> Tensor:
     """Cross-entropy over the class table, plus that of coarser ranks.
 
     Parameters
@@ -116,17 +163,24 @@ def class_loss(logits: Tensor, labels: Tensor,
         log of the summed probability of the right group.
     smoothing : float
         Label smoothing at species level.
+    counts : (K,) float, optional
+        How many classes each stands for, where the K were drawn from more;
+        see :func:`draw`.
 
     Returns
     -------
     scalar Tensor
     """
     logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    log_probability = logits.log_softmax(dim=1)  # (B, K)
+    counts = torch.ones_like(logits[0]) if counts is None else counts
+    total = (logits + counts.log()).logsumexp(dim=1, keepdim=True)
+    log_odds = logits - total  # (B, K)
+    right = log_odds.gather(1, labels[:, None])
+    spread = log_odds @ (counts / counts.sum())
+    loss = -(1 - smoothing) * right.mean() - smoothing * spread.mean()
     for weight, group in groups:
         same = group[labels][:, None] == group  # (B, K)
-        inside = log_probability.masked_fill(~same, -math.inf)
+        inside = (log_odds + counts.log()).masked_fill(~same, -math.inf)
         loss = loss - weight * inside.logsumexp(dim=1).mean()
     return loss
 
@@ -159,3 +213,48 @@ def symmetric(logits: Tensor, labels: Tensor | None = None) -> Tensor:
     target = match / match.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target)
             + F.cross_entropy(logits.T, target)) / 2
+
+
+def hide(batch: Batch, settings) -> Batch:
+    """A batch as training sees it, drawn from torch's random state.
+
+    Parameters
+    ----------
+    batch : Batch of B samples
+        Arrays or tensors; left as they are.
+    settings : Settings
+        ``flips`` and the four ``…_dropout``.
+
+    Returns
+    -------
+    Batch
+        ``images`` (int32) and ``environment`` as tensors.
+    """
+    # torch can do little with unsigned 16 bits.
+    images = torch.as_tensor(batch.images).to(torch.int32)
+    environment = torch.as_tensor(batch.environment)
+    device, n = images.device, len(images)
+    pixels = images.flatten(3)  # (B, T, C, 25)
+    if settings.flips:
+        turn = torch.randint(len(_TURNS), (n,), device=device)
+        order = _TURNS.to(device)[turn][:, None, None]  # (B, 1, 1, 25)
+        pixels = pixels.gather(3, order.expand_as(pixels))
+
+    def gone(chance: float, *shape: int):
+        return torch.rand(n, *shape, device=device) < chance
+
+    months, size = pixels.shape[1], pixels.shape[3]
+    if settings.month_dropout or settings.pixel_dropout:
+        lost = (gone(settings.month_dropout, months, 1)
+                | gone(settings.pixel_dropout, months, size))  # (B, T, 25)
+        pixels = pixels.masked_fill(lost[:, :, None], NODATA)
+    if settings.group_dropout or settings.location_dropout:
+        lost = torch.zeros(environment.shape, dtype=torch.bool,
+                           device=device)  # (B, V)
+        for name, columns in GROUPS.items():
+            lost[:, columns] = gone(
+                settings.location_dropout if name == "location"
+                else settings.group_dropout, 1)
+        environment = environment.masked_fill(lost, math.nan)
+    return batch._replace(images=pixels.view(images.shape),
+                          environment=environment)
