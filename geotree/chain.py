@@ -32,8 +32,9 @@ from geotree.run import (
 
 __all__ = ["Run", "cube", "folder", "making", "model", "occurrences",
            "optimum", "parts", "planet", "provenance", "rarity_limits",
-           "raw_occurrences", "real_table", "seen_classes", "settings",
-           "shards", "simulated", "source", "splits", "use"]
+           "raw_occurrences", "real_table", "samples", "seen_classes",
+           "settings", "shards", "simulated", "source", "splits", "stamp",
+           "use"]
 NOTES = "chain.json"
 FILES = {"occurrences": "occurrences.parquet", "cube": "cube.zarr",
          "shards": "shards", "split": "split.parquet", "model": "model"}
@@ -59,6 +60,13 @@ def provenance() -> str:
                if _foreign("occurrences") else
                "Invented records of the simulated planet")
     return f"{records}; their pixels {source().origin}."
+
+
+def stamp() -> str:
+    """What each figure of this run has to say below it: what is invented."""
+    if simulated():
+        return "simulated planet: invented records and pixels"
+    return "simulated pixels" if settings().source == "planet" else ""
 
 
 # Open, or make ---------------------------------------------------------------

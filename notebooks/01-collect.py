@@ -39,7 +39,7 @@ if "google.colab" in sys.modules:
 import pandas as pd
 from geotree import chain, occurrences, plots, splits
 
-plots.style()
+plots.style(chain.stamp())
 run = chain.settings()
 print(chain.provenance())
 

@@ -41,7 +41,7 @@ import pandas as pd
 from geotree import chain, pixels, plots, splits, variables
 from sklearn.ensemble import RandomForestClassifier
 
-plots.style()
+plots.style(chain.stamp())
 run = chain.settings()
 table = chain.occurrences()
 print(chain.provenance())

@@ -43,7 +43,7 @@ import pandas as pd
 from geotree import chain, evaluation, globe, place, plots, splits
 from geotree.evaluation import results
 
-plots.style()
+plots.style(chain.stamp())
 run = chain.settings()
 data = chain.shards()
 table, labels, classes = data.table, data.labels, data.classes

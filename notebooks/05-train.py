@@ -43,7 +43,7 @@ from geotree import chain, evaluation, plots, training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.training.processes import World
 
-plots.style()
+plots.style(chain.stamp())
 run = chain.settings()
 
 # %%

@@ -45,7 +45,7 @@ import pandas as pd
 from geotree import baselines, chain, evaluation, plots
 from geotree.evaluation import calibration, metrics
 
-plots.style()
+plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
 print(chain.provenance())
 

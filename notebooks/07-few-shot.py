@@ -43,7 +43,7 @@ from geotree.evaluation import results
 from geotree import taxonomy, training
 from geotree.shards import take
 
-plots.style()
+plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
 SHOTS, DRAWS = (1, 3, 5, 10), 10
 print(chain.provenance())

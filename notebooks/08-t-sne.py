@@ -42,7 +42,7 @@ from geotree import baselines, chain, evaluation, explore, plots
 from geotree.release import selections
 from sklearn.manifold import TSNE
 
-plots.style()
+plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
 test = parts["test"]
 print(chain.provenance())

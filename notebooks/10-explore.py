@@ -46,7 +46,7 @@ from geotree import chain, evaluation, explore, place, plots, prior
 from geotree import taxonomy, world
 from geotree.evaluation import calibration, metrics
 
-plots.style()
+plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
 
 # %%

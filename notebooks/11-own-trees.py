@@ -44,7 +44,7 @@ from geotree import chain, evaluation, explore, occurrences, pixels
 from geotree import plots, prior, shards, splits, taxonomy, training
 from geotree.shards import Batch
 
-plots.style()
+plots.style(chain.stamp())
 
 # %%
 folder = chain.folder() / "own"  # all that this chapter writes

@@ -19,9 +19,22 @@ CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
 PAPER, INK, FAINT, REST = "#fbfaf7", "#222222", "#8d8a83", "#c4bfb4"
 
 
-def style() -> None:
-    """Set the style of a notebook's figures; call once at the top."""
+_NOTE = ""  # below each figure
+
+
+def style(note: str = "") -> None:
+    """Set the style of a notebook's figures; call once at the top.
+
+    Parameters
+    ----------
+    note : str
+        Stands below each figure from here on, so that a copy of it says
+        what it rests on: see ``chain.stamp``.
+    """
+    global _NOTE
+    _NOTE = note
     plt.rcParams.update({
+        "figure.hooks": ["geotree.plots.style:_sign"],
         "figure.facecolor": PAPER, "axes.facecolor": PAPER,
         "savefig.facecolor": "auto", "figure.dpi": 120,
         "figure.figsize": (7.5, 4), "figure.constrained_layout.use": True,
@@ -38,6 +51,12 @@ def style() -> None:
         "axes.prop_cycle": plt.cycler(color=CYCLE),
         "image.cmap": "viridis",
     })
+
+
+def _sign(figure) -> None:
+    """Write the note below a new figure, where nothing else is drawn."""
+    figure.text(1, -0.01, _NOTE, ha="right", va="top", fontsize=7.5,
+                color=INK)
 
 
 def colors(names, *, top: int = len(CYCLE)) -> dict[str, str]:
