@@ -130,15 +130,7 @@ def probabilities(values, *, k: int | None = None, n: int | None = None,
     first : int
         Number of the first row, for the message.
     """
-    values = np.asarray(values)
-    if (values.ndim != 2 or k not in (None, values.shape[1])
-            or n not in (None, len(values))):
-        expected = (f"({'samples' if n is None else n}, "
-                    f"{'classes' if k is None else k})")
-        raise ValueError(f"{where} have shape {values.shape}, expected "
-                         f"{expected}.")
-    if values.dtype.kind not in "fiu":
-        raise ValueError(f"{where} are {values.dtype}, expected numbers.")
+    values = _rows(values, k, n, where)
     total = values.sum(axis=1, dtype=np.float64)
     bad = np.flatnonzero(~(np.abs(total - 1) < 1e-3)
                          | (values.min(axis=1, initial=0) < -1e-6))
@@ -159,15 +151,26 @@ def shares(values, *, k: int | None = None,
 
     As :func:`probabilities`, for parts of an answer.
     """
-    values = np.asarray(values)
-    if values.ndim != 2 or k not in (None, values.shape[1]):
-        raise ValueError(f"{where} have shape {values.shape}, expected "
-                         f"(samples, {'classes' if k is None else k}): one "
-                         "column per row of the class table.")
+    values = _rows(values, k, None, where)
     if values.size and not (values.min() >= 0 and values.max() < math.inf):
         raise ValueError(f"{where} run from {values.min():.4g} to "
                          f"{values.max():.4g}, expected finite numbers of 0 "
                          "or more. Apply a softmax to logits.")
+    return values
+
+
+def _rows(values, k, n, where: str) -> np.ndarray:
+    """A number for each sample and class."""
+    values = np.asarray(values)
+    if (values.ndim != 2 or k not in (None, values.shape[1])
+            or n not in (None, len(values))):
+        expected = (f"({'samples' if n is None else n}, "
+                    f"{'classes' if k is None else k})")
+        raise ValueError(f"{where} have shape {values.shape}, expected "
+                         f"{expected}: one column per row of the class "
+                         "table.")
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{where} are {values.dtype}, expected numbers.")
     return values
 
 
@@ -238,6 +241,12 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
     return value
 
 
+def some(values, most: int = 5) -> str:
+    """The first of some values, for a message: "a, b, c, d, e, …"."""
+    shown = ", ".join(map(str, list(values)[:most]))
+    return shown + (", …" if len(values) > most else "")
+
+
 def columns(table, needed, *, where: str = "table"):
     """A table that has the columns, each once."""
     names = list(table.columns)
@@ -249,6 +258,5 @@ def columns(table, needed, *, where: str = "table"):
     if missing:
         raise ValueError(
             f"{where} lacks the columns {', '.join(missing)}; it has "
-            f"{', '.join(map(str, names[:20]))}"
-            f"{', …' if len(names) > 20 else ''}.")
+            f"{some(names, 20)}.")
     return table

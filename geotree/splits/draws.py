@@ -104,17 +104,15 @@ def k_shot(labels, k: int, *, seed: int = 0
         raise ValueError(f"labels have shape {labels.shape}, expected one "
                          "class number a row.")
     names, sizes = np.unique(labels, return_counts=True)
-    if (sizes <= k).any():
-        small = [f"{name} ({size})" for name, size in
-                 zip(names[sizes <= k], sizes[sizes <= k], strict=True)]
-        more = ", …" if len(small) > 5 else ""
+    small = [f"{name} ({size})" for name, size in zip(names, sizes,
+                                                      strict=True)
+             if size <= k]
+    if small:
         raise ValueError(
             f"{len(small)} classes have fewer than {k + 1} rows, too few "
-            f"for {k} shots and a query: class (rows) "
-            f"{', '.join(small[:5])}{more}. Leave them out or use a smaller "
-            "k.")
+            f"for {k} shots and a query: class (rows) {checks.some(small)}. "
+            "Leave them out or use a smaller k.")
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    first = np.concatenate([[0], sizes.cumsum()[:-1]])
-    support = np.sort(by_class[(first[:, None] + np.arange(k)).ravel()])
+    number = pd.Series(shuffled).groupby(labels[shuffled]).cumcount()
+    support = np.sort(shuffled[number < k])
     return support, np.setdiff1d(np.arange(len(labels)), support)

@@ -56,26 +56,23 @@ def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
     """
     shared = sorted(set(first[column]) & set(second[column]))
     if shared:
-        more = ", …" if len(shared) > 5 else ""
         raise LeakageError(
             f"{len(shared)} {what} are both in {one} and in {other}: "
-            f"{', '.join(map(str, shared[:5]))}{more}. Take them out of one "
-            "of the two.")
+            f"{checks.some(shared)}. Take them out of one of the two.")
 
 
 def check_once(table: pd.DataFrame, parts) -> None:
     """Raise ``LeakageError`` if a ``gbifID`` is in two parts."""
     if "gbifID" not in table:
         return
-    number = pd.Series(np.asarray(parts)).groupby(
-        table["gbifID"].to_numpy()).nunique()
-    twice = number.index[number > 1]
+    rows = pd.DataFrame({"gbifID": table["gbifID"].to_numpy(),
+                         "part": np.asarray(parts)}).drop_duplicates()
+    twice = rows["gbifID"][rows["gbifID"].duplicated()]
     if len(twice):
-        more = ", …" if len(twice) > 5 else ""
         raise LeakageError(
-            f"{len(twice)} records are twice in the table and in two parts "
-            f"of it: gbifID {', '.join(map(str, twice[:5]))}{more}. Keep one "
-            "of each: table.drop_duplicates('gbifID').")
+            f"{twice.nunique()} records are twice in the table and in two "
+            f"parts of it: gbifID {checks.some(twice)}. Keep one of each: "
+            "table.drop_duplicates('gbifID').")
 
 
 def _check_near(train, others, name, km) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -113,12 +114,13 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
             f"test is {test} and validation {validation}, expected shares "
             "above 0 (validation: or 0) that leave something to train on.")
     unit = units(table, kind, degrees=block_degrees)
-    left = _left(table, kind, leave)
+    left, rng = _left(table, kind, leave), np.random.default_rng(seed)
+    test = 0 if left.any() else test
     shares = np.array([1 - test - validation, validation, test])
-    if left.any():
-        shares = np.array([1 - validation, validation, 0])
-    part = _dealt(unit, table["species"], left, shares,
-                  free=kind in ("country", "year"), seed=seed)
+    kept = _kept(unit[~left], table["species"][~left], rng)
+    if kind in ("country", "year"):
+        kept = _freed(kept, unit, table["species"], 1 - shares[0])
+    part = _assign(unit, kept, np.unique(unit[left]), shares, rng)
     parts = pd.Series(np.array(PARTS, dtype=object)[part[unit]],
                       index=table.index, name="split", dtype="str")
     training = (parts == "train").to_numpy()
@@ -128,19 +130,10 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     known = table["species"].isin(table["species"][parts == "train"])
     if known.any():
         parts[parts.isin(["validation", "test"]) & ~known] = "untrained"
-    _said(table, parts, shares, f"{len(part)} {kind} units, buffer "
-                                f"{buffer_km} km")
+    _said(table, parts, shares,
+          f"{len(part)} {kind} units, buffer {buffer_km} km")
     check_once(table, parts)
     return parts
-
-
-def _dealt(unit, species, left, shares, *, free: bool, seed: int):
-    """Part of each unit; ``left`` rows are the test."""
-    rng = np.random.default_rng(seed)
-    kept = _kept(unit[~left], species[~left], rng)
-    if free:
-        kept = _freed(kept, unit, species, 1 - shares[0])
-    return _assign(unit, kept, np.unique(unit[left]), shares, rng)
 
 
 def _said(table, parts, shares, how: str) -> None:
@@ -168,23 +161,23 @@ def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each part: ``rows``, ``species``, ``median_km`` to the
-        nearest training row. ``attrs["untrained"]`` names the species that
-        lost their last training row.
+        A row for each part: ``rows``, their ``share``, ``species``,
+        ``median_km`` to the nearest training row. ``attrs["untrained"]``
+        names the species that lost their last training row.
     """
-    column = np.asarray(parts)
-    train = table[column == "train"]
-    rows = {}
+    column = checks.one_each(parts, len(table), where="parts")
+    train, rows = table[column == "train"], []
     for name in pd.unique(column):
         some = table[column == name]
-        rows[name] = {"rows": len(some), "species": some["species"].nunique(),
-                      "median_km": np.nan if name == "train" or train.empty
-                      else np.median(globe.nearest_km(some, train))}
-    frame = pd.DataFrame(rows).T.sort_values("rows", ascending=False)
-    frame = frame.astype({"rows": int, "species": int})
+        far = (np.nan if name == "train" or train.empty
+               else np.median(globe.nearest_km(some, train)))
+        rows.append((name, len(some), len(some) / len(table),
+                     some["species"].nunique(), far))
+    frame = pd.DataFrame(rows, columns=["part", "rows", "share", "species",
+                                        "median_km"]).set_index("part")
     frame.attrs["untrained"] = sorted(
         table["species"][column == "untrained"].unique())
-    return frame
+    return frame.sort_values("rows", ascending=False).rename_axis(None)
 
 
 def _left(table, kind, leave) -> np.ndarray:
@@ -236,28 +229,24 @@ def _assign(unit, kept, left, shares, rng) -> np.ndarray:
     """Part of each unit: 0 train, 1 validation, 2 test.
 
     In random order, each unit goes where the largest share is still open,
-    so that large and small blocks fall to all parts alike.
+    so that large and small blocks fall to all parts alike. A block that
+    overshoots by more than half goes to training.
     """
     sizes = np.bincount(unit)
     part = np.full(len(sizes), -1)
     part[kept] = 0
     part[left] = 2
-    order = rng.permutation(np.flatnonzero(part < 0))
-    if sizes.max() == 1:  # single rows: no block to weigh
-        ends = np.cumsum(np.rint(shares[:0:-1] * len(sizes)).astype(int))
-        part[order] = np.array([2, 1, 0])[
-            np.searchsorted(ends, np.arange(len(order)), side="right")]
-        return part
-    target = shares * sizes.sum()
-    scale = np.where(target > 0, target, 1)
-    filled = np.array([float(sizes[kept].sum()), 0.0, 0.0])
-    for number in order.tolist():
-        # A block that overshoots by more than half goes to training.
-        fits = filled + sizes[number] / 2 <= target
-        fits[0] = True
-        best = int(np.where(fits, 1 - filled / scale, -np.inf).argmax())
+    target = (shares * sizes.sum()).tolist()
+    filled = [float(sizes[kept].sum()), 0.0, 0.0]
+    for number in rng.permutation(np.flatnonzero(part < 0)).tolist():
+        size = int(sizes[number])
+        still = [1 - done / goal if goal and (done + size / 2 <= goal
+                                              or not one) else -math.inf
+                 for one, (done, goal) in enumerate(zip(filled, target,
+                                                        strict=True))]
+        best = still.index(max(still))
         part[number] = best
-        filled[best] += sizes[number]
+        filled[best] += size
     return part
 
 
@@ -272,7 +261,6 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     rank : "species" or "genus"
         ``species``: another species of the genus stays. ``genus``: whole
         genera go, another genus of the family stays.
-    seed : int
 
     Returns
     -------
