@@ -7,22 +7,18 @@ help comes at once. Used in chapter 11.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
 
 import geotree
-from geotree.options import HINT, Command, columns, open_source, options
-
-RANKS = ["leafType", "family", "genus", "species"]
+from geotree.options import Command, open_source, options
 
 
 @click.group(cls=Command, context_settings={
-    "help_option_names": ["-h", "--help"], "max_content_width": 79})
+    "help_option_names": ["-h", "--help"], "max_content_width": 79,
+    "show_default": True})
 @click.version_option(geotree.__version__)
 def cli():
     """Which tree grows here, seen from satellites, and how sure are we?
@@ -41,29 +37,26 @@ def cli():
 
 
 @cli.command()
-@click.argument("points", type=click.Path())
-@options("out", "source", "year", "lat", "lon", "species", "id", "yes")
-@click.option("--batch", default=256, show_default=True,
-              type=click.IntRange(1), help="Places a unit of work.")
-def fetch(points, out, source, year, yes, batch, **names):
+@click.argument("points")
+@options("out", "source", "year", "lat", "lon", "species", "id", "batch",
+         "yes")
+def fetch(points, *, out, source, year, yes, batch, **names):
     """Fetch the pixels of a table of trees into a cube.
 
-    Rows without a usable place or name are left out, and counted. A run
-    that stops goes on when it is called again.
+    Rows without a usable place, year or name are left out, and counted. A
+    run that stops goes on when it is called again.
 
     \b
     geotree fetch trees.csv -o trees.zarr
     geotree fetch trees.csv -o trees.zarr --source stac --year own
     geotree fetch trees.csv -o trees.zarr --lat Hoch --lon Rechts
     """
-    from geotree import occurrences, pixels, sources, taxonomy
+    from geotree import explore, occurrences, pixels, sources, taxonomy
 
-    table = occurrences.from_points(points, **columns(year, **names))
-    _saycolumns(table)
+    source = open_source(source, year, yes)
+    table = explore.dated(points, source, year, **names)
+    _say(table)
     good = table[table["status"] == "ok"]
-    if year not in (None, "own") or "year" not in table.attrs["columns"]:
-        good = good.assign(year=good["year"].fillna(2020))
-    good = good.dropna(subset="year")
     if good.empty:
         raise ValueError(f"no row of '{points}' can be used: "
                          f"{table['reason'].iloc[0]}.")
@@ -74,16 +67,14 @@ def fetch(points, out, source, year, yes, batch, **names):
             if lacking:
                 click.echo(f"{lacking:,} species have no known {rank}: give "
                            f"it in a column '{rank}'", err=True)
-    cube = pixels.download(good, open_source(source, year, yes), out,
-                           chunk=batch, max_failed=1.0)
+    cube = pixels.download(good, source, out, chunk=batch, max_failed=1.0)
     if "species" in good:
         occurrences.write(good, f"{out}.parquet")
     click.echo(f"{out}: {len(good):,} of {len(table):,} rows, "
-               + ", ".join(f"{n:,} {name}" for name, n in
-                           pixels.counts(cube).items()))
+               + _counts(pixels.counts(cube)))
 
 
-def _saycolumns(table):
+def _say(table) -> None:
     told = ", ".join(f"{what} from '{name}'"
                      for what, name in table.attrs["columns"].items())
     click.echo(f"columns: {told}", err=True)
@@ -92,18 +83,14 @@ def _saycolumns(table):
             click.echo(f"{n:,} rows: {word}", err=True)
 
 
+def _counts(counts) -> str:
+    return ", ".join(f"{n:,} {word}" for word, n in counts.items())
+
+
 @cli.command()
-@click.argument("cube", type=click.Path())
-@options("out", "device")
-@click.option("--from", "start", metavar="MODEL",
-              help="Go on from this model instead of from nothing.")
-@click.option("--epochs", type=click.IntRange(1),
-              help="Default: 10, or more where the trees are few.")
-@click.option("--batch", default=64, show_default=True,
-              type=click.IntRange(1), help="Samples a step.")
-@click.option("--rate", type=float, help="Peak learning rate.")
-@click.option("--seed", default=0, show_default=True)
-def train(cube, out, device, start, epochs, batch, rate, seed):
+@click.argument("cube")
+@options("out", "start", "epochs", "batch_size", "rate", "seed", "device")
+def train(cube, *, out, start, rate, **how):
     """Train a model on a cube that 'fetch' made of named trees.
 
     A tenth of the places, in blocks, tells how modest the model has to be;
@@ -128,19 +115,17 @@ def train(cube, out, device, start, epochs, batch, rate, seed):
     work = Path(f"{out}.training")
     data = shards.write(pixels.open(cube), occurrences.read(
         f"{cube}.parquet"), work / "shards")
-    part = splits.split(data.table, seed=seed).to_numpy()
+    part = splits.split(data.table, seed=how["seed"])
+    learnt, checked, test = (data.select((part == name).to_numpy()) for name
+                             in ("train", "validation", "test"))
     model = (CompactClip.from_pretrained(start) if start
-             else CompactClip(seed=seed))
-    rate = {"learning_rate": rate} if rate else {}
-    training.fit(model, data.select(part == "train"),
-                 data.select(part == "validation"), out=work / "run",
-                 settings=training.Settings(
-                     epochs=epochs, batch_size=batch, seed=seed,
-                     device=device, **rate))
-    prior.attach(model, data.select(part == "train"),
-                 data.select(part == "validation"))
+             else CompactClip(seed=how["seed"]))
+    if rate is not None:
+        how["learning_rate"] = rate
+    training.fit(model, learnt, checked, out=work / "run",
+                 settings=training.Settings(**how))
+    prior.attach(model, learnt, checked)
     model.save_pretrained(out)
-    test = data.select(part == "test")
     score = evaluation.score(
         evaluation.predict(model, test, data.classes), test.labels,
         data.classes, ranks=["species"],
@@ -152,23 +137,11 @@ def train(cube, out, device, start, epochs, batch, rate, seed):
 
 
 @cli.command()
-@click.argument("points", type=click.Path())
+@click.argument("points")
 @options("out", "model", "source", "year", "lat", "lon", "species", "id",
-          "prior", "checklist", "country", "device", "yes")
-@click.option("--rank", default="species", show_default=True,
-              type=click.Choice(RANKS),
-              help="How deep the names go.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1),
-              help="How many of the likeliest names.")
-@click.option("--threshold", default=0.8, show_default=True,
-              help="Probability from which a name is sure.")
-@click.option("--coverage", default=0.9, show_default=True,
-              help="How often the set of names shall hold the right one.")
-@click.option("--batch", default=256, show_default=True,
-              type=click.IntRange(1), help="Places a unit of work.")
-@click.option("--cache", type=click.Path(),
-              help="Folder of fetched pixels.")
-def predict(points, out, source, year, yes, lat, lon, species, id, **how):
+         "prior", "checklist", "country", "rank", "top", "threshold",
+         "coverage", "batch", "cache", "device", "yes")
+def predict(points, *, out, source, year, yes, **how):
     """Say which tree grows at each place of a table.
 
     One row comes out for each row that goes in, in the same order, with
@@ -183,30 +156,20 @@ def predict(points, out, source, year, yes, lat, lon, species, id, **how):
     from geotree import explore
 
     explore.kind_of(out)
-    answers = explore.predict(
-        points, source=open_source(source, year, yes), **how,
-        **columns(year, lat=lat, lon=lon, species=species, id=id))
+    answers = explore.predict(points, year=year, **how,
+                              source=open_source(source, year, yes))
     explore.write_answers(answers, out)
-    status = answers.filter(regex="^(geotree_)?status$").iloc[:, -1]
-    click.echo(f"{out}: " + ", ".join(
-        f"{n:,} {word}" for word, n in status.value_counts().items()))
+    status = answers.iloc[:, -2]
+    click.echo(f"{out}: " + _counts(status.value_counts()))
     if not (status == "ok").any():
         raise ValueError("no row could be answered; the column 'reason' "
                          "says why.")
 
 
 @cli.command("map")
-@options("out", "model", "source", "year", "prior", "checklist", "country",
-          "device", "yes")
-@click.option("--bbox", required=True, metavar="WEST,SOUTH,EAST,NORTH",
-              help="Degrees.")
-@click.option("--step", required=True, type=float,
-              help="Side of a cell in degrees.")
-@click.option("--samples", default=1, show_default=True,
-              type=click.IntRange(1), help="Places asked in each cell.")
-@click.option("--batch", default=2048, show_default=True,
-              type=click.IntRange(1), help="Places asked at a time.")
-def map_(out, source, year, yes, bbox, **how):
+@options("out", "model", "bbox", "step", "samples", "source", "one_year",
+         "prior", "checklist", "country", "batch", "cache", "device", "yes")
+def map_(*, out, source, year, yes, bbox, **how):
     """Map the likeliest name of each rank, and how sure it is.
 
     A GeoTIFF with two bands a rank, the name's number and the confidence in
@@ -217,23 +180,15 @@ def map_(out, source, year, yes, bbox, **how):
     """
     from geotree import explore
 
-    try:
-        region = tuple(float(one) for one in bbox.split(","))
-    except ValueError:
-        region = ()
-    if len(region) != 4:
-        raise click.BadParameter(f"{bbox!r}, expected four numbers: "
-                                 "west,south,east,north", param_hint="--bbox")
-    maps = explore.name_map(
-        source=open_source(source, year, yes), region=region,
-        year=int(year) if (year or "").isdigit() else 2020, **how)
+    maps = explore.name_map(source=open_source(source, year, yes), year=year,
+                            region=bbox, progress=True, **how)
     explore.write_geotiff(maps, out)
     click.echo(f"{out}: {maps.sizes['y']} × {maps.sizes['x']} cells, "
                f"{int((maps['status'] == 1).sum()):,} with an answer")
 
 
 @cli.command()
-@click.argument("table", type=click.Path())
+@click.argument("table")
 @options("lat", "lon", "species", "id")
 def audit(table, **names):
     """List what is suspect in a table of trees.
@@ -243,8 +198,8 @@ def audit(table, **names):
     """
     from geotree import occurrences, taxonomy
 
-    table = occurrences.from_points(table, **columns(None, **names))
-    _saycolumns(table)
+    table = occurrences.from_points(table, **names)
+    _say(table)
     table = table[table["status"] == "ok"]
     unknown = [name for name in table if table[name].isin(
         ["Unknown", 0]).all() or table[name].isna().all()]
@@ -257,14 +212,9 @@ def audit(table, **names):
 
 
 @cli.command()
-@click.argument("answers", type=click.Path())
-@click.option("--truth", required=True, metavar="COLUMN",
-              help="The true names.")
-@click.option("--rank", default="species", show_default=True,
-              type=click.Choice(RANKS),
-              help="Of the true names.")
-@options("lat", "lon")
-def evaluate(answers, truth, rank, **names):
+@click.argument("answers")
+@options("truth", "rank", "lat", "lon")
+def evaluate(answers, *, truth, rank, **names):
     """Score answers where the truth is known.
 
     Intervals (95 %) are over blocks of one degree: neighbours are no
@@ -275,26 +225,17 @@ def evaluate(answers, truth, rank, **names):
     """
     from geotree import explore, globe, occurrences
 
-    table = occurrences.from_points(answers, **columns(None, **names))
-    found = explore.score_answers(occurrences.reading.frame(answers), truth,
-                                  blocks=globe.blocks(
-                                      lat=table["decimalLatitude"].fillna(0),
-                                      lon=table["decimalLongitude"].fillna(0),
-                                      degrees=1.0), rank=rank)
+    frame = occurrences.reading.frame(answers)
+    table = occurrences.from_points(frame, **names)
+    lat, lon = (table[name].fillna(0) for name in (
+        "decimalLatitude", "decimalLongitude"))
+    found = explore.score_answers(
+        frame, truth, rank=rank,
+        blocks=globe.blocks(lat=lat, lon=lon, degrees=1.0))
     click.echo(found.to_string(float_format="{:.3f}".format))
 
 
 def main() -> None:
     """Run the command; Ctrl-C and SIGTERM end it within two seconds."""
-    def stop(number, _):
-        click.echo(f"\nStopped. {HINT}", err=True)
-        Command.number = number
-        # A thread that waits for a service may not hold up the end.
-        timer = threading.Timer(1.5, os._exit, (128 + number,))
-        timer.daemon = True
-        timer.start()
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    cli.heed_signals()
     sys.exit(cli(prog_name="geotree"))

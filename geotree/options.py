@@ -1,14 +1,20 @@
-"""What the subcommands of ``geotree`` share: options, errors, a question."""
+"""What the subcommands of ``geotree`` share: options, errors, a question.
+
+Nothing heavy is imported here: help comes at once, and a signal is heeded
+from the first moment on.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import threading
 import warnings
+from importlib import resources
 from pathlib import Path
 
 import click
-
-from geotree import sources
 
 HINT = "What is finished is kept: run the same command again to go on."
 
@@ -16,7 +22,7 @@ HINT = "What is finished is kept: run the same command again to go on."
 class Command(click.Group):
     """Errors of ours as one line, warnings as one line each."""
 
-    number = 2  # of the signal that ends it
+    number = signal.SIGINT  # that ends it
 
     def invoke(self, ctx):
         def told(message, *about, **more):
@@ -34,6 +40,20 @@ class Command(click.Group):
                 path = getattr(error, "filename", None)
                 raise click.ClickException(
                     f"{text}: '{path}'" if path else text) from error
+
+    def heed_signals(self) -> None:
+        """Ctrl-C and SIGTERM end the command within two seconds."""
+        def stop(number, _):
+            click.echo(f"\nStopped. {HINT}", err=True)
+            Command.number = number
+            # A thread that waits for a service may not hold up the end.
+            timer = threading.Timer(1.5, os._exit, (128 + number,))
+            timer.daemon = True
+            timer.start()
+            raise KeyboardInterrupt
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
 
 
 class Asking:
@@ -61,69 +81,64 @@ class Asking:
         return plan
 
 
+def _year(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+def _box(text: str) -> tuple[float, ...]:
+    try:
+        west, south, east, north = map(float, text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}, expected four numbers: "
+                                 "west,south,east,north") from None
+    return west, south, east, north
+
+
+def _target(text: str) -> Path:
+    """Where a result goes, if it can: found out before the work."""
+    path = Path(text)
+    there = next(one for one in (path, *path.absolute().parents)
+                 if one.exists())
+    if not os.access(there, os.W_OK) or (
+            there != path and not there.is_dir()):
+        raise click.BadParameter(f"'{path}' cannot be written: '{there}' is "
+                                 "read-only, or no folder.")
+    return path
+
+
+_TYPES = {"int": int, "float": float, "count": click.IntRange(1),
+          "year": _year, "box": _box, "target": _target}
+
+
 def options(*names: str):
-    """Options that several subcommands have, by name."""
-    known = {
-        "source": click.option(
-            "--source", type=click.Choice(sources.names()), default="planet",
-            show_default=True, help="Where the pixels come from."),
-        "year": click.option(
-            "--year", metavar="YEAR|COLUMN|own",
-            help="Of the pixels: a year, or the column that holds it; own: "
-                 "the column 'year'. Default: 2020."),
-        "yes": click.option("--yes", is_flag=True,
-                            help="Do not ask after the plan."),
-        "lat": click.option("--lat", metavar="COLUMN",
-                            help="Latitude; default: by the usual names."),
-        "lon": click.option("--lon", metavar="COLUMN", help="Longitude."),
-        "species": click.option("--species", metavar="COLUMN",
-                                help="Name of the tree."),
-        "id": click.option("--id", metavar="COLUMN",
-                           help="Number or name of a row."),
-        "model": click.option("--model", required=True,
-                              help="Folder of a model, or a hub id."),
-        "device": click.option(
-            "--device", default="auto", show_default=True,
-            type=click.Choice(["auto", "cpu", "cuda", "mps"])),
-        "out": click.option("-o", "--out", required=True,
-                            type=click.Path(path_type=Path),
-                            help="Where the result goes."),
-        "prior": click.option(
-            "--prior/--no-prior", default=True, show_default=True,
-            help="Use what the training records say of the place."),
-        "checklist": click.option("--checklist", metavar="FILE",
-                                  help="Only the species of this file."),
-        "country": click.option(
-            "--country", metavar="CODE",
-            help="Only species with a training record there.")}
+    """Options of a subcommand, by their names in ``options.json``."""
+    known = json.loads((resources.files("geotree.data") / "options.json")
+                       .read_bytes())
 
     def add(command):
         for name in reversed(names):
-            command = known[name](command)
+            about = known[name]
+            command = click.option(
+                *about.pop("flags"), **about | {
+                    "type": _TYPES.get(about.get("type"))})(command)
         return command
     return add
 
 
-def open_source(name: str, year: str | None, yes: bool) -> Asking:
+def open_source(name: str, year: int | str | None, yes: bool) -> Asking:
     """A source by name, with the settings of the environment."""
+    from geotree import sources
+    from geotree.explore import cache_folder
+
     make, about = sources.by_name(name), {}
-    if name != "planet":
-        about["year"] = int(year or 2020) if (year or "0").isdigit() else "own"
+    if name != "planet" and year is not None:
+        about["year"] = year if isinstance(year, int) else "own"
     if name == "earthengine":
         about["tier"] = os.environ.get("GEOTREE_EE_TIER", "community")
     if name == "stac":
-        from geotree.explore import cache_folder
-
         about["cache"] = cache_folder() / "scenes"
         about |= {key: os.environ[variable] for key, variable in (
             ("url", "GEOTREE_STAC_URL"), ("rasters", "GEOTREE_STAC_RASTERS"),
             ("collection", "GEOTREE_STAC_COLLECTION"))
             if variable in os.environ}
     return Asking(make(**about), yes)
-
-
-def columns(year, **names) -> dict:
-    """Arguments of ``occurrences.from_points``."""
-    if year and year != "own":
-        names["year"] = int(year) if year.isdigit() else year
-    return {name: value for name, value in names.items() if value}

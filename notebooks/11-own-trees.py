@@ -291,7 +291,7 @@ print(f"right in {right.mean():.0%} of {len(right)} records; naming the "
 
 # %%
 maps = explore.name_map(folder / "model", source, region=region, step=0.5,
-                        year=2020)
+                        year=2020, cache=folder / "cache")
 explore.write_geotiff(maps, folder / "map.tif")
 names = maps["leafType"].attrs["names"]
 print(f"{int((maps['status'] == 1).sum())} cells with an answer: {names}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import rasterio
 from click.testing import CliRunner
+from killing import KILLS, Run, kills
 
 from geotree.cli import cli
 from geotree.models.compact import CompactClip, CompactConfig
@@ -138,6 +140,105 @@ def test_help_and_answers_need_no_widgets():
     assert "geotree predict places.csv" in done.stdout
 
 
+# --- what may happen meanwhile ---------------------------------------------
+
+SLOW = """
+import os, sys, time
+os.chdir(sys.argv[1])
+os.environ["GEOTREE_CACHE"] = sys.argv[2]
+from geotree.cli import cli
+from geotree.planet.source import Planet
+fetch = Planet.fetch
+def slow(self, table):
+    time.sleep(0.02)
+    with open(sys.argv[3], "a") as log:
+        log.write("x\\n" * len(table))
+    return fetch(self, table)
+Planet.fetch = slow
+cli(["predict", "trees.csv", "-o", sys.argv[4], "--model", "model",
+     "--batch", "8"], standalone_mode=False)
+"""
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(folder,
+                                                            tmp_path):
+    def start(name):
+        return Run(SLOW, folder, tmp_path / name, tmp_path / f"{name}.log",
+                   tmp_path / f"{name}.csv")
+
+    def asked(name="killed"):
+        log = tmp_path / f"{name}.log"
+        return log.read_text().count("x") if log.exists() else 0
+
+    start("whole").finish()
+    for _ in kills(lambda: start("killed"), asked, 198):
+        assert not (tmp_path / "killed.csv").exists(), "whole or not at all"
+    start("killed").finish()
+    whole, killed = (tmp_path / f"{name}.csv" for name in ("whole",
+                                                           "killed"))
+    assert killed.read_bytes() == whole.read_bytes()
+    assert asked("whole") == 198
+    assert asked() <= 198 + 8 * KILLS, "what was finished is not asked again"
+    start("killed").finish()
+    assert killed.read_bytes() == whole.read_bytes()
+    assert asked() <= 198 + 8 * KILLS, "the second call fetches nothing"
+
+
+@pytest.mark.parametrize("room", [1_000, 40_000])
+def test_a_full_disk_keeps_what_was_there(folder, tmp_path, room):
+    """Where the pixels find no room, and where the answers find none."""
+    out, cache = tmp_path / "a.csv", tmp_path / "cache"
+    out.write_text("old")
+    words = ("predict", "trees.csv", "-o", out, "--model", "model",
+             "--batch", 4, "--cache", cache)
+    with command(*words, cwd=folder, preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_FSIZE, (room, room))) as job:
+        error = job.communicate(timeout=120)[1]
+    assert job.returncode == 1 and out.read_text() == "old"
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("Error: ") and "ree some space" in last.replace(
+        "free space", "free some space")
+    assert [one.name for one in tmp_path.iterdir() if ".part" in one.name
+            ] == []
+    with command(*words, cwd=folder) as job:
+        assert job.wait(120) == 0
+    assert len(pd.read_csv(out)) == 200
+
+
+def test_a_map_that_was_stopped_goes_on(run, monkeypatch, tmp_path):
+    asked = []
+    fetch = Planet.fetch
+
+    def stopped(self, table):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(table))
+        return fetch(self, table)
+
+    text = (f"map --model model --bbox 5,45,9,49 --step 0.5 --batch 16 "
+            f"-o {tmp_path}/m.tif")
+    monkeypatch.setattr(Planet, "fetch", stopped)
+    run(text, code=128 + 2)
+    monkeypatch.setattr(Planet, "fetch", lambda self, table: (
+        asked.append(len(table)), fetch(self, table))[1])
+    assert "cells, 64 with an answer" in run(text)
+    assert sum(asked) == 64
+    run(text)
+    assert sum(asked) == 64, "the second call fetches nothing"
+
+
+@pytest.mark.parametrize(("text", "code", "words"), [
+    ("", 0, "200 rows"), ("--year 2019", 0, "200 rows"),
+    ("--year Jahr", 0, "year from 'Jahr'"), ("--year own", 0,
+                                             "year from 'Jahr'"),
+    ("--year Art", 1, "can be used"), ("--year Monat", 1,
+                                       "no column 'Monat' for year")])
+def test_a_year_is_a_number_a_column_or_each_rows_own(run, tmp_path, text,
+                                                      code, words):
+    told = run(f"fetch trees.csv -o {tmp_path}/a.zarr {text}", code=code)
+    assert words in told
+
+
 # --- small things ---------------------------------------------------------
 
 @pytest.mark.parametrize(("text", "code", "words"), [
@@ -148,7 +249,7 @@ def test_help_and_answers_need_no_widgets():
     ("predict trees.csv -o a.csv --model model --coverage 0.3", 1,
      "fitted for: 0.9"),
     ("predict trees.csv -o a.csv", 2, "--model"),
-    ("predict trees.csv -o a.csv --model model --source moon", 2, "moon"),
+    ("predict trees.csv -o a.csv --model model --source moon", 1, "moon"),
     ("predict empty.csv -o a.csv --model model", 1, "no rows"),
     ("predict nowhere.csv -o a.csv --model model", 1, "no row could be"),
     ("map --model model --bbox 1,2,3 --step 1 -o m.tif", 2, "four numbers"),
@@ -199,8 +300,8 @@ def test_the_map_says_its_names_to_a_gis(folder, run, tmp_path):
 
     run(f"map --model model --bbox 5,45,8,47 --step 0.5 -o {tmp_path}/m.tif "
         "--samples 2")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "m.qml", "m.tif", "m.tif.aux.xml"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "m.qml", "m.tif", "m.tif.aux.xml", "cache"}
     with rasterio.open(tmp_path / "m.tif") as file:
         assert file.descriptions[:2] == ("likeliest leafType",
                                          "confidence in the leafType")
@@ -217,8 +318,6 @@ def test_the_map_says_its_names_to_a_gis(folder, run, tmp_path):
     style = ElementTree.parse(tmp_path / "m.qml").getroot()
     assert len(list(style.iter("paletteEntry"))) == len(np.unique(
         [one.text for one in bands[0].find("CategoryNames")][1:]))
-
-
 
 
 def test_the_lines_of_the_readme_run(folder, tmp_path, monkeypatch):

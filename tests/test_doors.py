@@ -147,7 +147,7 @@ MADE = {
         evaluation.class_means(VALID["probabilities"], labels, N)),
     "evaluation.scores.leaderboard": lambda labels: evaluation.leaderboard(
         VALID["answers"], labels, VALID["classes"], reference="a"),
-    "explore.answers.places": _ask,
+    "explore.seeing.places": _ask,
     "models.compact.CompactClip.tokens": VALID["model"].tokens,
     "models.compact.CompactClip.encode_images":
         VALID["model"].encode_images,

@@ -313,6 +313,58 @@ def test_memory_does_not_grow_with_places_times_species(ask):
     assert peak < 120e6, f"{peak / 1e6:.0f} MB"
 
 
+@pytest.mark.parametrize(("year", "fixed", "words"), [
+    (None, None, [2020, 2021, 2020, "no year"]),
+    (2019, None, [2019] * 4), ("own", None, [2020, 2021, 2020, "no year"]),
+    ("when", None, [1999, "no year", "no year", 2001]),
+    (None, 2018, [2018] * 4), (2018, 2018, [2018] * 4),
+    ("own", 2018, "looks at 2018 alone"), (2019, 2018, "looks at 2018"),
+    ("month", None, "no column 'month' for year")])
+def test_the_year_of_the_pixels_is_what_was_said(year, fixed, words):
+    points = pd.DataFrame({"lat": [1, 2, 3, 4], "lon": 5,
+                           "year": [2020, 2021, 2020, None],
+                           "when": ["1999-05-01", None, "soon", "2001"]})
+    source = Everywhere()
+    if fixed:
+        source.year = fixed
+    if isinstance(words, str):
+        with pytest.raises(ValueError, match=words):
+            explore.dated(points, source, year)
+        return
+    found = explore.dated(points, source, year)
+    assert [status if status != "ok" else when for status, when in zip(
+        found["status"], found["year"], strict=True)] == words
+
+
+def test_own_years_need_a_column(ask):
+    points = MESSY.drop(columns="year")
+    assert ask(points)["status"].tolist() == [*STATUS[:7], "ok"]
+    with pytest.raises(ValueError, match="looks like a year"):
+        ask(points, year="own")
+
+
+def test_a_list_narrows_what_a_set_promises(tmp_path):
+    how = {"source": Everywhere(), "cache": tmp_path, "progress": False}
+    with pytest.warns(UserWarning, match="90% among all 3 species. With the "
+                                         "2 of your list"):
+        explore.predict(MESSY[:1], model=Compass(), **how,
+                        checklist=["Acer rubrum", "Pinus nigra"])
+    model = Compass()
+    model.thresholds = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explore.predict(MESSY[:1], model=model, **how,
+                        checklist=["Acer rubrum", "Pinus nigra"])
+
+
+def test_a_source_that_is_gone_is_given_up(ask):
+    points = pd.DataFrame({"lat": np.linspace(-61, -80, 1500), "lon": 5.0})
+    source = Everywhere()
+    found = ask(points, source=source, batch=100)
+    assert (found["status"] == "failed").all() and found["reason"].all()
+    assert sum(len(table) for table in source.tables) <= 1100
+
+
 # --- files and scores -----------------------------------------------------
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet",
@@ -366,7 +418,7 @@ def test_answers_are_scored_where_the_truth_is_known(ask):
 
 def test_ask_keeps_duplicates_years_and_reasons():
     source = Everywhere()
-    with pytest.warns(UserWarning, match="failed, the first"):
+    with pytest.warns(UserWarning, match="1 of 5 places could not"):
         found = explore.ask(
             Compass(), source, lat=[37, 37, 85, -70, 37],
             lon=[280, -80, 0, 0, -80], year=[2020, 2020, 2020, 2020, 2021])
@@ -401,7 +453,7 @@ def test_a_source_is_held_to_its_word():
 
 @pytest.mark.parametrize(("region", "word", "asked"), [
     ((0, 45, 4, 49), "ok", 2), ((-40, 81, -36, 82.5), "no imagery", 1),
-    ((20, -76, 24, -72), "failed", 1), ((-40, 20, -36, 24), "not asked", 0)])
+    ((20, -76, 24, -72), "failed", 2), ((-40, 20, -36, 24), "not asked", 0)])
 def test_a_map_tells_apart_what_is_not_known(region, word, asked):
     from geotree.explore.ranges import CELLS
 
@@ -412,7 +464,7 @@ def test_a_map_tells_apart_what_is_not_known(region, word, asked):
                                 batch=8)
     assert {CELLS[code] for code in np.unique(maps["status"])} == {word}
     assert (maps["species"] > 0).to_numpy().all() == (word == "ok")
-    assert len(source.tables) == asked, "nothing more of what fails"
+    assert len(source.tables) == asked
     failed = [str(one.message) for one in told
               if "could not be fetched" in str(one.message)]
     assert len(failed) == (word == "failed")

@@ -11,20 +11,9 @@ import traitlets
 
 from geotree import taxonomy, world
 from geotree.explore import packing
-from geotree.explore.answers import NO_TREE, STATUS, Answers, ask
-from geotree.explore.panel import Panel, _text
-from geotree.sources import FAILED, NO_IMAGERY
+from geotree.explore.answers import Answers, ask
+from geotree.explore.packing import Panel, script
 
-EXAMPLES = (("Alps", 46.5, 11.0), ("Taiga", 62.0, 100.0),
-            ("Amazon", -4.0, -62.0), ("Appalachia", 37.0, -80.0),
-            ("Congo", 1.0, 22.0), ("Japan", 36.0, 138.0),
-            ("Tasmania", -42.0, 146.5))
-# What the map says where there is no answer.
-_WITHOUT = {
-    NO_TREE: "no tree grows here. Try another place.",
-    STATUS[NO_IMAGERY]: "no clear pixel here. Try another place or year.",
-    STATUS[FAILED]: "the service did not answer, so nothing is known. Try "
-                    "again later. It said: "}
 _RANKS = [str(rank) for rank in taxonomy.RANKS]
 
 
@@ -49,9 +38,8 @@ class AnswerMap(Panel):
         A fresh answer, which takes the place of the nearest on the grid.
     """
 
-    _esm = _text("common.js", "map.js")
+    _esm = script("common.js", "map.js")
     outline = traitlets.Dict().tag(sync=True)
-    examples = traitlets.List([list(one) for one in EXAMPLES]).tag(sync=True)
     color = traitlets.Enum(_RANKS, "leafType").tag(sync=True)
     rank = traitlets.Enum(_RANKS, "species").tag(sync=True)
     prior = traitlets.Bool(True).tag(sync=True)
@@ -96,7 +84,7 @@ def answer_map(answers: Answers, *, step: float,
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls, a map and an answer; see :func:`what_grows_here`."""
+    """A map, fields and an answer; see :func:`what_grows_here`."""
 
     def __init__(self, chart, panel: AnswerMap, answer: Callable,
                  static: AnswerMap | None):
@@ -114,27 +102,9 @@ class Explorer(ipywidgets.VBox):
                                  color="#D55E00", fill_opacity=0.2)
         chart.add(self.mark)
         chart.on_interaction(self._clicked)
-        rows = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})
-                for row in ([self.lat, self.lon, button], self._controls())]
-        super().__init__([chart, *rows, panel])
-
-    def _controls(self) -> list:
-        """ipywidgets that hold the panel's settings."""
-        ranks = list(zip(("leaf type", "family", "genus", "species"), _RANKS,
-                         strict=True))
-        made = {
-            "rank": ipywidgets.Dropdown(options=ranks, description="Rank"),
-            "month": ipywidgets.IntSlider(min=1, max=12, description="Month",
-                                          layout={"width": "20em"}),
-            "prior": ipywidgets.Checkbox(
-                description="use the place too", indent=False,
-                layout={"width": "12em"}),
-            "checklist": ipywidgets.Checkbox(
-                description="only species known from the country",
-                indent=False, layout={"width": "max-content"})}
-        for name, control in made.items():
-            traitlets.link((self.panel, name), (control, "value"))
-        return list(made.values())
+        fields = ipywidgets.HBox([self.lat, self.lon, button],
+                                 layout={"flex_flow": "row wrap"})
+        super().__init__([chart, fields, panel])
 
     def ask(self, lat: float, lon: float) -> None:
         """Ask about a place, and show the answer."""
@@ -184,8 +154,8 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
         found = ask(model, source, classes, lat=lat, lon=lon, **asking)
         if len(found):
             return packing.pack(found, checklists=lists, note=note)
-        return {"message": f"{lat:.1f}°, {lon:.1f}°: "
-                           + _WITHOUT[found.status[0]] + found.reason[0]}
+        return {"message": f"{lat:.1f}°, {lon:.1f}°: {found.status[0]}. "
+                           f"{found.reason[0] or 'Try another place.'}"}
 
     return Explorer(_chart(imagery), AnswerMap(), answer, static)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from geotree import evaluation, world
 from geotree.evaluation import calibration
-from geotree.occurrences import reading
+from geotree.occurrences import names, reading
 from geotree.place import Nearest, PlaceModel
 from geotree.prior import combine, restrict
 from geotree.shards import Batch
@@ -164,35 +164,35 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
     if isinstance(checklist, str | os.PathLike):
         where = f"'{checklist}'"
         checklist = _first_column(checklist)
-    names = list(dict.fromkeys(map(str, checklist)))
-    known = {_binomial(name) for name in classes["species"]}
-    unmatched = [name for name in names if _binomial(name) not in known]
-    if len(unmatched) == len(names):
+    listed = pd.Series(list(dict.fromkeys(map(str, checklist))), dtype=object)
+    same, known = map(_plain, (listed, classes["species"]))
+    unmatched = listed[~same.isin(known)].tolist()
+    if len(unmatched) == len(listed):
         raise ValueError(
-            f"none of the {len(names)} names of {where} is among the "
+            f"none of the {len(listed)} names of {where} is among the "
             f"{len(classes)} species of the model, such as "
             f"{', '.join(classes['species'][:3])}; the list has "
-            f"{', '.join(names[:3]) or 'none'}. Give scientific names, one a "
-            "row.")
+            f"{', '.join(listed[:3]) or 'none'}. Give scientific names, one "
+            "a row.")
     if unmatched:
         more = ", …" if len(unmatched) > 5 else ""
         warnings.warn(
-            f"{len(unmatched)} of {len(names)} names of {where} match no "
+            f"{len(unmatched)} of {len(listed)} names of {where} match no "
             f"species of the model: {', '.join(unmatched[:5])}{more}.",
             stacklevel=3)
-    listed = {_binomial(name) for name in names}
-    return np.array([_binomial(name) in listed
-                     for name in classes["species"]]), unmatched
+    return known.isin(same).to_numpy(), unmatched
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Names in one form, a hybrid like any other."""
+    return names.normals(column.str.lower()).str.replace("× ?", "",
+                                                         regex=True)
 
 
 def _first_column(path) -> list[str]:
     """Of a file: the column ``species``, or the first, with its head."""
     table = reading.frame(path)
-    for name, names in table.items():
+    for name, column in table.items():
         if str(name).strip().lower() == "species":
-            return names.dropna().tolist()
+            return column.dropna().tolist()
     return [table.columns[0], *table.iloc[:, 0].dropna()]
-
-
-def _binomial(name: str) -> str:
-    return " ".join(name.replace("×", " ").lower().split()[:2])

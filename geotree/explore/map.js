@@ -1,6 +1,9 @@
 // The map that answers: draws cells, takes clicks and keys, explains.
 
 const A = [1.340264, -0.081106, 0.000893, 0.003796];
+const EXAMPLES = [["Alps", 46.5, 11.0], ["Taiga", 62.0, 100.0],
+  ["Amazon", -4.0, -62.0], ["Appalachia", 37.0, -80.0],
+  ["Congo", 1.0, 22.0], ["Japan", 36.0, 138.0], ["Tasmania", -42.0, 146.5]];
 const ROOT3 = Math.sqrt(3), RAD = Math.PI / 180;
 const WEST = -2.72, NORTH = 1.31, WIDE = 5.44, TALL = 2.35;
 
@@ -94,7 +97,7 @@ function render({ model, el }) {
   const set = (name, value) => { model.set(name, value);
     model.save_changes(); };
 
-  // --- controls, which a kernel's own stand in for -----------------------
+  // --- controls -----------------------------------------------------------
   const choice = (name, text) => {
     const input = node("select", { onchange: () => set(name, input.value) },
       ...RANKS.map(rank => node("option", { value: rank,
@@ -113,12 +116,13 @@ function render({ model, el }) {
     value: model.get("month"),
     oninput: () => set("month", Number(month.value)) });
   const controls = node("div", { className: "gt-controls" },
-    choice("color", "Colour by"), choice("rank", "Names down to"),
+    ...(grid ? [choice("color", "Colour by")] : []),
+    choice("rank", "Names down to"),
     node("label", {}, "Month ", month),
     box("prior", "use the place too"),
     box("checklist", "only species known from the country"));
   const jumps = node("div", { className: "gt-controls" }, "Try: ",
-    ...(model.get("examples") || []).map(([name, lat, lon]) =>
+    ...EXAMPLES.map(([name, lat, lon]) =>
       node("button", { type: "button", onclick: () => look(lat, lon) },
         name)));
 
@@ -304,7 +308,7 @@ function render({ model, el }) {
     }
   }
   el.classList.add("gt");
-  el.append(...(grid ? [chart, jumps, controls] : []), headline, body);
+  el.append(...(grid ? [chart, jumps] : []), controls, headline, body);
   for (const name of ["color", "prior", "checklist"])
     on(name, () => { recolor(); draw(); explain(); });
   for (const name of ["month", "rank"]) on(name, () => explain());

@@ -1,4 +1,4 @@
-"""Answers as small bytes: what the widgets draw from, kernel or none.
+"""Packing: answers as small bytes, and widgets that draw from them.
 
 Everything is plain lists, strings and little-endian arrays, so that the
 same script reads it from a kernel and from a page on disk.
@@ -6,10 +6,17 @@ same script reads it from a kernel and from a page on disk.
 
 from __future__ import annotations
 
+import base64
 import io
+import json
+import uuid
+from importlib import resources
+from string import Template
 
+import anywidget
 import numpy as np
 import pandas as pd
+import traitlets
 
 from geotree import plots, taxonomy, variables, world
 from geotree.explore.answers import Answers
@@ -114,3 +121,43 @@ def to_bytes(values, dtype: str) -> bytes:
     if dtype[-2] != "f" and values.dtype.kind == "f":
         values = np.rint(values)
     return values.astype(dtype).tobytes()
+
+
+def script(*names: str) -> str:
+    """Files of this package as one text."""
+    folder = resources.files("geotree.explore")
+    return "\n".join((folder / name).read_text("utf-8") for name in names)
+
+
+class Panel(anywidget.AnyWidget):
+    """A widget whose script is in this package.
+
+    Attributes
+    ----------
+    data : dict
+        What it draws; see :func:`pack`.
+    """
+
+    _css = script("widgets.css")
+    data = traitlets.Dict().tag(sync=True)
+
+    def page(self) -> str:
+        """The widget as HTML that needs neither kernel nor network."""
+        state = {name: self.trait_values()[name] for name in self.keys
+                 if not name.startswith("_") and name not in (
+                     "layout", "tabbable", "tooltip", "comm")}
+        text = json.dumps(state, default=_encode, separators=(",", ":"))
+        return Template(script("page.html")).substitute(
+            name=f"geotree-{uuid.uuid4().hex[:8]}", css=self._css,
+            esm=self._esm.replace("export default", "const widget ="),
+            state=text.replace("<", "\\u003c"))
+
+    def _repr_mimebundle_(self, **kwargs):
+        found, about = super()._repr_mimebundle_(**kwargs)
+        return found | {"text/html": self.page()}, about
+
+
+def _encode(value):
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    raise TypeError(f"a {type(value).__name__} cannot go into a page")

@@ -1,21 +1,29 @@
-"""Range maps: how likely a tree of a species is, cell by cell.
+"""Maps: how likely a species is, cell by cell, or which name is likeliest.
 
-Each cell is asked at several places. The mean is the map, their spread its
-uncertainty. A map of names has the likeliest of each rank instead.
+Each cell is asked at several places. Of a range the mean is the map, their
+spread its uncertainty; a map of names has the likeliest of each rank.
 """
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from geotree import checks, globe, taxonomy, world
-from geotree.explore.answers import NO_TREE, STATUS, ask, warn_of_failed
-from geotree.explore.judging import judge, loaded
-from geotree.sources import FAILED
+from geotree.explore.judging import Judge, judge, loaded
+from geotree.explore.seeing import (
+    NO_TREE,
+    STATUS,
+    YEAR,
+    Seen,
+    cache_folder,
+    warn_of_failed,
+    year_of,
+)
 
 DEGREES, EQUAL_AREA = "EPSG:4326", "EPSG:6933"  # EASE-Grid 2.0, metres
 WORLD = (-180.0, -56.0, 180.0, 72.0)  # west, south, east, north
@@ -27,7 +35,7 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
                region: tuple[float, float, float, float] = WORLD,
                step: float = 2.0, equal_area: bool = False,
                samples: int = 4, batch: int = 2048, seed: int = 0,
-               **asking) -> xr.Dataset:
+               year: int | None = None, **judging) -> xr.Dataset:
     """Map the probability of some species over a region.
 
     Parameters
@@ -49,8 +57,10 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
         Places asked at a time, so that memory stays flat.
     seed : int
         Of the places within the cells.
-    **asking
-        ``year``, ``place``, ``weight``, ``temperature`` of
+    year : int, optional
+        Of the pixels; default: the source's, else 2020.
+    **judging
+        ``place``, ``weight``, ``temperature`` of
         :func:`geotree.explore.ask`.
 
     Returns
@@ -73,17 +83,30 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
                          "classes['species'].")
     checks.number(samples, name="samples", low=2, whole=True)
     grid = _Grid(region, step, equal_area, samples, seed)
-    found = np.full((*grid.shape, len(wanted)), np.nan)
-    for rows, odds in grid.asked(model, source, batch, classes=classes,
-                                 **asking):
-        found.reshape(-1, len(wanted))[rows] = odds[:, columns]
-    return _ranges(found, grid, wanted, source)
+    found = np.full((len(wanted), *grid.shape), np.nan)
+    for rows, odds in grid.asked(Judge(model, classes, **judging), source,
+                                 batch=batch, year=year):
+        found.reshape(len(wanted), -1)[:, rows] = odds[:, columns].T
+    data = {}
+    with warnings.catch_warnings():  # of cells without an answer
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for name, values, title in (
+                ("probability", np.nanmean(found, axis=-1), "probability "
+                 "that a tree seen in the cell is of the species"),
+                ("uncertainty", np.nanstd(found, axis=-1, ddof=1),
+                 "standard deviation of the probability among the places "
+                 "asked in the cell")):
+            data[name] = grid.layer(values.astype(np.float32), "species",
+                                    long_name=title, units="1")
+    return grid.dataset(data, source).assign_coords(
+        species=np.array(wanted, dtype=object))
 
 
 def name_map(model, source, *, region: tuple[float, float, float, float],
              step: float, equal_area: bool = False, samples: int = 1,
-             batch: int = 2048, seed: int = 0, year: int = 2020,
-             device: str = "auto", **judging) -> xr.Dataset:
+             batch: int = 2048, seed: int = 0, year: int | None = None,
+             device: str = "auto", cache: str | Path | None = None,
+             progress: bool = False, **judging) -> xr.Dataset:
     """Map the likeliest name at each rank, and how sure it is.
 
     Parameters
@@ -94,6 +117,9 @@ def name_map(model, source, *, region: tuple[float, float, float, float],
     samples : int
         Places asked in each cell; their probabilities are averaged.
     device : str
+    cache, progress
+        As in :func:`geotree.explore.predict`: a map that was stopped goes
+        on.
     **judging
         ``prior``, ``checklist``, ``country`` of
         :func:`geotree.explore.predict`.
@@ -113,10 +139,9 @@ def name_map(model, source, *, region: tuple[float, float, float, float],
     cells = grid.shape[0] * grid.shape[1]
     best = {rank: np.full(cells, -1) for rank in groups}
     sure = {rank: np.full(cells, np.nan, np.float32) for rank in groups}
-    asking = {name: value for name, value in vars(judged).items()
-              if name != "model"}
-    for rows, odds in grid.asked(judged.model, source, batch, year=year,
-                                 **asking):
+    for rows, odds in grid.asked(
+            judged, source, batch=batch, year=year, progress=progress,
+            cache=cache_folder(cache)):
         cell, of = np.unique(rows // samples, return_inverse=True)
         mean = taxonomy.sum_groups(odds.T, of).T  # (cells, K)
         mean /= mean.sum(axis=1, keepdims=True)
@@ -151,46 +176,30 @@ class _Grid:
         self.lat, self.lon = _degrees(here.reshape(-1, 2), equal_area)
         self.status = np.full(len(self.lat), CELLS[0], object)
 
-    def asked(self, model, source, batch: int, **asking):
+    def asked(self, judge, source, *, batch: int, year, **seeing):
         """Ask about the land: (rows, (rows, K) probabilities), in parts.
 
-        A cell is never in two parts. Where a service fails for a whole
-        part, nothing more is asked of it.
+        A cell is never in two parts.
         """
-        size = max(batch // self.shape[2], 1)
-        land = world.is_land(lat=self.lat, lon=self.lon)
-        self._check(source, land, **asking)
-        reason = np.full(len(self.lat), "", object)
-        of_cell = np.arange(len(land)).reshape(-1, self.shape[2])
-        of_cell = of_cell[land[of_cell].any(axis=1)]
-        for start in range(0, len(of_cell), size):
-            rows = of_cell[start:start + size].ravel()
-            rows = rows[land[rows]]
-            with warnings.catch_warnings():  # counted once, in the end
-                warnings.filterwarnings(
-                    "ignore", ".*(could not be fetched|samples failed)")
-                answers = ask(model, source, lat=self.lat[rows],
-                              lon=self.lon[rows], rng=self.rng, **asking)
-            self.status[rows], reason[rows] = answers.status, answers.reason
-            if (answers.status == STATUS[FAILED]).all():
-                rest = of_cell[start:].ravel()
-                rest = rest[land[rest]]
-                self.status[rest] = STATUS[FAILED]
-                reason[rest] = answers.reason[0]
-                break
-            if len(answers):
-                yield rows[answers.row], answers.prior
-        warn_of_failed(self.status[land], reason[land])
+        land = np.flatnonzero(world.is_land(lat=self.lat, lon=self.lon))
+        seen = Seen(source, lat=self.lat[land], lon=self.lon[land],
+                    year=year_of(source, year) or YEAR, rng=self.rng,
+                    batch=batch, **seeing)
+        of = np.zeros(len(seen.table) + 1, int)  # the last: no tree
+        of[seen.back[::-1]] = np.arange(len(land))[::-1]
+        row = land[of[:-1]]
+        first = np.flatnonzero(np.diff(row // self.shape[2], prepend=-1))
+        size = max(batch - self.shape[2] + 1, 1)
+        edges = first[np.diff(first // size, prepend=-1) > 0]
+        for rows, _, _, odds in seen.answers(judge, edges):
+            yield row[rows], np.concatenate([joined for _, joined in odds])
+        self.status[land] = seen.status
+        warn_of_failed(seen.status, seen.reason)
 
-    def _check(self, source, land, year=2020, **asking) -> None:
-        """The plan for all places together must be within the budget."""
-        source.plan(pd.DataFrame({
-            "gbifID": np.flatnonzero(land), "decimalLatitude": self.lat[land],
-            "decimalLongitude": self.lon[land], "year": year})).check()
-
-    def layer(self, values, **about) -> tuple:
+    def layer(self, values, *leading: str, **about) -> tuple:
         """Values of the cells as a variable of a dataset."""
-        return (("y", "x"), values.reshape(self.shape[:2]),
+        shape = *values.shape[:len(leading)], *self.shape[:2]
+        return ((*leading, "y", "x"), values.reshape(shape),
                 about | {"grid_mapping": "crs"})
 
     def dataset(self, data: dict, source) -> xr.Dataset:
@@ -243,26 +252,3 @@ def _degrees(points: np.ndarray, equal_area: bool):
 
         lon, lat = map(np.array, transform(EQUAL_AREA, DEGREES, lon, lat))
     return np.clip(lat, -90, 90), np.clip(lon, -180, 180)
-
-
-def _ranges(found, grid: _Grid, species, source) -> xr.Dataset:
-    """Mean and spread of (rows, columns, samples, species), with units."""
-    seen = np.isfinite(found).sum(axis=2)
-    total = np.nansum(found, axis=2)
-    mean = np.divide(total, seen, where=seen > 0,
-                     out=np.full_like(total, np.nan))
-    square = np.nansum((found - mean[:, :, None]) ** 2, axis=2)
-    spread = np.sqrt(np.divide(square, seen - 1, where=seen > 1,
-                               out=np.full_like(total, np.nan)))
-    data = {}
-    for name, values, title in (
-            ("probability", mean, "probability that a tree seen in the cell "
-             "is of the species"),
-            ("uncertainty", spread, "standard deviation of the probability "
-             "among the places asked in the cell")):
-        data[name] = (("species", "y", "x"),
-                      np.moveaxis(values, -1, 0).astype(np.float32),
-                      {"long_name": title, "units": "1",
-                       "grid_mapping": "crs"})
-    return grid.dataset(data, source).assign_coords(
-        species=np.array(species, dtype=object))

@@ -8,8 +8,14 @@ import traitlets
 
 from geotree import plots, taxonomy, variables
 from geotree.explore.explorer import _RANKS
-from geotree.explore.packing import atlas, greenness, names, to_bytes
-from geotree.explore.panel import Panel, _text
+from geotree.explore.packing import (
+    Panel,
+    atlas,
+    greenness,
+    names,
+    script,
+    to_bytes,
+)
 from geotree.shards import Batch
 
 
@@ -22,7 +28,7 @@ class TaxonomyExplorer(Panel):
         Classes whose years are shown, at most four.
     """
 
-    _esm = _text("common.js", "taxonomy.js")
+    _esm = script("common.js", "taxonomy.js")
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)
 
 
@@ -35,7 +41,7 @@ class EmbeddingExplorer(Panel):
         The rank that colours the points.
     """
 
-    _esm = _text("common.js", "embedding.js")
+    _esm = script("common.js", "embedding.js")
     color = traitlets.Enum(_RANKS, "leafType").tag(sync=True)
 
 

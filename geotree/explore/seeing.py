@@ -1,0 +1,278 @@
+"""Seeing: the pixels of places, the one way in for all that answers.
+
+Each place is fetched once, however often it comes. With a folder, pixels go
+through a cube in it: a run that was killed goes on, and a second one
+fetches nothing. They are looked at some at a time, so that memory stays
+flat. Used by :func:`geotree.explore.ask`, ``predict`` and both maps.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from geotree import checks, files, pixels, sources, taxonomy
+from geotree.network import DownloadError, ServiceError, redact
+from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels
+
+# Why a place has no answer, or that it has one.
+STATUS = {OK: "ok", NO_IMAGERY: "no imagery", FAILED: "failed"}
+NO_PLACE = "not on the globe"
+NO_TREE = "no tree"  # a simulated source knows of none here
+YEAR = 2020  # of the pixels, where nobody says another
+_BLOCK = 2048  # places whose pixels are in memory at once
+_HOPELESS = 0.999  # share of failures at which a source is given up
+# What an occurrence table has, and a place where nobody has looked has not.
+_UNKNOWN = {"coordinateUncertaintyInMeters": np.nan, "countryCode": None,
+            "datasetKey": None, "license": None, "taxonKey": 0}
+
+
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """Where fetched pixels are kept: ``GEOTREE_CACHE`` unless told."""
+    return Path(cache or os.environ.get("GEOTREE_CACHE")
+                or Path.home() / ".cache" / "geotree")
+
+
+def year_of(source, year=None):
+    """The year of the pixels: as told, else the source's own, else None.
+
+    Raises
+    ------
+    ValueError
+        The source looks at one year, and another is asked for.
+    """
+    fixed = getattr(source, "year", None)
+    if not isinstance(fixed, int):
+        return year
+    if year not in (None, fixed):
+        raise ValueError(
+            f"year is {year!r}, but the source {source.name!r} looks at "
+            f"{fixed} alone. Make it with year='own', or leave the year out.")
+    return fixed
+
+
+def places(source, *, lat, lon, year=YEAR, species=None,
+           rng: np.random.Generator | None = None) -> pd.DataFrame:
+    """An occurrence table of places where nobody has looked yet.
+
+    Parameters
+    ----------
+    source : Source
+        A simulated one must know which tree to render: it has ``prior``
+        and ``classes``, and places where nothing grows are left out. A
+        real one needs the place alone; the names stay empty.
+    lat, lon : (N,) float
+        Degrees, WGS 84; a longitude of 180 to 360 is turned.
+    year : int or (N,) int
+        Of the pixels.
+    species : (N,) str, optional
+        What stands there, where it is known ("" where not): a simulated
+        source renders it.
+    rng : Generator, optional
+        Draw the simulated tree from the prior; default: the likeliest.
+
+    Returns
+    -------
+    DataFrame
+        At most N rows, each ``gbifID`` a number for place, year and tree,
+        the same each time; the index says which place a row is of.
+    """
+    lat, lon = checks.places(lat=lat, lon=lon)
+    table = pd.DataFrame({
+        "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
+        "year": np.broadcast_to(year, lat.shape),
+        "species": "" if species is None else np.asarray(species, object),
+        "genus": "", "family": "", "leafType": "", **_UNKNOWN})
+    if hasattr(source, "prior") and len(table):
+        names = list(taxonomy.CLASS_COLUMNS)
+        chosen = np.zeros(len(table), int)
+        lost = np.flatnonzero(table["species"] == "")
+        for rows in np.split(lost, range(_BLOCK, len(lost), _BLOCK)):
+            chosen[rows] = _grown(source, lat[rows], lon[rows], rng)
+        table.loc[lost, names] = source.classes[names].to_numpy(object)[
+            chosen[lost]]
+        table = table[chosen >= 0].copy()
+        table["genus"] = table["species"].str.split().str[0]
+        table = taxonomy.complete(
+            table.replace({"family": "", "leafType": ""}, "Unknown"),
+            source.classes)
+    key = pd.util.hash_pandas_object(table[[
+        "decimalLatitude", "decimalLongitude", "year", "species"]],
+        index=False)
+    return table.assign(gbifID=(key.to_numpy() >> 1).astype(np.int64))
+
+
+def _grown(source, lat, lon, rng) -> np.ndarray:
+    """The class that grows at each place, −1 where nothing does: (N,)."""
+    odds = source.prior(lat=lat, lon=lon)  # (N, K)
+    if rng is None:
+        chosen = odds.argmax(axis=1)
+    else:
+        steps = odds.cumsum(axis=1)
+        level = rng.random((len(steps), 1)) * steps[:, -1:]
+        chosen = (steps <= level).sum(axis=1)
+    return np.where(odds.sum(axis=1) > 0, chosen, -1)
+
+
+class Seen:
+    """M places and what a source sees there.
+
+    Parameters
+    ----------
+    source, lat, lon, year, species, rng
+        As in :func:`places`.
+    cache : path, optional
+        Folder of cubes; default: memory alone.
+    batch : int
+        Places a unit of download.
+    progress : bool
+
+    Attributes
+    ----------
+    table : DataFrame of U rows
+        What is fetched: places without doubles, and with a tree.
+    back : (M,) int
+        Which row of ``table`` is of which place, −1 where none is.
+    """
+
+    def __init__(self, source, *, lat, lon, year=YEAR, species=None,
+                 rng=None, cache: str | Path | None = None,
+                 batch: int = 256, progress: bool = False):
+        table = places(source, lat=lat, lon=lon, year=year, species=species,
+                       rng=rng)
+        self.source, self.progress = source, progress
+        self.table = table.drop_duplicates("gbifID", ignore_index=True)
+        self.back = np.full(np.size(lat), -1)
+        self.back[table.index] = pd.Index(
+            self.table["gbifID"]).get_indexer(table["gbifID"])
+        self._state = np.full(len(self.table), FAILED, np.uint8)
+        self._told = np.full(len(self.table), "", object)
+        self._cube = None
+        if len(self.table) and cache is not None:
+            self._download(cache, batch)
+        elif len(self.table):
+            source.plan(self.table).check()
+
+    @property
+    def status(self) -> np.ndarray:
+        """What became of each place: (M,) str."""
+        names = np.array(["", *STATUS.values()], object)
+        return np.append(names[self._state], NO_TREE)[self.back]
+
+    @property
+    def reason(self) -> np.ndarray:
+        """Why a place failed, or "": (M,) str."""
+        told = np.where(self._state == FAILED, self._told, "")
+        return np.append(told, "").astype(object)[self.back]
+
+    def blocks(self, edges=None) -> Iterator[tuple]:
+        """What was seen, some places at a time.
+
+        Where a service fails for a whole block, nothing more is asked of it.
+
+        Parameters
+        ----------
+        edges : list of int, optional
+            Rows of ``table`` at which a block begins.
+
+        Yields
+        ------
+        rows : (B,) int
+            Of ``table``, those with a clear pixel.
+        images : (B, T, C, H, W) uint16
+        environment : (B, V) float32
+        """
+        edges = range(0, len(self.table), _BLOCK) if edges is None else edges
+        for start, stop in tqdm(
+                list(pairwise([*edges, len(self.table)])), desc="answers",
+                unit="block", disable=not self.progress):
+            seen = self._look(slice(start, stop))
+            if self._cube is None and (
+                    self._state[start:stop] == FAILED).all():
+                self._told[stop:] = self._told[start]
+                return
+            good = np.flatnonzero(self._state[start:stop] == OK)
+            if len(good):
+                yield (start + good, seen.reflectance[good],
+                       seen.environment[good])
+
+    def answers(self, judge, edges=None) -> Iterator[tuple]:
+        """What a judge says of each block.
+
+        Yields
+        ------
+        rows, images, environment
+            As :meth:`blocks`.
+        odds : iterator of (b, K), (b, K)
+            See :meth:`geotree.explore.judging.Judge.answers`.
+        """
+        where = self.table[["decimalLatitude", "decimalLongitude"]].to_numpy()
+        for rows, images, environment in self.blocks(edges):
+            lat, lon = where[rows].T
+            yield rows, images, environment, judge.answers(
+                images, environment, lat=lat, lon=lon)
+
+    def _look(self, rows: slice) -> Pixels | None:
+        """Pixels of some rows: of the cube, or fetched now."""
+        if self._cube is not None:
+            part = self._cube.isel(sample=rows)
+            return Pixels(*(part[name].to_numpy() for name in (
+                "reflectance", "environment", "status")))
+        try:
+            with warnings.catch_warnings():  # counted once, in the end
+                warnings.filterwarnings("ignore", ".*samples failed")
+                seen = sources.fetch(self.table.iloc[rows], self.source,
+                                     max_failed=1.0)
+        except ServiceError as error:
+            self._told[rows] = error.strerror or str(error)
+            return None
+        self._state[rows] = seen.status
+        failed = np.flatnonzero(seen.status == FAILED)
+        told = [*map(redact, seen.messages), *["no reason given"] * len(
+            failed)]
+        self._told[rows.start + failed] = told[:len(failed)]
+        return seen
+
+    def _download(self, cache, batch: int) -> None:
+        """Fill the cube, and read why rows failed."""
+        store = cache_folder(cache) / "points" / (
+            files.fingerprint(self.source.attrs()) + ".zarr")
+        lost = "no reason given"
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*samples failed")
+                self._cube = pixels.download(
+                    self.table, self.source, store, chunk=batch,
+                    max_failed=_HOPELESS, progress=self.progress)
+        except OSError as error:
+            gone = ServiceError, DownloadError
+            cause = error if isinstance(error, gone) else error.__cause__
+            if not isinstance(cause, gone):
+                raise
+            lost = cause.strerror or str(cause)
+            self._cube = pixels.open(store, table=self.table,
+                                     allow_incomplete=True)
+        state = self._cube["status"].to_numpy()
+        self._state = np.where(state == PENDING, FAILED, state)
+        told = pd.Series(lost, self.table["gbifID"], dtype=object)
+        listed = Path(f"{store}.failures.csv")
+        if listed.exists():
+            told.update(pd.read_csv(listed, index_col="gbifID")["message"])
+        self._told = told.to_numpy(copy=True)
+
+
+def warn_of_failed(status: np.ndarray, reason: np.ndarray) -> None:
+    """Count the places that a service failed for, and say why."""
+    failed = status == STATUS[FAILED]
+    if failed.any():
+        warnings.warn(
+            f"{failed.sum():,} of {len(status):,} places could not be "
+            f"fetched, the first: {reason[failed][0]}. They have no answer; "
+            "ask again later.", stacklevel=3)
