@@ -156,7 +156,7 @@ def slow(self, table):
     return fetch(self, table)
 Planet.fetch = slow
 cli(["predict", "trees.csv", "-o", sys.argv[4], "--model", "model",
-     "--batch", "8"], standalone_mode=False)
+     "--batch", "16"], standalone_mode=False)
 """
 
 
@@ -178,10 +178,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(folder,
                                                            "killed"))
     assert killed.read_bytes() == whole.read_bytes()
     assert asked("whole") == 198
-    assert asked() <= 198 + 8 * KILLS, "what was finished is not asked again"
+    assert asked() <= 198 + 16 * KILLS, "what was finished is not asked again"
     start("killed").finish()
     assert killed.read_bytes() == whole.read_bytes()
-    assert asked() <= 198 + 8 * KILLS, "the second call fetches nothing"
+    assert asked() <= 198 + 16 * KILLS, "the second call fetches nothing"
 
 
 @pytest.mark.parametrize("room", [1_000, 40_000])
@@ -210,7 +210,7 @@ def test_a_map_that_was_stopped_goes_on(run, monkeypatch, tmp_path):
     fetch = Planet.fetch
 
     def stopped(self, table):
-        if len(asked) == 2:
+        if len(asked) == 3:
             raise KeyboardInterrupt
         asked.append(len(table))
         return fetch(self, table)
