@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import browser, look, violations
+from playwright.sync_api import expect
 
 from geotree import explore
 from geotree.explore.answers import Answers
@@ -73,8 +74,24 @@ def world(page, look):
     return opened
 
 
-def headline(view) -> str:
-    return view.tab.inner_text(".gt-headline")
+def says(view, text: str, part: str = ".gt-headline") -> None:
+    """Wait until a part of the page says it."""
+    expect(view.tab.locator(part)).to_contain_text(text)
+
+
+def names(view, expected: list[str], what=".gt-bar > :first-child") -> None:
+    expect(view.tab.locator(what)).to_have_text(expected)
+
+
+def pixel(view, canvas: str, color, where=(2, 2), off: int = 5) -> None:
+    """Wait until a pixel of a canvas has a colour, or nearly."""
+    view.tab.wait_for_function(
+        """([canvas, [x, y], color, off]) => {
+            const part = document.querySelector(canvas);
+            const seen = part?.getContext("2d").getImageData(x, y, 1, 1);
+            return seen && color.every(
+                (value, i) => Math.abs(value - seen.data[i]) <= off);
+        }""", arg=[canvas, list(where), np.asarray(color).tolist(), off])
 
 
 def at(view, lat, lon):
@@ -89,15 +106,12 @@ def at(view, lat, lon):
 
 def test_it_opens_with_an_answer_as_deep_as_it_is_sure(world):
     view = world()
-    assert headline(view) == (
-        "47.0° N, 3.0° E, France: Acer (genus), 90 % sure. Unsure below "
-        "this rank: the likeliest species, Acer rubrum, has 60 %.")
-    names = view.tab.locator(".gt-bar > :first-child").all_inner_texts()
-    assert names == ["Sapindaceae", "Acer", "Acer rubrum", "Acer saccharum",
-                     "Pinaceae", "Pinus", "Pinus nigra"]
-    body = view.tab.inner_text(".gt-body")
-    assert "Rendered here: Acer rubrum, Sapindaceae" in body
-    assert "by hand" in body
+    says(view, "47.0° N, 3.0° E, France: Acer (genus), 90 % sure. Unsure "
+         "below this rank: the likeliest species, Acer rubrum, has 60 %.")
+    names(view, ["Sapindaceae", "Acer", "Acer rubrum", "Acer saccharum",
+                 "Pinaceae", "Pinus", "Pinus nigra"])
+    says(view, "Rendered here: Acer rubrum, Sapindaceae", ".gt-body")
+    says(view, "by hand", ".gt-body")
     assert (view.errors, view.outside) == ([], [])
 
 
@@ -105,11 +119,9 @@ def test_it_opens_with_an_answer_as_deep_as_it_is_sure(world):
 def test_a_click_asks_there(world, width):
     view = world(width)
     view.tab.locator(".gt-canvas").click(position=at(view, -15.0, -55.0))
-    view.tab.wait_for_function(
-        "document.querySelector('.gt-headline').innerText.includes('Brazil')")
-    assert "Pinus nigra (species), 90 % sure." in headline(view)
+    says(view, "Brazil: Pinus nigra (species), 90 % sure.")
     view.tab.locator(".gt-canvas").click(position=at(view, 0.0, -140.0))
-    assert "no tree is known here" in headline(view)
+    says(view, "no tree is known here")
     assert view.errors == []
 
 
@@ -119,10 +131,9 @@ def test_keys_move_and_ask(world):
     canvas.focus()
     for key in ["ArrowDown"] * 31 + ["ArrowLeft"] * 29:
         canvas.press(key)
-    assert "France" in headline(view), "moving alone asks nothing"
+    says(view, "France")  # moving alone asks nothing
     canvas.press("Enter")
-    view.tab.wait_for_function(
-        "document.querySelector('.gt-headline').innerText.includes('Brazil')")
+    says(view, "Brazil")
     canvas.press("+")
     assert view.errors == []
 
@@ -134,24 +145,22 @@ def test_a_click_hits_after_zoom(world):
     box = view.tab.locator(".gt-canvas").bounding_box()
     view.tab.locator(".gt-canvas").click(
         position={"x": box["width"] / 2, "y": box["height"] / 2})
-    assert "47.0° N, 3.0° E" in headline(view), "the place is in the middle"
+    says(view, "47.0° N, 3.0° E")  # the place is in the middle
 
 
 def test_controls_change_the_answer(world):
     view = world()
     view.tab.get_by_label("use the place too").check()
-    assert "Pinus nigra (species), 90 % sure" in headline(view)
+    says(view, "Pinus nigra (species), 90 % sure")
     view.tab.get_by_label("only species known from the country").check()
-    assert "Acer rubrum (species), 100 % sure" in headline(view)
+    says(view, "Acer rubrum (species), 100 % sure")
     view.tab.get_by_label("Names down to").select_option("family")
-    names = view.tab.locator(".gt-bar > :first-child").all_inner_texts()
-    assert names == ["Sapindaceae"]
+    names(view, ["Sapindaceae"])
     view.tab.get_by_label("May, not seen").click()
-    assert "May: hidden by cloud." in view.tab.inner_text(".gt-body")
+    says(view, "May: hidden by cloud.", ".gt-body")
     view.tab.get_by_role("combobox", name="Colour by").select_option(
         "species")
-    legend = view.tab.locator(".gt-legend span").all_inner_texts()
-    assert legend == ["Acer rubrum", "Pinus nigra"]
+    names(view, ["Acer rubrum", "Pinus nigra"], ".gt-legend span")
     assert view.errors == []
 
 
@@ -159,23 +168,20 @@ def test_patches_have_the_colours_of_the_figures(world):
     from geotree.plots import true_color
 
     view = world()
-    seen = view.tab.evaluate("""() => [...document.querySelector(
-        ".gt-strip canvas").getContext("2d").getImageData(2, 2, 1, 1)
-        .data].slice(0, 3)""")
-    expected = 255 * true_color(batch(1).images)[0, 0, 2, 2]
-    np.testing.assert_allclose(seen, expected, atol=5)
+    pixel(view, ".gt-strip canvas",
+          255 * true_color(batch(1).images)[0, 0, 2, 2])
 
 
 def test_map_is_drawn_in_the_colours_of_the_answers(world):
     view = world()
     where = at(view, -15.0, -55.0)
-    seen = view.tab.evaluate("""([x, y]) => {
+    view.tab.wait_for_function("""([x, y]) => {
         const canvas = document.querySelector(".gt-canvas");
         const ratio = canvas.width / canvas.clientWidth;
-        return [...canvas.getContext("2d").getImageData(
-            x * ratio, y * ratio, 1, 1).data];
-    }""", [where["x"], where["y"]])
-    assert seen[2] > seen[0] + 60, "a pine is blue"
+        const seen = canvas.getContext("2d").getImageData(
+            x * ratio, y * ratio, 1, 1).data;
+        return seen[2] > seen[0] + 60;  // a pine is blue
+    }""", arg=[where["x"], where["y"]])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -197,7 +203,8 @@ def test_axe_finds_nothing_serious(world, page, look, kind, scheme):
 
 
 def test_a_small_tab_and_a_large_one_show_the_same(world):
-    assert headline(world("phone")) == headline(world("desktop"))
+    for width in ("phone", "desktop"):
+        says(world(width), "France: Acer (genus), 90 % sure.")
 
 
 def test_taxonomy_compares_what_is_chosen(page, look):
@@ -207,14 +214,14 @@ def test_taxonomy_compares_what_is_chosen(page, look):
     view.tab.goto(page(widget))
     view.tab.get_by_placeholder("Find a name").fill("nigra")
     leaves = view.tab.locator(".gt-leaf:visible button")
-    assert leaves.all_inner_texts() == ["Pinus nigra"]
+    expect(leaves).to_have_text(["Pinus nigra"])
     leaves.first.click()
     side = view.tab.get_by_label("The chosen species")
-    assert "Acer rubrum, Deciduous Broadleaf, 2 records" in side.inner_text()
-    assert "Pinus nigra, Evergreen Needleleaf" in side.inner_text()
-    assert side.locator(".gt-line").count() == 2
+    expect(side).to_contain_text("Acer rubrum, Deciduous Broadleaf, 2 rec")
+    expect(side).to_contain_text("Pinus nigra, Evergreen Needleleaf")
+    expect(side.locator(".gt-line")).to_have_count(2)
     leaves.first.click()
-    assert "Pinus nigra" not in side.inner_text()
+    expect(side).not_to_contain_text("Pinus nigra")
     assert (view.errors, view.outside) == ([], [])
 
 
@@ -222,16 +229,15 @@ def test_taxonomy_is_walked_by_keyboard(page, look):
     view = look()
     view.tab.goto(page(explore.taxonomy_explorer(batch(6), CLASSES)))
     view.tab.get_by_placeholder("Find a name").focus()
-    where = "document.activeElement.innerText"
     for expected in ("Sapindaceae (2) 4", "Acer (2) 4", "Acer rubrum"):
         view.tab.keyboard.press("Tab")
         if expected.startswith("Sapindaceae"):  # past the list itself
             view.tab.keyboard.press("Tab")
-        assert view.tab.evaluate(where).strip() == expected
+        expect(view.tab.locator(":focus")).to_have_text(expected)
         view.tab.keyboard.press("Enter")
     side = view.tab.get_by_label("The chosen species")
-    assert "Acer rubrum, Deciduous Broadleaf, 2 records" in side.inner_text()
-    assert side.locator(".gt-line").count() == 1
+    expect(side).to_contain_text("Acer rubrum, Deciduous Broadleaf, 2 rec")
+    expect(side.locator(".gt-line")).to_have_count(1)
     assert view.errors == []
 
 
@@ -252,11 +258,8 @@ def test_embedding_shows_the_patch_of_the_point(page, look):
                                "y": box["height"] - 20
                                - (box["height"] - 40) * y})
         view.tab.get_by_text(f"50.0° N, {number}.0° E").wait_for()
-        seen = view.tab.evaluate("""() => [...document.querySelector(
-            ".gt-about canvas").getContext("2d").getImageData(2, 2, 1, 1)
-            .data].slice(0, 3)""")
-        expected = 255 * true_color(samples.images)[number, 0, 2, 2]
-        np.testing.assert_allclose(seen, expected, atol=5)
+        pixel(view, ".gt-about canvas",
+              255 * true_color(samples.images)[number, 0, 2, 2])
     assert view.errors == []
 
 
@@ -269,12 +272,10 @@ def test_embedding_says_what_a_point_is(page, look):
         ".gt-about")
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] - 20, "y": box["height"] - 20})
-    view.tab.wait_for_function(
-        "document.querySelector('.gt-about canvas') !== null")
-    assert about.inner_text().startswith("Acer saccharum, Sapindaceae")
-    assert "50.0° N, 1.0° E" in about.inner_text()
+    expect(about).to_contain_text("Acer saccharum, Sapindaceae")
+    expect(about).to_contain_text("50.0° N, 1.0° E")
+    expect(about.locator("canvas").first).to_be_attached()
     canvas.press("ArrowLeft")
-    view.tab.wait_for_function("document.querySelector('.gt-about')"
-                               ".innerText.includes('Acer rubrum')")
+    expect(about).to_contain_text("Acer rubrum")
     view.tab.get_by_role("button", name="Evergreen Needleleaf").click()
     assert view.errors == []
