@@ -1,6 +1,7 @@
 """Manners towards services: patience that ends, clear errors, no secrets.
 
-One owner of retries a request: :func:`patient`.
+One owner of retries a request: :func:`patient`; one way to ask for a small
+answer: :func:`ask`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import ipaddress
+import json
 import random
 import re
 import threading
@@ -23,6 +25,9 @@ from urllib.parse import urlsplit
 TRIES = 6
 LONGEST = 64.0  # s, between two tries
 PATIENCE = 600.0  # s; who is to wait longer is told, and comes back
+LIMIT = 10, 60  # s, to connect and between two bytes
+WHOLE = 60.0  # s, for all of a small answer
+_BUSY = (408, 420, 425, 429)  # and 500 or more
 
 
 class DownloadError(OSError):
@@ -98,6 +103,15 @@ class Pool:
                 threading.Thread(target=self._work, daemon=True).start()
         return future
 
+    def map(self, call: Callable, tasks) -> list:
+        """Results for tasks (tuples of arguments); an error ends them all."""
+        jobs = [self.submit(call, *task) for task in tasks]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            for job in jobs:
+                job.cancel()
+
     def _work(self) -> None:
         while True:
             with self._lock:
@@ -124,19 +138,21 @@ def retry_after(answer) -> float | None:
         return None
 
 
-def body(answer, *, seconds: float = 120.0, size: int = 1 << 26) -> bytes:
+def body(answer, *, seconds: float | None = None, size: int = 1 << 26
+         ) -> bytes:
     """All that a streamed answer of ``requests`` holds, whole and in time.
 
     Raises
     ------
     Unsteady
-        It broke off or drips: not there after ``seconds``.
+        It broke off or drips: not there after ``seconds`` (``WHOLE``).
     ServiceError
         More than ``size`` bytes, unpacked.
     """
     import urllib3
 
-    end, have = time.monotonic() + seconds, bytearray()
+    seconds, have = seconds or WHOLE, bytearray()
+    end = time.monotonic() + seconds
     try:
         while part := answer.raw.read1(1 << 16, decode_content=True):
             have += part
@@ -155,6 +171,51 @@ def body(answer, *, seconds: float = 120.0, size: int = 1 << 26) -> bytes:
     finally:
         answer.close()
     return bytes(have)
+
+
+def ask(url: str, *, method: str = "GET", read: Callable = json.loads,
+        wait: float = 1.0, **options):
+    """A small answer of a service, read whole and asked for again if need be.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the body; fails where that is no answer.
+    wait : float
+        As in :func:`patient`.
+    options
+        As ``requests.request`` takes them.
+
+    Raises
+    ------
+    ServiceError
+        The service refuses, fails for long, or sends without end.
+    """
+    import requests
+
+    def once():
+        try:
+            answer = requests.request(method, url, stream=True,
+                                      timeout=LIMIT, **options)
+            data, code = body(answer), answer.status_code
+            if code < 400:
+                return read(data)
+        except requests.RequestException as error:
+            text = f"no answer from '{url}' ({error!s:.150})"
+            if isinstance(error, ValueError):  # no address at all
+                raise ServiceError(errno.EINVAL, text) from error
+            raise Unsteady(text) from error
+        except (ValueError, LookupError, TypeError, AttributeError,
+                RecursionError) as error:
+            raise Unsteady(f"no whole answer from '{url}' ({error!s:.150})"
+                           ) from error
+        said = data[:150].decode(errors="replace")
+        text = f"'{url}' answers {code} ({said})"
+        if code >= 500 or code in _BUSY:
+            raise Unsteady(text, after=retry_after(answer))
+        raise ServiceError(errno.EIO, text)
+
+    return patient(once, wait=wait)
 
 
 def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):

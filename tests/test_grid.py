@@ -84,5 +84,5 @@ def test_release_patches_shrink_towards_the_poles():
     assert round(column) == first + 2  # 9 wide: two go on either side
     assert abs(patch.x[0] + 2.5 * scale - lon) < scale
     assert abs(patch.y[0] - 2.5 * scale - lat) < scale
-    with pytest.raises(ValueError, match="'utm' or 'release'"):
+    with pytest.raises(ValueError, match="'utm', 'release'"):
         grid.patches(lat=lat, lon=lon, grid="other")

@@ -10,14 +10,14 @@ up variables of up to a thousand samples come in one. Explained in chapter
 from __future__ import annotations
 
 import os
-import threading
-from concurrent.futures import wait
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from geotree.network import Pool, patient
-from geotree.sources import FAILED, NO_IMAGERY, OK, Pixels, Plan, calls
+from geotree import checks
+from geotree.network import patient
+from geotree.sources import BYTES, SEEN, Imagery, Pixels, Plan, calls
 from geotree.sources import grid as grids
 from geotree.sources.expressions import (
     CLIMATE,
@@ -29,14 +29,14 @@ from geotree.sources.expressions import (
     composite,
     lookup,
 )
-from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
+from geotree.variables import NODATA, PATCH, VARIABLE_NAMES
 
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
 LOOKUP = 1_000  # samples of variables in a request; a page of answers
 _SECONDS = 2.0, 1.0  # of a request, and of each sample in it; estimates
 
 
-class EarthEngine:
+class EarthEngine(Imagery):
     """Pixels and variables from Google Earth Engine.
 
     Parameters
@@ -46,7 +46,7 @@ class EarthEngine:
         own ``earthengine authenticate``. A client that is initialised
         already is used as it is.
     year : int or "own"
-        Year of the imagery, or that of each occurrence.
+        Year of the imagery, or that of each row of a table.
     cloud_score : float or None
         Pixels below this Cloud Score+ (``cs_cdf``) are masked; None masks
         none.
@@ -85,32 +85,23 @@ class EarthEngine:
                  eecu_seconds: float = 5.0, workers: int = 32,
                  points: int = 25, chunk: int = 256, tag: str = "geotree",
                  wait: float = 1.0):
-        if tier not in TIERS or not 0 < share <= 1:
-            raise ValueError(f"tier is {tier!r}, share {share}; expected "
-                             f"{', '.join(TIERS)} and 0 to 1.")
-        if year != "own" and not isinstance(year, int):
-            raise ValueError(f"year is {year!r}, expected a year or 'own'.")
-        grids.patches(lat=0, lon=0, grid=grid)  # names a wrong grid
+        checks.one_of(tier, TIERS, name="tier")
+        checks.number(share, name="share", low=0, high=1)
+        super().__init__(year=year, grid=grid, workers=workers, wait=wait)
         self.project = project or os.environ.get("EE_PROJECT_ID")
-        self.year, self.grid, self.chunk = year, grid, chunk
         self.cloud_score, self.cloudy = cloud_score, cloudy
         self.budget = share * TIERS[tier]
-        self.eecu_seconds, self.workers = eecu_seconds, workers
-        self.points, self.tag, self.wait = points, tag, wait
-        self._pool = Pool(workers)
+        self.eecu_seconds, self.chunk, self.tag = eecu_seconds, chunk, tag
+        self.points = points if grid == "utm" else 1
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
-        mask = ("none" if self.cloud_score is None else
-                f"{CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}")
-        return {"source": self.name, "product": SENTINEL2, "mask": mask,
-                "scenes": f"cloudy pixels < {self.cloudy:g} %",
-                "composite": "median of each calendar month",
-                "imagery_year": self.year, "grid": self.grid,
-                "elevation": DEM, "soil": SOIL, "climate": CLIMATE,
-                "title": "Sentinel-2 by Google Earth Engine"}
-
-    # Cost -------------------------------------------------------------------
+        return self._attrs(
+            product=SENTINEL2, mask="none" if self.cloud_score is None
+            else f"{CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}",
+            scenes=f"cloudy pixels < {self.cloudy:g} %",
+            elevation=DEM, soil=SOIL, climate=CLIMATE,
+            title="Sentinel-2 by Google Earth Engine")
 
     def plan(self, table: pd.DataFrame) -> Plan:
         """Requests, EECU-hours and time for a table in its order.
@@ -118,23 +109,15 @@ class EarthEngine:
         Samples that show nothing all year cost a second look each.
         """
         n = len(table)
-        chunk = np.arange(n) // self.chunk
-        requests = int((-(-np.bincount(chunk) // LOOKUP)).sum()) if n else 0
-        tiles, names = pd.factorize(self._tiles(table))
-        if self.grid == "release":
-            requests += n
-        else:
-            keys = pd.DataFrame({"chunk": chunk, "tile": tiles,
-                                 "year": self._years(table)})
-            seen = np.append(names != "", False)[tiles]  # not at the poles
-            sizes = keys[seen].groupby(["chunk", "tile", "year"]).size()
-            requests += int((-(-sizes // self.points)).sum())
-        size = MONTHS * len(BAND_NAMES) * PATCH**2 * 2 + 27 * 4 + 1
+        where = self._where(table).assign(
+            chunk=np.arange(n) // self.chunk).query(SEEN)
+        shared = where.groupby(["chunk", "tile", "year"]).size()
+        requests = int((-(-shared // self.points)).sum())
+        chunks = np.bincount(np.arange(n) // self.chunk)
+        requests += int((-(-chunks // LOOKUP)).sum())
         seconds = requests * _SECONDS[0] + n * _SECONDS[1]
-        return Plan(n, requests, n * size, seconds / self.workers,
+        return Plan(n, requests, n * BYTES, seconds / self.workers,
                     n * self.eecu_seconds / 3600, self.budget)
-
-    # Pixels -----------------------------------------------------------------
 
     def fetch(self, table: pd.DataFrame) -> Pixels:
         """Pixels and variables of each row of a table.
@@ -145,109 +128,76 @@ class EarthEngine:
             The log-in has expired, the quota is used up, or the service
             fails for long.
         """
-        n = len(table)
-        found = Pixels(
-            np.full((n, MONTHS, len(BAND_NAMES), PATCH, PATCH), NODATA,
-                    np.uint16),
-            np.full((n, len(VARIABLE_NAMES)), np.nan, np.float32),
-            np.full(n, NO_IMAGERY, np.uint8))
-        place = {"lat": table["decimalLatitude"].to_numpy(float),
-                 "lon": table["decimalLongitude"].to_numpy(float)}
-        found.environment[:, 0] = place["lon"]
-        found.environment[:, 1] = place["lat"]
-        patch = grids.patches(**place, grid=self.grid)
+        import ee
+
+        images, environment, patch, failed = self._blank(table)
+        place = np.column_stack([table["decimalLongitude"],
+                                 table["decimalLatitude"]]).astype(float)
+        groups = self._groups(table)
+
+        def look_up(rows):
+            environment[rows, 2:] = self._look_up(place, rows)
+
+        def picture(year, names, rows):
+            image = composite(year, names, ee.Geometry.MultiPoint(
+                place[rows].tolist()), cloud_score=self.cloud_score,
+                cloudy=self.cloudy)
+            found = (self._window if len(rows) == 1 else self._sample)(
+                image, patch, rows)
+            images[rows] = found.reshape(-1, *images.shape[1:])
+
+        def pictures(wanted, named):
+            return [(partial(picture, year, grids.names(tile) if named
+                             else None), part)
+                    for tile, year, rows in groups
+                    for part in _parts(rows[wanted[rows]], self.points)]
+
         named = self.grid == "utm"
-
-        def images(rows, named):
-            return [(self._image, patch, place, named, *group, found)
-                    for group in self._groups(table, rows)]
-
         with calls.asking(self.project, self.workers):
-            failed = self._all([
-                *((self._look_up, place, rows, found)
-                  for rows in np.split(np.arange(n), range(LOOKUP, n, LOOKUP))
-                  ), *images(np.arange(n), named)])
+            everything = np.ones(len(table), bool)
+            lookups = [(look_up, rows) for rows in _parts(
+                np.flatnonzero(everything), LOOKUP)]
+            for told in self._pool.map(self._split, [
+                    *lookups, *pictures(everything, named)]):
+                failed |= told
             if named:
                 # At the borders of UTM zones, slivers of squares belong to
                 # a tile beside them.
-                dark = found.status == NO_IMAGERY
-                dark[sorted(failed)] = False
-                failed |= self._all(images(np.flatnonzero(dark), False))
-        found.status[sorted(failed)] = FAILED
-        return found._replace(messages=tuple(
-            failed[row] for row in sorted(failed)))
+                dark = (images == NODATA).all(axis=(1, 2, 3, 4))
+                dark[list(failed)] = False
+                for told in self._pool.map(self._split,
+                                           pictures(dark, False)):
+                    failed |= told
+        return self._answer(images, environment, failed)
 
-    def _all(self, tasks) -> dict[int, str]:
-        """Do tasks side by side; returns the rows that fail."""
-        stop = threading.Event()
+    # Requests ---------------------------------------------------------------
 
-        def work(method, *args):
-            try:
-                return {} if stop.is_set() else method(*args)
-            except BaseException:
-                stop.set()
-                raise
+    def _split(self, read, rows) -> dict[int, str]:
+        """Read rows, in halves where they are too many for a request.
 
-        jobs = [self._pool.submit(work, *task) for task in tasks]
-        failed: dict[int, str] = {}
+        Returns those that fail, and why.
+        """
         try:
-            for job in jobs:
-                failed |= job.result()
-        except BaseException:
-            stop.set()
-            wait([job for job in jobs if not job.cancel()], 1)
-            raise
-        return failed
+            read(rows)
+        except calls.TooLarge as error:
+            if len(rows) == 1:
+                return {int(rows[0]): str(error)}
+            half = len(rows) // 2
+            return self._split(read, rows[:half]) | self._split(
+                read, rows[half:])
+        except calls.Refused as error:
+            return dict.fromkeys(rows.tolist(), str(error))
+        return {}
 
-    def _tiles(self, table):
-        return grids.tiles(lat=table["decimalLatitude"],
-                           lon=table["decimalLongitude"])
-
-    def _years(self, table):
-        return (table["year"].to_numpy(int) if self.year == "own"
-                else np.full(len(table), self.year))
-
-    def _groups(self, table, rows):
-        """Of these rows those that share a request, with tile and year."""
-        tiles, years = self._tiles(table)[rows], self._years(table)[rows]
-        size = 1 if self.grid == "release" else self.points
-        for (tile, year), members in pd.Series(rows).groupby([tiles, years]):
-            # Sentinel-2 sees nothing where UTM ends.
-            for start in range(0, len(members) if tile else 0, size):
-                yield members.to_numpy()[start:start + size], tile, year
-
-    def _image(self, patch, place, named, rows, tile, year, found):
-        """Fill the pixels of some rows; returns those that fail."""
-        names = grids.names(tile) if named else None
-        return self._split(rows, lambda part: self._read(
-            patch, place, part, names, year, found))
-
-    def _read(self, patch, place, rows, names, year, found):
-        import ee
-
-        where = ee.Geometry.MultiPoint(
-            [[float(place["lon"][row]), float(place["lat"][row])]
-             for row in rows])
-        image = composite(year, names, where, cloud_score=self.cloud_score,
-                          cloudy=self.cloudy)
-        crs = f"EPSG:{patch.epsg[rows[0]]}"
-        if len(rows) == 1:
-            values = self._window(image, crs, patch, rows[0])[None]
-        else:
-            values = self._sample(image, crs, patch, rows)
-        values = values.reshape(-1, MONTHS, len(BAND_NAMES), PATCH, PATCH)
-        found.reflectance[rows] = values
-        seen = (values != NODATA).any(axis=(1, 2, 3, 4))
-        found.status[rows] = np.where(seen, OK, NO_IMAGERY)
-
-    def _window(self, image, crs, patch, row):
-        """One patch: (120, 5, 5)."""
+    def _window(self, image, patch, rows):
+        """The patch of one row: (120, 5, 5)."""
         from numpy.lib.recfunctions import structured_to_unstructured
 
+        (row,) = rows
         array = self._call(calls.array, {
             "expression": image, "fileFormat": "NPY", "grid": {
                 "dimensions": {"width": PATCH, "height": PATCH},
-                "crsCode": crs, "affineTransform": {
+                "crsCode": f"EPSG:{patch.epsg[row]}", "affineTransform": {
                     "scaleX": patch.scale, "shearX": 0,
                     "translateX": float(patch.x[row]), "shearY": 0,
                     "scaleY": -patch.scale,
@@ -257,71 +207,54 @@ class EarthEngine:
                                 "for")
         return structured_to_unstructured(array).transpose(2, 0, 1)
 
-    def _sample(self, image, crs, patch, rows):
+    def _sample(self, image, patch, rows):
         """Patches of one zone by their middle pixels: (N, 120, 5, 5)."""
         import ee
 
-        half = patch.scale * PATCH / 2
-        points = ee.FeatureCollection([ee.Feature(ee.Geometry.Point(
-            [float(patch.x[row]) + half, float(patch.y[row]) - half],
-            ee.Projection(crs)), {"sid": int(row)}) for row in rows])
+        crs, half = f"EPSG:{patch.epsg[rows[0]]}", patch.scale * PATCH / 2
+        middle = np.stack([patch.x + half, patch.y - half], axis=1)
         near = image.neighborhoodToArray(ee.Kernel.square(PATCH // 2,
                                                           "pixels"), NODATA)
         table = self._rows(rows, near.sampleRegions(
-            collection=points, projection=ee.Projection(
+            collection=_points(middle, rows, ee.Projection(crs)),
+            projection=ee.Projection(
                 crs, [patch.scale, 0, 0, 0, -patch.scale, 0])))
-        return np.array([[table[row][name] for name in STACK]
-                         for row in rows]).astype(np.uint16)
+        return np.array([[one[name] for name in STACK]
+                         for one in table]).astype(np.uint16)
 
-    # Variables --------------------------------------------------------------
+    def _look_up(self, place, rows):
+        """Variables of some rows: (N, 25)."""
+        table = self._rows(rows, lookup(_points(place, rows)))
+        return np.array([[one.get(name) for name in VARIABLE_NAMES[2:]]
+                         for one in table], float)
 
-    def _look_up(self, place, rows, found):
-        def read(part):
-            import ee
-
-            table = self._rows(part, lookup(ee.FeatureCollection([
-                ee.Feature(ee.Geometry.Point(
-                    [float(place["lon"][row]), float(place["lat"][row])]),
-                    {"sid": int(row)}) for row in part])))
-            for row in part:
-                values = [table[row].get(name)
-                          for name in VARIABLE_NAMES[2:]]
-                found.environment[row, 2:] = np.array(values, float)
-
-        return self._split(rows, read) if len(rows) else {}
-
-    # Requests ---------------------------------------------------------------
-
-    def _split(self, rows, read) -> dict[int, str]:
-        """Read rows, in halves where they are too many for a request."""
-        try:
-            read(rows)
-        except calls.TooLarge as error:
-            if len(rows) == 1:
-                return {int(rows[0]): str(error)}
-            half = len(rows) // 2
-            return (self._split(rows[:half], read)
-                    | self._split(rows[half:], read))
-        except calls.Refused as error:
-            return dict.fromkeys(map(int, rows), str(error))
-        return {}
-
-    def _rows(self, rows, collection) -> dict[int, dict]:
+    def _rows(self, rows, collection) -> list[dict]:
         """Properties of the feature of each row, page by page."""
-        table, token = {}, None
-        while True:
-            page, token = self._call(calls.page, {
-                "expression": collection, "pageSize": LOOKUP,
-                **({"pageToken": token} if token else {})})
+        table, token = {}, {}
+        while token is not None:
+            page, after = self._call(calls.page, {
+                "expression": collection, "pageSize": LOOKUP, **token})
             table |= page
-            if not token:
-                break
-        lost = [row for row in rows if row not in table]
+            token = {"pageToken": after} if after else None
+        lost = len(set(rows.tolist()) - set(table))
         if lost:
-            raise calls.Refused(f"Earth Engine left out {len(lost)} of "
+            raise calls.Refused(f"Earth Engine left out {lost} of "
                                 f"{len(rows)} samples")
-        return table
+        return [table[row] for row in rows.tolist()]
 
     def _call(self, method, params):
         tagged = {**params, "workloadTag": self.tag}
         return patient(lambda: calls.once(method, tagged), wait=self.wait)
+
+
+def _parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[at:at + size] for at in range(0, len(rows), size)]
+
+
+def _points(place, rows, *projection):
+    """Features at the places of rows, each with its number as ``sid``."""
+    import ee
+
+    return ee.FeatureCollection([ee.Feature(
+        ee.Geometry.Point(place[row].tolist(), *projection), {"sid": row})
+        for row in rows.tolist()])

@@ -19,7 +19,6 @@ DEGREE = 111_319.49079327358  # m per degree of the release's grid
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"  # 8° of latitude each, X has 12
 _COLUMNS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
-_BLOCK = 1 << 18
 _A, _F = 6_378_137.0, 1 / 298.257223563  # WGS 84
 
 
@@ -62,8 +61,7 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     (Karney, Journal of Geodesy 85, 2011).
     """
     lat, lon = checks.places(lat=lat, lon=lon)
-    zone = zones(lat=lat, lon=lon)
-    phi = np.radians(lat)
+    zone, south = zones(lat=lat, lon=lon), lat < 0
     lam = np.radians((lon - (6 * zone - 183) + 180) % 360 - 180)
     n = _F / (2 - _F)
     radius = _A / (1 + n) * (1 + n**2 / 4 + n**4 / 64)
@@ -73,46 +71,33 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
               49561 * n**4 / 161280)
     e = 2 * np.sqrt(n) / (1 + n)
     # The conformal latitude goes to infinity at the poles; zone 0 is there.
-    sine = np.sin(np.clip(phi, -1.5, 1.5))
+    sine = np.sin(np.clip(np.radians(lat), -1.5, 1.5))
     t = np.sinh(np.arctanh(sine) - e * np.arctanh(e * sine))
-    xi = np.arctan2(t, np.cos(lam))
-    eta = np.arctanh(np.sin(lam) / np.sqrt(1 + t**2))
-    north, east = xi.copy(), eta.copy()
-    for order, part in enumerate(series, 1):
-        north += part * np.sin(2 * order * xi) * np.cosh(2 * order * eta)
-        east += part * np.cos(2 * order * xi) * np.sinh(2 * order * eta)
-    south = lat < 0
+    sphere = (np.arctan2(t, np.cos(lam))  # north, and east as imaginary
+              + 1j * np.arctanh(np.sin(lam) / np.sqrt(1 + t**2)))
+    metres = 0.9996 * radius * (sphere + sum(
+        part * np.sin(2 * order * sphere)
+        for order, part in enumerate(series, 1)))
     epsg = np.where(zone == 0, 0, np.where(south, 32700, 32600) + zone)
-    return (epsg, 500_000 + 0.9996 * radius * east,
-            0.9996 * radius * north + np.where(south, 10_000_000, 0))
+    return epsg, 500_000 + metres.imag, metres.real + 10_000_000 * south
 
 
 def tiles(*, lat, lon) -> np.ndarray:
     """MGRS square of 100 km, such as ``32UPU``; "" towards the poles."""
     lat, lon = checks.places(lat=lat, lon=lon)
-    code = np.concatenate([  # in blocks, so that millions fit in memory
-        _codes(lat[start:start + _BLOCK], lon[start:start + _BLOCK])
-        for start in range(0, max(len(lat), 1), _BLOCK)])
-    # Few squares are distinct, so only those are spelt.
-    distinct, index = np.unique(code, return_inverse=True)
-    names = np.empty(len(distinct), dtype=object)
-    for at, number in enumerate(distinct.tolist()):
-        rest, r = divmod(number, 20)
-        rest, c = divmod(rest, 24)
-        z, b = divmod(rest, 20)
-        names[at] = (f"{z:02d}{_BANDS[b]}{_COLUMNS[c]}{_ROWS[r]}"
-                     if number else "")
-    return names[index]
-
-
-def _codes(lat, lon):
     zone = zones(lat=lat, lon=lon)
     _, east, north = utm(lat=lat, lon=lon)
     band = ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)
     column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1) % 24
     row = ((north // 100_000).astype(int) + np.where(zone % 2, 0, 5)) % 20
-    return np.where(zone, ((zone * 20 + band) * 24 + column) * 20 + row,
-                    0).astype(np.int32)
+    # Few squares are distinct, so only those are spelt.
+    shape = (61, len(_BANDS), len(_COLUMNS), len(_ROWS))
+    code, index = np.unique(np.ravel_multi_index(
+        (zone, band, column, row), shape), return_inverse=True)
+    names = [f"{z:02d}{_BANDS[b]}{_COLUMNS[c]}{_ROWS[r]}" if z else ""
+             for z, b, c, r in zip(*np.unravel_index(code, shape),
+                                   strict=True)]
+    return np.array(names, object)[index]
 
 
 def names(tile: str) -> list[str]:
@@ -137,13 +122,11 @@ def patches(*, lat, lon, grid: str = "utm") -> Patch:
         from north to south, from west to east ever less towards the poles.
     """
     lat, lon = checks.places(lat=lat, lon=lon)
-    if grid == "utm":
+    if checks.one_of(grid, ("utm", "release"), name="grid") == "utm":
         epsg, east, north = utm(lat=lat, lon=lon)
         half = PATCH // 2 * PIXEL
         return Patch(epsg, np.floor(east / PIXEL) * PIXEL - half,
                      np.floor(north / PIXEL) * PIXEL + PIXEL + half, PIXEL)
-    if grid != "release":
-        raise ValueError(f"grid is {grid!r}, expected 'utm' or 'release'.")
     scale = PIXEL / DEGREE
     # A box of 40 m, then its middle 5 × 5 pixels.
     half_x = 20 / DEGREE / np.cos(np.radians(np.clip(lat, -85, 85)))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
 import numpy as np
+import pandas as pd
 
+from geotree import files, network
 from geotree.globe import METRES
-from geotree.network import ServiceError, is_here, redact
 from geotree.variables import VARIABLE_NAMES
 
 # Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.
@@ -25,7 +27,59 @@ GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
          "_DEM.tif")
 
 
-def read(place: Mapping[str, str] | str | os.PathLike) -> dict[str, str]:
+# GDAL asks again where a request fails, we where its answer is torn.
+_GDAL = {"AWS_NO_SIGN_REQUEST": "YES",
+         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+         "GDAL_HTTP_MULTIPLEX": "YES", "GDAL_HTTP_TIMEOUT": "60",
+         "CPL_VSIL_CURL_CHUNK_SIZE": "32768",
+         "GDAL_HTTP_MAX_RETRY": str(network.TRIES - 1),
+         "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504"}
+
+
+class Unusable(Exception):
+    """A file that is not there, or not what it should be."""
+
+
+def patiently(read: Callable, *, wait: float):
+    """Read files with GDAL, and again where what came is torn.
+
+    Raises
+    ------
+    Unusable
+        A file is not there.
+    ServiceError
+        It cannot be had.
+    """
+    import rasterio
+
+    options = {**_GDAL, "GDAL_HTTP_RETRY_DELAY": str(wait)}
+
+    def once():
+        try:
+            with rasterio.Env(**options):
+                return read()
+        except rasterio.errors.RasterioError as error:
+            text = f"{error} {error.__cause__ or ''}"
+        # GDAL remembers what it got, errors and torn blocks too.
+        options["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/"
+        if _is_gone(text):
+            raise Unusable(f"has a file that is not there ({text:.150})")
+        if "HTTP response code" in text or "CURL error" in text:
+            raise network.ServiceError(
+                5, f"cannot read ({text:.200}); tried {network.TRIES} times "
+                "where that may help")
+        raise network.Unsteady(f"cannot read ({text:.200})")
+
+    return network.patient(once, wait=wait)
+
+
+def _is_gone(text: str) -> bool:
+    return any(word in text for word in ("code: 404", "code: 410",
+                                         "No such file"))
+
+
+def read(place: Mapping[str, str] | str | os.PathLike, *,
+         wait: float = 1.0) -> dict[str, str]:
     """Layers that a folder or a JSON file names.
 
     Parameters
@@ -35,70 +89,60 @@ def read(place: Mapping[str, str] | str | os.PathLike) -> dict[str, str]:
         ``bio01.tif`` or, one of many, ``elevation_{tile}.tif``; or a JSON
         file, here or on the web (https), of variable and path. Paths may be
         relative to the file; ``glo30`` stands for :data:`GLO30`.
+    wait : float
+        As in :func:`geotree.network.patient`.
+
+    Raises
+    ------
+    ValueError
+        A name is that of no variable.
+    FileNotFoundError, ServiceError
+        Nothing is there, or cannot be had.
+    PermissionError
+        The list would come over a line that others can write to.
     """
+    known, beside = VARIABLE_NAMES[2:], str
     if isinstance(place, Mapping):
-        return check(place)
-    place = str(place)
-    if "://" in place:
-        return check({name: _path(path) or urljoin(place, path)
-                      for name, path in _fetch(place).items()})
-    folder = Path(place)
-    if not folder.exists():
+        layers = place
+    elif "://" in (place := str(place)):
+        _admit(place)
+        layers = network.ask(place, wait=wait, hooks={"response": _hop},
+                             read=lambda data: dict(json.loads(data)))
+        beside = partial(urljoin, place)
+    elif os.path.isdir(place):
+        layers = {name: f"{name}{many}.tif" for name in known
+                  for many, found in (("_{tile}", f"{name}_*.tif"),
+                                      ("", f"{name}.tif"))
+                  if next(Path(place).glob(found), None)}
+        beside = partial(os.path.join, place)
+    elif os.path.exists(place):
+        layers = files.read_json(place, what="list of rasters")
+        beside = partial(os.path.join, os.path.dirname(place))
+    else:
         raise FileNotFoundError(
             f"no rasters at '{place}'. Give a folder of GeoTIFFs called like "
             "the variables, or a JSON file of variable and path.")
-    if folder.is_dir():
-        return check({
-            name: str(folder / f"{name}{many}.tif")
-            for name in VARIABLE_NAMES[2:]
-            for many, found in (("_{tile}", f"{name}_*.tif"),
-                                ("", f"{name}.tif"))
-            if next(folder.glob(found), None)})
-    return check({name: _path(path) or str(folder.parent / path) for
-                  name, path in json.loads(folder.read_text()).items()})
-
-
-def _fetch(place: str) -> dict[str, str]:
-    """A JSON file on the web."""
-    import requests
-
-    def admit(address):
-        if not (address.startswith("https://") or is_here(address)):
-            raise PermissionError(
-                errno.EACCES, f"rasters '{address}' are not named over "
-                "https, so anyone on the way could name others. Give an "
-                "https address, or a file")
-
-    def hop(answer, **_):
-        if answer.is_redirect:
-            admit(urljoin(answer.url, answer.headers["Location"]))
-
-    admit(place)
-    try:
-        answer = requests.get(place, timeout=(10, 60), hooks={"response": hop})
-        answer.raise_for_status()
-        return dict(answer.json())
-    except (requests.RequestException, TypeError, ValueError) as error:
-        raise ServiceError(
-            errno.EIO, f"no list of rasters at '{place}' ({error!s:.150}). "
-            "Check the address, or call again") from error
-
-
-def _path(path: str) -> str:
-    """A path that GDAL knows wherever it is written, else ""."""
-    if path == "glo30":
-        return GLO30
-    return path if path.startswith("/vsi") or "://" in path else ""
-
-
-def check(layers: Mapping[str, str]) -> dict[str, str]:
-    """Raise ``ValueError`` unless each layer is a variable."""
-    known = VARIABLE_NAMES[2:]
-    odd = [name for name in layers if name not in known]
+    odd = [str(name) for name in layers if name not in known]
     if odd:
         raise ValueError(f"no variable {', '.join(odd)}; layers may have "
                          f"{', '.join(known)}.")
-    return dict(layers)
+    # What GDAL knows wherever it is written is beside nothing.
+    return {name: GLO30 if path == "glo30" else
+            path if path.startswith("/vsi") or "://" in path else
+            beside(path) for name, path in layers.items()}
+
+
+def _admit(address: str) -> None:
+    if not (address.startswith("https://") or network.is_here(address)):
+        raise PermissionError(
+            errno.EACCES, f"rasters '{network.redact(address)}' are not "
+            "named over https, so anyone on the way could name others. Give "
+            "an https address, or a file")
+
+
+def _hop(answer, **_):
+    if answer.is_redirect:
+        _admit(urljoin(answer.url, answer.headers["Location"]))
 
 
 def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
@@ -122,15 +166,15 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
     """
     lat, lon = np.asarray(lat, float), np.asarray(lon, float)
     values = np.full((len(lat), len(VARIABLE_NAMES) - 2), np.nan, np.float32)
-    for name, parts in files(layers, lat=lat, lon=lon).items():
+    for name, parts in files_of(layers, lat=lat, lon=lon).items():
         column = VARIABLE_NAMES.index(name) - 2
         for file, rows in parts:
             found = _around(file, lat[rows], lon[rows])
             if found is None and file == layers[name]:
                 raise FileNotFoundError(
                     errno.ENOENT, f"no raster of {name} at "
-                    f"'{redact(file)}'. Give the path of a file that is "
-                    "there, or leave the variable out")
+                    f"'{network.redact(file)}'. Give the path of a file "
+                    "that is there, or leave the variable out")
             if found is None:  # no tile of sea is published
                 continue
             window, size = found
@@ -143,19 +187,15 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
     return values
 
 
-def files(layers: Mapping[str, str], *, lat, lon
+def files_of(layers: Mapping[str, str], *, lat, lon
           ) -> dict[str, list[tuple[str, np.ndarray]]]:
     """Which file of a layer shows which places: (file, rows) of each."""
     lat, lon = np.asarray(lat, float), np.asarray(lon, float)
-    degrees = np.stack([np.floor(lat), np.floor((lon + 180) % 360 - 180)], 1)
-    cells, index = np.unique(degrees, axis=0, return_inverse=True)
-    index = index.ravel()
-    order = np.argsort(index, kind="stable")
-    rows = np.split(order, np.searchsorted(index[order],
-                                           np.arange(1, len(cells))))
-    tiles = [_degree(*map(int, cell)) for cell in cells]
-    return {name: [(path.format(tile=tile), part) for tile, part in
-                   zip(tiles, rows, strict=True)]
+    degrees = pd.DataFrame({"south": np.floor(lat),
+                            "west": np.floor((lon + 180) % 360 - 180)})
+    parts = degrees.astype(int).groupby(["south", "west"]).indices
+    return {name: [(path.format(tile=_degree(*cell)), rows)
+                   for cell, rows in parts.items()]
             if "{tile}" in path else [(path, np.arange(len(lat)))]
             for name, path in layers.items()}
 
@@ -187,12 +227,11 @@ def _around(file, lat, lon):
     """The 3 × 3 pixels around places, and the size of one in metres."""
     import rasterio
     from rasterio.warp import transform
-    from rasterio.windows import Window
 
     try:
         data = rasterio.open(file)
     except rasterio.RasterioIOError as error:
-        if "404" in str(error) or "No such file" in str(error):
+        if _is_gone(str(error)):
             return None
         raise
     with data:
@@ -201,21 +240,25 @@ def _around(file, lat, lon):
         for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
             line, column = map(int, data.index(x, y))
             if 0 <= column < data.width and 0 <= line < data.height:
-                left, top = max(column - 1, 0), max(line - 1, 0)
-                part = data.read(1, masked=True, window=Window(
-                    left, top, min(column + 2, data.width) - left,
-                    min(line + 2, data.height) - top)).astype(float)
-                lines = np.arange(line - 1, line + 2).clip(
-                    0, data.height - 1) - top
-                columns = np.arange(column - 1, column + 2).clip(
-                    0, data.width - 1) - left
-                window[row] = part.filled(np.nan)[np.ix_(lines, columns)]
+                lines, columns = (
+                    np.arange(at - 1, at + 2).clip(0, size - 1)
+                    for at, size in ((line, data.height),
+                                     (column, data.width)))
+                window[row] = cut(data, lines, columns, masked=True).astype(
+                    float).filled(np.nan)
         wide, high = data.res
         size = np.tile([float(wide), float(high)], (len(lat), 1))
         if data.crs.is_geographic:
             size *= METRES
             size[:, 0] *= np.cos(np.radians(lat))
         return window, size
+
+
+def cut(data, lines: np.ndarray, columns: np.ndarray, **options):
+    """The values of an open raster at some lines and columns, rising."""
+    part = data.read(1, window=((lines[0], lines[-1] + 1),
+                                (columns[0], columns[-1] + 1)), **options)
+    return part[np.ix_(lines - lines[0], columns - columns[0])]
 
 
 def _degree(south: int, west: int) -> str:

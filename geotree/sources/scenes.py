@@ -7,16 +7,18 @@ read from all that is said of it, and never guessed.
 
 from __future__ import annotations
 
+import json
 import re
-from itertools import pairwise
+from urllib.parse import urljoin
 
 import pandas as pd
 
-from geotree.network import ServiceError, Unsteady, patient
+from geotree.network import ServiceError, ask
 from geotree.sources import grid
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
-# Assets in Earth Search, in most others, and in Copernicus' own catalogue.
+# What assets and bands are called: in Earth Search, in most other
+# catalogues, and in Copernicus' own.
 ASSETS = {"B2": ("blue", "B02", "B02_10m"), "B3": ("green", "B03", "B03_10m"),
           "B4": ("red", "B04", "B04_10m"), "B8": ("nir", "B08", "B08_10m"),
           "B5": ("rededge1", "B05", "B05_20m"),
@@ -26,6 +28,18 @@ ASSETS = {"B2": ("blue", "B02", "B02_10m"), "B3": ("green", "B03", "B03_10m"),
           "B11": ("swir16", "B11", "B11_20m"),
           "B12": ("swir22", "B12", "B12_20m"), "SCL": ("scl", "SCL",
                                                        "SCL_20m")}
+# Where the facts of a band are: the raster extension 1 and 2, STAC 1.1, eo.
+_BANDS = ("raster:bands", "bands", "eo:bands")
+_FACTS = {"offset": ("offset", "raster:offset"),
+          "scale": ("scale", "raster:scale"),
+          "nodata": ("nodata", "raster:nodata", "file:nodata")}
+# Ends of names of properties -> how the value tells the baseline. In any
+# text, the names of ESA's products (_N0500_R022_) and granules (_N05.00).
+_BASELINE = {"processing_baseline": r"^N?0?(\d)(?:\.?\d\d?)?$",
+             "processingBaseline": r"^N?0?(\d)(?:\.?\d\d?)?$",
+             "processing:version": r"^0(\d)\.\d\d$",
+             "processorVersion": r"^0(\d)\.\d\d$",
+             "": r"_N0(\d)(?:\d\d_R\d{3}_|\.\d\d$)"}
 _OFFSET_FROM = 4  # processing baseline
 _ONE_PASS = 600  # s; a satellite needs 98 minutes to come back
 _MOST = 10_000  # scenes of a tile and year; there are about 150
@@ -56,130 +70,132 @@ def find(url: str, tile: str, year: int, *, collection: str | None,
     ServiceError
         The catalogue refuses, or fails for long.
     """
-    late = collection or year >= 2022
-    name = collection or ("sentinel-2-c1-l2a" if late else "sentinel-2-l2a")
+    name = collection or ("sentinel-2-c1-l2a" if year >= 2022
+                          else "sentinel-2-l2a")
+    doubtful = (name == "sentinel-2-l2a"
+                and (not collection or url.startswith(EARTH_SEARCH)))
     prefix = "MGRS-" if label == "grid:code" else ""
     names = [prefix + form for one in grid.names(tile)
              for form in {one, one.lstrip("0")}]
-    items = _search(url, wait, collections=[name], limit=100,
-                    datetime=f"{year}-01-01T00:00:00Z/{year}-12-31T23:59:59Z",
-                    query={label: {"in": names},
-                           "eo:cloud_cover": {"lt": cloudy}})
+    items = _search(url, wait, {
+        "collections": [name], "limit": 100,
+        "datetime": f"{year}-01-01T00:00:00Z/{year}-12-31T23:59:59Z",
+        "query": {label: {"in": names}, "eo:cloud_cover": {"lt": cloudy}}})
     scenes, left_out = [], {}
     for item in {item["id"]: item for item in items}.values():
         try:
-            scenes.append(_slim(item, late))
-        except ValueError as error:
+            scenes.append(_slim(item, year, doubtful))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             left_out[item["id"]] = str(error)
     if left_out and not scenes:
         one, why = next(iter(left_out.items()))
         raise ServiceError(5, f"no scene of {name} at '{url}' can be used, "
                            f"'{one}' {why}. Give another collection")
-    scenes.sort(key=lambda one: (one["platform"], one["time"]))
-    for number, (last, one) in enumerate(pairwise([{}, *scenes])):
-        again = (last.get("platform") == one["platform"]
-                 and one["time"] - last["time"] < _ONE_PASS)
-        one["pass"] = last["pass"] if again else number
+    scenes.sort(key=lambda one: one["time"])
+    number, last = 0, -_ONE_PASS
+    for one in scenes:
+        number += one["time"] - last >= _ONE_PASS
+        one["pass"], last = number, one["time"]
     return sorted(scenes, key=lambda one: (one["cloud"], -one["baseline"])
                   ), left_out
 
 
-def _search(url, wait, **asked) -> list[dict]:
-    import pystac_client
-    import requests
-    from pystac_client.stac_api_io import StacApiIO
+def _search(url: str, wait: float, asked: dict) -> list[dict]:
+    """All that a catalogue lists, page by page."""
+    def read(data):
+        page = json.loads(data)
+        if not all(one["id"] and one["properties"] is not None
+                   and one["assets"] for one in page["features"]):
+            raise ValueError("a scene without properties")
+        return page, {link["rel"]: link for link in page.get("links") or ()}
 
-    class PatientIO(StacApiIO):
-        """Each page is asked for until it is whole."""
-
-        def read_json(self, *where, **options):
-            return patient(lambda: self._page(*where, **options), wait=wait)
-
-        def _page(self, *where, **options):
-            try:
-                page = super().read_json(*where, **options)
-                # The client takes a page without features for the last one.
-                if "stac_version" not in page and not all(
-                        one["id"] and one["properties"] is not None
-                        and one["assets"] for one in page["features"]):
-                    raise ValueError("a scene without properties")
-                return page
-            except pystac_client.exceptions.APIError as error:
-                code = getattr(error, "status_code", None) or 0
-                text = f"'{url}' answers {code} ({error!s:.150})"
-            except (requests.RequestException, ValueError, KeyError,
-                    TypeError, AttributeError) as error:  # no JSON, or other
-                code = 0
-                text = f"no whole answer from '{url}' ({error!s:.150})"
-            if code and code < 500 and code != 429:
-                raise ServiceError(5, text)
-            raise Unsteady(text)
-
-    client = pystac_client.Client.open(url, stac_io=PatientIO(
-        timeout=60, max_retries=None))
-    items = list(client.search(max_items=_MOST, **asked).items_as_dicts())
-    if len(items) == _MOST:
-        raise ServiceError(5, f"'{url}' lists {_MOST:,} scenes and more of "
-                           "one tile and year: it does not heed the query")
+    base, _, key = url.partition("?")
+    items, link = [], {"href": f"{base.rstrip('/')}/search?{key}".strip("?"),
+                       "method": "POST", "body": asked}
+    while link:
+        post = link.get("method", "GET").upper() == "POST"
+        more = {**(asked if link.get("merge") else {}),
+                **link.get("body", {})}
+        page, links = ask(urljoin(base, link["href"]), read=read, wait=wait,
+                          method="POST" if post else "GET",
+                          json=more if post else None,
+                          headers=link.get("headers"))
+        items += page["features"]
+        link = links.get("next") if page["features"] else None
+        if len(items) >= _MOST:
+            raise ServiceError(5, f"'{url}' lists {len(items):,} scenes and "
+                               "more of one tile and year: it does not heed "
+                               "the query")
     return items
 
 
-def _slim(item: dict, late) -> dict:
+def _slim(item: dict, year: int, doubtful: bool) -> dict:
     """What reading needs of a scene; ``ValueError`` where that is unsaid."""
     about = item["properties"]
-    assets = {band: item["assets"][name] for band, names in ASSETS.items()
-              for name in names[::-1] if name in item["assets"]}
-    lacks = sorted(ASSETS.keys() - assets.keys())
+    assets = {band: _asset(item["assets"], band) for band in ASSETS}
+    lacks = sorted(band for band, asset in assets.items() if not asset)
     if lacks:
         raise ValueError(f"lacks {', '.join(lacks)}")
-    time = about.get("datetime") or about.get("start_datetime")
-    if not time:
-        raise ValueError("has no time")
+    time = pd.to_datetime(about.get("datetime") or about.get(
+        "start_datetime"), utc=True)
+    if time is None or time.year != year:
+        raise ValueError(f"is not of {year} but of {time}")
     since = baseline(item)
-    if not late and (since is None or since >= _OFFSET_FROM):
+    if doubtful and (since is None or since >= _OFFSET_FROM):
         raise ValueError("has a processing baseline of 04.00 or later, for "
                          "which this collection is known to say wrongly "
                          "whether the offset was taken off")
-    return {"id": item["id"], "month": pd.Timestamp(time).month,
-            "time": pd.Timestamp(time).timestamp(),
-            "platform": str(about.get("platform")), "baseline": since or 0,
-            "cloud": float(about.get("eo:cloud_cover", 100)),
+    cloud = about.get("eo:cloud_cover")
+    return {"id": item["id"], "month": time.month, "time": time.timestamp(),
+            "baseline": since or 0,
+            "cloud": 100.0 if cloud is None else float(cloud),
             "bands": {band: [asset["href"], *(
-                (1, 0, 0) if band == "SCL" else
-                unit(item, asset, since))] for band, asset in
-                assets.items()}}
+                (1.0, 0.0, 0) if band == "SCL" else unit(about, asset, since))]
+                for band, asset in assets.items()}}
+
+
+def _asset(assets: dict, band: str) -> dict | None:
+    """The file of a band: by its key, or by what its only band is called."""
+    for name in ASSETS[band]:
+        if name in assets:
+            return assets[name]
+    known = {name.lower() for name in (band, *ASSETS[band])}
+    found = [asset for asset in assets.values()
+             for kind in _BANDS if len(asset.get(kind) or ()) == 1
+             and str(asset[kind][0].get("name")).lower() in known]
+    return found[0] if len({one["href"] for one in found}) == 1 else None
 
 
 def baseline(item: dict) -> int | None:
     """First number of the processing baseline, or None if nothing tells it.
 
-    Told by ``s2:processing_baseline`` and its relatives, by
-    ``processing:version``, and by the name of ESA's product (``_N0500_``).
+    Told by a property of :data:`_BASELINE`, or by the name of ESA's product
+    in a property, the id or an address.
 
     Raises
     ------
     ValueError
         One says another than the other.
     """
-    found = set()
-    for name, value in {"": item["id"], **item["properties"]}.items():
-        if (name.rpartition(":")[2] == "processing_baseline"
-                or name == "processing:version"):
-            found |= set(re.findall(r"^N?0?(\d)(?:\.?\d\d?)?$", str(value)))
-        elif isinstance(value, str):
-            found |= set(re.findall(r"_N0(\d)\d\d_R\d{3}_", value))
+    told = [*item["properties"].items(), ("", item["id"]),
+            *(("", asset["href"]) for asset in item["assets"].values())]
+    found = {one for name, value in told
+             for end, pattern in _BASELINE.items() if name.endswith(end)
+             for one in re.findall(pattern, str(value))}
     if len({int(one) >= _OFFSET_FROM for one in found}) > 1:
         raise ValueError("has two processing baselines, "
                          f"{' and '.join(sorted(found))}")
     return max(map(int, found), default=None)
 
 
-def unit(item: dict, asset: dict, since: int | None
+def unit(about: dict, asset: dict, since: int | None
          ) -> tuple[float, float, int]:
     """Gain, shift and sign for missing: digital number = gain · value + shift.
 
     Parameters
     ----------
+    about : dict
+        Properties of the scene.
     since : int, optional
         Of :func:`baseline`.
 
@@ -189,13 +205,15 @@ def unit(item: dict, asset: dict, since: int | None
         Nothing says whether the offset is in the file, or two things say
         otherwise.
     """
-    about, said = item["properties"], {}
-    for one in (*(asset.get("raster:bands") or [])[:1],
-                *(asset.get("bands") or [])[:1], asset, about):
-        for name in ("offset", "scale", "nodata"):
-            for key in (name, f"raster:{name}"):
-                if isinstance(one.get(key), int | float):
-                    said.setdefault(name, one[key])
+    said = {}
+    for one in (*(asset[kind][0] for kind in _BANDS if asset.get(kind)),
+                asset, about):
+        for fact, names in _FACTS.items():
+            for value in map(one.get, names):
+                if isinstance(value, int | float) and value != said.setdefault(
+                        fact, value):
+                    raise ValueError(f"has two values of {fact}, "
+                                     f"{said[fact]} and {value}")
     applied = {str(value).lower() for name, value in about.items()
                if name.rpartition(":")[2] == "boa_offset_applied"}
     scale, offset = said.get("scale") or 1e-4, said.get("offset")

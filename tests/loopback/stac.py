@@ -21,7 +21,7 @@ else:
     from .server import Answer, Service
 
 from geotree.sources import grid
-from geotree.sources.layers import files
+from geotree.sources.layers import files_of
 from geotree.sources.scenes import ASSETS
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
@@ -125,7 +125,7 @@ def paint_rasters(folder, table, source):
                 for name in ("Latitude", "Longitude"))
     truth = source.fetch(table).environment
     paths = {name: f"{name}_{{tile}}.tif" for name in VARIABLE_NAMES[2:]}
-    for name, parts in files(paths, lat=lat, lon=lon).items():
+    for name, parts in files_of(paths, lat=lat, lon=lon).items():
         for file, rows in parts:
             # Places lie in the middle of pixels, not on their edges.
             north = lat[rows].max() + 1.5 * STEP
