@@ -86,8 +86,9 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here],
                 rng=rng)
     parts = [_nothing(len(judge.classes))]
-    for rows, images, environment, odds in seen.answers(judge):
-        alone, joined = map(np.concatenate, zip(*odds, strict=True))
+    for rows, images, environment in seen.blocks():
+        alone, joined = map(np.concatenate, zip(*judge.answers(
+            images, environment), strict=True))
         parts.append((rows, images, environment, alone,
                       alone[:0] if place is None else joined))
     rows, images, environment, alone, joined = map(

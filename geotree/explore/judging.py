@@ -29,7 +29,7 @@ class Judge:
     weight: float = 1.0  # of the place
     allowed: np.ndarray | None = None  # (K,) bool, a checklist
 
-    def answers(self, images, environment, *, lat, lon
+    def answers(self, images, environment
                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Probabilities, some rows at a time: pixels, and with the place.
 
@@ -37,26 +37,23 @@ class Judge:
         ----------
         images : (N, T, C, H, W) uint16
         environment : (N, V) float32
-        lat, lon : (N,) degrees
+            Begins with longitude and latitude.
 
         Yields
         ------
         (B, K), (B, K) float32
             B is small where the classes are many.
         """
-        where, done = np.column_stack([lat, lon]), 0
-        blank = np.zeros(len(images), np.int64)
-        batch = Batch(images, environment, blank, blank)
-        for found in evaluation.predict_batches(self.model, batch,
-                                                self.classes):
-            rows = where[done:(done := done + len(found))]
+        done, blank = 0, np.zeros(len(images), np.int64)
+        for found in evaluation.predict_batches(self.model, Batch(
+                images, environment, blank, blank), self.classes):
+            rows = slice(done, done := done + len(found))
             if self.temperature != 1:
                 found = calibration.soften(found, self.temperature)
             joined = found
             if self.place is not None:
-                joined = combine(
-                    found, self.place.predict(rows, self.classes),
-                    self.weight)
+                joined = combine(found, self.place.predict(
+                    environment[rows, 1::-1], self.classes), self.weight)
             if self.allowed is not None:
                 joined = restrict(
                     np.maximum(joined, calibration.FLOOR), self.allowed)

@@ -14,15 +14,9 @@ import numpy as np
 import pandas as pd
 
 from geotree import occurrences
+from geotree.explore import seeing
 from geotree.explore.judging import judge, least, loaded
-from geotree.explore.seeing import (
-    STATUS,
-    YEAR,
-    Seen,
-    cache_folder,
-    warn_of_failed,
-    year_of,
-)
+from geotree.explore.seeing import STATUS, Seen
 from geotree.explore.sheet import Sheet
 from geotree.sources import NO_IMAGERY, OK
 from geotree.variables import NODATA
@@ -116,12 +110,12 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     asked = known.iloc[rows]
     seen = Seen(
         source, lat=asked["decimalLatitude"], lon=asked["decimalLongitude"],
-        year=asked["year"].to_numpy(int), cache=cache_folder(cache),
+        year=asked["year"].to_numpy(int), cache=seeing.cache_folder(cache),
         species=asked["species"].fillna("") if "species" in asked else None,
         batch=batch, progress=progress)
     answers, months = _answer(seen, judged, sheet)
     status[rows], reason[rows] = seen.status, seen.reason
-    warn_of_failed(status, reason)
+    seeing.warn_of_failed(status, reason)
     at = np.full(len(frame), -1)
     at[rows] = seen.back
     looked = np.isin(status, (STATUS[OK], STATUS[NO_IMAGERY]))
@@ -164,7 +158,7 @@ def dated(points, source, year: int | str | None = None, **columns
         The year is to be each row's own, and no column holds it; or the
         source looks at another.
     """
-    year = year_of(source, year)
+    year = seeing.year_of(source, year)
     known = occurrences.from_points(
         points, year=None if year == "own" else year, **columns)
     said = known.attrs["columns"]
@@ -173,7 +167,7 @@ def dated(points, source, year: int | str | None = None, **columns
             raise ValueError(
                 f"{known.attrs['source']} has no column that looks like a "
                 "year; name it (year='…'), or give one year for all.")
-        known["year"] = pd.array([YEAR] * len(known), "Int64")
+        known["year"] = pd.array([seeing.YEAR] * len(known), "Int64")
     lost = known["year"].isna() & known["decimalLatitude"].notna()
     silent = lost & (known["status"] != "no year")
     known.loc[silent, ["status", "reason"]] = "no year", "its year is missing"
@@ -185,8 +179,9 @@ def _answer(seen: Seen, judged, sheet: Sheet):
     """The sheet's columns of what was seen, and clear months of all."""
     months = np.zeros(len(seen.table), int)
     parts, index = [sheet.rows(np.zeros((0, len(judged.classes))))], []
-    for rows, images, _, odds in seen.answers(judged):
+    for rows, images, environment in seen.blocks():
         months[rows] = (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)
-        parts += [sheet.rows(joined) for _, joined in odds]
+        parts += [sheet.rows(joined) for _, joined in judged.answers(
+            images, environment)]
         index.extend(rows)
     return pd.concat(parts[1:] or parts).set_axis(index), months

@@ -14,16 +14,9 @@ import pandas as pd
 import xarray as xr
 
 from geotree import checks, globe, taxonomy, world
+from geotree.explore import seeing
 from geotree.explore.judging import Judge, judge, loaded
-from geotree.explore.seeing import (
-    NO_TREE,
-    STATUS,
-    YEAR,
-    Seen,
-    cache_folder,
-    warn_of_failed,
-    year_of,
-)
+from geotree.explore.seeing import NO_TREE, STATUS, Seen
 
 DEGREES, EQUAL_AREA = "EPSG:4326", "EPSG:6933"  # EASE-Grid 2.0, metres
 WORLD = (-180.0, -56.0, 180.0, 72.0)  # west, south, east, north
@@ -141,7 +134,7 @@ def name_map(model, source, *, region: tuple[float, float, float, float],
     sure = {rank: np.full(cells, np.nan, np.float32) for rank in groups}
     for rows, odds in grid.asked(
             judged, source, batch=batch, year=year, progress=progress,
-            cache=cache_folder(cache)):
+            cache=seeing.cache_folder(cache)):
         cell, of = np.unique(rows // samples, return_inverse=True)
         mean = taxonomy.sum_groups(odds.T, of).T  # (cells, K)
         mean /= mean.sum(axis=1, keepdims=True)
@@ -176,25 +169,26 @@ class _Grid:
         self.lat, self.lon = _degrees(here.reshape(-1, 2), equal_area)
         self.status = np.full(len(self.lat), CELLS[0], object)
 
-    def asked(self, judge, source, *, batch: int, year, **seeing):
+    def asked(self, judge, source, *, batch: int, year, **how):
         """Ask about the land: (rows, (rows, K) probabilities), in parts.
 
         A cell is never in two parts.
         """
         land = np.flatnonzero(world.is_land(lat=self.lat, lon=self.lon))
         seen = Seen(source, lat=self.lat[land], lon=self.lon[land],
-                    year=year_of(source, year) or YEAR, rng=self.rng,
-                    batch=batch, **seeing)
+                    year=seeing.year_of(source, year) or seeing.YEAR,
+                    rng=self.rng, batch=batch, **how)
         of = np.zeros(len(seen.table) + 1, int)  # the last: no tree
         of[seen.back[::-1]] = np.arange(len(land))[::-1]
         row = land[of[:-1]]
         first = np.flatnonzero(np.diff(row // self.shape[2], prepend=-1))
         size = max(batch - self.shape[2] + 1, 1)
         edges = first[np.diff(first // size, prepend=-1) > 0]
-        for rows, _, _, odds in seen.answers(judge, edges):
-            yield row[rows], np.concatenate([joined for _, joined in odds])
+        for rows, images, environment in seen.blocks(edges):
+            yield row[rows], np.concatenate([joined for _, joined in (
+                judge.answers(images, environment))])
         self.status[land] = seen.status
-        warn_of_failed(seen.status, seen.reason)
+        seeing.warn_of_failed(seen.status, seen.reason)
 
     def layer(self, values, *leading: str, **about) -> tuple:
         """Values of the cells as a variable of a dataset."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels
 
 # Why a place has no answer, or that it has one.
 STATUS = {OK: "ok", NO_IMAGERY: "no imagery", FAILED: "failed"}
+_NAMES = np.array(["", *STATUS.values()], object)  # by number
 NO_PLACE = "not on the globe"
 NO_TREE = "no tree"  # a simulated source knows of none here
 YEAR = 2020  # of the pixels, where nobody says another
@@ -163,8 +165,7 @@ class Seen:
     @property
     def status(self) -> np.ndarray:
         """What became of each place: (M,) str."""
-        names = np.array(["", *STATUS.values()], object)
-        return np.append(names[self._state], NO_TREE)[self.back]
+        return np.append(_NAMES[self._state], NO_TREE)[self.back]
 
     @property
     def reason(self) -> np.ndarray:
@@ -189,35 +190,19 @@ class Seen:
         images : (B, T, C, H, W) uint16
         environment : (B, V) float32
         """
-        edges = range(0, len(self.table), _BLOCK) if edges is None else edges
-        for start, stop in tqdm(
-                list(pairwise([*edges, len(self.table)])), desc="answers",
-                unit="block", disable=not self.progress):
+        n = len(self.table)
+        edges = [*(range(0, n, _BLOCK) if edges is None else edges), n]
+        for start, stop in tqdm(list(pairwise(edges)), desc="answers",
+                                unit="block", disable=not self.progress):
             seen = self._look(slice(start, stop))
-            if self._cube is None and (
-                    self._state[start:stop] == FAILED).all():
+            state = self._state[start:stop]
+            if self._cube is None and (state == FAILED).all():
                 self._told[stop:] = self._told[start]
                 return
-            good = np.flatnonzero(self._state[start:stop] == OK)
+            good = np.flatnonzero(state == OK)
             if len(good):
                 yield (start + good, seen.reflectance[good],
                        seen.environment[good])
-
-    def answers(self, judge, edges=None) -> Iterator[tuple]:
-        """What a judge says of each block.
-
-        Yields
-        ------
-        rows, images, environment
-            As :meth:`blocks`.
-        odds : iterator of (b, K), (b, K)
-            See :meth:`geotree.explore.judging.Judge.answers`.
-        """
-        where = self.table[["decimalLatitude", "decimalLongitude"]].to_numpy()
-        for rows, images, environment in self.blocks(edges):
-            lat, lon = where[rows].T
-            yield rows, images, environment, judge.answers(
-                images, environment, lat=lat, lon=lon)
 
     def _look(self, rows: slice) -> Pixels | None:
         """Pixels of some rows: of the cube, or fetched now."""
@@ -226,8 +211,7 @@ class Seen:
             return Pixels(*(part[name].to_numpy() for name in (
                 "reflectance", "environment", "status")))
         try:
-            with warnings.catch_warnings():  # counted once, in the end
-                warnings.filterwarnings("ignore", ".*samples failed")
+            with _counted_in_the_end():
                 seen = sources.fetch(self.table.iloc[rows], self.source,
                                      max_failed=1.0)
         except ServiceError as error:
@@ -246,15 +230,13 @@ class Seen:
             files.fingerprint(self.source.attrs()) + ".zarr")
         lost = "no reason given"
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*samples failed")
+            with _counted_in_the_end():
                 self._cube = pixels.download(
                     self.table, self.source, store, chunk=batch,
                     max_failed=_HOPELESS, progress=self.progress)
         except OSError as error:
-            gone = ServiceError, DownloadError
-            cause = error if isinstance(error, gone) else error.__cause__
-            if not isinstance(cause, gone):
+            cause = error.__cause__ or error
+            if not isinstance(cause, ServiceError | DownloadError):
                 raise
             lost = cause.strerror or str(cause)
             self._cube = pixels.open(store, table=self.table,
@@ -266,6 +248,14 @@ class Seen:
         if listed.exists():
             told.update(pd.read_csv(listed, index_col="gbifID")["message"])
         self._told = told.to_numpy(copy=True)
+
+
+@contextmanager
+def _counted_in_the_end() -> Iterator[None]:
+    """Leave a source's own warnings to :func:`warn_of_failed`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*samples failed")
+        yield
 
 
 def warn_of_failed(status: np.ndarray, reason: np.ndarray) -> None:
