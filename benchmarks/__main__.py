@@ -41,6 +41,7 @@ STAGES = {
     "explore": reading.answer,
 }
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
+          "names": "cost and worth of a step with 90 names and 21,001",
           "growth": "cost of each stage at 10³ … 10⁶ samples, and the plan",
           "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
 
@@ -111,6 +112,8 @@ def _run(name: str, options, samples: Samples, folder: Path
                 *growth.plan(costs).to_dict("records")]
     if name == "curve":
         return curve.measure(samples).to_dict("records")
+    if name == "names":
+        return curve.names(samples).to_dict("records")
     return [STAGES[name](samples, options.runs).row()]
 
 

@@ -1,4 +1,7 @@
-"""What a sample teaches: accuracy after the same samples, for two models.
+"""What a sample teaches: accuracy after the same samples.
+
+:func:`measure` compares two models, :func:`names` one model's steps with few
+names, with many, and with some of the many.
 
 The compact model and the release's architecture start from random weights
 and see the same batches of the planet in the same order. The release's
@@ -10,6 +13,7 @@ from CLIP's.
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import numpy as np
@@ -17,9 +21,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks.data import Samples
+from benchmarks.data import Samples, many_classes
 from benchmarks.models import release_tokens
-from geotree import evaluation, splits, training
+from geotree import evaluation, splits, taxonomy, training
 from geotree.models.compact import CompactClip
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.shards import take
@@ -59,48 +63,88 @@ def measure(samples: Samples, *, seen: tuple[int, ...] = SEEN,
     return pd.DataFrame(rows)
 
 
-def _curve(model, settings, samples, points, name) -> list[dict]:
-    data = samples.packed
+def names(samples: Samples, *, k: int = 21_001, drawn: int = 512,
+          seen: tuple[int, ...] = (4096, 8192, 16_384, 32_768),
+          batch: int = 256) -> pd.DataFrame:
+    """Cost of a step and top-1 with few names, many, and some of the many.
+
+    The many are the planet's species, and made-up names in their genera of
+    which there is no record. Top-1 is among all that a way compares with,
+    so that a name that was never pushed away costs.
+
+    Returns
+    -------
+    DataFrame
+        ``model, names, drawn, seen, seconds, cpu, top1, low, high, n``;
+        ``cpu`` is the median of a step, in seconds of the process.
+    """
+    few = samples.packed.classes
+    others = many_classes(k - len(few))
+    many = pd.concat([few, others], ignore_index=True)[list(few)]
+    rows = []
+    for name, classes, count in (("few", few, None), ("all", many, None),
+                                 ("drawn", many, drawn)):
+        torch.manual_seed(0)
+        settings = training.Settings(batch_size=batch, negatives=count)
+        rows += [{"model": name, "names": len(classes), "drawn": count, **row}
+                 for row in _curve(CompactClip(), settings, samples, seen,
+                                   name, classes=classes)]
+    return pd.DataFrame(rows)
+
+
+def _curve(model, settings, samples, points, name, *, classes=None
+           ) -> list[dict]:
+    data, batch_size = samples.packed, settings.batch_size or _BATCH
+    classes = data.classes if classes is None else classes
     parts = splits.split(data.table, kind="blocks").to_numpy()
     train = np.flatnonzero(parts == "train")
     test = data.select(np.flatnonzero(parts == "test")[:_TEST])
-    recipe, classes = losses.get(settings.recipe), data.classes
+    recipe = losses.get(settings.recipe)
+    whole = losses.Choice(classes, [
+        (settings.rank_weight, torch.as_tensor(
+            taxonomy.members(classes, rank)[1]))
+        for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)])
     model.fit_normalisation(take(samples.batch, train))
     optimizer = torch.optim.AdamW(model.parameters(),
                                   weight_decay=settings.weight_decay)
-    rows, seconds, count = [], 0.0, 0
+    rows, seconds, costs, count = [], 0.0, [], 0
     for step, batch in enumerate(tqdm(
-            _batches(samples.batch, train, points[-1]), name,
-            total=points[-1] // _BATCH, unit="step")):
-        started = time.perf_counter()
+            _batches(samples.batch, train, points[-1], batch_size), name,
+            total=points[-1] // batch_size, unit="step")):
+        started, used = time.perf_counter(), time.process_time()
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(
                 1, (step + 1) / _WARM_UP)
-        batch = batch._replace(labels=torch.as_tensor(batch.labels))
-        loss = recipe.loss(model, batch, losses.Choice(classes), settings)
+        choice, labels = whole, torch.as_tensor(batch.labels)
+        if settings.negatives:
+            choice, labels = losses.draw(whole, labels, settings.negatives)
+        loss = recipe.loss(model, batch._replace(labels=labels), choice,
+                           settings)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         seconds += time.perf_counter() - started
+        costs.append(time.process_time() - used)
         count += len(batch.ids)
         if count in points:
+            odds = evaluation.predict(model, test, classes)
             found = evaluation.score(
-                evaluation.predict(model, test, classes), test.labels,
-                classes, ranks=["species"],
+                odds, test.labels, classes, ranks=["species"],
                 blocks=evaluation.spatial_blocks(test.table))
             top1 = found[found["metric"] == "top1"].iloc[0]
             rows.append({"seen": count, "seconds": seconds,
+                         "cpu": statistics.median(costs),
                          "top1": top1["value"], "low": top1["low"],
                          "high": top1["high"], "n": int(top1["n"])})
     return rows
 
 
-def _batches(samples, rows, total: int):
-    """``total`` samples in batches, in an order that both models share."""
+def _batches(samples, rows, total: int, size: int):
+    """``total`` samples in batches, in an order that all models share."""
     rng = np.random.default_rng(0)
     passes = -(-total // len(rows))
     order = np.concatenate([rng.permutation(rows) for _ in range(passes)])
-    for start in range(0, total, _BATCH):
-        yield take(samples, order[start:start + _BATCH])
+    for start in range(0, total, size):
+        yield take(samples, order[start:start + size])
