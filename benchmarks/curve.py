@@ -32,8 +32,9 @@ from geotree.training import losses
 SEEN = (512, 1024, 2048, 4096)  # samples at which both are scored
 MORE = 65_536  # the compact model goes on to so many
 _BATCH, _TEST, _WARM_UP = 64, 1024, 8  # samples, samples, steps
-_MENDED = training.Settings()
-_RELEASE = training.Settings(**training.RELEASE | {"learning_rate": 1e-4})
+_MENDED = training.Settings(batch_size=_BATCH, rank_weight=0)
+_RELEASE = training.Settings(**training.RELEASE | {
+    "learning_rate": 1e-4, "batch_size": _BATCH})
 
 
 def measure(samples: Samples, *, seen: tuple[int, ...] = SEEN,
@@ -94,7 +95,7 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 512,
 
 def _curve(model, settings, samples, points, name, *, classes=None
            ) -> list[dict]:
-    data, batch_size = samples.packed, settings.batch_size or _BATCH
+    data, batch_size = samples.packed, settings.batch_size
     classes = data.classes if classes is None else classes
     parts = splits.split(data.table, kind="blocks").to_numpy()
     train = np.flatnonzero(parts == "train")
