@@ -146,8 +146,6 @@ for shots in SHOTS:
 
 # %%
 import copy
-import tempfile
-import warnings
 
 STEPS, TUNED = 25, 2  # an epoch is a step; draws of each number of shots
 
@@ -158,10 +156,7 @@ def tuned(support, seed):
     few, own = new.select(support), copy.deepcopy(model)
     settings = training.Settings(
         epochs=STEPS, batch_size=len(few), learning_rate=1e-3, seed=seed)
-    with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a temperature nobody reads
-        training.fit(own, few, few, settings=settings, out=out,
-                     progress=False)
+    training.fit(own, few, settings=settings, progress=False)
     return own
 
 

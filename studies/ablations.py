@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import copy
 import math
-import tempfile
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,19 +87,15 @@ def fit(arm: Arm, train: Batch, classes: pd.DataFrame, *, seed: int = 0,
     model = CompactClip(CompactConfig(**SIZE | arm.config), seed=seed)
     table = classes.iloc[train.labels].assign(gbifID=train.ids)
     data = memory.Samples(train, table.reset_index(drop=True), classes)
-    few = data.select(np.arange(0, len(data), 20))
-    _trained(model, data, few, **{
+    _trained(model, data, **{
         "epochs": 4, "batch_size": 128, "seed": seed, **PLAIN,
         **arm.settings, **settings})
     return model
 
 
-def _trained(model, data, few=None, **settings) -> None:
-    """Train a model in a folder that nobody keeps."""
-    with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a temperature nobody reads
-        training.fit(model, data, data if few is None else few, out=out,
-                     progress=False, settings=training.Settings(**settings))
+def _trained(model, data, **settings) -> None:
+    training.fit(model, data, progress=False,
+                 settings=training.Settings(**settings))
 
 
 def _pairs(together: bool):

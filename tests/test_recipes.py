@@ -229,7 +229,8 @@ model = GeoTreeClip(ReleaseConfig(16, 1, 2, 2, 16, 1, 2, 8, 700, 40),
 history = training.fit(
     model, data.select(range(129)), data.select(range(200, 217)),
     out=sys.argv[4], progress=False, settings=training.Settings(
-        recipe=recipe, epochs=1, batch_size=64, learning_rate=1e-3))
+        recipe=recipe, epochs=1, batch_size=64, learning_rate=1e-3,
+        negatives=16))
 print("loss", history["loss"].iloc[0], history["validation_loss"].iloc[0])
 """
 

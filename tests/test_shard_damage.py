@@ -1,9 +1,11 @@
 """Damage of every kind: found, or without effect; never another error."""
 
+import errno
 import gc
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 import warnings
@@ -14,6 +16,7 @@ import torch
 from fake_source import FakeSource, occurrence_table
 
 from geotree import GGTDataset, pixels, shards
+from geotree.shards import index, records
 
 FLIPS = 1000  # of each kind of file
 
@@ -223,6 +226,69 @@ def test_numbers_and_sizes_beyond_all_files_are_refused(release):
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     with pytest.raises(shards.ShardError, match="a member of"):
         len(shards.open(path))
+
+
+class Worn:
+    """A file on a disk of which some bytes cannot be read any more."""
+
+    def __init__(self, file, low, high):
+        self.file, self.low, self.high = file, low, high
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def readinto(self, buffer):
+        start = self.file.tell()
+        if start < self.high and start + len(buffer) > self.low:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.file.readinto(buffer)
+
+
+def test_a_sector_that_cannot_be_read_is_a_record(folder, monkeypatch):
+    """It is named as damage is, left out and counted; no bare OSError."""
+    data = shards.open(folder)
+    file = data.files[0]
+    bad = int(file.records["offset"][1])
+    truth, open_ = data.load(), records._open
+    monkeypatch.setattr(records, "_open", lambda one: Worn(
+        open_(one), bad, bad + 512) if one.path == file.path else open_(one))
+    told = f"{file.path.name}', record 1 of .*Input/output error"
+    for read in (data.load, lambda: data[int(file.records["samples"][0])],
+                 lambda: list(data.batches(3, shuffle=True))):
+        with pytest.raises(shards.ShardError, match=told):
+            read()
+    left = shards.open(folder, on_error="skip")
+    with pytest.warns(UserWarning, match=told):
+        some = left.load()
+    n = int(file.records["samples"][1])
+    assert left.skipped == n and len(some.ids) == len(truth.ids) - n
+
+
+def test_labels_are_compared_with_a_table(folder):
+    """A relabelled table is told from the labels that were written."""
+    data = shards.open(folder)
+    data.verify()
+    data.verify(data.table)
+    other, names = data.table.copy(), data.classes["species"]
+    new = names[names != other["species"][3]].iloc[0]
+    other.loc[3, "species"] = new
+    told = f"gbifID {other['gbifID'][3]}: the label is .* says '{new}'"
+    with pytest.raises(shards.ShardError, match=told):
+        data.verify(other)
+    path = folder / "samples.parquet"  # written wrong from the start
+    other.to_parquet(path)
+    index.save(folder, {key: value for key, value in json.loads(
+        (folder / "index.json").read_text()).items() if key in (
+            "layout", "pack", "samples", "classes", "provenance", "left_out",
+            "shards")})
+    with pytest.raises(shards.ShardError, match=told):
+        shards.open(folder).verify()
 
 
 # The same twice ------------------------------------------------------------

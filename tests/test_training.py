@@ -1,6 +1,7 @@
 """Training: learns what is there, resumes to the bit, refuses what is not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,74 @@ def test_rank_loss_by_hand():
                                [(2.0, torch.tensor([0, 1, 1]))])
     expected = -np.log(0.3) - 2.0 * np.log(0.6)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_drawn_names_stand_for_all():
+    """All drawn, the loss is that of all; few, the sum is right on average.
+    """
+    classes = many_names(60)
+    groups = [(0.3, torch.arange(60) // 6)]
+    labels, logits = torch.tensor([3, 40, 3]), torch.randn(3, 60)
+    whole = losses.Choice(classes, groups)
+
+    def drawn(n):
+        choice, place = losses.draw(whole, labels, n)
+        rows = torch.tensor(choice.classes.index.tolist())
+        assert (rows[place] == labels).all() and len(rows.unique()) == 2 + n
+        return logits[:, rows], place, choice
+
+    some, place, choice = drawn(58)
+    torch.testing.assert_close(
+        training.class_loss(some, place, choice.ranks, smoothing=0.1,
+                            counts=choice.counts),
+        training.class_loss(logits, labels, groups, smoothing=0.1))
+    torch.manual_seed(0)
+    sums = torch.stack([(some + choice.counts.log()).exp().sum(dim=1)
+                        for some, _, choice in (drawn(8)
+                                                for _ in range(4000))])
+    spread = sums.std(dim=0) / 4000 ** 0.5
+    assert ((sums.mean(dim=0) - logits.exp().sum(dim=1)).abs()
+            < 4 * spread).all()
+
+
+def many_names(k):
+    return pd.DataFrame({
+        "species": [f"Genus{i // 6} epithet{i}" for i in range(k)],
+        "genus": [f"Genus{i // 6}" for i in range(k)],
+        "family": "Fagaceae", "leafType": "Deciduous Broadleaf"})
+
+
+def test_some_names_a_step_learn_as_all(halves, tmp_path):
+    """Equal but for chance, and only the names of a step are encoded."""
+    sizes, worth = [], {}
+
+    class Counting(CompactClip):
+        def encode_taxa(self, classes):
+            if self.training:
+                sizes.append(len(classes))
+            return super().encode_taxa(classes)
+
+    for count in (None, 10):
+        sizes.clear()
+        history = training.fit(
+            Counting(SMALL, seed=0), *halves, progress=False,
+            settings=training.Settings(epochs=10, batch_size=32,
+                                       negatives=count))
+        worth[count] = history["validation_loss"].min()
+        assert max(sizes) <= (32 + 10 if count else len(halves[0].classes))
+    assert worth[10] == pytest.approx(worth[None], rel=0.1)
+    k = training.Settings().filled(10 ** 6, 21_001, drop_last=False)[0]
+    assert k.negatives == 512
+
+
+def test_few_samples_need_neither_validation_nor_folder(halves):
+    model, few = CompactClip(SMALL, seed=0), halves[0].select(range(60))
+    history = training.fit(model, few, progress=False,
+                           settings=training.Settings(epochs=3))
+    assert list(history["epoch"]) == [0, 1, 2]
+    assert {*model.classes["species"]} == {*few.table["species"]}
+    with pytest.raises(ValueError, match="need validation"):
+        training.fit(model, few, settings=training.Settings(keep="top1"))
 
 
 def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
@@ -248,35 +318,23 @@ def test_fine_tuning_keeps_constants_and_extends_the_classes(halves,
     assert model.classes["species"].is_unique
 
 
-class Plain(torch.nn.Module):
-    """What the protocol asks for, and no more: mean bands and a table."""
-
-    def __init__(self, names):
-        super().__init__()
-        self.names = {name: row for row, name in enumerate(names)}
-        self.bands = torch.nn.Linear(10, 16)
-        self.taxa = torch.nn.Embedding(len(self.names), 16)
-
-    def encode_images(self, images, environment):
-        values = torch.as_tensor(images).float()  # (B, T, C, H, W)
-        seen = values != 65535
-        total = (values * seen).sum(dim=(1, 3, 4))
-        mean = total / seen.sum(dim=(1, 3, 4)).clamp(min=1)  # (B, C)
-        return self.bands(torch.log1p(mean) - 6)
-
-    def encode_taxa(self, classes):
-        rows = [self.names[name] for name in classes["species"]]
-        return self.taxa(torch.tensor(rows))
-
-    def scale(self):
-        return torch.tensor(1.0)
+def page():
+    """The model that the book shows, and how it is trained there."""
+    text = (Path(training.__file__).parents[2] / "book/own-model.md"
+            ).read_text("utf-8")
+    model, use = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    namespace: dict = {}
+    exec(model, namespace)
+    return namespace["MeanBands"], use, namespace
 
 
-def test_any_module_with_the_protocol_trains(halves, tmp_path):
-    model = Plain(halves[0].classes["species"])
-    history = training.fit(model, *halves, out=tmp_path, progress=False,
-                           settings=training.Settings(
-                               epochs=6, batch_size=64, learning_rate=0.03))
+def test_the_model_of_the_page_trains_as_the_page_says(data, tmp_path,
+                                                       monkeypatch):
+    _, use, namespace = page()
+    monkeypatch.chdir(tmp_path)
+    Path("shards").symlink_to(data.files[0].path.parent)
+    exec(use, namespace)
+    history, model = namespace["history"], namespace["model"]
     assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.3
     assert model.temperature > 0 and len(model.classes)
 
@@ -290,7 +348,7 @@ def test_a_model_that_lacks_something_is_refused_before_a_step(halves,
     with pytest.raises(TypeError, match=r"Half lacks encode_images\(\), "
                        r"encode_taxa\(\), a parameter"):
         training.fit(Half(), *halves, out=tmp_path / "a")
-    flat = Plain(halves[0].classes["species"])
+    flat = page()[0](halves[0].classes["species"])
     flat.encode_images = lambda images, environment: torch.zeros(3)
     with pytest.raises(ValueError, match=r"encode_images gives \(3,\)"):
         training.fit(flat, *halves, out=tmp_path / "a")
@@ -419,13 +477,18 @@ def test_each_flipped_bit_of_a_checkpoint_is_found(halves, tmp_path):
     fit(halves, tmp_path, epochs=1)
     path = tmp_path / training.CHECKPOINT
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(1000):
         at, bit = rng.integers(len(data)), 1 << rng.integers(8)
         data[at] ^= bit
-        path.write_bytes(data)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(data[at:at + 1])
         with pytest.raises(ValueError, match="SHA-256"):
             checkpoints.read(path, torch.device("cpu"))
         data[at] ^= bit
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(data[at:at + 1])
     path.write_bytes(data[:20])
     with pytest.raises(ValueError, match="SHA-256"):
         fit(halves, tmp_path, epochs=1)

@@ -60,10 +60,8 @@ def check(model, batch, classes) -> None:
         taxa, scale = model.encode_taxa(classes), model.scale()
         model.train(was)
     shapes = [tuple(getattr(x, "shape", ())) for x in (image, taxa)]
-    if (len(shapes[0]) != 2 or len(shapes[0]) != len(shapes[1])
-            or shapes[0][1] != shapes[1][1]
-            or [shape[0] for shape in shapes] != [len(batch.images),
-                                                  len(classes)]):
+    width = shapes[0][-1:]
+    if shapes != [(len(batch.images), *width), (len(classes), *width)]:
         raise ValueError(
             f"{name}: encode_images gives {shapes[0]} for "
             f"{len(batch.images)} samples and encode_taxa {shapes[1]} for "

@@ -199,15 +199,15 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
     """The class table of a card: four names a class, none twice."""
     if columns is None:
         return None
-    lengths = ({len(columns[rank]) for rank in RANKS
-                if isinstance(columns.get(rank), list)}
-               if isinstance(columns, dict) else {})
-    if (len(lengths) != 1 or not {*RANKS} <= columns.keys()
-            or len({*map(str, columns["species"])}) not in lengths):
-        raise ValueError(f"the class table in '{where}' is none: expected "
-                         f"{', '.join(RANKS)} of one length, each species "
-                         "once.")
-    return pd.DataFrame(columns)
+    try:
+        table = checks.columns(pd.DataFrame(columns), RANKS)
+        if table["species"].duplicated().any():
+            raise ValueError("a species is there twice")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the class table in '{where}' is none ({error}): "
+                         f"expected {', '.join(RANKS)} of one length, each "
+                         "species once.") from error
+    return table
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], *,
