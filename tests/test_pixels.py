@@ -337,10 +337,10 @@ def test_an_answer_that_is_none_is_not_stored(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda cube: cube.isel(band=slice(0, 9)), "10 bands B2"),
-    (lambda cube: cube.pad(x=1, y=1, constant_values=0), r"7, 7\)"),
+    (lambda cube: cube.isel(band=slice(0, 9)), "band 9 .*band 10"),
+    (lambda cube: cube.pad(x=1, y=1, constant_values=0), "x 7 .*x 5"),
     (lambda cube: cube.isel(band=slice(None, None, -1)), "B12, B11, B8A"),
-    (lambda cube: cube.isel(variable=slice(0, 25)), "27.? variables"),
+    (lambda cube: cube.isel(variable=slice(0, 25)), "variable 25 .*variable 27"),
     (lambda cube: cube.drop_vars("status"), "no variable status"),
     (lambda cube: cube.transpose(..., "x", "y"), "dimensions"),
     (lambda cube: cube.assign(reflectance=cube["reflectance"].where(
@@ -500,8 +500,10 @@ pixels.download(occurrence_table(40), FakeSource(hook=hook), sys.argv[1],
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_is_heard_while_a_source_hangs(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "sign"), [
+    (1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_sign_to_stop_is_heard_while_a_source_hangs(tmp_path, workers,
+                                                      sign):
     store = tmp_path / "cube.zarr"
     process = subprocess.Popen(
         [sys.executable, "-c", HANGS, store, str(workers)], text=True,
@@ -511,10 +513,11 @@ def test_ctrl_c_is_heard_while_a_source_hangs(tmp_path, workers):
         assert process.poll() is None, process.stderr.read()
     time.sleep(0.3)
     start = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     _, told = process.communicate(timeout=20)
     assert time.monotonic() - start < 2
-    assert "call download again with the same arguments" in told
+    if sign == signal.SIGINT:
+        assert "call download again with the same arguments" in told
     half = pixels.open(store, allow_incomplete=True)
     assert (half["status"] != PENDING).sum() >= 16
     same(download(40, store), download(40, tmp_path / "whole.zarr"))

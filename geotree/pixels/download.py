@@ -22,6 +22,7 @@ from tqdm import tqdm
 from geotree import checks, files, occurrences, sources
 from geotree.network import DownloadError, Pool, ServiceError, redact
 from geotree.pixels import cube
+from geotree.pixels import store as making
 from geotree.sources import FAILED, PENDING, Pixels, Source
 
 _TRIED = 1000  # samples tried before the share of failures counts
@@ -82,14 +83,16 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     store = Path(store)
     with files.lock(store):
         try:
-            group, rows = cube.adopt(store, table, source.attrs(),
-                                     chunk=chunk)
-            plan = source.plan(table[np.isin(group["status"][:][rows],
-                                             (PENDING, FAILED))])
+            group, rows = making.adopt(store, table, source.attrs(),
+                                       chunk=chunk)
+            status = group["status"][:][rows]
+            plan = source.plan(table[np.isin(status, (PENDING, FAILED))])
             print(f"plan: {plan}")
             plan.check()
-            _fill(table, source, group, rows, store, workers=workers,
+            failures = _Failures(store, table["gbifID"].to_numpy(), status)
+            _fill(table, source, group, rows, failures, workers=workers,
                   max_failed=max_failed, timeout=timeout, progress=progress)
+            failures.tell(max_failed)
         except DownloadError:
             raise
         except OSError as error:
@@ -105,47 +108,36 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     return cube.open(store, table=table)
 
 
-def _fill(table, source, group, rows, store, *, workers, max_failed, timeout,
-          progress) -> None:
+def _fill(table, source, group, rows, failures, *, workers, max_failed,
+          timeout, progress) -> None:
     """Fetch the samples that are pending or failed, chunk by chunk."""
-    status = group["status"][:][rows]
-    ids = table["gbifID"].to_numpy()
-    path = Path(f"{store}.failures.csv")
-    reasons = _reasons(path, ids[status == FAILED].tolist())
-    again = set(reasons)  # a second failure is no news
-    missing = np.flatnonzero(np.isin(status, (PENDING, FAILED)))
+    missing = np.flatnonzero(np.isin(group["status"][:][rows],
+                                     (PENDING, FAILED)))
     missing = missing[np.argsort(rows[missing], kind="stable")]
     units = rows[missing] // group["status"].chunks[0]
     writing, stop = threading.Lock(), threading.Event()
 
-    def work(members: np.ndarray) -> np.ndarray:
-        """Fetch and keep a unit; returns its new failures."""
+    def work(members: np.ndarray) -> int:
+        """Fetch and keep a unit."""
         part = table.iloc[members]
         found = sources.check(source.fetch(part), part, source)
-        failed = ids[members[found.status == FAILED]].tolist()
-        told = [*map(redact, found.messages), *["no reason"] * len(failed)]
         with writing:
             if not stop.is_set():
                 _keep(group, rows[members], found)
-                for key in ids[members].tolist():
-                    reasons.pop(key, None)
-                reasons.update(zip(failed, told, strict=False))
-        return np.isin(ids[members], sorted(set(failed) - again))
+                failures.note(part["gbifID"].to_numpy(), found)
+        return len(members)
 
     pool, done = Pool(workers), queue.SimpleQueue()
     jobs = [pool.submit(work, members) for members in np.split(
         missing, np.flatnonzero(np.diff(units)) + 1) if len(members)]
-    tried = failed = 0
     with tqdm(total=len(table), initial=len(table) - len(missing),
               desc="pixels", unit="sample", disable=not progress) as bar:
         try:
             for job in jobs:
                 job.add_done_callback(done.put)
             for _ in jobs:
-                bad = done.get(timeout=timeout).result()
-                tried, failed = tried + len(bad), failed + int(bad.sum())
-                bar.update(len(bad))
-                if failed > max_failed * max(tried, min(_TRIED, len(table))):
+                bar.update(done.get(timeout=timeout).result())
+                if failures.too_many(max_failed):
                     break
         except queue.Empty as error:
             stop.set()
@@ -160,18 +152,7 @@ def _fill(table, source, group, rows, store, *, workers, max_failed, timeout,
                 wait(running, timeout)  # what was paid for is kept
             with writing:
                 stop.set()
-                _write_reasons(path, ids, reasons)
-    rest = (f"the last with {next(reversed(reasons.values()), '')!r}. All "
-            f"are listed in '{path}'. The others are kept; mend the cause "
-            "and call download again")
-    if (len(reasons) > max_failed * len(table)
-            or failed > max_failed * max(tried, min(_TRIED, len(table)))):
-        raise DownloadError(
-            errno.EIO, f"{len(reasons)} of {len(table)} samples failed, "
-            f"above max_failed={max_failed}, {rest}")
-    if reasons:
-        warnings.warn(f"{len(reasons)} of {len(table)} samples failed, "
-                      f"{rest}", stacklevel=3)
+                failures.write()
 
 
 def _keep(group, rows: np.ndarray, found: Pixels) -> None:
@@ -185,7 +166,7 @@ def _keep(group, rows: np.ndarray, found: Pixels) -> None:
     for name, values in (("reflectance", found.reflectance),
                          ("environment", found.environment),
                          ("status", found.status)):
-        array = cube.array(group, name)
+        array = making.array(group, name)
         if len(rows) < span.stop - span.start:  # others stay as they are
             whole = array[span]
             whole[rows - start] = values
@@ -193,19 +174,56 @@ def _keep(group, rows: np.ndarray, found: Pixels) -> None:
         array[span] = values
 
 
-def _reasons(path: Path, failed: list[int]) -> dict[int, str]:
-    """Why samples failed in an earlier run, as its list tells."""
-    known = {}
-    if path.exists() and failed:
-        known = pd.read_csv(path).set_index("gbifID")["message"]
-    return {key: known.get(key, "failed in an earlier run")
-            for key in failed}
+class _Failures:
+    """Samples of a table that failed and why, listed beside the cube."""
 
+    def __init__(self, store: Path, ids: np.ndarray, status: np.ndarray):
+        self.path, self.ids, known = Path(f"{store}.failures.csv"), ids, {}
+        if self.path.exists():
+            listed = pd.read_csv(self.path)
+            checks.columns(listed, ["gbifID", "message"], where=self.path)
+            known = dict(zip(listed["gbifID"], listed["message"],
+                             strict=True))
+        self.reasons = {key: known.get(key, "failed in an earlier run")
+                        for key in ids[status == FAILED].tolist()}
+        self._before = set(self.reasons)  # a second failure is no news
+        self._tried = self._new = 0
 
-def _write_reasons(path: Path, ids: np.ndarray, reasons: dict) -> None:
-    rows = [(key, reasons[key]) for key in ids.tolist() if key in reasons]
-    if rows:
-        files.write(path, pd.DataFrame(
-            rows, columns=["gbifID", "message"]).to_csv(index=False))
-    else:
-        path.unlink(missing_ok=True)
+    def note(self, ids: np.ndarray, found: Pixels) -> None:
+        """Keep what became of some samples."""
+        failed = ids[found.status == FAILED].tolist()
+        told = [*map(redact, found.messages), *["no reason"] * len(failed)]
+        for key in ids.tolist():
+            self.reasons.pop(key, None)
+        self.reasons.update(zip(failed, told, strict=False))
+        self._tried += len(ids)
+        self._new += len(set(failed) - self._before)
+
+    def too_many(self, share: float) -> bool:
+        """Whether it is no use to go on."""
+        return self._new > share * max(self._tried,
+                                       min(_TRIED, len(self.ids)))
+
+    def write(self) -> None:
+        """List them, in the order of the table; no list if there are none."""
+        rows = [(key, self.reasons[key]) for key in self.ids.tolist()
+                if key in self.reasons]
+        if rows:
+            files.write(self.path, pd.DataFrame(
+                rows, columns=["gbifID", "message"]).to_csv(index=False))
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def tell(self, share: float) -> None:
+        """Warn of failures, or stop where there are too many."""
+        n = len(self.ids)
+        rest = (f"the last with {next(reversed(self.reasons.values()), '')!r}"
+                f". All are listed in '{self.path}'. The others are kept; "
+                "mend the cause and call download again")
+        if len(self.reasons) > share * n or self.too_many(share):
+            raise DownloadError(
+                errno.EIO, f"{len(self.reasons)} of {n} samples failed, "
+                f"above max_failed={share}, {rest}")
+        if self.reasons:
+            warnings.warn(f"{len(self.reasons)} of {n} samples failed, "
+                          f"{rest}", stacklevel=3)
