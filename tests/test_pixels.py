@@ -340,7 +340,7 @@ def test_an_answer_that_is_none_is_not_stored(tmp_path):
     (lambda cube: cube.isel(band=slice(0, 9)), "band 9 .*band 10"),
     (lambda cube: cube.pad(x=1, y=1, constant_values=0), "x 7 .*x 5"),
     (lambda cube: cube.isel(band=slice(None, None, -1)), "B12, B11, B8A"),
-    (lambda cube: cube.isel(variable=slice(0, 25)), "variable 25 .*variable 27"),
+    (lambda cube: cube.isel(variable=slice(25)), "variable 25 .*variable 27"),
     (lambda cube: cube.drop_vars("status"), "no variable status"),
     (lambda cube: cube.transpose(..., "x", "y"), "dimensions"),
     (lambda cube: cube.assign(reflectance=cube["reflectance"].where(
@@ -511,11 +511,13 @@ def test_a_sign_to_stop_is_heard_while_a_source_hangs(tmp_path, workers,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     while "hangs" not in process.stdout.readline():
         assert process.poll() is None, process.stderr.read()
-    time.sleep(0.3)
+    while len(list(store.glob("status/c/*"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
     start = time.monotonic()
     process.send_signal(sign)
     _, told = process.communicate(timeout=20)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5  # 2 s where the cores are free
     if sign == signal.SIGINT:
         assert "call download again with the same arguments" in told
     half = pixels.open(store, allow_incomplete=True)
