@@ -50,8 +50,10 @@ class AnswerMap(Panel):
     answer = traitlets.Dict().tag(sync=True)
 
 
-def checklists(table: pd.DataFrame) -> dict[str, list[str]]:
+def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
     """Species by country, from the records of an occurrence table."""
+    if table is None:
+        return {}
     codes = world.country_code(lat=table["decimalLatitude"],
                                lon=table["decimalLongitude"])
     groups = table["species"].groupby(codes).unique()
@@ -77,8 +79,7 @@ def answer_map(answers: Answers, *, step: float,
     note : str
         Where the numbers come from.
     """
-    lists = checklists(known) if known is not None else {}
-    data = packing.pack(answers, checklists=lists, note=note)
+    data = packing.pack(answers, checklists=checklists(known), note=note)
     return AnswerMap(data=data | {"step": step}, outline=packing.outline(),
                      place=list(at or []))
 
@@ -148,7 +149,7 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
         ``year``, ``place``, ``weight``, ``temperature`` of
         :func:`geotree.explore.ask`.
     """
-    lists = checklists(known) if known is not None else {}
+    lists = checklists(known)
 
     def answer(lat: float, lon: float) -> dict:
         found = ask(model, source, classes, lat=lat, lon=lon, **asking)
@@ -160,19 +161,14 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
     return Explorer(_chart(imagery), AnswerMap(), answer, static)
 
 
-def earth_engine_is_on() -> bool:
-    """Whether this session has signed in to Earth Engine."""
-    ee = sys.modules.get("ee")
-    return ee is not None and ee.data.is_initialized()
-
-
 def _chart(imagery: bool):
     """geemap with Earth Engine, ipyleaflet without; land, and a cross."""
     import ipyleaflet
 
     size = {"layout": ipywidgets.Layout(height="420px"),
             "center": (30, 10), "zoom": 2, "scroll_wheel_zoom": True}
-    if earth_engine_is_on():
+    ee = sys.modules.get("ee")
+    if ee is not None and ee.data.is_initialized():  # signed in
         import geemap
 
         chart = geemap.Map(ee_initialize=False, lite_mode=True, **size)

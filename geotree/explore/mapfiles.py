@@ -88,21 +88,18 @@ def _write_names(maps: xr.Dataset, path: Path) -> Path:
 
 def _categories(bands) -> str:
     """Names and colours for GDAL: its file of auxiliary metadata."""
-    from matplotlib.colors import to_rgb
-
     text = []
     for number, names in enumerate(bands):
-        entries = [("", "", 0)] + [(name, color, 255)
-                                   for name, color in names]
-        shades = [[round(255 * part) for part in to_rgb(color or "k")]
-                  + [alpha] for _, color, alpha in entries]
+        names = [("", "#000000"), *names]  # no answer
         text.append(
             f'<PAMRasterBand band="{2 * number + 1}"><CategoryNames>'
             + "".join(f"<Category>{escape(name)}</Category>"
-                      for name, _, _ in entries)
+                      for name, _ in names)
             + "</CategoryNames><ColorInterp>Palette</ColorInterp><ColorTable>"
-            + "".join('<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*one)
-                      for one in shades) + "</ColorTable></PAMRasterBand>")
+            + "".join('<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(
+                *bytes.fromhex(color[1:]), 255 * bool(name))
+                for name, color in names)
+            + "</ColorTable></PAMRasterBand>")
     return f"<PAMDataset>{''.join(text)}</PAMDataset>\n"
 
 

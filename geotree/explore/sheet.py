@@ -179,14 +179,16 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
         name of this rank is sure, and ``sure and right``, of those.
     """
     rank = checks.one_of(rank, taxonomy.RANKS, name="rank")
-    checks.columns(answers, [truth, f"predicted_{rank}", f"{rank}_1", "set",
-                             "sure_rank", "sure_name", "status"],
+    checks.columns(answers, [truth, "predicted_leafType"],
                    where="the answers")
+    rows = checks.columns(_ours(answers), [
+        f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
+        "status"], where="the answers")
     known = answers[truth].notna() & (answers[truth].astype(str) != "")
     if not known.any():
         raise ValueError(f"column {truth!r} holds no name: nothing to score.")
     units = bootstrap.units(blocks, len(answers))[known]
-    rows = _ours(answers)[known]
+    rows = rows[known]
     name = answers.loc[known, truth].astype(str).str.strip()
     good, sets = rows["status"] == "ok", rows["set"].fillna("")
     sure = good & (rows["sure_rank"] == rank)
@@ -215,12 +217,8 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
 
 
 def _ours(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers without columns of the user that have their names."""
-    own = set()
-    for name in answers.columns[answers.columns.astype(str).str.startswith(
-            "geotree_")]:
-        own |= {name.removeprefix("geotree_" * n) for n in range(
-            1, name.count("geotree_") + 1)}
-    ours = answers.drop(columns=[name for name in own if name in answers])
-    return ours.rename(columns=lambda name: re.sub("^(geotree_)+", "",
-                                                   str(name)))
+    """The columns of the last answer, by their plain names."""
+    plain = answers.rename(
+        columns=lambda name: re.sub("^(geotree_)+", "", str(name)))
+    return plain.iloc[:, np.flatnonzero(
+        plain.columns == "predicted_leafType")[-1]:]
