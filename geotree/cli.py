@@ -180,6 +180,7 @@ def map_(*, out, source, year, yes, bbox, **how):
     """
     from geotree import explore
 
+    explore.kind_of(out, (".tif", ".tiff"))
     maps = explore.name_map(source=open_source(source, year, yes), year=year,
                             region=bbox, progress=True, **how)
     explore.write_geotiff(maps, out)

@@ -48,6 +48,8 @@ def whole(path: str | Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         old = part.with_suffix(".old")
         if path.is_dir():
+            if part.is_file():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             os.replace(path, old)
         os.replace(part, path)
         shutil.rmtree(old, ignore_errors=True)

@@ -142,3 +142,12 @@ def test_waiting_for_a_lock_ends(tmp_path):
                                                         wait=0.2):
             pass
         assert 0.1 < time.monotonic() - start < 5
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("kept")
+    with pytest.raises(OSError, match="it is a folder"):
+        files.write(tmp_path / "a", "new")
+    assert (tmp_path / "a" / "mine").read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from geotree import files, taxonomy
+from geotree.explore.sheet import kind_of
 
 
 def write_geotiff(maps: xr.Dataset, path: str | Path,
@@ -32,6 +33,7 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
         confidence in percent, 0 is no data; names and colours lie beside
         the file (``.aux.xml`` for GDAL, ``.qml`` for QGIS).
     """
+    kind_of(path, (".tif", ".tiff"))
     if "species" not in maps.dims:
         return _write_names(maps, Path(path))
     names = maps["species"].to_numpy().tolist()
@@ -115,7 +117,14 @@ def _style(names) -> str:
 
 
 def write_zarr(maps: xr.Dataset, path: str | Path) -> Path:
-    """Write all of a map into one Zarr store, whole or not at all."""
+    """Write all of a map into one Zarr store, whole or not at all.
+
+    A store that is there is replaced, any other folder is refused.
+    """
+    there = Path(path)
+    if there.exists() and not (there / "zarr.json").exists():
+        raise FileExistsError(f"'{path}' is there and no Zarr store. Choose "
+                              "another path, or delete it.")
     with files.whole(path) as part:
         maps.to_zarr(part, mode="w", consolidated=False)
     return Path(path)

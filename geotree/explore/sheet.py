@@ -92,13 +92,13 @@ def _leading(values: np.ndarray, k: int) -> np.ndarray:
     return np.take_along_axis(some, order, axis=1)
 
 
-def kind_of(path: str | Path) -> str:
+def kind_of(path: str | Path, kinds: tuple[str, ...] = _KINDS) -> str:
     """The ending of a file's name, which says the format."""
-    for ending in _KINDS:
+    for ending in kinds:
         if Path(path).name.lower().endswith(ending):
             return ending
-    raise ValueError(f"'{path}': expected a name that ends in "
-                     f"{', '.join(_KINDS)}, which says the format.")
+    raise ValueError(f"'{path}': expected the name of a file that ends in "
+                     f"{', '.join(kinds)}, which says the format.")
 
 
 def write_answers(answers: pd.DataFrame, path: str | Path) -> Path:
