@@ -1,7 +1,8 @@
 """The 10 bands and 27 variables of every sample: order, unit, source.
 
-The order is that of the GlobalGeoTree release, so that files and weights
-of either side fit. Used in every chapter, explained in chapter 02.
+The rows are in ``geotree/data/variables.json``, in the order of the
+GlobalGeoTree release, so that files and weights of either side fit. Used
+in every chapter, explained in chapter 02.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
+from geotree.data import load
 
 MONTHS = 12  # calendar months, January first
 PATCH = 5  # pixels along a side; a pixel is 10 m
@@ -39,69 +42,10 @@ class Variable(NamedTuple):
 
 
 # Sentinel-2 L2A, harmonised. The release puts the 10 m bands first.
-BANDS = (
-    Band("B2", 490, 10, "blue"),
-    Band("B3", 560, 10, "green"),
-    Band("B4", 665, 10, "red"),
-    Band("B8", 842, 10, "near infrared"),
-    Band("B5", 705, 20, "red edge 1"),
-    Band("B6", 740, 20, "red edge 2"),
-    Band("B7", 783, 20, "red edge 3"),
-    Band("B8A", 865, 20, "narrow near infrared"),
-    Band("B11", 1610, 20, "short-wave infrared 1"),
-    Band("B12", 2190, 20, "short-wave infrared 2"),
-)
+BANDS = tuple(Band(*row) for row in load("variables.json")["bands"])
 BAND_NAMES = tuple(band.name for band in BANDS)
-
-_DEM = "COPERNICUS/DEM/GLO30_2024_1"
-_SOIL = "ISRIC/SoilGrids250m/v2_0/wv0033"
-_BIO = "WORLDCLIM/V1/BIO"
-
-
-def _bio(number: int, unit: str, scale: float, low, high, title) -> Variable:
-    name = f"bio{number:02d}"
-    return Variable(name, unit, scale, low, high, "climate", _BIO, title)
-
-
-def _soil(depth: str) -> Variable:
-    title = f"soil water at 33 kPa, {depth.replace('_', '–')}"
-    return Variable(f"soil_moisture_{depth}", "cm³/cm³", 1e-3, 0, 700,
-                    "soil", _SOIL, title)
-
-
-VARIABLES = (
-    Variable("longitude", "°", 1, -180, 180, "location", "occurrence",
-             "longitude, WGS 84"),
-    Variable("latitude", "°", 1, -90, 90, "location", "occurrence",
-             "latitude, WGS 84"),
-    Variable("elevation", "m", 1, -450, 8850, "location", _DEM,
-             "elevation of the surface"),
-    Variable("slope", "°", 1, 0, 90, "terrain", _DEM, "slope"),
-    Variable("aspect", "°", 1, 0, 360, "terrain", _DEM,
-             "aspect, clockwise from north"),
-    _soil("0_5cm"),
-    _soil("5_15cm"),
-    _soil("15_30cm"),
-    _bio(1, "°C", 0.1, -290, 320, "annual mean temperature"),
-    _bio(2, "°C", 0.1, 0, 230, "mean diurnal range"),
-    _bio(3, "%", 1, 0, 100, "isothermality, bio02 / bio07"),
-    _bio(4, "°C", 0.01, 0, 24000, "temperature seasonality, s.d."),
-    _bio(5, "°C", 0.1, -100, 500, "maximum of the warmest month"),
-    _bio(6, "°C", 0.1, -580, 260, "minimum of the coldest month"),
-    _bio(7, "°C", 0.1, 0, 730, "annual temperature range"),
-    _bio(8, "°C", 0.1, -350, 390, "mean of the wettest quarter"),
-    _bio(9, "°C", 0.1, -530, 370, "mean of the driest quarter"),
-    _bio(10, "°C", 0.1, -150, 390, "mean of the warmest quarter"),
-    _bio(11, "°C", 0.1, -530, 290, "mean of the coldest quarter"),
-    _bio(12, "mm", 1, 0, 12000, "annual precipitation"),
-    _bio(13, "mm", 1, 0, 3000, "precipitation of the wettest month"),
-    _bio(14, "mm", 1, 0, 700, "precipitation of the driest month"),
-    _bio(15, "%", 1, 0, 270, "precipitation seasonality, c.v."),
-    _bio(16, "mm", 1, 0, 8000, "precipitation of the wettest quarter"),
-    _bio(17, "mm", 1, 0, 2200, "precipitation of the driest quarter"),
-    _bio(18, "mm", 1, 0, 8000, "precipitation of the warmest quarter"),
-    _bio(19, "mm", 1, 0, 6000, "precipitation of the coldest quarter"),
-)
+VARIABLES = tuple(Variable(*row) for row in load("variables.json")[
+    "variables"])
 VARIABLE_NAMES = tuple(variable.name for variable in VARIABLES)
 
 # Slices into the variable axis, as the release's four auxiliary branches.

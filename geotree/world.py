@@ -6,41 +6,20 @@ borders. See ``geotree/data/README.md`` for the source.
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from importlib import resources
+from functools import cache
 
 import numpy as np
 
 from geotree import checks
+from geotree.data import load
 
 _STEP = 0.25  # degrees, cell of the raster
-# ISO 3166-1 alpha-2 codes by continent, as the United Nations group them
-# (M49); the Caribbean and Central America count as North America.
-CONTINENTS = {
-    "Africa": """AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM
-        GN GQ GW IO KE KM LR LS LY MA MG ML MR MU MW MZ NA NE NG RE RW SC SD
-        SH SL SN SO SS ST SZ TD TF TG TN TZ UG YT ZA ZM ZW""",
-    "Asia": """AE AF AM AZ BD BH BN BT CN CY GE HK ID IL IN IQ IR JO JP KG KH
-        KP KR KW KZ LA LB LK MM MN MO MV MY NP OM PH PK PS QA SA SG SY TH TJ
-        TL TM TR TW UZ VN YE""",
-    "Europe": """AD AL AT AX BA BE BG BY CH CZ DE DK EE ES FI FO FR GB GG GI
-        GR HR HU IE IM IS IT JE LI LT LU LV MC MD ME MK MT NL NO PL PT RO RS
-        RU SE SI SJ SK SM UA VA XK""",
-    "North America": """AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP
-        GT HN HT JM KN KY LC MF MQ MS MX NI PA PM PR SV SX TC TT US VC VG
-        VI""",
-    "Oceania": """AS AU CC CK CX FJ FM GU HM KI MH MP NC NF NR NU NZ PF PG PN
-        PW SB TK TO TV UM VU WF WS""",
-    "South America": "AR BO BR BV CL CO EC FK GF GS GY PE PY SR UY VE",
-}
 
 
-@lru_cache(maxsize=1)
+@cache
 def _topology() -> tuple[dict, list[np.ndarray]]:
     """The TopoJSON objects and their arcs, decoded to degrees."""
-    path = resources.files("geotree.data") / "world.json"
-    topology = json.loads(path.read_text(encoding="utf-8"))
+    topology = load("world.json")
     scale = np.array(topology["transform"]["scale"])
     origin = np.array(topology["transform"]["translate"])
     arcs = [np.cumsum(np.array(arc), axis=0) * scale + origin
@@ -78,7 +57,7 @@ def _flatten(ring: np.ndarray) -> list[np.ndarray]:
     return [ring + np.array([turn, 0.0]) for turn in turns]
 
 
-@lru_cache(maxsize=1)
+@cache
 def land() -> tuple[np.ndarray, ...]:
     """Outline of the land: rings, each (n, 2) float64 of lon, lat.
 
@@ -89,7 +68,7 @@ def land() -> tuple[np.ndarray, ...]:
                  for ring in _rings(geometry))
 
 
-@lru_cache(maxsize=1)
+@cache
 def countries() -> dict[str, list[np.ndarray]]:
     """Rings of each country by ISO 3166-1 alpha-2 code."""
     objects, _ = _topology()
@@ -121,7 +100,7 @@ def _fill(rings, grid: np.ndarray, value: int) -> None:
             grid[row, left:right] = value
 
 
-@lru_cache(maxsize=1)
+@cache
 def _country_raster() -> tuple[np.ndarray, np.ndarray]:
     """Country number of each cell, 0 = sea, and the codes."""
     grid = np.zeros((round(180 / _STEP), round(360 / _STEP)), np.int16)
@@ -160,7 +139,7 @@ def continent(codes) -> np.ndarray:
 
     ``""`` for codes that belong to none: Antarctica, the sea, mistakes.
     """
-    of = {code: name for name, some in CONTINENTS.items()
+    of = {code: name for name, some in load("continents.json").items()
           for code in some.split()}
     return np.array([of.get(code, "") for code in np.asarray(codes)],
                     dtype=str)

@@ -100,7 +100,7 @@ INSIDE = {
 }
 OPEN = {
     "globe.unit_vectors": "geometry; what is no place stays no place",
-    "occurrences.reference.cell_diagonal": "what is no place stays none",
+    "occurrences.places.cell_diagonal": "what is no place stays none",
     "plots.maps.equal_earth": "geometry; what is no place is not drawn",
     "plots.maps.cover": "draws what equal_earth leaves",
     "plots.pixels.true_color": "any number of bands, of checked numbers",

@@ -88,7 +88,7 @@ def test_places_without_names_are_a_table_for_pixels_only():
     good = points[points["status"] == "ok"]
     checked = occurrences.validate(good, named=False)
     assert len(checked) == 1 and checked["species"].isna().all()
-    with pytest.raises(ValueError, match="no column species"):
+    with pytest.raises(ValueError, match="lacks the columns species"):
         occurrences.validate(good)
 
 

@@ -10,35 +10,21 @@ Used in chapter 01.
 
 from geotree.occurrences.auditing import RULES as AUDIT
 from geotree.occurrences.auditing import audit, marked
-from geotree.occurrences.collect import (
-    by_tile,
-    cite,
-    collect,
-    requests_needed,
-)
+from geotree.occurrences.collect import cite, collect, requests_needed
 from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
+from geotree.occurrences.growth import read_trees
 from geotree.occurrences.matching import judge, match, name_datasets
+from geotree.occurrences.places import by_tile, cap, thin
 from geotree.occurrences.points import from_points
-from geotree.occurrences.quality import (
-    FLAGS,
-    REMOVE,
-    cap,
-    flag,
-    keep,
-    removed,
-    thin,
-)
-from geotree.occurrences.release import (
-    RELEASE,
-    read_release,
-    write_release,
-)
+from geotree.occurrences.quality import FLAGS, REMOVE, flag, keep, removed
+from geotree.occurrences.release import RELEASE, read_release, write_release
 from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
 __all__ = ["AUDIT", "COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE",
            "SNAPSHOT", "Client", "audit", "by_tile", "cap", "cite",
            "collect", "flag", "from_points", "judge", "keep", "marked",
-           "match", "name_datasets", "read", "read_release", "removed",
-           "requests_needed", "thin", "validate", "write", "write_release"]
+           "match", "name_datasets", "read", "read_release", "read_trees",
+           "removed", "requests_needed", "thin", "validate", "write",
+           "write_release"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
+import re
 import unicodedata
 
 import pandas as pd
 
+from geotree.data import load
 from geotree.occurrences import names
 
 # name -> dtype; NaN stands for "unknown" in the columns of OPTIONAL only.
@@ -30,8 +33,9 @@ NAMES = ("species", "genus", "family", "leafType")
 FIRST_YEAR = 1600
 # Column -> largest plausible value; 0 and less, and nines, are "unknown".
 POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
-             "coordinatePrecision": 180.0}
+            "coordinatePrecision": 180.0}
 _NINES = (99_999, 999_999, 9_999_999, 99_999_999)
+_NO_YEAR = (0, -1, -99, -999, -9999, *_NINES)
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -39,9 +43,11 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     def one(column):
         kind = column.dtype
         if isinstance(kind, pd.CategoricalDtype):
-            return column.astype(kind.categories.dtype)
-        if pd.api.types.is_string_dtype(kind) and kind.kind != "O" or (
-                isinstance(kind, pd.StringDtype)):
+            return one(column.astype(kind.categories.dtype))
+        if isinstance(kind, pd.SparseDtype):
+            return one(column.sparse.to_dense())
+        if isinstance(kind, pd.StringDtype) or (
+                kind.kind != "O" and pd.api.types.is_string_dtype(kind)):
             return column.astype("str")
         numpy = getattr(kind, "numpy_dtype", None)
         if numpy is None:
@@ -82,18 +88,15 @@ def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
         # The same letter may be written in two ways.
         known = {one: unicodedata.normalize("NFC", " ".join(str(one).split()))
                  for one in came.dropna().unique()}
-        return came.map(known).astype("str").replace("", None)
+        text = came.map(known).astype("str").replace("", None)
+        unknown = _is_blank(text) & (text != "Unknown") & (
+            name != "countryCode")
+        count(report, f"{name}: no such value, taken for unknown", unknown)
+        return text.mask(unknown)
     if name == "year":
-        values = years(came)
-        if not pd.api.types.is_numeric_dtype(came.dtype):
-            text = came.astype("str")
-            _refuse(came, values.isna() & (text.fillna("") != ""), name)
-            count(report, "year was a date",
-                  values.notna() & ~text.str.fullmatch(r"[+-]?\d+(\.0*)?"))
-        values = values.mask(values.isin((0, -1, -99, -999, -9999, *_NINES)))
-        _check_whole(values, name)
-        return values
-    values = _number(came, name)
+        values = _year(came, report)
+    else:
+        values = _number(came)
     if name in POSITIVE:
         unknown = (values <= 0) | values.isin(_NINES) | (
             values > POSITIVE[name])
@@ -104,38 +107,57 @@ def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
         count(report, "taxonKey is unknown", unknown)
         values = values.mask(unknown, 0)
     if kind == "int64":
-        _check_whole(values, name)
+        # Floats hold whole numbers up to 2^53, int64 up to 2^63.
+        limit = 2**53 if values.dtype.kind == "f" else 2**63 - 1
+        _refuse(values, values.notna() & (
+            (values % 1 != 0) | (values.abs() > limit)),
+            "whole numbers up to 2^53 as floats, 2^63 as integers or text")
     return values
 
 
-def _number(column: pd.Series, name: str) -> pd.Series:
-    if pd.api.types.is_bool_dtype(column.dtype):
-        _refuse(column, column.notna(), name)
-    there = column.notna() & (column.astype("str").str.strip() != "")
-    values = pd.to_numeric(column[there], errors="coerce")
-    _refuse(column[there], values.isna(), name)
-    if not there.all():
-        values = values.reindex(column.index)
-    return values.astype(getattr(values.dtype, "numpy_dtype", values.dtype)
-                         if there.all() else "float64")
+def _year(came: pd.Series, report: dict) -> pd.Series:
+    values = years(came)
+    if not pd.api.types.is_numeric_dtype(came.dtype):
+        blank = came.isna() | _is_blank(came)
+        _refuse(came, values.isna() & ~blank, "years or dates")
+        count(report, "year was a date", values.notna() & ~came.astype(
+            "str").str.fullmatch(r"\s*[+-]?\d+(\.0*)?\s*").fillna(False))
+    return values.mask(values.isin(_NO_YEAR))
 
 
-def _refuse(column: pd.Series, bad: pd.Series, name: str) -> None:
+def _number(column: pd.Series) -> pd.Series:
+    """Numbers of numbers and text; whole ones stay whole beyond 2^53."""
+    there = column.notna() & ~_is_blank(column)
+    some = column[there]
+    if some.dtype.kind not in "iuf":
+        _refuse(some, ~some.astype(object).map(
+            lambda one: isinstance(one, str | numbers.Real)
+            and not isinstance(one, bool)).astype(bool), "numbers")
+        some = pd.to_numeric(some, errors="coerce")
+        _refuse(column[there], some.isna(),
+                "numbers, with a point before the decimals")
+    if there.all():
+        return some.astype(getattr(some.dtype, "numpy_dtype", some.dtype))
+    return some.reindex(column.index).astype("float64")
+
+
+def _is_blank(column: pd.Series) -> pd.Series:
+    """Which texts stand for nothing: "", "NA", "null" and their like."""
+    if column.dtype.kind != "O" and not isinstance(
+            column.dtype, pd.StringDtype):
+        return pd.Series(False, column.index)
+    blank = {one for one in {one for one in column if isinstance(one, str)}
+             if re.sub(r"[\W_]", "", one.casefold()) in load("words.json")[
+                 "unknown"]}
+    return column.map(
+        lambda one: isinstance(one, str) and one in blank).astype(bool)
+
+
+def _refuse(column: pd.Series, bad: pd.Series, expected: str) -> None:
     if bad.any():
         raise ValueError(
-            f"{name} must be numbers; {int(bad.sum())} rows are not, first "
-            f"{column[bad].iloc[0]!r}. Decimals need a point.")
-
-
-def _check_whole(values: pd.Series, name: str) -> None:
-    """Floats hold whole numbers up to 2^53, int64 up to 2^63."""
-    limit = 2**53 if values.dtype.kind == "f" else 2**63 - 1
-    bad = values.notna() & ((values % 1 != 0) | (values.abs() > limit))
-    if bad.any():
-        raise ValueError(
-            f"{name} must be whole numbers up to 2^53 as floats, 2^63 as "
-            f"integers or text; {int(bad.sum())} rows are not, first "
-            f"{values[bad].iloc[0]}.")
+            f"{column.name} must be {expected}; {int(bad.sum())} rows are "
+            f"not, first {column[bad].iloc[0]!r}.")
 
 
 def count(report: dict, what: str, rows: pd.Series) -> None:

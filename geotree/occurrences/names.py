@@ -1,17 +1,20 @@
-"""One normal form for the names of species, and what is no name."""
+"""One form for the names of species and for the words of Darwin Core.
+
+The words, and what is no name, are in ``geotree/data/words.json``.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
+import numpy as np
 import pandas as pd
 
-_NOTHING = frozenset(("", "unknown", "undetermined", "unidentified", "indet",
-                      "indetermined", "sp", "spp", "spec", "species", "none",
-                      "na", "n/a", "nan", "null", "-", "?", "tree", "plantae",
-                      "incertae sedis", "unbestimmt", "unbekannt",
-                      "indéterminé", "desconocido"))
+from geotree.data import load
+
+_WORDS = load("words.json")
+TERMS = _WORDS["terms"]  # column -> word -> what is under it
 _VAGUE = re.compile(
     r"\b(?:spec|specs|sp|spp|indet|cf|aff|species|unknown|undetermined|"
     r"hybrid|nov)\b", re.IGNORECASE)
@@ -34,7 +37,7 @@ def normal(name) -> str:
         return ""
     text = unicodedata.normalize("NFC", name).translate(_INVISIBLE)
     text = " ".join(text.replace("_", " ").split()).strip("'\" ")
-    if text.casefold().strip(". ()") in _NOTHING:
+    if text.casefold().strip(". ()") in _WORDS["no names"]:
         return ""
     if _VAGUE.search(text):
         return text
@@ -56,7 +59,49 @@ def is_species(name: str) -> bool:
     return bool(found and found[4] and not _VAGUE.search(name))
 
 
+def genus(species: pd.Series) -> pd.Series:
+    """The first word of normal names, without the sign of a hybrid."""
+    return species.str.lstrip("× ").str.split().str[0]
+
+
 def normals(column: pd.Series) -> pd.Series:
     """:func:`normal` of a long column, each distinct name once."""
     known = {one: normal(one) for one in column.dropna().unique()}
     return column.astype(object).map(known).fillna("").astype("str")
+
+
+def plain(word) -> str:
+    """``HUMAN_OBSERVATION`` and ``humanObservation`` as one word.
+
+    Of an address, as vocabularies have them, the last part counts.
+    """
+    return re.sub(r"[\W_]", "", str(word).rsplit("/", 1)[-1].casefold())
+
+
+def few(words) -> str:
+    """The first three of some words, and how many more there are."""
+    words = list(words)
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(map(str, words[:3])) + more or "none"
+
+
+def _parents(column: str) -> dict[str, str]:
+    """Plain word -> the plain word above it, or itself."""
+    return {plain(one): plain(parent)
+            for parent, children in TERMS[column].items()
+            for one in (parent, *children)}
+
+
+def under(values: pd.Series, column: str, words) -> np.ndarray:
+    """Which of N values are among some words or their children: (N,) bool."""
+    above, wanted = _parents(column), set(map(plain, words))
+    known = {one: bool({plain(one), above.get(plain(one))} & wanted)
+             for one in values.dropna().unique()}
+    return values.map(known).eq(True).to_numpy()
+
+
+def strange(values: pd.Series, column: str) -> pd.Series:
+    """How often each word occurs that is none of the column's: (W,) int."""
+    known = {*_parents(column), *_WORDS["unknown"]}
+    counts = values.dropna().value_counts()
+    return counts[[plain(one) not in known for one in counts.index]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 
 import numpy as np
 import pandas as pd
@@ -18,24 +17,6 @@ from geotree.occurrences.columns import (
     plain,
     years,
 )
-
-# Usual names of columns, without case and separators. Where a column of an
-# earlier group is there, those of later groups are not looked at.
-_USUAL = {
-    "lat": ("lat latitude decimallatitude y latdd latdeg gpslat gpslatitude "
-            "wgs84lat latwgs84 latitudewgs84 latitud breite breitengrad "
-            "geographischebreite ycoord ycoordinate",),
-    "lon": ("lon long lng longitude decimallongitude x londd londeg gpslon "
-            "gpslong gpslongitude wgs84lon lonwgs84 longitudewgs84 longitud "
-            "länge laenge längengrad laengengrad geographischelänge "
-            "geographischelaenge xcoord xcoordinate",),
-    "species": ("species", "scientificname speciesname latinname taxon "
-                "taxonname binomial level3species art baumart treespecies "
-                "especie espèce nomscientifique", "name"),
-    "id": ("gbifid", "sampleid", "occurrenceid", "id pointid plotid treeid"),
-    "year": ("year jahr année annee año ano", "eventdate date datum fecha",
-             "observedon"),
-}
 
 
 def from_points(table: pd.DataFrame | str | os.PathLike, *,
@@ -103,102 +84,95 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     checks.columns(table, [], where=where)
     if table.empty:
         raise ValueError(f"{where} has no rows, expected one for each place.")
-    table = table.rename(columns=str).reset_index(drop=True)
-    own, table = table, plain(table)
+    own = table.rename(columns=str).reset_index(drop=True)
+    checks.columns(own, [], where=where)
+    came = plain(own)
     given = {"lat": lat, "lon": lon, "species": species, "id": id,
-             "year": year if isinstance(year, str) else None}
-    meant = {what: _column(table, what, name, where)
+             "year": None if isinstance(year, int) else year}
+    meant = {what: reading.meant(came, what, name, where)
              for what, name in given.items()
              if what != "year" or not isinstance(year, int)}
-    said = {what: name for what, name in meant.items() if name is not None}
-
-    north, east = (_number(table[meant[one]]) for one in ("lat", "lon"))
-    good = checks.on_globe(lat=north, lon=east)  # (N,)
-    new = pd.DataFrame({
-        "decimalLatitude": np.where(good, north, np.nan),
-        "decimalLongitude": np.where(good, (east + 180) % 360 - 180,
-                                     np.nan)}, index=table.index)
-    status = pd.Series("ok", table.index)
-    reason = pd.Series("", table.index)
-
-    def mark(rows, word, text):
-        rows = np.asarray(rows, bool) & (status == "ok").to_numpy()
-        status[rows] = word
-        reason[rows] = text[rows] if isinstance(text, pd.Series) else text
-
-    raw = ("latitude " + table[meant["lat"]].astype("str").fillna("missing")
-           + ", longitude "
-           + table[meant["lon"]].astype("str").fillna("missing"))
-    mark(np.isnan(north) | np.isnan(east), "no number",
-         raw + ": expected two numbers in degrees")
-    swapped = checks.on_globe(lat=east, lon=north)
-    mark(~good & swapped, "not on the globe", raw + ": swapped?")
-    mark(~good, "not on the globe", raw + ": expected -90 to 90 and -180 to "
-         "360 degrees")
+    rows = _Rows(came)
+    _place(rows, came[meant["lat"]], came[meant["lon"]])
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR, whole=True)
-        new["year"] = pd.array([year] * len(table), dtype="Int64")
+        rows.new["year"] = pd.array([year] * len(came), dtype="Int64")
     else:
-        came = (table[meant["year"]] if meant["year"]
-                else pd.Series(np.nan, table.index))
-        when = years(came)
-        new["year"] = when.where(when.between(
-            FIRST_YEAR, pd.Timestamp.now().year + 1) & (when % 1 == 0)
-            ).astype("Int64")
-        if meant["year"]:
-            mark(new["year"].isna() & came.notna(), "no year",
-                 came.astype("str") + " is no year or date")
+        _date(rows, came[meant["year"]] if meant["year"] else None)
     if meant["species"]:
-        came = table[meant["species"]]
-        name = names.normals(came)
-        known = name.map(names.is_species)
-        mark(~known, "no name",
-             came.astype("str").fillna("missing") + " is no species")
-        new["species"] = name.where(known)
-        genus = name.str.removeprefix("×").str.split().str[0].where(known)
-        new["genus"] = (table["genus"] if "genus" in table
-                        else genus).where(known)
-        for column in ("family", "leafType"):
-            new[column] = (table[column].fillna("Unknown") if column in table
-                           else pd.Series("Unknown", table.index)
-                           ).where(known)
+        _name(rows, came[meant["species"]], came)
+    new = rows.new
     new.insert(0, "gbifID", _ids(
-        new, table[meant["id"]] if meant["id"] else None))
-    new["status"], new["reason"] = status, reason
+        new, came[meant["id"]] if meant["id"] else None))
+    new["status"], new["reason"] = rows.status, rows.reason
     for column in OPTIONAL:
-        new[column] = (table[column] if column in table else
-                       pd.Series(np.nan, table.index, COLUMNS[column]))
-    new["taxonKey"] = (table["taxonKey"] if "taxonKey" in table
-                       else np.int64(0))
+        new[column] = (came[column] if column in came else
+                       pd.Series(np.nan, came.index, COLUMNS[column]))
+    new["taxonKey"] = came["taxonKey"] if "taxonKey" in came else np.int64(0)
     result = pd.concat([_beside(own, new), new], axis=1)
-    result.attrs = {"source": where.strip("'"), "columns": said,
-                    "report": status.value_counts().to_dict()}
+    result.attrs = {"source": where.strip("'"),
+                    "columns": {what: name for what, name in meant.items()
+                                if name is not None},
+                    "report": rows.status.value_counts().to_dict()}
     return result
 
 
-def _column(table: pd.DataFrame, what: str, name: str | None, where: str
-            ) -> str | None:
-    """The column that is meant: the named one, or the one of a usual name."""
-    have = ", ".join(table.columns[:20])
-    if name is not None:
-        if name not in table:
-            raise ValueError(f"{where} has no column {name!r} for {what}; "
-                             f"it has {have}.")
-        return name
-    plain = {one: re.sub(r"[\W_]", "", one.casefold())
-             for one in table.columns}
-    for group in _USUAL[what]:
-        found = [one for one, word in plain.items() if word in group.split()]
-        if len(found) > 1:
-            raise ValueError(
-                f"{where} has several columns that could be {what}: "
-                f"{', '.join(found)}. Say which: {what}={found[0]!r}.")
-        if found:
-            return found[0]
-    if what in ("lat", "lon"):
-        raise ValueError(f"{where} has no column that looks like {what}; it "
-                         f"has {have}. Say which: {what}='…'.")
-    return None
+class _Rows:
+    """What becomes of each row: its new columns, a status and a reason."""
+
+    def __init__(self, table: pd.DataFrame):
+        self.new = pd.DataFrame(index=table.index)
+        self.status = pd.Series("ok", table.index)
+        self.reason = pd.Series("", table.index)
+
+    def mark(self, bad, word: str, text) -> None:
+        """Give the bad rows that are ``ok`` so far a status and a reason."""
+        bad = np.asarray(bad, bool) & (self.status == "ok").to_numpy()
+        self.status[bad] = word
+        self.reason[bad] = text[bad] if isinstance(text, pd.Series) else text
+
+
+def _place(rows: _Rows, lat: pd.Series, lon: pd.Series) -> None:
+    north, east = _number(lat), _number(lon)
+    good = checks.on_globe(lat=north, lon=east)  # (N,)
+    rows.new["decimalLatitude"] = np.where(good, north, np.nan)
+    rows.new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
+                                            np.nan)
+    raw = "latitude " + _words(lat) + ", longitude " + _words(lon)
+    rows.mark(np.isnan(north) | np.isnan(east), "no number",
+              raw + ": expected two numbers in degrees")
+    rows.mark(~good & checks.on_globe(lat=east, lon=north),
+              "not on the globe", raw + ": swapped?")
+    rows.mark(~good, "not on the globe",
+              raw + ": expected -90 to 90 and -180 to 360 degrees")
+
+
+def _date(rows: _Rows, came: pd.Series | None) -> None:
+    if came is None:
+        came = pd.Series(np.nan, rows.new.index)
+    when = years(came)
+    good = (when % 1 == 0) & when.between(FIRST_YEAR,
+                                          pd.Timestamp.now().year + 1)
+    rows.new["year"] = when.where(good).astype("Int64")
+    rows.mark(~good & came.notna(), "no year",
+              _words(came) + " is no year or date")
+
+
+def _name(rows: _Rows, came: pd.Series, table: pd.DataFrame) -> None:
+    name = names.normals(came)
+    known = name.map(names.is_species)
+    rows.mark(~known, "no name", _words(came) + " is no species")
+    unknown = pd.Series("Unknown", table.index)
+    for column, usual in (("species", name), ("genus", names.genus(name)),
+                          ("family", unknown), ("leafType", unknown)):
+        if column in table and column != "species":
+            usual = table[column].fillna(usual)
+        rows.new[column] = usual.where(known)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """Cells as one reads them."""
+    return column.astype("str").fillna("missing")
 
 
 def _number(column: pd.Series) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Flag first, then filter: which records can be trusted?"""
+"""Flag first, then filter: which records can be trusted?
+
+What each flag says, needs and goes by is in ``geotree/data/flags.json``, in
+the order of removal.
+"""
 
 from __future__ import annotations
 
@@ -8,82 +12,26 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, world
-from geotree.occurrences import vocabulary
+from geotree import world
+from geotree.data import load
+from geotree.occurrences import names, places
 from geotree.occurrences.auditing import marked
-from geotree.occurrences.record_rules import grid_cells
-from geotree.occurrences.reference import cell_diagonal, metres_to
+from geotree.occurrences.growth import read_trees
 from geotree.occurrences.table import leave, validate
 
-UNCERTAINTY = 30.0  # m; more leaves the 50 m patch
 DECIMALS = 4  # of a degree, about 11 m
-CENTRE = 2_000.0  # m from a country's centre, a capital or a garden
-DEFAULTS = (301, 999, 3036, 9999)  # m, written when nothing was measured
-# Audit rules about the taxon rather than about a place or a source.
-TAXON_RULES = ("higher_rank_key", "unresolved_name", "not_a_plant",
-               "herb_or_vine")
-
-# GBIF's own doubts about a place or a name.
-ISSUES = ("ZERO_COORDINATE", "COORDINATE_INVALID", "COORDINATE_OUT_OF_RANGE",
-          "COUNTRY_COORDINATE_MISMATCH", "PRESUMED_SWAPPED_COORDINATE",
-          "TAXON_MATCH_HIGHERRANK", "TAXON_MATCH_FUZZY")
-ABROAD = {"establishmentMeans": ("introduced", "managed"),
-          "degreeOfEstablishment": ("managed", "unestablished", "established",
-                                    "invasive")}
-# Neither an observation nor a human one.
-SPECIMENS = ("machine observation", "preserved specimen", "fossil specimen",
-             "living specimen", "material sample", "material citation",
-             "material entity", "literature", "occurrence")
 # What records say that were moved or widened on purpose; the second is how
 # iNaturalist says it.
 BLURRED = "(?i)obscur|generali|uncertainty increased"
 INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its datasetKey
-# What each flag says; the order is that of removal.
-FLAGS: dict[str, str] = {
-    "flagZero": "within 0.5° of latitude 0, longitude 0",
-    "flagEqual": "latitude equals longitude, up to the sign",
-    "flagSea": "over 25 km from land; small islands are not known",
-    "flagAbsent": "looked for and not found, says the record",
-    "flagIssue": "GBIF doubts the place or the name",
-    "flagPrecision": f"both coordinates have under {DECIMALS} decimals",
-    "flagObscured": "the place was blurred to protect it",
-    "flagUncertainty": f"uncertainty over {UNCERTAINTY:.0f} m, or a default "
-                       "value",
-    "flagNoUncertainty": "uncertainty unknown",
-    "flagCentroid": f"within {CENTRE / 1000:.0f} km of the centre of a "
-                    "country; provinces are not known",
-    "flagCapital": f"within {CENTRE / 1000:.0f} km of the middle of a capital",
-    "flagGarden": f"within {CENTRE / 1000:.0f} km of a botanic garden",
-    "flagBasis": "not a human observation",
-    "flagTaxon": "the name is wrong or is that of no tree",
-    "flagNotTree": "not on the list of trees, or of another growth form",
-    "flagAbroad": "introduced or kept by people, says the record",
-    "flagMachine": "named by a machine",
-    "flagPlanted": "planted",
-    "flagStray": "over 1,000 km from all others of its species",
-    "flagSharedPoint": "several species at the very same coordinates",
-    "flagDuplicate": "not the first of its species in a cell of 10 m",
-}
-# A column that a rule needs and that not every table has.
-NEEDS = {"flagIssue": "issue",
-         "flagUncertainty": "coordinateUncertaintyInMeters",
-         "flagBasis": "basisOfRecord", "flagNotTree": "growthForm",
-         "flagAbroad": "establishmentMeans", "flagMachine": "datasetName",
-         "flagPlanted": "datasetName"}
-# A column without which a rule sees less, and what it then goes by.
-HELPS = {
-    "flagObscured": ("informationWithheld",
-                     "iNaturalist's large radii"),
-    "flagCentroid": ("distanceFromCentroidInMeters", "one centre a country")}
+_RULES = load("flags.json")
+FLAGS = {name: rule["meaning"] for name, rule in _RULES.items()}
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
 # uncertainty is left to the caller: the release's tables know none.
-REMOVE = ("flagZero", "flagEqual", "flagAbsent", "flagIssue", "flagPrecision",
-          "flagObscured", "flagUncertainty", "flagCentroid", "flagBasis",
-          "flagTaxon", "flagNotTree", "flagSharedPoint", "flagDuplicate")
+REMOVE = tuple(name for name, rule in _RULES.items() if "remove" in rule)
 
 
-def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
-         gardens="garden") -> pd.DataFrame:
+def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     """Add one boolean column per quality rule; remove nothing.
 
     Parameters
@@ -93,21 +41,16 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
         ``coordinatePrecision``, ``establishmentMeans``,
         ``distanceFromCentroidInMeters`` and ``informationWithheld`` of
         GBIF and a column ``growthForm`` are used where they are present.
-    trees : iterable of str, optional
-        Species that are trees, such as those of BGCI's GlobalTreeSearch;
-        all others are flagged. No such list may be passed on with this
-        code.
-    gardens : (G, 2) float, optional
-        Latitude and longitude of botanic gardens; default: those of the
-        reference points.
+    trees : optional
+        List of trees as :func:`geotree.occurrences.audit` takes it.
 
     Returns
     -------
     DataFrame
         A copy with the columns of ``FLAGS``, True where suspect.
-        ``attrs["unchecked"]`` lists the rules whose column of ``NEEDS`` is
-        not there; they flag nothing. ``attrs["in part"]`` lists those
-        that a column of ``HELPS`` would have told more.
+        ``attrs["unchecked"]`` lists the rules whose column is not there;
+        they flag nothing. ``attrs["in part"]`` lists those that one more
+        column would have told more.
 
     Notes
     -----
@@ -119,46 +62,27 @@ def flag(table: pd.DataFrame, *, trees: Iterable[str] | None = None,
     the centre is near everything: leave out ``flagCentroid`` there.
     """
     result = validate(table)
-    lat, lon = result["decimalLatitude"], result["decimalLongitude"]
+    trees = None if trees is None else read_trees(trees)
+    found = {name: _told(result, rule, trees)
+             for name, rule in _RULES.items()}
+    lat, lon = (result[name] for name in places.PLACE)
     radius = result["coordinateUncertaintyInMeters"]
-    columns = {
-        "flagZero": marked(result, rules=["zero_coordinates"]),
-        "flagEqual": lat.abs() == lon.abs(),
-        "flagSea": _is_sea(lat, lon),
-        "flagAbsent": _says(result, "occurrenceStatus", ["absent"]),
-        "flagIssue": _has_issue(_text(result, "issue")),
-        "flagPrecision": (_is_short(lat) & _is_short(lon)
-                          | (_number(result, "coordinatePrecision") >= 0.01)),
-        "flagObscured": _is_blurred(result),
-        "flagUncertainty": (radius > UNCERTAINTY) | radius.isin(DEFAULTS),
-        "flagNoUncertainty": radius.isna(),
-        "flagCentroid": (
-            (_number(result, "distanceFromCentroidInMeters") < CENTRE)
-            | (metres_to(result, "country") < CENTRE)),
-        "flagCapital": metres_to(result, "capital") < CENTRE,
-        "flagGarden": metres_to(result, gardens) < CENTRE,
-        "flagBasis": _says(result, "basisOfRecord", SPECIMENS),
-        "flagTaxon": marked(result, rules=TAXON_RULES),
-        "flagNotTree": (
-            ~_text(result, "growthForm").str.lower().isin(("tree", ""))
-            | (False if trees is None
-               else ~result["species"].isin(set(trees)))),
-        "flagAbroad": np.logical_or.reduce([
-            _says(result, name, words) for name, words in ABROAD.items()]),
-        "flagMachine": marked(result, rules=["machine_identified"]),
-        "flagPlanted": marked(result, rules=["planted"]),
-        "flagStray": marked(result, rules=["stray_record"]),
-        "flagSharedPoint": marked(result, rules=["shared_point"]),
-        "flagDuplicate": marked(result, rules=["spatial_duplicate"]),
-    }
-    result = result.assign(**columns)
+    found["flagEqual"] |= lat.abs() == lon.abs()
+    found["flagSea"] |= _is_sea(lat, lon)
+    found["flagPrecision"] |= _is_short(lat) & _is_short(lon)
+    found["flagObscured"] |= _is_blurred(result)
+    found["flagNoUncertainty"] |= radius.isna()
+    found["flagNotTree"] |= ~_text(result, "growthForm").str.lower().isin(
+        ("tree", ""))
+    result = result.assign(**found)
     result.attrs["unchecked"] = [
-        rule for rule, name in NEEDS.items()
-        if (name not in table or (rule == "flagUncertainty"
-                                  and radius.isna().all()))
-        and not (rule == "flagNotTree" and trees is not None)]
-    result.attrs["in part"] = [rule for rule, (name, _) in HELPS.items()
-                               if name not in table]
+        name for name, rule in _RULES.items() if "needs" in rule
+        and (rule["needs"] not in table or (name == "flagUncertainty"
+                                            and radius.isna().all()))
+        and not (name == "flagNotTree" and trees is not None)]
+    result.attrs["in part"] = [
+        name for name, rule in _RULES.items()
+        if "helps" in rule and rule["helps"][0] not in table]
     return result
 
 
@@ -184,18 +108,16 @@ def keep(table: pd.DataFrame, *,
     ValueError
         A flag is missing, or nothing would be left.
     """
-    rules = _rules(table, rules)
-    bad = table[rules].any(axis=1)
-    if bad.all():
+    rules = _chosen(table, rules)
+    if table[rules].any(axis=1).all():
         counts = ", ".join(f"{name} {int(table[name].sum())}"
                            for name in rules if table[name].any())
         raise ValueError(
             f"these rules leave none of {len(table)} records ({counts}). "
             "Leave out the rule that flags them all.")
-    kept = table
     for name in rules:
-        kept = leave(kept, kept[name], FLAGS.get(name, name))
-    return kept
+        table = leave(table, table[name], FLAGS.get(name, name))
+    return table
 
 
 def removed(table: pd.DataFrame, *,
@@ -210,89 +132,44 @@ def removed(table: pd.DataFrame, *,
         that was not checked says so and counts nothing; one that was
         checked in part says by what.
     """
-    rules = _rules(table, rules)
-    left = np.ones(len(table), dtype=bool)
-    counts = []
-    for name in rules:
-        meaning = FLAGS.get(name, name)
-        if name in table.attrs.get("unchecked", ()):
-            counts.append((name, f"not checked, no {NEEDS[name]}: {meaning}",
-                           pd.NA, pd.NA, int(left.sum())))
-            continue
-        if name in table.attrs.get("in part", ()):
-            column, by = HELPS[name]
-            meaning = f"in part, by {by}, no {column}: {meaning}"
+    left, counts = np.ones(len(table), dtype=bool), []
+    for name in _chosen(table, rules):
+        rule, meaning = _RULES.get(name, {}), FLAGS.get(name, name)
         bad = table[name].to_numpy(dtype=bool)
-        gone = int((left & bad).sum())
+        told = int(bad.sum()), int((left & bad).sum())
+        if name in table.attrs.get("unchecked", ()):
+            meaning = f"not checked, no {rule['needs']}: {meaning}"
+            told = pd.NA, pd.NA
+        elif name in table.attrs.get("in part", ()):
+            column, by = rule["helps"]
+            meaning = f"in part, by {by}, no {column}: {meaning}"
         left &= ~bad
-        counts.append((name, meaning, int(bad.sum()), gone,
-                       int(left.sum())))
+        counts.append((name, meaning, *told, int(left.sum())))
     return pd.DataFrame(counts, columns=["rule", "meaning", "flagged",
                                          "removed", "left"]).astype(
         {"flagged": "Int64", "removed": "Int64"})
 
 
-def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
-    """Keep one record per species and grid cell: the best located.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Occurrence table.
-    metres : float
-        Side of a cell. Records on either side of a border may be nearer to
-        each other than this.
-
-    Returns
-    -------
-    DataFrame
-        In the table's order, index 0 … N-1. Of several records the one of
-        the smallest known uncertainty stays, then of the smallest gbifID.
-        ``attrs["left out"]`` counts the others.
-    """
-    checks.number(metres, name="metres", low=1e-3)
-    table = validate(table)
-    order = _cells(table, metres).assign(
-        id=table["gbifID"], radius=table["coordinateUncertaintyInMeters"]
-        ).sort_values(["radius", "id"], na_position="last")
-    again = order.duplicated(["species", "row", "column"]).sort_index()
-    return leave(table, again, f"another of its species is in the cell of "
-                 f"{metres:g} m")
-
-
-def cap(table: pd.DataFrame, *, per_species: int | None = None,
-        per_cell: int | None = None, metres: float = 10_000.0,
-        seed: int = 0) -> pd.DataFrame:
-    """Keep at most so many records of a species, in all and in a cell.
-
-    Parameters
-    ----------
-    per_species, per_cell : int, optional
-        Which records stay is drawn at random.
-    metres : float
-        Side of a cell.
-
-    Returns
-    -------
-    DataFrame
-        In the table's order, index 0 … N-1.
-    """
-    table = validate(table)
-    order = np.random.default_rng(seed).permutation(len(table))
-    frame = _cells(table, metres).iloc[order]
-    for most, names in ((per_cell, ["species", "row", "column"]),
-                        (per_species, ["species"])):
-        if most is not None:
-            frame = frame[frame.groupby(names).cumcount() < most]
-    return leave(table, ~table.index.isin(frame.index),
-                 "beyond the cap of a species or cell")
-
-
-def _cells(table: pd.DataFrame, metres: float) -> pd.DataFrame:
-    """Species, row and column of the grid of each record."""
-    cells = grid_cells(table, metres=metres)
-    return pd.DataFrame({"species": table["species"], "row": cells[:, 0],
-                         "column": cells[:, 1]})
+def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
+    """What a rule's words, numbers, places and audit rules mark: (N,)."""
+    bad = marked(table, rules=rule.get("audit", ()), trees=trees)
+    for name, words in rule.get("says", {}).items():
+        if name in table:
+            bad |= names.under(table[name], name, words)
+    for name, words in rule.get("lists", {}).items():
+        known = set(map(names.plain, words))
+        text = _text(table, name)
+        bad |= text.isin([one for one in text.unique() if known & set(
+            map(names.plain, re.split("[;,| ]+", one)))]).to_numpy()
+    for name, (low, high) in rule.get("outside", {}).items():
+        if name in table:
+            values = pd.to_numeric(table[name])
+            bad |= ((values < low) | (values > high)).to_numpy()
+    for name, some in rule.get("among", {}).items():
+        bad |= table[name].isin(some).to_numpy()
+    for kind, metres in rule.get("near", {}).items():
+        bad |= places.metres_to(table, kind) < metres
+    return bad
 
 
 def _text(table: pd.DataFrame, name: str) -> pd.Series:
@@ -300,24 +177,6 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table:
         return pd.Series("", index=table.index, dtype="str")
     return table[name].fillna("").astype("str")
-
-
-def _says(table: pd.DataFrame, name: str, words) -> np.ndarray:
-    """Which rows say one of some words, or what is under it."""
-    return (vocabulary.under(table[name], name, words) if name in table
-            else np.zeros(len(table), bool))
-
-
-def _has_issue(text: pd.Series) -> pd.Series:
-    known = set(map(vocabulary.plain, ISSUES))
-    bad = [one for one in text.unique() if known & set(map(
-        vocabulary.plain, re.split("[;,| ]+", one)))]
-    return text.isin(bad)
-
-
-def _number(table: pd.DataFrame, name: str) -> pd.Series:
-    return pd.to_numeric(table[name] if name in table else
-                         pd.Series(np.nan, index=table.index))
 
 
 def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
@@ -333,7 +192,7 @@ def _is_blurred(table: pd.DataFrame) -> pd.Series:
     """Said so, or of iNaturalist and as uncertain as what it blurs."""
     theirs = ((_text(table, "datasetKey") == INATURALIST)
               | (_text(table, "institutionCode") == "iNaturalist"))
-    least = 0.98 * cell_diagonal(table["decimalLatitude"])
+    least = 0.98 * places.cell_diagonal(table["decimalLatitude"])
     return (_text(table, "informationWithheld").str.contains(BLURRED)
             | theirs & (table["coordinateUncertaintyInMeters"] >= least))
 
@@ -343,7 +202,7 @@ def _is_short(degrees: pd.Series) -> pd.Series:
     return (degrees - degrees.round(DECIMALS - 1)).abs() < 1e-9
 
 
-def _rules(table: pd.DataFrame, rules: Iterable[str]) -> list[str]:
+def _chosen(table: pd.DataFrame, rules: Iterable[str]) -> list[str]:
     rules = list(rules)
     absent = [name for name in rules if name not in table.columns]
     if absent:

@@ -6,12 +6,15 @@ import csv
 import gzip
 import json
 import os
+import re
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from geotree.data import load
 
 _SEPARATORS = "\t;,|"
 _HEAD = 1 << 16  # bytes to guess an encoding and a separator from
@@ -52,6 +55,35 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
         raise ValueError(
             f"'{path}' is no table: {' '.join(str(error).split())} Expected "
             "Parquet, or text with a line of column names.") from error
+
+
+def meant(table: pd.DataFrame, what: str, name: str | None, where: str
+          ) -> str | None:
+    """The column that is meant: the named one, or the one of a usual name.
+
+    Usual names are compared without case and separators; the groups in
+    ``geotree/data/words.json`` are looked at in turn.
+    """
+    have = ", ".join(map(str, table.columns[:20]))
+    if name is not None:
+        if name not in table:
+            raise ValueError(f"{where} has no column {name!r} for {what}; "
+                             f"it has {have}.")
+        return name
+    words = {one: re.sub(r"[\W_]", "", str(one).casefold())
+             for one in table.columns}
+    for group in load("words.json")["usual columns"][what]:
+        found = [one for one, word in words.items() if word in group]
+        if len(found) > 1:
+            raise ValueError(
+                f"{where} has several columns that could be {what}: "
+                f"{', '.join(found)}. Say which: {what}={found[0]!r}.")
+        if found:
+            return found[0]
+    if what in ("lat", "lon"):
+        raise ValueError(f"{where} has no column that looks like {what}; it "
+                         f"has {have}. Say which: {what}='…'.")
+    return None
 
 
 def _text(path: Path) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from geotree import globe
-from geotree.occurrences.taxon_rules import few
+from geotree.occurrences.names import few
+from geotree.occurrences.places import PLACE, grid_cells
 
 PIXEL = 10.0  # m; two records of a species in one such cell are duplicates
 WIDE = 10_000.0  # km, a quarter of the way round the Earth
@@ -16,7 +19,6 @@ MACHINE = (r"(?i)automatically identified|machine[- ]identified|"
            r"image recognition|computer vision")
 PLANTED = (r"(?i)\bplantad[oa]s\b|tree planting|\bplantations?\b|"
            r"arboret|botanic(?:al)? garden|jard[ií]n bot[aá]nico")
-_PLACE = ["decimalLatitude", "decimalLongitude"]
 
 
 def machine_identified(table: pd.DataFrame):
@@ -52,15 +54,21 @@ def shared_point(table: pd.DataFrame):
     Two trees never stand on one point: it is the centre of a plot, a town
     or a grid cell.
     """
-    point = _codes(table[_PLACE[0]] + 1j * table[_PLACE[1]])  # (N,)
-    species = _codes(table["species"])
-    order = np.lexsort((species, point))
-    first = np.r_[True, np.diff(point[order]) != 0]  # of a point
-    other = np.r_[False, np.diff(species[order]) != 0] & ~first
-    crowded = np.zeros(point.max() + 1, bool)
-    crowded[point[order][other]] = True
-    return crowded[point] & _is_placed(table), lambda rows: (
+    point = _codes(table[PLACE[0]] + 1j * table[PLACE[1]])
+    return _is_mixed(table, point) & _is_placed(table), lambda rows: (
         f"{len(rows)} rows share their coordinates with other species")
+
+
+def equal_pixels(table: pd.DataFrame):
+    """Pixels that are equal to the last bit, under several species.
+
+    No two places look alike in every band and month: one patch was given
+    two names.
+    """
+    same = _codes(table["pixels"])
+    return _is_mixed(table, same) & table["pixels"].notna().to_numpy(), (
+        lambda rows: f"{len(rows)} rows have the very pixels of another "
+        "species")
 
 
 def wide_range(table: pd.DataFrame):
@@ -69,28 +77,21 @@ def wide_range(table: pd.DataFrame):
     Three kinds of species do: those planted or naturalised abroad, weeds,
     and several species under one name. Only the last is wrong.
     """
-    points, placed = globe.vectors_of(table), _is_placed(table)
-    limit = 1 - globe.chord(WIDE) ** 2 / 2  # cosine of the angle
-    wrong, spans = np.zeros(len(table), bool), {}
-    for rows in _groups(table, placed, least=10):
-        some = points[rows[np.linspace(
-            0, len(rows) - 1, min(len(rows), 500), dtype=int)]]  # (S, 3)
-        # If one pair in twenty were that far apart, the mean cosine of all
-        # pairs could not be higher than this.
-        count = len(some)
-        mean = (np.square(some.sum(axis=0)).sum() - count) / (
-            count * (count - 1))
-        if mean > 0.95 + 0.05 * limit + 1e-3:
+    points, wrong, spans = globe.vectors_of(table), _nowhere(table), {}
+    for _, rows in by_species(table, _is_placed(table)):
+        if len(rows) < 10:
             continue
-        cosine = (some @ some.T)[np.triu_indices(count, 1)]
-        low = np.quantile(cosine, 0.05)
-        if low < limit:
+        some = points[rows[np.linspace(0, len(rows) - 1, min(
+            len(rows), 200), dtype=int)]]  # (S, 3)
+        cosine = (some @ some.T)[np.triu_indices(len(some), 1)]
+        low = np.quantile(cosine, 0.05).clip(-1)
+        if low < 1 - globe.chord(WIDE) ** 2 / 2:
             wrong[rows] = True
-            spans[rows[0]] = globe.EARTH * np.arccos(max(low, -1.0))
+            spans[rows[0]] = globe.EARTH * np.arccos(low)
 
     def tell(rows):
         here = table.iloc[rows]
-        lat = here["decimalLatitude"]
+        lat = here[PLACE[0]]
         return (f"one pair of records in twenty is over {spans[rows[0]]:,.0f}"
                 f" km apart, from {_latitude(lat.min())} to "
                 f"{_latitude(lat.max())}; countries: "
@@ -107,62 +108,50 @@ def stray_record(table: pd.DataFrame):
     """
     from scipy.spatial import cKDTree
 
-    points, placed = globe.vectors_of(table), _is_placed(table)
-    # In a cube of this side no two records are that far apart: only those
-    # alone in theirs can be strays.
-    side = globe.chord(ALONE) / np.sqrt(3)
-    cube = np.floor(np.nan_to_num(points) / side).astype(np.int64) + 64
-    alone = ~pd.Series(_codes(table["species"]) * 128**3
-                       + cube @ [1, 128, 128**2]).where(
-        placed).duplicated(keep=False).to_numpy() & placed
-    suspect = table["species"].isin(table["species"].to_numpy()[alone])
-    wrong, away = np.zeros(len(table), bool), np.zeros(len(table))
-    for rows in _groups(table, placed & suspect.to_numpy(), least=7):
-        chord = cKDTree(points[rows]).query(points[rows], k=2)[0][:, 1]
-        away[rows] = globe.arc_km(chord)
-        usual = np.quantile(away[rows], 0.75, method="lower")
-        wrong[rows] = away[rows] > max(ALONE, 10 * usual)
+    rows = np.flatnonzero(_is_placed(table))
+    species = pd.Series(_codes(table["species"].iloc[rows]))
+    # No chord is longer than 2: another species is never the nearest.
+    points = np.column_stack([globe.vectors_of(table)[rows], 4.0 * species])
+    away = pd.Series(globe.arc_km(cKDTree(points).query(points, k=2)[0][:, 1])
+                     if len(rows) else [], dtype=float)
+    some = away.groupby(species)
+    usual = some.quantile(0.75, interpolation="lower").reindex(species)
+    far = (some.transform("size") >= 7) & (away > np.maximum(
+        ALONE, 10 * usual.to_numpy()))
+    wrong, gap = _nowhere(table), np.zeros(len(table))
+    wrong[rows], gap[rows] = far, away
 
     def tell(rows):
-        worst = rows[away[rows].argmax()]
+        worst = rows[gap[rows].argmax()]
         where = table.iloc[worst]
         return (f"gbifID {where['gbifID']} in {where['countryCode']} is "
-                f"{away[worst]:,.0f} km from the next record")
+                f"{gap[worst]:,.0f} km from the next record")
 
     return wrong, tell
 
 
-def grid_cells(table: pd.DataFrame, *, metres: float) -> np.ndarray:
-    """Number the cell of an equal-area grid that each record lies in.
-
-    Parameters
-    ----------
-    metres : float
-        Side of a cell. Columns get fewer towards the poles, so that a cell
-        is as wide as it is high.
-
-    Returns
-    -------
-    (N, 2) int64
-        Row from the south pole, column from the antimeridian.
-    """
-    lat, lon = np.nan_to_num(table[_PLACE].to_numpy(float)).T
-    per_degree = globe.METRES / metres
-    row = np.floor((lat + 90) * per_degree)
-    centre = np.radians((row + 0.5) / per_degree - 90)
-    column = np.floor((lon + 180) % 360 * per_degree * np.cos(centre))
-    return np.stack([row, column], axis=1).astype(np.int64)
+def by_species(table: pd.DataFrame, mask
+               ) -> Iterator[tuple[str, np.ndarray]]:
+    """Positions of the marked rows, one species at a time."""
+    rows = np.flatnonzero(np.asarray(mask))
+    for name, at in table["species"].iloc[rows].groupby(
+            table["species"].iloc[rows].to_numpy()).indices.items():
+        yield name, rows[at]
 
 
-def _groups(table, mask, *, least):
-    """Positions of the marked rows of each species that has enough."""
-    rows = np.flatnonzero(mask)
-    codes = _codes(table["species"].iloc[rows])
-    order = np.argsort(codes, kind="stable")
-    cuts = np.flatnonzero(np.diff(codes[order])) + 1
-    for part in np.split(rows[order], cuts):
-        if len(part) >= least:
-            yield part
+def _nowhere(table) -> np.ndarray:
+    return np.zeros(len(table), bool)
+
+
+def _is_mixed(table, code) -> np.ndarray:
+    """Which rows share their code with another species: (N,) bool."""
+    species = _codes(table["species"])
+    order = np.lexsort((species, code))
+    first = np.r_[True, np.diff(code[order]) != 0]  # of a code
+    other = np.r_[False, np.diff(species[order]) != 0] & ~first
+    mixed = np.zeros(code.max() + 1, bool)
+    mixed[code[order][other]] = True
+    return mixed[code]
 
 
 def _codes(column) -> np.ndarray:
@@ -189,7 +178,7 @@ def _is_placed(table) -> np.ndarray:
 
 def _from_zero(table) -> np.ndarray:
     """Degrees from latitude 0, longitude 0; NaN of an unknown place."""
-    return np.hypot(*table[_PLACE].to_numpy(float).T)
+    return np.hypot(*table[PLACE].to_numpy(float).T)
 
 
 def _latitude(degrees: float) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files
-from geotree.occurrences import reading, vocabulary
+from geotree.occurrences import names, reading
 from geotree.occurrences.columns import (
     COLUMNS,
     FIRST_YEAR,
@@ -41,10 +41,10 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     DataFrame
         A copy with index 0 … N-1: the columns of ``COLUMNS`` first, others
         as they came, ``attrs`` kept. What had to be understood is counted
-        in ``attrs["report"]`` and told in a warning: numbers that stand for
-        "unknown" (0, -1, -9999, 999999), longitudes beyond 180, dates in
-        place of years, names in another form (as they came in a column
-        ``verbatimIdentification``), words that GBIF does not use.
+        in ``attrs["report"]`` and told in a warning: numbers and words that
+        stand for "unknown" (0, -1, -9999, 999999, "NA"), longitudes beyond
+        180, dates in place of years, names in another form (as they came in
+        a column ``verbatimIdentification``), words that GBIF does not use.
 
     Raises
     ------
@@ -53,44 +53,35 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         is missing or impossible, a year is not from 1600 to next year, a
         ``gbifID`` occurs twice, or a value has another type.
     """
-    checks.columns(table, [], where="occurrence table")
     optional = OPTIONAL if named else (*OPTIONAL, *NAMES)
-    absent = [name for name in COLUMNS
-              if name not in table.columns and name not in optional]
-    if absent:
-        release = "sample_id" in table.columns
-        raise ValueError(
-            f"occurrence table has no column {', '.join(absent)}; it has "
-            f"{', '.join(map(str, table.columns[:6]))}, … "
-            + ("This is a table of the release: read it with "
-               "occurrences.read_release." if release else
-               "Rename or add them; occurrences.COLUMNS lists all."))
+    where = "occurrence table"
+    if "sample_id" in table:
+        where = "table of the release (read it with read_release)"
+    checks.columns(table, [name for name in COLUMNS if name not in optional],
+                   where=where)
     if table.empty:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
     came, report = plain(table), {}
-    result = pd.DataFrame({
-        name: column(came, name, report) if name in came
-        else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
-        | {name: column(came, name, report) if name in POSITIVE
-           else came[name] for name in came if name not in COLUMNS})
+    try:
+        result = pd.DataFrame({
+            name: column(came, name, report) if name in came
+            else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
+            | {name: column(came, name, report) if name in POSITIVE
+               else came[name] for name in came if name not in COLUMNS})
+    except TypeError as error:
+        raise ValueError("occurrence table holds values that are neither "
+                         f"numbers nor text ({error}).") from error
     # The release's tars tell no year: all unknown is known to be unknown.
     undated = {"year": "Int64"} if result["year"].isna().all() else {}
     for name in COLUMNS:
-        if (name not in (*optional, *undated)
-                and result[name].isna().any()):
-            gone = result[name].isna()
-            raise ValueError(
-                f"{name} is missing in {int(gone.sum())} of {len(table)} "
-                f"rows, first {_ids(result, gone)}. Drop them with "
-                f"table.dropna(subset='{name}').")
+        if name not in (*optional, *undated):
+            _refuse(result, result[name].isna(), f"{name} is missing",
+                    f"Drop them with table.dropna(subset='{name}').")
     result = result.astype(COLUMNS | undated)
-    again = result["gbifID"].duplicated(keep=False)
-    if again.any():
-        raise ValueError(
-            f"gbifID must be unique: {int(again.sum())} rows share theirs "
-            f"with another, first {_ids(result, again)}. Drop the repeats "
-            "with table.drop_duplicates('gbifID').")
+    _refuse(result, result["gbifID"].duplicated(keep=False),
+            "gbifID must be unique, but is there again",
+            "Drop the repeats with table.drop_duplicates('gbifID').")
     _check_ranges(result, report)
     _check_words(came, result, report)
     result.attrs = dict(table.attrs)
@@ -188,15 +179,11 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
                             ("decimalLongitude", -180, 180),
                             ("year", FIRST_YEAR, last)):
         bad = ~table[name].between(low, high).fillna(True).astype(bool)
-        if bad.any():
-            swapped = (high == 90 and table.loc[
-                bad, "decimalLongitude"].abs().le(90).all())
-            raise ValueError(
-                f"{name} is out of {low} … {high} in {int(bad.sum())} "
-                f"of {len(table)} rows, first "
-                f"{table.loc[bad, name].iloc[0]:g} in {_ids(table, bad)}. "
-                + ("Are latitude and longitude swapped? " if swapped else "")
-                + "Correct these rows or drop them.")
+        swapped = high == 90 and table["decimalLongitude"][bad].abs().le(
+            90).all()
+        _refuse(table, bad, f"{name} is out of {low} … {high}",
+                ("Are latitude and longitude swapped? " if swapped else "")
+                + "Correct these rows or drop them.", name)
 
 
 def _check_words(came: pd.DataFrame, table: pd.DataFrame,
@@ -205,7 +192,7 @@ def _check_words(came: pd.DataFrame, table: pd.DataFrame,
     code = table["countryCode"].str.upper()
     odd = code.notna() & ~code.str.fullmatch("[A-Z]{2}").eq(True)
     count(report, "countryCode: no code of two letters, taken for unknown",
-           odd)
+          odd)
     table["countryCode"] = code.mask(odd | code.isin(("ZZ", "XX")))
     if "species" in came:
         other = table["species"].notna() & (
@@ -213,14 +200,19 @@ def _check_words(came: pd.DataFrame, table: pd.DataFrame,
         count(report, "species: written in another form", other)
         if other.any() and "verbatimIdentification" not in table:
             table["verbatimIdentification"] = came["species"].astype("str")
-    for name in ("basisOfRecord", "establishmentMeans",
-                 "degreeOfEstablishment", "occurrenceStatus", "leafType"):
+    for name in names.TERMS:
         if name in table:
-            for word, rows in vocabulary.strange(table[name], name).items():
+            for word, rows in names.strange(table[name], name).items():
                 report[f"{name}: unknown word {word!r}"] = int(rows)
 
 
-def _ids(table: pd.DataFrame, mask) -> str:
-    """Name the first three marked rows."""
-    first = table.loc[mask, "gbifID"].iloc[:3]
-    return "gbifID " + ", ".join(str(one).removesuffix(".0") for one in first)
+def _refuse(table: pd.DataFrame, bad, what: str, remedy: str,
+            shown: str = "gbifID") -> None:
+    """Name the first three of some wrong rows, and the first's value."""
+    if bad.any():
+        first = ", ".join(str(one).removesuffix(".0")
+                          for one in table.loc[bad, "gbifID"].iloc[:3])
+        value = (f"{table.loc[bad, shown].iloc[0]:g} in "
+                 if shown != "gbifID" else "")
+        raise ValueError(f"{what} in {int(bad.sum())} of {len(table)} rows, "
+                         f"first {value}gbifID {first}. {remedy}")

@@ -1,27 +1,22 @@
 """Rules on names and keys: each sees every taxon of a table once.
 
-The short lists that they know are in ``geotree/data/audit.json``.
+A rule gives the rows that it marks, (N,) bool, and a function that says of
+the marked rows of a species, by their positions, what is wrong. The short
+lists that they know are in ``geotree/data/audit.json``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from importlib import resources
-
-import numpy as np
 import pandas as pd
 
+from geotree.data import load
 from geotree.occurrences import names
-
-# Which rows, and what is told of those of one species by their positions.
-Find = Callable[[pd.DataFrame], tuple[pd.Series, Callable[[np.ndarray], str]]]
+from geotree.occurrences.names import few
 
 # GBIF Backbone keys. Kingdoms to families have keys of up to four digits;
 # Tracheophyta is the exception.
 FIRST_SPECIES_KEY = 1_000_000
-LISTS = json.loads((resources.files("geotree.data") / "audit.json")
-                   .read_text("utf-8"))
+LISTS = load("audit.json")
 _RANKS = {int(key): name for key, name in LISTS["higher ranks"].items()}
 
 
@@ -76,7 +71,8 @@ def not_a_plant(taxa: pd.DataFrame):
     animals, such as Morus, are not accused.
     """
     known, family = LISTS["animal genera"], taxa["family"]
-    animal = _genus(taxa).isin(known) | taxa["genus"].isin(known)
+    animal = taxa["genus"].isin(known) | names.genus(
+        taxa["species"]).isin(known)
     foreign = ~(family.str.fullmatch(r"[A-Z][a-z]+aceae").fillna(True)
                 | family.isin([*LISTS["conserved plant families"],
                                "Unknown", ""]))
@@ -89,22 +85,37 @@ def not_a_plant(taxa: pd.DataFrame):
 def herb_or_vine(taxa: pd.DataFrame):
     """A herb or a vine by short lists of families, genera and species.
 
-    The lists name common cases only; a list of all trees of the world is
-    the proper test, but none may be passed on with this code.
+    They name common cases only; a list of yours is asked before them.
     """
-    genus, species = _genus(taxa), taxa["species"]
+    genus, species = names.genus(taxa["species"]), taxa["species"]
     family = taxa["family"].isin(LISTS["treeless families"])
-    group = genus.isin(LISTS["treeless genera"])
+    group = family | genus.isin(LISTS["treeless genera"])
     name = taxa["family"].where(family, genus)
-    return family | group | species.isin(LISTS["herbs and vines"]), (
-        lambda rows: f"{name[rows[0]]} holds herbs, vines and shrubs, no "
-        "trees" if (family | group)[rows[0]] else "a herb or a vine")
+    found = group | species.isin(LISTS["herbs and vines"])
+    return found & ~_is_listed(taxa), lambda rows: (
+        f"{name[rows[0]]} holds herbs, vines and shrubs, no trees"
+        if group[rows[0]] else "a herb or a vine")
 
 
 def low_growth(taxa: pd.DataFrame):
     """A shrub or rosette plant that stays below two metres."""
-    return taxa["species"].isin(LISTS["low growth"]), lambda rows: (
-        "stays below two metres")
+    return taxa["species"].isin(LISTS["low growth"]) & ~_is_listed(
+        taxa), lambda rows: "stays below two metres"
+
+
+def not_a_tree(taxa: pd.DataFrame):
+    """Not on your list of trees, or of another growth form there."""
+    return taxa["listed"].eq(False), lambda rows: taxa["why"][rows[0]]
+
+
+def no_tree_by_kin(taxa: pd.DataFrame):
+    """Not on your list; few of its genus, or else of its family, are trees.
+
+    Only a list that names other growth forms, too, can tell.
+    """
+    share = taxa["kin"]
+    return taxa["listed"].isna() & (share < 0.5), lambda rows: (
+        f"{share[rows[0]]:.0%} of its kin on the list are trees")
 
 
 def genus_mismatch(taxa: pd.DataFrame):
@@ -113,8 +124,8 @@ def genus_mismatch(taxa: pd.DataFrame):
     Mostly a synonym filed under its accepted genus, sometimes a match to a
     wrong name; a name service can tell.
     """
-    genus = taxa["genus"]
-    return (_genus(taxa) != genus.str.lstrip("×")) & genus.notna(), (
+    genus, first = taxa["genus"], names.genus(taxa["species"])
+    return (first != genus.str.lstrip("×")) & genus.notna(), (
         lambda rows: f"genus column says {few(sorted(genus[rows].unique()))}")
 
 
@@ -155,13 +166,10 @@ def leaf_type(taxa: pd.DataFrame):
         f"says {kind[rows[0]]}, known as {right[rows[0]]}")
 
 
-def few(words) -> str:
-    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return ", ".join(map(str, words[:3])) + more
-
-
-def _genus(taxa):
-    return taxa["species"].str.lstrip("× ").str.split().str[0]
+def _is_listed(taxa):
+    """Which taxa your list of trees knows as trees."""
+    return (taxa["listed"].eq(True) if "listed" in taxa
+            else pd.Series(False, taxa.index))
 
 
 def _is_higher(key):
