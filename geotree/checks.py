@@ -260,3 +260,10 @@ def columns(table, needed, *, where: str = "table"):
             f"{where} lacks the columns {', '.join(missing)}; it has "
             f"{some(names, 20)}.")
     return table
+
+
+def few(words) -> str:
+    """The first three of some words, and how many more there are."""
+    words = list(words)
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(map(str, words[:3])) + more or "none"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
+from geotree.checks import few
 
 
 def __getattr__(name: str):
@@ -61,13 +62,8 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         A column is missing, a name is missing, or the table is empty.
     """
     columns = list(CLASS_COLUMNS)
-    absent = [name for name in columns if name not in table.columns]
-    if absent:
-        raise ValueError(
-            f"table has no column {', '.join(absent)}; a class table needs "
-            f"{', '.join(columns)}. Read the release's tables with "
-            "occurrences.read_release."
-        )
+    checks.columns(table, columns, where="table of classes (read a table of "
+                   "the release with occurrences.read_release)")
     if table.empty:
         raise ValueError("table is empty: no species to number.")
     lineages = table[columns].astype("string")
@@ -124,13 +120,11 @@ def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         The table holds species that the class table lacks.
     """
     numbers = pd.Index(classes["species"]).get_indexer(table["species"])
-    if (numbers < 0).any():
-        unknown = table["species"][numbers < 0]
-        names = list(unknown.unique())
-        more = ", …" if len(names) > 5 else ""
+    unknown = table["species"][numbers < 0]
+    if len(unknown):
         raise ValueError(
-            f"{len(unknown)} rows of {len(names)} species are not among the "
-            f"{len(classes)} classes: {', '.join(map(str, names[:5]))}{more}. "
+            f"{len(unknown)} rows of {unknown.nunique()} species are not "
+            f"among the {len(classes)} classes: {few(unknown.unique())}. "
             "Select the rows whose species are known, or make the class "
             "table from this table."
         )
@@ -155,27 +149,26 @@ def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
     A score, a checkpoint and a shard fit together only if a class number
     means the same species in each of them.
     """
-    first, second = list(a["species"]), list(b["species"])
-    if first != second:
-        only_a = sorted(set(first) - set(second))
-        only_b = sorted(set(second) - set(first))
-        how = (f"only in the first: {_few(only_a)}; only in the second: "
-               f"{_few(only_b)}" if only_a or only_b
-               else "the same species in another order")
-        raise ValueError(
-            f"two class tables differ, {len(first)} and {len(second)} "
-            f"species: {how}. Use data and weights made for one class table."
-        )
-    for rank in (Rank.GENUS, Rank.FAMILY, Rank.LEAF_TYPE):
-        one, other = a[rank].to_numpy(), b[rank].to_numpy()
-        if (one != other).any():
-            at = int((one != other).argmax())
-            raise ValueError(
-                f"two class tables differ in {rank} of "
-                f"{int((one != other).sum())} species; the first is "
-                f"{first[at]}: {one[at]!r} and {other[at]!r}. Use data and "
-                "weights made for one class table."
-            )
+    mine, other = ([table[rank].tolist() for rank in CLASS_COLUMNS]
+                   for table in (a, b))
+    if mine == other:
+        return
+    first, second = mine[0], other[0]
+    if set(first) != set(second):
+        how = (f"only in the first: {few(sorted({*first} - {*second}))}; "
+               f"only in the second: {few(sorted({*second} - {*first}))}")
+    elif first != second:
+        how = "the same species in another order"
+    else:
+        wrong = [(rank, name, *pair) for rank, *columns in zip(
+            CLASS_COLUMNS, mine, other, strict=True)
+            for name, *pair in zip(first, *columns, strict=True)
+            if pair[0] != pair[1]]
+        how = (f"{len(wrong)} names, first the {wrong[0][0]} of "
+               f"{wrong[0][1]}: {wrong[0][2]!r} and {wrong[0][3]!r}")
+    raise ValueError(f"two class tables differ, {len(first)} and "
+                     f"{len(second)} species: {how}. Use data and weights "
+                     "made for one class table.")
 
 
 def members(classes: pd.DataFrame, rank: Rank | str
@@ -191,7 +184,8 @@ def members(classes: pd.DataFrame, rank: Rank | str
     index : (K,) int64
         Position in ``names`` of each class.
     """
-    column = classes[_rank(rank)]
+    column = classes[checks.one_of(str(rank), tuple(map(str, RANKS)),
+                                    name="rank")]
     if rank == Rank.GENUS:
         families = classes.groupby("genus")["family"].transform("nunique")
         column = column.where(families == 1, column + " ("
@@ -264,18 +258,3 @@ def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame,
     """
     labels = checks.labels(labels, len(classes))
     return members(classes, rank)[1][labels]
-
-
-def _rank(rank: Rank | str) -> str:
-    if rank not in RANKS:
-        raise ValueError(
-            f"rank is {rank!r}, expected one of {', '.join(RANKS)}."
-        )
-    return str(rank)
-
-
-def _few(names: list) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(str, names[:3])) + more

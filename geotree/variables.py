@@ -49,12 +49,10 @@ VARIABLES = tuple(Variable(*row) for row in load("variables.json")[
 VARIABLE_NAMES = tuple(variable.name for variable in VARIABLES)
 
 # Slices into the variable axis, as the release's four auxiliary branches.
-GROUPS = {
-    "location": slice(0, 3),
-    "terrain": slice(3, 5),
-    "soil": slice(5, 8),
-    "climate": slice(8, 27),
-}
+_GROUP = [variable.group for variable in VARIABLES]
+GROUPS = {name: slice(_GROUP.index(name),
+                      _GROUP.index(name) + _GROUP.count(name))
+          for name in dict.fromkeys(_GROUP)}
 
 
 def reflectance(images: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def client(service, tls):
 @pytest.fixture
 def taxa(client, tmp_path):
     return occurrences.match(NAMES, cache=tmp_path / "names.jsonl",
-                             client=client, progress=False)
+                             client=client)
 
 
 def same(one, other):
@@ -65,8 +65,7 @@ def same(one, other):
 
 def test_only_species_of_plants_enter_a_request(client, service, tmp_path):
     names = [*gbif.TREES, *gbif.STRANGE, "Nomen nescio"]
-    found = occurrences.match(names, cache=tmp_path / "c", client=client,
-                              progress=False)
+    found = occurrences.match(names, cache=tmp_path / "c", client=client)
     verdict = found.set_index("asked")["verdict"]
     assert (verdict[list(gbif.TREES)] == "use").all()
     assert (verdict[["Sorbus aria", "Quercus", "Dryocopus martius",
@@ -82,8 +81,7 @@ def test_only_species_of_plants_enter_a_request(client, service, tmp_path):
 
 def test_a_verdict_alone_does_not_let_a_genus_in(client, tmp_path):
     found = occurrences.match(["Quercus", "Dryocopus martius"],
-                              cache=tmp_path / "c", client=client,
-                              progress=False)
+                              cache=tmp_path / "c", client=client)
     with pytest.raises(ValueError, match="none of 2 names may be used"):
         matching.usable(found.assign(verdict="use", taxonKey=2877951))
 
@@ -107,14 +105,13 @@ def test_synonyms_are_one_species(taxa):
 
 def test_answers_are_kept_even_when_a_line_is_torn(client, service, tmp_path):
     cache = tmp_path / "names.jsonl"
-    occurrences.match(NAMES, cache=cache, client=client, progress=False)
+    occurrences.match(NAMES, cache=cache, client=client)
     cache.write_text(cache.read_text()[:-20])
     before = len(service.log)
-    again = occurrences.match(NAMES, cache=cache, client=client,
-                              progress=False)
+    again = occurrences.match(NAMES, cache=cache, client=client)
     assert len(service.log) == before + 1
     assert (again["verdict"] == "use").all()
-    occurrences.match(NAMES, cache=cache, client=client, progress=False)
+    occurrences.match(NAMES, cache=cache, client=client)
     assert len(service.log) == before + 1
 
 
@@ -123,8 +120,7 @@ def test_answers_are_kept_even_when_a_line_is_torn(client, service, tmp_path):
 
 def test_three_routes_give_the_same_table(client, service, taxa, account,
                                           tmp_path):
-    options = {"client": client, "poll": 0.0, "years": (2015, 2022),
-               "uncertainty": 40.0}
+    options = {"client": client, "poll": 0.0, "years": (2015, 2022)}
     search = occurrences.collect(taxa, route="search", limit=100_000,
                                  folder=tmp_path / "s", **options)
     download = occurrences.collect(taxa, route="download",
@@ -137,9 +133,8 @@ def test_three_routes_give_the_same_table(client, service, taxa, account,
     same(search.drop(columns=more), download)
     same(download, local)
     assert 300 < len(search) < len(service.frame)
-    assert search["coordinateUncertaintyInMeters"].max() <= 40
     assert search["year"].between(2015, 2022).all()
-    by_hand = service.select(["5331916"], 2015, 2022, 40.0)
+    by_hand = service.select(["5331916"], 2015, 2022, None)
     birch = search[search["species"] == "Betula pendula"]
     assert set(birch["gbifID"]) == set(by_hand["gbifid"])
     assert set(search["leafType"]) == {"Deciduous Broadleaf",
@@ -251,7 +246,7 @@ def test_titles_of_datasets_cost_one_request_each(client, service, taxa,
     assert "flagMachine" in before.attrs["unchecked"]
     for _ in range(2):
         named = occurrences.name_datasets(
-            table, cache=tmp_path / "c", client=client, progress=False)
+            table, cache=tmp_path / "c", client=client)
     assert len(service.calls("/dataset/")) == 2
     flagged = occurrences.flag(named)
     machine = table["datasetKey"] == "d596fccb"
@@ -291,7 +286,7 @@ def test_pygbif_would_send_the_password_in_the_open():
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"route": "mail"}, "search, download, snapshot"),
+    ({"route": "mail"}, "'search', 'download', 'snapshot'"),
     ({"route": "search", "limit": 100_001}, "Take route='download'"),
     ({"route": "search", "limit": 0}, "1 to 100,000"),
     ({"route": "search", "years": (1990, 1991)}, "no record of these 3"),
@@ -478,7 +473,7 @@ def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
     monkeypatch.setattr(service, verb, odd)
     route = "search" if verb == "search" else "download"
     again = occurrences.match(NAMES, cache=tmp_path / "again.jsonl",
-                              client=client, progress=False)
+                              client=client)
     if verb == "list_downloads":  # asked for where an answer was lost
         service.faults[:] = [TRUNCATE]
     table = occurrences.collect(again, route=route, client=client, poll=0.0,
@@ -626,8 +621,7 @@ def test_an_interrupt_is_heard_at_once(service, client, tmp_path):
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        occurrences.match(NAMES, cache=tmp_path / "c", client=client,
-                          progress=False)
+        occurrences.match(NAMES, cache=tmp_path / "c", client=client)
     assert time.monotonic() - start < 2.5
 
 
@@ -666,8 +660,7 @@ def test_a_family_that_is_not_known_is_not_asked_for(client, service,
     names = pd.DataFrame({"species": ["Acer rubrum", "Betula pendula"],
                           "family": [np.nan, "Betulaceae"],
                           "leafType": [None, "Deciduous Broadleaf"]})
-    found = occurrences.match(names, cache=tmp_path / "c", client=client,
-                              progress=False)
+    found = occurrences.match(names, cache=tmp_path / "c", client=client)
     asked = {call["query"]["scientificName"][0]: call["query"].get("family")
              for call in service.calls("match")}
     assert asked == {"Acer rubrum": None, "Betula pendula": ["Betulaceae"]}
@@ -739,7 +732,7 @@ snapshot.FILES = 1
 client = occurrences.Client(url, wait=0.01, verify=tls)
 names = ["Acer rubrum", "Betula pendula", "Larix decidua"]
 taxa = occurrences.match(names, cache=Path(folder, "names.jsonl"),
-                         client=client, progress=False)
+                         client=client)
 if full:
     fill_disk()
 try:

@@ -94,7 +94,7 @@ def spoiled(**columns):
     (spoiled(decimalLatitude=[47, np.nan, 47, 47, 47, 47]),
      "decimalLatitude is missing in 1 of 6 rows, first gbifID 4000000004"),
     (spoiled(decimalLatitude=np.inf), "out of -90"),
-    (spoiled(decimalLatitude="47,5"), r"must be numbers, with a point .*'47,5'"),
+    (spoiled(decimalLatitude="47,5"), "must be numbers, with a point .*47,5"),
     (spoiled(gbifID=[1, 2, 3, 2, 1, 4]), "must be unique.* 4 of 6 .* 1, 2, 2"),
     (spoiled(gbifID=1.5), "whole numbers"),
     (spoiled(year=[2020, 2021, None, 2021, 2021, 2021]), "year is missing"),
@@ -348,11 +348,11 @@ def test_an_invalid_table_is_not_written(tmp_path):
 
 
 def test_read_says_what_it_found(tmp_path):
-    with pytest.raises(FileNotFoundError, match="Chapter 01"):
+    with pytest.raises(FileNotFoundError, match="no table at"):
         occurrences.read(tmp_path / "nothing.parquet")
     csv = tmp_path / "table.csv"
     csv.write_text(RELEASE_CSV, newline="")
-    with pytest.raises(ValueError, match="no occurrence table.*read_release"):
+    with pytest.raises(ValueError, match="read_release"):
         occurrences.read(csv)
 
 
@@ -413,7 +413,7 @@ def test_release_table_without_its_columns_is_refused(tmp_path):
     path.write_text(RELEASE_CSV.replace("-33.7", "-133.7"), newline="")
     with pytest.raises(ValueError, match="gbifID 76400"):
         occurrences.read_release(path)
-    with pytest.raises(FileNotFoundError, match="10kEval-90"):
+    with pytest.raises(FileNotFoundError, match="no table at"):
         occurrences.read_release(tmp_path / "none.csv")
 
 
@@ -493,23 +493,6 @@ def test_sea_is_far_from_every_land():
         decimalLongitude=[-140.0, -40.0, 5.3, 179.9, 0.0, 179.9])
     assert occurrences.flag(came)["flagSea"].tolist() == [
         True, True, False, False, True, True]
-
-
-def test_cap_keeps_so_many_of_a_species_and_cell():
-    came = table(12).assign(decimalLatitude=47.5 + np.repeat([0, 0.5], 6),
-                            decimalLongitude=8.5)
-    came.loc[:1, "species"] = "Betula nana"
-    capped = occurrences.cap(came, per_cell=2)
-    assert capped.groupby(["species", "decimalLatitude"]).size(
-        ).tolist() == [2, 2, 2]
-    assert len(occurrences.cap(came, per_species=3)) == 5
-    assert capped["gbifID"].is_monotonic_decreasing
-    pd.testing.assert_frame_equal(capped, occurrences.cap(came, per_cell=2))
-    draws = {tuple(occurrences.cap(came, per_cell=1, seed=seed)["gbifID"])
-             for seed in range(9)}
-    assert len(draws) > 1
-    pd.testing.assert_frame_equal(occurrences.cap(came),
-                                  occurrences.validate(came))
 
 
 def test_places_are_compared_with_those_of_other_records():

@@ -65,7 +65,7 @@ def test_ties_go_to_the_first_name():
 
 
 @pytest.mark.parametrize("table, words", [
-    (species_table().drop(columns="family"), "no column family"),
+    (species_table().drop(columns="family"), "lacks the columns family"),
     (species_table().iloc[:0], "empty"),
     (species_table([("A a", None, "F", "D")]), "lack a name"),
     (species_table([("A a", "", "F", "D")]), "genus"),
@@ -89,8 +89,7 @@ def test_unknown_species_are_named_and_counted(classes):
     table = pd.DataFrame({"species": [*names, names[0], "Quercus ilex"]})
     with pytest.raises(ValueError, match="8 rows of 7 species") as error:
         taxonomy.labels(table, classes)
-    assert "Xus ye, …" in str(error.value)
-    assert "Xus yf" not in str(error.value)
+    assert "Xus yc and 4 more" in str(error.value)
 
 
 def test_prompts_read_from_coarse_to_fine(classes):
@@ -110,7 +109,7 @@ def test_same_classes_says_how_tables_differ(classes):
         taxonomy.same_classes(classes, classes.iloc[::-1])
     other = classes.copy()
     other.loc[2, "family"] = "Rosaceae"
-    with pytest.raises(ValueError, match="family of 1 species.*Larix"):
+    with pytest.raises(ValueError, match="1 names, first the family of Larix"):
         taxonomy.same_classes(classes, other)
 
 
@@ -160,7 +159,7 @@ def test_roll_up_of_no_samples_is_empty(classes):
 def test_roll_up_refuses_what_does_not_fit(classes):
     with pytest.raises(ValueError, match=r"\(2, 4\).*5"):
         taxonomy.roll_up(np.zeros((2, 4)), classes, "genus")
-    with pytest.raises(ValueError, match="'order', expected one of leafType"):
+    with pytest.raises(ValueError, match="'order', expected one of 'leaf"):
         taxonomy.roll_up(np.zeros((2, 5)), classes, "order")
     with pytest.raises(ValueError, match="classes 0 to 4"):
         taxonomy.roll_up_labels([5], classes, "genus")

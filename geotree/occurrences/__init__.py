@@ -15,7 +15,7 @@ from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
 from geotree.occurrences.growth import read_trees
 from geotree.occurrences.matching import judge, match, name_datasets
-from geotree.occurrences.places import by_tile, cap, thin
+from geotree.occurrences.places import by_tile, thin
 from geotree.occurrences.points import from_points
 from geotree.occurrences.quality import FLAGS, REMOVE, flag, keep, removed
 from geotree.occurrences.release import RELEASE, read_release, write_release
@@ -23,7 +23,7 @@ from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
 from geotree.occurrences.table import COLUMNS, read, validate, write
 
 __all__ = ["AUDIT", "COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE",
-           "SNAPSHOT", "Client", "audit", "by_tile", "cap", "cite",
+           "SNAPSHOT", "Client", "audit", "by_tile", "cite",
            "collect", "flag", "from_points", "judge", "keep", "marked",
            "match", "name_datasets", "read", "read_release", "read_trees",
            "removed", "requests_needed", "thin", "validate", "write",

@@ -14,27 +14,30 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from geotree import files
+from geotree import checks, files
 from geotree.network import ServiceError
 from geotree.occurrences import snapshot as parquet
 from geotree.occurrences.gbif import ALIVE, BACKBONE, DEEPEST, PAGE, Client
 from geotree.occurrences.matching import usable
+from geotree.occurrences.places import by_tile
 from geotree.occurrences.table import leave, validate
-from geotree.sources.grid import tiles
 
 ROUTES = ("search", "download", "snapshot")
 KEYS = 300  # taxa in the address of one search, about 5 kB
 POLL = 30.0  # s between two looks at a download; GBIF asks for this
 LONGEST = 2 * 86_400.0  # s; GBIF takes hours for the largest downloads
+_TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue",
+         "informationWithheld")
+_LICENSES = {"publicdomain/zero": "CC0_1_0", "licenses/by-nc/":
+             "CC_BY_NC_4_0", "licenses/by/": "CC_BY_4_0"}
 
 
 def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
             years: tuple[int, int] = (2017, 2025),
-            uncertainty: float | None = None, limit: int = 1000,
-            snapshot: str = parquet.NEAREST, client: Client | None = None,
+            limit: int = 1000, snapshot: str = parquet.NEAREST,
+            client: Client | None = None,
             poll: float = POLL) -> pd.DataFrame:
     """Collect the records of some species.
 
@@ -51,9 +54,6 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
         For what has come so far. A run that was interrupted goes on.
     years : (int, int)
         First and last year.
-    uncertainty : float, optional
-        Leave records with a larger or unknown radius (m) where they are.
-        Default: bring all, and let :func:`geotree.occurrences.flag` tell.
     limit : int
         Records in all, of route ``search`` only; at most 100,000.
     snapshot : str
@@ -74,15 +74,13 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
         The service refuses or fails for long, the disk is full, or another
         process uses the folder. What has come is kept.
     """
-    if route not in ROUTES:
-        raise ValueError(f"route is {route!r}, expected "
-                         f"{', '.join(ROUTES)}.")
+    checks.one_of(route, ROUTES, name="route")
     if route == "search" and not 0 < limit <= DEEPEST:
         raise ValueError(f"limit is {limit}; a search gives 1 to "
                          f"{DEEPEST:,} records. Take route='download'.")
     taxa, folder = usable(taxa), Path(folder)
     asked = {"route": route, "taxa": taxa["taxonKey"].tolist(),
-             "years": list(years), "uncertainty": uncertainty,
+             "years": list(years),
              **({"limit": limit} if route == "search" else {}),
              **({"snapshot": snapshot} if route == "snapshot" else {})}
     with files.lock(folder):
@@ -111,19 +109,6 @@ def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
     return 1 if route == "download" else 0
 
 
-def by_tile(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the records of a Sentinel-2 tile together, index 0 … N-1.
-
-    Sources of real pixels serve neighbours with one request.
-    """
-    tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
-    # Codes sort many times faster than text.
-    order = np.lexsort((table["gbifID"], pd.factorize(tile, sort=True)[0]))
-    result = table.iloc[order].reset_index(drop=True)
-    result.attrs = dict(table.attrs)
-    return result
-
-
 def cite(table: pd.DataFrame) -> str:
     """How to cite a collected table."""
     about = table.attrs
@@ -138,16 +123,14 @@ def cite(table: pd.DataFrame) -> str:
 def _claim(folder: Path, asked: dict) -> None:
     """Bind a folder to one request."""
     note = folder / "request.json"
-    if not note.exists():
-        files.write(note, json.dumps(asked))
-        return
-    before = files.read_json(note)
+    before = files.read_json(note) if note.exists() else asked
     told = [name for name in {*asked, *before}
             if asked.get(name) != before.get(name)]
     if told:
         raise ValueError(
             f"'{folder}' holds another request: {', '.join(sorted(told))} "
             "differ. Choose another folder, or delete this one.")
+    files.write(note, json.dumps(asked))
 
 
 # Search ---------------------------------------------------------------------
@@ -166,55 +149,54 @@ def _search(client, folder, asked):
             size = min(PAGE, share - offset)
             page = folder / f"page-{number:04d}-{offset:06d}.json"
             if not page.exists():
-                answer = client.search(
+                files.write(page, json.dumps(client.search(
                     taxonKey=group, offset=offset, limit=size,
-                    **_filters(asked))
+                    checklistKey=BACKBONE, hasCoordinate="true",
+                    occurrenceStatus="PRESENT",
+                    year="{},{}".format(*asked["years"]))))
                 calls += 1
-                files.write(page, json.dumps(answer))
             answer = files.read_json(page)
             records += answer["results"]
             offset += size
             if answer["endOfRecords"]:
                 break
-    day = time.strftime("%Y-%m-%d")
-    frame = parquet.lower(pd.DataFrame(records))
-    return frame, {"source": f"GBIF occurrence search, {day}",
-                   "requests": calls}
+    return _lower(pd.DataFrame(records)), {
+        "source": f"GBIF occurrence search, {time.strftime('%Y-%m-%d')}",
+        "requests": calls}
 
 
-def _filters(asked):
-    first, last = asked["years"]
-    rules = {"hasCoordinate": "true", "occurrenceStatus": "PRESENT",
-             "year": f"{first},{last}", "checklistKey": BACKBONE}
-    if asked["uncertainty"] is not None:
-        rules["coordinateUncertaintyInMeters"] = (
-            f"0,{asked['uncertainty']:g}")
-    return rules
+def _lower(frame: pd.DataFrame) -> pd.DataFrame:
+    """Records of a search with the columns of a snapshot, and two more."""
+    if frame.empty:
+        return frame
+    if "issues" in frame:
+        frame["issue"] = frame["issues"].map(
+            lambda names: ";".join(names) if isinstance(names, list) else "")
+    frame["gbifID"] = frame["key"].astype("int64")
+    for address, name in _LICENSES.items():
+        frame["license"] = frame["license"].mask(
+            frame["license"].fillna("").str.contains(address), name)
+    return frame.reindex(columns=[
+        *parquet.COLUMNS, "distanceFromCentroidInMeters",
+        "informationWithheld"])
 
 
 # Download -------------------------------------------------------------------
 
 def predicate(asked: dict) -> dict:
     """The body of a download request."""
-    first, last = asked["years"]
-
-    def rule(kind, key, value):
-        return {"type": kind, "key": key, "value": str(value)}
-
-    rules = [
-        {"type": "in", "key": "TAXON_KEY", "checklistKey": BACKBONE,
-         "values": [str(key) for key in asked["taxa"]]},
-        rule("equals", "HAS_COORDINATE", "true"),
-        rule("equals", "OCCURRENCE_STATUS", "PRESENT"),
-        rule("greaterThanOrEquals", "YEAR", first),
-        rule("lessThanOrEquals", "YEAR", last)]
-    if asked["uncertainty"] is not None:
-        rules.append(rule("lessThanOrEquals",
-                          "COORDINATE_UNCERTAINTY_IN_METERS",
-                          f"{asked['uncertainty']:g}"))
+    first, last = map(str, asked["years"])
+    rules = [{"type": kind, "key": key, "value": value}
+             for kind, key, value in (
+                 ("equals", "HAS_COORDINATE", "true"),
+                 ("equals", "OCCURRENCE_STATUS", "PRESENT"),
+                 ("greaterThanOrEquals", "YEAR", first),
+                 ("lessThanOrEquals", "YEAR", last))]
+    taxa = {"type": "in", "key": "TAXON_KEY", "checklistKey": BACKBONE,
+            "values": [str(key) for key in asked["taxa"]]}
     return {"format": "SIMPLE_PARQUET", "sendNotification": False,
             "checklistKey": BACKBONE,
-            "predicate": {"type": "and", "predicates": rules}}
+            "predicate": {"type": "and", "predicates": [taxa, *rules]}}
 
 
 def _download(client, folder, asked, poll):
@@ -283,9 +265,8 @@ def _table(frame, taxa, about):
     frame = leave(frame, frame.duplicated("gbifID"), "gbifID there already")
     for column in ("species", "genus", "family", "leafType"):
         frame[column] = frame["taxonKey"].map(names[column])
-    for column in frame.columns.intersection(parquet.TEXT):
-        frame[column] = frame[column].astype("str").where(
-            frame[column].notna()).replace("", None)
+    for column in frame.columns.intersection(_TEXT):
+        frame[column] = frame[column].astype("str").replace("", None)
     table = by_tile(validate(frame.drop(columns="speciesKey")))
     digest = hashlib.sha256(table["gbifID"].to_numpy().tobytes())
     table.attrs |= {**about, "records": len(table),

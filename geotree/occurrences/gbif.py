@@ -129,7 +129,7 @@ class Client:
 
         return self._patient(once, path)
 
-    def save(self, path: str, file: Path) -> Path:
+    def save(self, path: str, file: Path) -> None:
         """Fetch a large file; goes on where an earlier try broke off."""
         part = file.with_name(f".{file.name}.part")
 
@@ -156,14 +156,13 @@ class Client:
         try:
             self._patient(more, path)
             os.replace(part, file)
-        except ServiceError:
-            raise
         except OSError as error:
+            if isinstance(error, ServiceError):
+                raise
             raise OSError(
                 error.errno, f"cannot write '{file}' ({error.strerror}). "
                 "What has come is kept: free some space, then call again"
             ) from error
-        return file
 
     def _ordered(self, request, began, account) -> str | None:
         """Key of the newest living download of this request, if any."""
@@ -277,13 +276,8 @@ def _account(url):
 
 def _essence(request):
     """What a download is of, whatever order and defaults GBIF tells."""
-    def plain(rule):
-        if isinstance(rule, dict):
-            return sorted((name, plain(value)) for name, value in
-                          rule.items() if name not in
-                          ("matchCase", "checklistKey"))
-        if isinstance(rule, list):
-            return sorted((plain(one) for one in rule), key=str)
-        return str(rule)
-
-    return request["format"], plain(request["predicate"])
+    rules = (request.get("predicate") or {}).get("predicates") or []
+    return request.get("format"), sorted(
+        (str(rule.get("type")), str(rule.get("key")),
+         sorted(map(str, rule.get("values", [rule.get("value")]))))
+        for rule in rules)

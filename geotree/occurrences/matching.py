@@ -7,20 +7,24 @@ is judged before its key is used. Used in chapter 01.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
-from geotree.occurrences.cached import answers
+from geotree import checks
+from geotree.network import Pool
 from geotree.occurrences.gbif import Client
 
 CONFIDENCE = 90  # of 100; less goes to review
+THREADS = 8
+BATCH = 64  # questions between two writes of the cache
 
 
 def match(names: pd.DataFrame | Iterable[str], *, cache: str | Path,
-          client: Client | None = None,
-          progress: bool = True) -> pd.DataFrame:
+          client: Client | None = None) -> pd.DataFrame:
     """Find the accepted species that each name stands for.
 
     Parameters
@@ -45,10 +49,19 @@ def match(names: pd.DataFrame | Iterable[str], *, cache: str | Path,
     Keys are those of the GBIF Backbone: whole numbers, frozen, and those
     of the tables of the release.
     """
-    table, client = as_taxa(names), client or Client()
+    if not isinstance(names, pd.DataFrame):
+        names = pd.DataFrame({"species": [names] if isinstance(names, str)
+                              else list(names)})
+    table = names.reindex(columns=["species", "family", "leafType"]).astype(
+        object).fillna({"species": "", "family": "", "leafType": "Unknown"}
+                       ).astype(str)
+    if table.empty or (table["species"].str.strip() == "").any():
+        raise ValueError("names is empty or holds an empty name.")
+    table = table.drop_duplicates("species", ignore_index=True)
+    client = client or Client()
     asked = [(row.species, row.family) for row in table.itertuples()]
     known = answers(asked, lambda name, family: client.match(
-        name, family, judge), cache, what="names", progress=progress)
+        name, family, judge), cache, what="names")
     rows = [{"asked": name, **judge(known[name, family]), "leafType": leaf}
             for (name, family), leaf in zip(asked, table["leafType"],
                                             strict=True)]
@@ -71,24 +84,19 @@ def judge(answer: dict) -> dict:
     confidence = int(about.get("confidence") or 0)
     status = (answer.get("usage") or {}).get("status", "")
     kingdom = lineage.get("KINGDOM")
-    if kind in ("NONE", "HIGHERRANK") or not str(
-            found.get("key", "")).isdigit():
-        verdict, reason = "reject", "GBIF knows no such species"
-    elif rank != "SPECIES":
-        verdict, reason = "reject", f"matches a {str(rank).lower()}"
-    elif kingdom != "Plantae":
-        verdict, reason = "reject", f"is of the kingdom {kingdom}"
-    elif kind != "EXACT":
-        verdict, reason = "review", f"spelt otherwise ({kind.lower()})"
-    elif confidence < CONFIDENCE:
-        verdict, reason = "review", f"confidence {confidence} of 100"
-    elif not (lineage.get("GENUS") and lineage.get("FAMILY")):
-        verdict, reason = "review", "of no known genus or family"
-    elif status == "DOUBTFUL":
-        verdict, reason = "review", "GBIF doubts the name"
-    else:
-        verdict = "use"
-        reason = "synonym" if answer.get("synonym") else "accepted"
+    doubts = (
+        ("reject", "GBIF knows no such species", kind in (
+            "NONE", "HIGHERRANK") or not str(found.get("key", "")).isdigit()),
+        ("reject", f"matches a {str(rank).lower()}", rank != "SPECIES"),
+        ("reject", f"is of the kingdom {kingdom}", kingdom != "Plantae"),
+        ("review", f"spelt otherwise ({kind.lower()})", kind != "EXACT"),
+        ("review", f"confidence {confidence} of 100",
+         confidence < CONFIDENCE),
+        ("review", "of no known genus or family", not (
+            lineage.get("GENUS") and lineage.get("FAMILY"))),
+        ("review", "GBIF doubts the name", status == "DOUBTFUL"),
+        ("use", "synonym" if answer.get("synonym") else "accepted", True))
+    verdict, reason = next(doubt[:2] for doubt in doubts if doubt[2])
     usable = verdict != "reject"
     return {"taxonKey": int(found["key"]) if usable else 0,
             "species": found.get("canonicalName", "") if usable else "",
@@ -106,11 +114,9 @@ def usable(taxa: pd.DataFrame) -> pd.DataFrame:
     ValueError
         It is no match table, or none is left.
     """
-    absent = {"taxonKey", "species", "rank", "kingdom", "verdict"}
-    absent -= set(taxa.columns)
-    if absent:
-        raise ValueError(f"taxa has no column {', '.join(sorted(absent))}. "
-                         "Match the names first: occurrences.match(names).")
+    checks.columns(taxa, ["taxonKey", "species", "rank", "kingdom",
+                          "verdict"], where="table of names (has it been "
+                   "through occurrences.match?)")
     good = ((taxa["verdict"] == "use") & (taxa["rank"] == "SPECIES")
             & (taxa["kingdom"] == "Plantae") & (taxa["taxonKey"] > 0))
     if not good.any():
@@ -124,23 +130,8 @@ def usable(taxa: pd.DataFrame) -> pd.DataFrame:
         "taxonKey").sort_values("taxonKey", ignore_index=True)
 
 
-def as_taxa(names: pd.DataFrame | Iterable[str]) -> pd.DataFrame:
-    """Names as a table of ``species, family, leafType``."""
-    if not isinstance(names, pd.DataFrame):
-        names = pd.DataFrame({"species": [names] if isinstance(names, str)
-                              else list(names)})
-    table = pd.DataFrame({"species": names["species"].fillna("").astype(str),
-                          "family": names.get("family", ""),
-                          "leafType": names.get("leafType", "Unknown")})
-    table = table.fillna({"family": "", "leafType": "Unknown"})
-    if table.empty or (table["species"].str.strip() == "").any():
-        raise ValueError("names is empty or holds an empty name.")
-    return table.drop_duplicates("species", ignore_index=True)
-
-
 def name_datasets(table: pd.DataFrame, *, cache: str | Path,
-                  client: Client | None = None,
-                  progress: bool = True) -> pd.DataFrame:
+                  client: Client | None = None) -> pd.DataFrame:
     """Add the title of each record's dataset as ``datasetName``.
 
     GBIF's records name their dataset by key only, and some flags read its
@@ -156,6 +147,42 @@ def name_datasets(table: pd.DataFrame, *, cache: str | Path,
     client = client or Client()
     known = answers(((key,) for key in table["datasetKey"].dropna().unique()),
                     lambda key: {"title": client.title(key)}, cache,
-                    what="datasets", progress=progress)
+                    what="datasets")
     titles = {key: answer["title"] for (key,), answer in known.items()}
     return table.assign(datasetName=table["datasetKey"].map(titles))
+
+
+def answers(questions: Iterable[tuple], ask: Callable, cache: str | Path, *,
+            what: str) -> dict[tuple, dict]:
+    """Answer each question, from the cache where it knows.
+
+    Parameters
+    ----------
+    questions : iterable of tuple
+        Arguments of ``ask``, as JSON takes them.
+    cache : path
+        JSON lines of question and answer; made, or gone on with.
+    what : str
+        Name of the progress bar.
+    """
+    cache, known = Path(cache), {}
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.touch()
+    for line in cache.read_text("utf-8").splitlines():
+        try:
+            *question, answer = json.loads(line)
+        except ValueError:  # a run was killed while it wrote
+            continue
+        known[tuple(question)] = answer
+    todo = [one for one in dict.fromkeys(questions) if one not in known]
+    pool = Pool(THREADS)
+    for start in tqdm(range(0, len(todo), BATCH), desc=what):
+        batch = todo[start:start + BATCH]
+        calls = [pool.submit(ask, *one) for one in batch]
+        found = [call.result() for call in calls]
+        with open(cache, "a", encoding="utf-8") as file:
+            # First the line's end: the last one may be torn.
+            file.writelines(f"\n{json.dumps([*one, answer])}"
+                            for one, answer in zip(batch, found, strict=True))
+        known.update(zip(batch, found, strict=True))
+    return known

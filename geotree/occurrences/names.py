@@ -78,13 +78,6 @@ def plain(word) -> str:
     return re.sub(r"[\W_]", "", str(word).rsplit("/", 1)[-1].casefold())
 
 
-def few(words) -> str:
-    """The first three of some words, and how many more there are."""
-    words = list(words)
-    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return ", ".join(map(str, words[:3])) + more or "none"
-
-
 def _parents(column: str) -> dict[str, str]:
     """Plain word -> the plain word above it, or itself."""
     return {plain(one): plain(parent)

@@ -99,44 +99,10 @@ def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
         ``attrs["left out"]`` counts the others.
     """
     table = validate(table)
-    order = _cells(table, metres).assign(
-        id=table["gbifID"], radius=table["coordinateUncertaintyInMeters"]
-        ).sort_values(["radius", "id"], na_position="last")
-    again = order.duplicated(["species", "row", "column"]).sort_index()
+    order = pd.DataFrame(grid_cells(table, metres=metres)).assign(
+        species=table["species"], id=table["gbifID"],
+        radius=table["coordinateUncertaintyInMeters"]).sort_values(
+        ["radius", "id"], na_position="last")
+    again = order.duplicated(["species", 0, 1]).sort_index()
     return leave(table, again, f"another of its species is in the cell of "
                  f"{metres:g} m")
-
-
-def cap(table: pd.DataFrame, *, per_species: int | None = None,
-        per_cell: int | None = None, metres: float = 10_000.0,
-        seed: int = 0) -> pd.DataFrame:
-    """Keep at most so many records of a species, in all and in a cell.
-
-    Parameters
-    ----------
-    per_species, per_cell : int, optional
-        Which records stay is drawn at random.
-    metres : float
-        Side of a cell.
-
-    Returns
-    -------
-    DataFrame
-        In the table's order, index 0 … N-1.
-    """
-    table = validate(table)
-    order = np.random.default_rng(seed).permutation(len(table))
-    frame = _cells(table, metres).iloc[order]
-    for most, names in ((per_cell, ["species", "row", "column"]),
-                        (per_species, ["species"])):
-        if most is not None:
-            frame = frame[frame.groupby(names).cumcount() < most]
-    return leave(table, ~table.index.isin(frame.index),
-                 "beyond the cap of a species or cell")
-
-
-def _cells(table: pd.DataFrame, metres: float) -> pd.DataFrame:
-    """Species, row and column of the grid of each record."""
-    cells = grid_cells(table, metres=metres)
-    return pd.DataFrame({"species": table["species"], "row": cells[:, 0],
-                         "column": cells[:, 1]})

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import globe
-from geotree.occurrences.names import few
+from geotree.checks import few
 from geotree.occurrences.places import PLACE, grid_cells
 
 PIXEL = 10.0  # m; two records of a species in one such cell are duplicates

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import files
+from geotree import checks, files
 from geotree.occurrences import reading
 from geotree.occurrences.table import validate
 
@@ -39,18 +39,9 @@ def read_release(csv: str | os.PathLike) -> pd.DataFrame:
         A checked occurrence table; ``attrs`` names the file and its
         SHA-256.
     """
-    path = Path(csv)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no table at '{path}'. The release's evaluation tables are "
-            "called GlobalGeoTree-10kEval-90.csv, -300.csv and -900.csv.")
-    table = reading.frame(path)
-    absent = [name for name in RELEASE if name not in table.columns
-              and name not in ("location", "source", "Category")]
-    if absent:
-        raise ValueError(
-            f"'{path}' lacks the columns {', '.join(absent)} of a release "
-            f"table; it has {', '.join(table.columns)}.")
+    table, path = reading.frame(csv), Path(csv)
+    checks.columns(table, [name for name in RELEASE if name not in (
+        "location", "source", "Category")], where=f"'{path}'")
     table = table.rename(columns=RELEASE)
     table["taxonKey"] = table["taxonKey"].fillna("0")
     for name in ("coordinateUncertaintyInMeters", "datasetKey", "license"):

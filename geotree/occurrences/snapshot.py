@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from geotree.files import whole
+from geotree import files
 from geotree.network import ServiceError
 
 # Each copy is the same; take the one near you. {month} is like 2026-10-01.
@@ -24,12 +24,6 @@ COLUMNS = ("gbifID", "decimalLatitude", "decimalLongitude",
            "coordinateUncertaintyInMeters", "coordinatePrecision",
            "countryCode", "year", "datasetKey", "license", "speciesKey",
            "basisOfRecord", "establishmentMeans", "institutionCode", "issue")
-# Only searches give these.
-MORE = ("distanceFromCentroidInMeters", "informationWithheld")
-TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue",
-        "informationWithheld")
-_LICENSES = {"publicdomain/zero": "CC0_1_0", "licenses/by-nc/":
-             "CC_BY_NC_4_0", "licenses/by/": "CC_BY_4_0"}
 # httpfs reads the region of a bucket from its settings.
 _SETTINGS = "INSTALL httpfs; LOAD httpfs; SET s3_region='{}';"
 
@@ -45,7 +39,13 @@ def query(place: str, parts: Path, asked: dict
     parts : path
         Folder for the parts that are done.
     asked : dict
-        ``taxa``, ``years``, ``uncertainty``.
+        ``taxa``, ``years``.
+
+    Raises
+    ------
+    OSError
+        Nothing is there, or a file cannot be read. Parts that are done are
+        kept.
     """
     import duckdb
 
@@ -61,20 +61,19 @@ def query(place: str, parts: Path, asked: dict
             5, f"cannot list '{place}': {_words(error)} Mind the network "
             "(DuckDB fetches its extension httpfs), or copy the files and "
             "give their folder") from error
-    files = [name for name, in found
+    paths = [name for name, in found
              if os.path.basename(name)[:1] not in "._" and
              not name.endswith((".zip", ".json", ".txt", ".xml"))]
-    if not files:
+    if not paths:
         raise FileNotFoundError(f"no Parquet file at '{place}'. Give a "
                                 "folder, or an s3:// address with a month.")
-    parts.mkdir(parents=True, exist_ok=True)
     link.register("wanted", pd.DataFrame(
         {"key": [str(key) for key in asked["taxa"]]}))
-    groups = range(0, len(files), FILES)
+    groups = range(0, len(paths), FILES)
     for start in tqdm(groups, desc="files", disable=len(groups) < 2):
         part = parts / f"{start:06d}.parquet"
         if not part.exists():
-            _select(link, files[start:start + FILES], asked, part)
+            _select(link, paths[start:start + FILES], asked, part)
     frames = [pd.read_parquet(parts / f"{start:06d}.parquet")
               for start in groups]
     name = "/".join(place.rstrip("/").split("/")[-3:])
@@ -82,21 +81,18 @@ def query(place: str, parts: Path, asked: dict
             {"source": f"GBIF occurrence snapshot {name}"})
 
 
-def _select(link, files, asked, part):
+def _select(link, paths, asked, part):
     import duckdb
 
     columns = ", ".join(f'"{name.lower()}" AS "{name}"' for name in COLUMNS
                         if name != "issue")
-    radius = asked["uncertainty"]
-    near = ("" if radius is None
-            else f"AND coordinateuncertaintyinmeters <= {float(radius)}")
     first, last = map(int, asked["years"])
     try:
         # GBIF writes some parts without a record and without a byte.
         filled = link.execute(
             "SELECT filename FROM read_blob(?) WHERE size > 0",
-            [[escape(name) for name in files]]).fetchall()
-        with whole(part) as temporary:
+            [[escape(name) for name in paths]]).fetchall()
+        with files.whole(part) as temporary:
             if not filled:
                 pd.DataFrame(columns=COLUMNS).to_parquet(temporary)
                 return
@@ -108,12 +104,12 @@ def _select(link, files, asked, part):
                 WHERE occurrencestatus = 'PRESENT'
                     AND decimallatitude IS NOT NULL
                     AND decimallongitude IS NOT NULL
-                    AND "year" BETWEEN {first} AND {last} {near})
+                    AND "year" BETWEEN {first} AND {last})
                 TO '{str(temporary).replace("'", "''")}' (FORMAT parquet)
                 """, {"files": [name for name, in filled]})
     except duckdb.Error as error:
         raise ServiceError(
-            5, f"cannot read '{files[0]}' and {len(files) - 1} more: "
+            5, f"cannot read '{paths[0]}' and {len(paths) - 1} more: "
             f"{_words(error)} Parts that are done are kept: mend or fetch "
             "that file, then call again") from error
 
@@ -121,18 +117,3 @@ def _select(link, files, asked, part):
 def _words(error) -> str:
     """What DuckDB says, on one line."""
     return " ".join(str(error).split("\n\nLINE")[0].split())[:300] + "."
-
-
-def lower(frame: pd.DataFrame) -> pd.DataFrame:
-    """Records of a search with the columns of a snapshot."""
-    if frame.empty:
-        return frame
-    if "issues" in frame:
-        frame = frame.assign(issue=frame["issues"].map(
-            lambda names: ";".join(names) if isinstance(names, list) else ""))
-    frame = frame.assign(gbifID=frame["key"].astype("int64"))
-    frame = frame.reindex(columns=[*COLUMNS, *MORE])
-    for address, name in _LICENSES.items():
-        frame.loc[frame["license"].fillna("").str.contains(address),
-                  "license"] = name
-    return frame

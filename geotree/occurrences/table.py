@@ -111,14 +111,7 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
     FileNotFoundError, ValueError
         There is no such file, or it holds no occurrence table.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no occurrence table at '{path}'. Chapter 01 writes one.")
     table = reading.frame(path)
-    if "sample_id" in table:
-        raise ValueError(f"'{path}' is no occurrence table, but a table of "
-                         "the release: use occurrences.read_release.")
     if "speciesKey" in table and "leafType" not in table:
         table["taxonKey"] = table["speciesKey"].fillna("0")
         table["leafType"] = "Unknown"

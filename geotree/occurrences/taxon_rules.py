@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from geotree.checks import few
 from geotree.data import load
 from geotree.occurrences import names
-from geotree.occurrences.names import few
 
 # GBIF Backbone keys. Kingdoms to families have keys of up to four digits;
 # Tracheophyta is the exception.
