@@ -191,25 +191,42 @@ def map_(*, out, source, year, yes, bbox, **how):
 @cli.command()
 @click.argument("table")
 @options("lat", "lon", "species", "id")
-def audit(table, **names):
+@click.option("--trees", type=click.Path(), metavar="LIST",
+              help="Names of trees, or a checklist with growth forms: what "
+              "it says of a species comes first.")
+@click.option("--cube", type=click.Path(),
+              help="Pixels of the table, as 'fetch' made them.")
+def audit(table, trees, cube, **names):
     """List what is suspect in a table of trees.
 
     \b
     geotree audit trees.csv
+    geotree audit trees.csv --trees global_tree_search.csv
     """
-    from geotree import occurrences, taxonomy
+    from geotree import occurrences, pixels, taxonomy
 
     table = occurrences.from_points(table, **names)
     _say(table)
     table = table[table["status"] == "ok"]
     unknown = [name for name in table if table[name].isin(
         ["Unknown", 0]).all() or table[name].isna().all()]
-    found = taxonomy.audit(table.drop(columns=unknown))
+    if trees:
+        trees = occurrences.read_trees(trees)
+        click.echo(f"list: {len(trees):,} names, {trees['tree'].sum():,} of "
+                   f"trees; {trees.attrs['left out']:,} rows without a name "
+                   "or growth form", err=True)
+    found = taxonomy.audit(table.drop(columns=unknown), trees=trees,
+                           pixels=cube and pixels.open(cube))
     click.echo(found.to_string(index=False) if len(found)
                else "nothing suspect was found")
     if found.attrs["skipped"]:
-        click.echo("not looked for, for want of columns: "
-                   + ", ".join(found.attrs["skipped"]), err=True)
+        click.echo("not looked for, for want of columns, a list of trees or "
+                   "pixels: " + ", ".join(found.attrs["skipped"]), err=True)
+    for rule, told in found.attrs["measured"].items():
+        click.echo(f"{rule}, measured on the list: precision "
+                   f"{told['precision']:.0%}, recall {told['recall']:.0%} "
+                   f"({told['right']:,} right of {told['accused']:,} accused; "
+                   f"{told['no tree']:,} are no tree)", err=True)
 
 
 @cli.command()

@@ -1,11 +1,15 @@
 """Own places: one row for each row, and each says what is wrong with it."""
 
 import gzip
+import json
+import struct
 import unicodedata
 import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -186,3 +190,70 @@ def test_names_of_all_spellings(came, normal):
     "Unknown tree", "n/a", "Quercus ?", None, float("nan"), 5])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))
+
+
+# ---- GeoParquet ----
+
+def wkb(lon, lat, *, big=False, z=False, srid=False):
+    """A point as PostGIS and GeoPandas write it."""
+    order = ">" if big else "<"
+    kind = 1 + 1000 * z + 0x20000000 * srid
+    return (bytes([0 if big else 1]) + struct.pack(f"{order}I", kind)
+            + (struct.pack(f"{order}I", 4326) if srid else b"")
+            + struct.pack(f"{order}{3 if z else 2}d", lon, lat, *[7.0] * z))
+
+
+def geoparquet(path, column, *, crs=..., encoding="WKB", **columns):
+    about = {"encoding": encoding, "geometry_types": ["Point"]}
+    if crs is not ...:
+        about["crs"] = crs
+    geo = {"version": "1.1.0", "primary_column": "geom",
+           "columns": {"geom": about}}
+    table = pa.table({"geom": column, **columns})
+    pq.write_table(table.replace_schema_metadata(
+        {"geo": json.dumps(geo)}), path)
+    return path
+
+
+WGS84 = {"name": "WGS 84", "id": {"authority": "EPSG", "code": 4326}}
+PROJECTED = {"name": "CH1903+ / LV95", "id": {"authority": "EPSG",
+                                              "code": 2056}}
+
+
+@pytest.mark.parametrize("form", [
+    {}, {"big": True}, {"z": True}, {"srid": True}, "GeoArrow"])
+@pytest.mark.parametrize("crs", [..., WGS84])
+def test_geoparquet_gives_its_points(tmp_path, form, crs):
+    places, encoding = [(8.5, 47.25), (-70.0, -33.5)], "WKB"
+    if form == "GeoArrow":
+        encoding = "point"
+        column = pa.array([{"x": lon, "y": lat} for lon, lat in places])
+    else:
+        column = pa.array([wkb(*one, **form) for one in places])
+    path = geoparquet(tmp_path / "t.geoparquet", column, crs=crs,
+                      encoding=encoding, species=["Acer rubrum", "Acer"])
+    table = occurrences.from_points(path)
+    assert table[["decimalLongitude", "decimalLatitude"]].to_numpy(
+    ).tolist() == [list(one) for one in places]
+    assert table["status"].tolist() == ["ok", "no name"]
+
+
+def test_geoparquet_of_another_grid_is_refused_unless_degrees_are_there(
+        tmp_path):
+    column = pa.array([wkb(2_600_000.0, 1_200_000.0), wkb(20.0, 10.0)])
+    path = geoparquet(tmp_path / "t.parquet", column, crs=PROJECTED)
+    with pytest.raises(ValueError, match="t.parquet.*LV95.*reproject"):
+        occurrences.from_points(path)
+    with pytest.raises(ValueError, match="no known system"):
+        occurrences.from_points(geoparquet(tmp_path / "u", column, crs=None))
+    table = occurrences.from_points(geoparquet(
+        path, column, crs=PROJECTED, lat=[46.9, 46.8], lon=[7.4, 7.5]))
+    assert table["decimalLatitude"].tolist() == [46.9, 46.8]
+
+
+def test_what_is_no_point_is_a_row_without_a_place(tmp_path):
+    line = b"\x01\x02\x00\x00\x00\x00\x00\x00\x00"
+    path = geoparquet(tmp_path / "t", pa.array([
+        wkb(8.5, 47.25), line, None, b"\x01", b"torn" * 9]))
+    assert occurrences.from_points(path)["status"].tolist() == [
+        "ok"] + ["no number"] * 4

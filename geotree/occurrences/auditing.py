@@ -24,7 +24,7 @@ from geotree import checks
 from geotree.occurrences import growth
 from geotree.occurrences import record_rules as records
 from geotree.occurrences import taxon_rules as taxa
-from geotree.occurrences.columns import plain
+from geotree.occurrences.columns import column, plain
 from geotree.variables import NODATA
 
 
@@ -176,6 +176,16 @@ def _choose(table, rules, trees=None, pixels=None):
     if table.empty:
         raise ValueError("table is empty: nothing to audit.")
     table = plain(table)
+    try:
+        for name in ("taxonKey", *records.PLACE):
+            if name in table:
+                table[name] = column(table, name, {})
+        for name in ("species", "genus", "family", "leafType", "datasetName"):
+            if name in table:
+                table[name] = table[name].astype("str")
+    except TypeError as error:
+        raise ValueError(f"table: {name} holds neither numbers nor text "
+                         f"({error}).") from error
     if pixels is not None:
         table["pixels"] = _hashes(pixels, table).to_numpy()
     have = {*table.columns, *(_LISTED if trees is not None else ())}

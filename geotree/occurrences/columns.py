@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import re
 import unicodedata
 
 import pandas as pd
@@ -43,7 +42,9 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     def one(column):
         kind = column.dtype
         if isinstance(kind, pd.CategoricalDtype):
-            return one(column.astype(kind.categories.dtype))
+            exact = kind.categories.dtype.kind in "iub" and column.isna().any()
+            return one(column.astype(object if exact
+                                     else kind.categories.dtype))
         if isinstance(kind, pd.SparseDtype):
             return one(column.sparse.to_dense())
         if isinstance(kind, pd.StringDtype) or (
@@ -147,8 +148,7 @@ def _is_blank(column: pd.Series) -> pd.Series:
             column.dtype, pd.StringDtype):
         return pd.Series(False, column.index)
     blank = {one for one in {one for one in column if isinstance(one, str)}
-             if re.sub(r"[\W_]", "", one.casefold()) in load("words.json")[
-                 "unknown"]}
+             if one.strip().casefold() in load("words.json")["unknown"]}
     return column.map(
         lambda one: isinstance(one, str) and one in blank).astype(bool)
 

@@ -31,7 +31,7 @@ def read_trees(trees) -> pd.DataFrame:
     DataFrame
         By name in one form: ``genus, family, form, tree`` (bool);
         ``attrs["whole"]``: whether what is not on it is no tree,
-        ``attrs["report"]``: how many rows were no name.
+        ``attrs["left out"]``: rows without a name or a growth form.
 
     Raises
     ------
@@ -62,11 +62,11 @@ def read_trees(trees) -> pd.DataFrame:
                          f"{'with a growth form ' if form else ''}in its "
                          f"{len(trees)} rows (column {column!r}).")
     known["tree"] = known["form"].str.contains(_TREE)
+    left_out = len(trees) - len(known)
     # Of two rows with one name the one that says "tree" counts.
     known = known.sort_values("tree", kind="stable", ascending=False)
     known = known.drop_duplicates("species").set_index("species")
-    known.attrs = {"whole": form is None,
-                   "report": {"no name of a species": int((~good).sum())}}
+    known.attrs = {"whole": form is None, "left out": left_out}
     return known
 
 

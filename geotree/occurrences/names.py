@@ -66,8 +66,9 @@ def genus(species: pd.Series) -> pd.Series:
 
 def normals(column: pd.Series) -> pd.Series:
     """:func:`normal` of a long column, each distinct name once."""
-    known = {one: normal(one) for one in column.dropna().unique()}
-    return column.astype(object).map(known).fillna("").astype("str")
+    cells = [one if isinstance(one, str) else "" for one in column]
+    known = {one: normal(one) for one in set(cells)}
+    return pd.Series(cells, column.index, "str").map(known).astype("str")
 
 
 def plain(word) -> str:

@@ -14,6 +14,7 @@ from geotree.occurrences.columns import (
     COLUMNS,
     FIRST_YEAR,
     OPTIONAL,
+    column,
     plain,
     years,
 )
@@ -105,9 +106,9 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     new.insert(0, "gbifID", _ids(
         new, came[meant["id"]] if meant["id"] else None))
     new["status"], new["reason"] = rows.status, rows.reason
-    for column in OPTIONAL:
-        new[column] = (came[column] if column in came else
-                       pd.Series(np.nan, came.index, COLUMNS[column]))
+    for name in OPTIONAL:
+        new[name] = (came[name] if name in came else
+                     pd.Series(np.nan, came.index, COLUMNS[name]))
     new["taxonKey"] = came["taxonKey"] if "taxonKey" in came else np.int64(0)
     result = pd.concat([_beside(own, new), new], axis=1)
     result.attrs = {"source": where.strip("'"),
@@ -163,11 +164,11 @@ def _name(rows: _Rows, came: pd.Series, table: pd.DataFrame) -> None:
     known = name.map(names.is_species)
     rows.mark(~known, "no name", _words(came) + " is no species")
     unknown = pd.Series("Unknown", table.index)
-    for column, usual in (("species", name), ("genus", names.genus(name)),
-                          ("family", unknown), ("leafType", unknown)):
-        if column in table and column != "species":
-            usual = table[column].fillna(usual)
-        rows.new[column] = usual.where(known)
+    for rank, usual in (("species", name), ("genus", names.genus(name)),
+                        ("family", unknown), ("leafType", unknown)):
+        if rank in table and rank != "species":
+            usual = table[rank].fillna(usual)
+        rows.new[rank] = usual.where(known)
 
 
 def _words(column: pd.Series) -> pd.Series:
@@ -189,10 +190,12 @@ def _number(column: pd.Series) -> np.ndarray:
 def _ids(new: pd.DataFrame, own: pd.Series | None) -> pd.Series:
     """Own whole numbers if they are distinct, or numbers made of the row."""
     if own is not None:
-        number = pd.to_numeric(own.astype("str"), errors="coerce")
-        if (number.notna().all() and (number % 1 == 0).all()
-                and number.abs().lt(2**53).all() and number.is_unique):
-            return number.astype("int64")
+        try:
+            number = column(pd.DataFrame({"gbifID": own}), "gbifID", {})
+            if number.notna().all() and number.is_unique:
+                return number.astype("int64")
+        except (TypeError, ValueError):
+            pass  # they are no numbers
     parts = [new["decimalLatitude"].round(7), new["decimalLongitude"].round(7),
              new["year"], new.get("species", pd.Series("", new.index)),
              pd.Series("", new.index) if own is None else own]

@@ -57,33 +57,37 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
             "Parquet, or text with a line of column names.") from error
 
 
+def usual(table: pd.DataFrame, what: str) -> list:
+    """Columns whose names usually mean something, such as ``lat``.
+
+    Compared without case and separators. The groups of names are in
+    ``geotree/data/words.json``; the first that is there counts.
+    """
+    words = {one: re.sub(r"[\W_]", "", str(one).casefold())
+             for one in table.columns}
+    groups = ([one for one, word in words.items() if word in group]
+              for group in load("words.json")["usual columns"][what])
+    return next(filter(None, groups), [])
+
+
 def meant(table: pd.DataFrame, what: str, name: str | None, where: str
           ) -> str | None:
-    """The column that is meant: the named one, or the one of a usual name.
-
-    Usual names are compared without case and separators; the groups in
-    ``geotree/data/words.json`` are looked at in turn.
-    """
+    """The column that is meant: the named one, or the one of a usual name."""
     have = ", ".join(map(str, table.columns[:20]))
     if name is not None:
         if name not in table:
             raise ValueError(f"{where} has no column {name!r} for {what}; "
                              f"it has {have}.")
         return name
-    words = {one: re.sub(r"[\W_]", "", str(one).casefold())
-             for one in table.columns}
-    for group in load("words.json")["usual columns"][what]:
-        found = [one for one, word in words.items() if word in group]
-        if len(found) > 1:
-            raise ValueError(
-                f"{where} has several columns that could be {what}: "
-                f"{', '.join(found)}. Say which: {what}={found[0]!r}.")
-        if found:
-            return found[0]
-    if what in ("lat", "lon"):
+    found = usual(table, what)
+    if len(found) > 1:
+        raise ValueError(
+            f"{where} has several columns that could be {what}: "
+            f"{', '.join(found)}. Say which: {what}={found[0]!r}.")
+    if not found and what in ("lat", "lon"):
         raise ValueError(f"{where} has no column that looks like {what}; it "
                          f"has {have}. Say which: {what}='…'.")
-    return None
+    return found[0] if found else None
 
 
 def _text(path: Path) -> pd.DataFrame:
@@ -139,7 +143,15 @@ def _parquet(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path)
     geo = json.loads((about.metadata or {}).get(b"geo", b"{}"))
     column = geo.get("primary_column")
-    if column in table and "WKB" in str(geo.get("columns")):
+    about = geo.get("columns", {}).get(column, {})
+    if column in table and about.get("encoding") in ("WKB", "point"):
+        crs = about.get("crs", {"id": {"code": "CRS84"}}) or {}
+        if str((crs.get("id") or {}).get("code")) not in ("4326", "CRS84"):
+            if usual(table, "lat"):
+                return table
+            raise ValueError(
+                f"its points are in {crs.get('name', 'no known system')}, "
+                "expected degrees of WGS 84 (EPSG:4326): reproject them.")
         lat, lon = _points(table[column])
         table = table.assign(**{
             name: values for name, values in (
@@ -159,7 +171,9 @@ def _points(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Latitude and longitude of points in WKB; NaN where it is no point."""
     places = np.full((len(column), 2), np.nan)
     for row, one in enumerate(column):
-        if isinstance(one, bytes) and len(one) >= 21:
+        if isinstance(one, dict):  # GeoArrow
+            places[row] = one["x"], one["y"]
+        elif isinstance(one, bytes) and len(one) >= 21:
             order = "<" if one[0] == 1 else ">"
             kind = int(np.frombuffer(one, f"{order}u4", 1, 1)[0])
             if kind % 1000 == 1 or kind & 0x0FFFFFFF == 1:
