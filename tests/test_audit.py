@@ -231,6 +231,155 @@ def test_cells_are_as_wide_as_they_are_high():
         assert 49 <= len(set(cells[:, 1])) <= 50
 
 
+# ---- a list of trees is asked first ----
+
+CHECKLIST = pd.DataFrame([
+    # name as such lists write it, family, growth form
+    ("Betula pendula Roth", "Betulaceae", "tree"),
+    ("Eucalyptus regnans F.Muell.", "Myrtaceae", "Tree"),
+    ("Sonchus asper (L.) Hill", "Asteraceae", "annual herb"),
+    ("Sonchus arboreus DC.", "Asteraceae", "shrub or tree"),
+    ("Lactuca sativa", "Asteraceae", "herb"),
+    ("Lactuca virosa", "Asteraceae", "herb"),
+    ("Lactuca serriola", "Asteraceae", "herb"),
+    ("Sorbus aria", "Rosaceae", "shrub"),
+    ("Sorbus aria (L.) Crantz", "Rosaceae", "tree"),
+    ("Sorbus", "Rosaceae", "tree"), ("Acer rubrum", "Sapindaceae", None),
+], columns=["taxon_name", "family", "lifeform_description"])
+
+
+def named(species, family, rows=slice(0, 20)):
+    return change(rows, species=species, genus=species.split()[0],
+                  family=family)
+
+
+def findings(table, **how):
+    found = occurrences.audit(table, **how)
+    return found[["rule", "species", "severity"]].to_numpy().tolist()
+
+
+def test_a_list_that_knows_a_tree_overrules_the_short_lists():
+    table = named("Sonchus arboreus", "Asteraceae")
+    table.loc[20:39, ["species", "genus"]] = ["Sambucus ebulus", "Sambucus"]
+    assert findings(table, rules=["herb_or_vine"]) == [
+        ["herb_or_vine", "Sambucus ebulus", "drop"]]
+    wild = pd.DataFrame({"species": ["Sambucus ebulus"], "habit": ["Baum"]})
+    assert findings(table, rules=["herb_or_vine"], trees=wild) == []
+    kept = occurrences.flag(table.assign(taxonKey=0), trees=wild)
+    assert not kept["flagTaxon"].any()
+
+
+def test_a_checklist_tells_herbs_and_judges_the_rest_by_their_kin():
+    table = named("Sonchus asper", "Asteraceae")
+    table.loc[20:39, ["species", "genus", "family"]] = [
+        "Lactuca perennis", "Lactuca", "Asteraceae"]
+    table.loc[40:49, ["species", "genus", "family"]] = [
+        "Crepis alpina", "Crepis", "Asteraceae"]
+    found = occurrences.audit(table, trees=CHECKLIST, rules=[
+        "not_a_tree", "no_tree_by_kin"])
+    assert found[["rule", "species", "rows", "evidence"]].to_numpy(
+    ).tolist() == [
+        ["not_a_tree", "Sonchus asper", 20, "the list says annual herb"],
+        ["no_tree_by_kin", "Lactuca perennis", 20,
+         "0% of its kin on the list are trees"],
+        ["no_tree_by_kin", "Crepis alpina", 10,
+         "20% of its kin on the list are trees"]]
+    assert found.attrs["skipped"] == []
+    flagged = occurrences.flag(table, trees=CHECKLIST)["flagNotTree"]
+    assert flagged.tolist() == [True] * 20 + [False] * 80
+
+
+def test_kin_is_measured_on_the_list_each_name_left_out():
+    """By hand: each Lactuca has two herbs of its genus beside it, each
+    Sonchus one of the other kind, the others nobody."""
+    told = occurrences.audit(good_table(), trees=CHECKLIST).attrs["measured"]
+    kin = told["no_tree_by_kin"]
+    assert (kin["accused"], kin["right"], kin["no tree"]) == (4, 3, 4)
+    assert (kin["precision"], kin["recall"]) == (0.75, 0.75)
+    assert told["herb_or_vine"]["accused"] == 1  # Sonchus asper
+    assert told["herb_or_vine"]["recall"] == 0.25
+
+
+@pytest.mark.parametrize("make", ["csv", "frame", "names"])
+def test_a_list_of_all_trees_leaves_the_others_out(tmp_path, make):
+    """As BGCI's GlobalTreeSearch has it: names, authors, nothing else."""
+    trees = pd.DataFrame({"TaxonName": [
+        "Betula pendula", "Betula nana", "Eucalyptus regnans",
+        "Larix decidua", "Pinus sylvestris", "not a name"], "Author": "L."})
+    if make == "csv":
+        path = tmp_path / "trees.csv"
+        trees.to_csv(path, index=False, encoding="latin-1")
+        trees = path
+    elif make == "names":
+        trees = trees["TaxonName"].tolist()
+    found = occurrences.audit(change(slice(0, 5), species="Betula foetida",
+                                     taxonKey=0), trees=trees)
+    assert found[["species", "evidence"]].to_numpy().tolist() == [
+        ["Sorbus aria",
+         "not on the list of trees, which has 0 of its genus"],
+        ["Betula foetida",
+         "not on the list of trees, which has 2 of its genus"]]
+    assert set(found["severity"]) == {"drop"}
+    assert found.attrs["measured"] == {}  # of trees alone nothing is learnt
+    known = occurrences.read_trees(trees)
+    assert len(known) == 5 and known.attrs["left out"] == 1
+
+
+@pytest.mark.parametrize(("trees", "words"), [
+    ([], "no name of a species in its 0 rows"), (["sp.", "x"], "2 rows"),
+    (pd.DataFrame({"a": [1]}), "no column that looks like names"),
+    (pd.DataFrame({"species": ["Acer rubrum"], "habit": [None]}),
+     "with a growth form in its 1 rows"),
+    (pd.DataFrame({"species": ["Acer rubrum"], "habit": ["tree"],
+                   "growth form": ["tree"]}), "several columns"),
+])
+def test_what_is_no_list_of_trees_says_so(trees, words):
+    with pytest.raises(ValueError, match=words):
+        occurrences.audit(good_table(), trees=trees)
+
+
+# ---- one patch, several names ----
+
+def patches(n=100):
+    return np.random.default_rng(0).integers(
+        0, 9000, (n, 2, 10, 5, 5)).astype("uint16")
+
+
+def test_equal_pixels_under_several_species_are_found():
+    table, images = good_table(), patches()
+    images[[30, 55, 90]] = images[3]  # one patch of four species
+    images[11] = images[10]  # of one species: a place asked twice
+    images[[20, 40, 60]] = 65535  # nothing is seen: no witness
+    found = occurrences.audit(table, pixels=images)
+    assert set(found["rule"]) == {"equal_pixels"} and len(found) == 4
+    assert found["rows"].tolist() == [1] * 4
+    floats = np.where(images == 65535, np.nan, images / 1e4)
+    pd.testing.assert_frame_equal(occurrences.audit(table, pixels=floats),
+                                  found)
+    alone = occurrences.audit(table[["species"]], pixels=images)
+    assert alone["rule"].tolist() == ["equal_pixels"] * 4
+    images[90, 1, 9, 4, 4] += 1
+    assert len(occurrences.audit(table, pixels=images)) == 3
+    with pytest.raises(ValueError, match="pixels have shape"):
+        occurrences.audit(table, pixels=images[:-1])
+
+
+def test_pixels_of_a_cube_are_told_by_their_id(tmp_path):
+    from geotree import pixels
+    from geotree.planet.source import Planet
+
+    planet = Planet()
+    table = planet.occurrences(12, seed=1)
+    pixels.download(table, planet, tmp_path / "c.zarr", progress=False)
+    cube = pixels.open(tmp_path / "c.zarr").load()
+    one, other = 0, int((table["species"] != table["species"][0]).argmax())
+    cube["reflectance"][other] = cube["reflectance"][one].to_numpy()
+    mixed = table.iloc[::-1].drop(index=5)
+    found = occurrences.audit(mixed, rules=["equal_pixels"], pixels=cube)
+    assert sorted(found["species"]) == sorted(
+        table["species"][[one, other]])
+
+
 def test_planet_is_clean_until_faults_are_planted():
     from geotree.planet.source import Planet
 

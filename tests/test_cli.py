@@ -87,7 +87,15 @@ def test_from_a_messy_table_to_a_map(folder, run, tmp_path):
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.count == 8 and file.read(1).any()
     told = run("audit trees.csv")
-    assert "not looked for, for want of columns: " in told
+    assert "not looked for, for want of columns, a list of trees" in told
+    names = came["Art"].dropna().unique()
+    pd.DataFrame({"name": [*names, "Bellis perennis", "Bellis annua"],
+                  "habit": ["herb", *["tree"] * (len(names) - 1), "herb",
+                            "herb"]}).to_csv(tmp_path / "list.csv")
+    told = run(f"audit trees.csv --trees {tmp_path}/list.csv "
+               f"--cube {tmp_path}/trees.zarr")
+    assert "not_a_tree" in told and "the list says herb" in told
+    assert "no_tree_by_kin, measured on the list: precision" in told
 
 
 def test_as_a_process_it_says_what_is_wrong_in_one_line(folder):
