@@ -41,6 +41,8 @@ RULES = {name: Rule(severity, getattr(taxa if hasattr(taxa, name)
                                       else records, name),
                     tuple(needs), hasattr(taxa, name))
          for name, (severity, *needs) in taxa.LISTS["rules"].items()}
+_NUMBERS = ("taxonKey", *records.PLACE)
+_TEXT = ("species", "genus", "family", "leafType", "datasetName")
 _LISTED = ("listed", "why", "kin")  # what a list of trees tells of a taxon
 
 
@@ -176,16 +178,10 @@ def _choose(table, rules, trees=None, pixels=None):
     if table.empty:
         raise ValueError("table is empty: nothing to audit.")
     table = plain(table)
-    try:
-        for name in ("taxonKey", *records.PLACE):
-            if name in table:
-                table[name] = column(table, name, {})
-        for name in ("species", "genus", "family", "leafType", "datasetName"):
-            if name in table:
-                table[name] = table[name].astype("str")
-    except TypeError as error:
-        raise ValueError(f"table: {name} holds neither numbers nor text "
-                         f"({error}).") from error
+    for name in table.columns.intersection(_NUMBERS):
+        table[name] = column(table, name, {})
+    for name in table.columns.intersection(_TEXT):
+        table[name] = table[name].astype("str")
     if pixels is not None:
         table["pixels"] = _hashes(pixels, table).to_numpy()
     have = {*table.columns, *(_LISTED if trees is not None else ())}

@@ -86,6 +86,8 @@ def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
     if name == "species":
         return names.normals(came).replace("", None)
     if kind == "str":
+        _refuse(came, ~came.map(pd.api.types.is_hashable).astype(bool),
+                "text")
         # The same letter may be written in two ways.
         known = {one: unicodedata.normalize("NFC", " ".join(str(one).split()))
                  for one in came.dropna().unique()}

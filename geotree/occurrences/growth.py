@@ -135,17 +135,13 @@ def measured(known: pd.DataFrame, rules: dict) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By rule: ``precision`` (of those that it accuses, the share that is
-        no tree), ``recall`` (of those that are no tree, the share that it
-        accuses), ``accused``, ``right``, ``no tree``.
+        By rule: ``accused``, ``right``, ``no tree``, ``precision`` (of
+        those that it accuses, the share that is no tree) and ``recall`` (of
+        those that are no tree, the share that it accuses).
     """
     bad = ~known["tree"].to_numpy(bool)
-    rows = {}
-    for name, accused in rules.items():
-        accused = np.asarray(accused, bool)
-        right = int((accused & bad).sum())
-        rows[name] = (right / max(accused.sum(), 1) if accused.any()
-                      else np.nan, right / bad.sum() if bad.any() else np.nan,
-                      int(accused.sum()), right, int(bad.sum()))
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[
-        "precision", "recall", "accused", "right", "no tree"])
+    found = pd.DataFrame({name: {
+        "accused": accused.sum(), "right": (accused & bad).sum(),
+        "no tree": bad.sum()} for name, accused in rules.items()}).T
+    return found.assign(precision=found["right"] / found["accused"],
+                        recall=found["right"] / found["no tree"])

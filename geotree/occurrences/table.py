@@ -63,15 +63,11 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
     came, report = plain(table), {}
-    try:
-        result = pd.DataFrame({
-            name: column(came, name, report) if name in came
-            else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
-            | {name: column(came, name, report) if name in POSITIVE
-               else came[name] for name in came if name not in COLUMNS})
-    except TypeError as error:
-        raise ValueError("occurrence table holds values that are neither "
-                         f"numbers nor text ({error}).") from error
+    result = pd.DataFrame({
+        name: column(came, name, report) if name in came
+        else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
+        | {name: column(came, name, report) if name in POSITIVE
+           else came[name] for name in came if name not in COLUMNS})
     # The release's tars tell no year: all unknown is known to be unknown.
     undated = {"year": "Int64"} if result["year"].isna().all() else {}
     for name in COLUMNS:
