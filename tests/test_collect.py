@@ -72,8 +72,11 @@ def test_only_species_of_plants_enter_a_request(client, service, tmp_path):
                      "Nomen nescio"]] == "reject").all()
     assert (verdict[["Pinus silvestris", "Abies alba"]] == "review").all()
     assert found.set_index("asked")["reason"]["Quercus"] == "matches a genus"
-    occurrences.collect(found, route="search", folder=tmp_path / "s",
-                        client=client)
+    with pytest.warns(UserWarning, match="left out: .*matches a genus"):
+        table = occurrences.collect(found, route="search", client=client,
+                                    folder=tmp_path / "s")
+    assert sum(table.attrs["left out"].values()) == (
+        verdict != "use").sum() == 6
     asked = {key for call in service.calls("search")
              for key in call["query"]["taxonKey"]}
     assert asked == {str(key) for key, *_ in gbif.TREES.values()}

@@ -257,7 +257,8 @@ def _wait(client, key, note, poll):
 def _table(frame, taxa, about):
     """Records of any route as an occurrence table."""
     frame, names = frame.reset_index(drop=True), taxa.set_index("taxonKey")
-    frame.attrs = {}
+    gone = taxa.attrs["left out"]
+    frame.attrs = {"left out": dict(gone)} if gone else {}
     key = pd.to_numeric(frame["speciesKey"], errors="coerce")
     frame = leave(frame.assign(taxonKey=key), key.isna(), "no speciesKey")
     frame = leave(frame, ~frame["taxonKey"].isin(names.index),

@@ -109,6 +109,8 @@ def judge(answer: dict) -> dict:
 def usable(taxa: pd.DataFrame) -> pd.DataFrame:
     """The rows of a match whose keys may enter a request, one per key.
 
+    ``attrs["left out"]`` counts the others by their reason.
+
     Raises
     ------
     ValueError
@@ -126,8 +128,12 @@ def usable(taxa: pd.DataFrame) -> pd.DataFrame:
             "of verdict 'review' and set those to 'use' that are right.")
     # A species asked for by its own name comes before its synonyms.
     order = (taxa["asked"] != taxa["species"]).argsort(kind="stable")
-    return taxa.iloc[order][good.iloc[order]].drop_duplicates(
+    result = taxa.iloc[order][good.iloc[order]].drop_duplicates(
         "taxonKey").sort_values("taxonKey", ignore_index=True)
+    result.attrs["left out"] = {
+        f"name: {reason}": int(count) for reason, count in taxa["reason"][
+            ~good].value_counts().items()}
+    return result
 
 
 def name_datasets(table: pd.DataFrame, *, cache: str | Path,
