@@ -2,13 +2,14 @@
 
 Import the room you need: ``from geotree import occurrences, pixels, shards``.
 The way the data goes: occurrences → pixels → shards → model → predictions.
-``GeoTreeClip`` and ``GGTDataset``, the two names of GlobalGeoTree's README,
-come from here too.
+``GeoTreeClip``, ``GGTDataset`` and ``CLIPContrastiveLoss``, the names that
+GlobalGeoTree's scripts import, come from here too.
 """
 
 __version__ = "0.1.0"
 
 _FROM = {"GeoTreeClip": "geotree.release.model",
+         "CLIPContrastiveLoss": "geotree.release.recipe",
          "GGTDataset": "geotree.release.loader"}
 
 

@@ -71,7 +71,8 @@ class LoopbackHub:
                              X_Error_Code="RepoNotFound")
         for pattern, method in (
                 (r"/api/(\w+/[^/]+/[^/]+)/revision/(.+)", self.revision),
-                (r"/api/(\w+/[^/]+/[^/]+)/tree/([^/]+)", self.tree),
+                (r"/api/(datasets/[^/]+/[^/]+)", self.revision),
+                (r"/api/(\w+/[^/]+/[^/]+)/tree/([^/]+)(?:/.+)?", self.tree),
                 (r"/cdn/(\w+/[^/]+/[^/]+)/(.+)", self.content),
                 (r"/(datasets/[^/]+/[^/]+)/resolve/(\w+)/(.+)",
                  self.resolve),
@@ -119,13 +120,16 @@ class LoopbackHub:
         self.send(request, 200, json.dumps(content).encode(),
                   Content_Type="application/json")
 
-    def revision(self, request, repo, name):
+    def revision(self, request, repo, name="main"):
         if repo not in self.repositories or name not in ("main",
                                                          self.commit):
             return self.send(request, 404, b"{}",
                              X_Error_Code="RepoNotFound")
         self.json(request, {"id": repo.partition("/")[2], "sha": self.commit,
-                            "siblings": []})
+                            "siblings": [
+                                {"rfilename": path, "size": len(data)}
+                                for path, data
+                                in self.repositories[repo].items()]})
 
     def tree(self, request, repo, name):
         rows = [{"type": "directory", "path": "files", "size": 0,
@@ -188,6 +192,8 @@ class LoopbackHub:
             body = bytes(255 - x for x in body)
         if fault == "cut":
             request.close_connection = True
+            self.sent += len(body) // 2
             return self.send(request, status, body[:len(body) // 2],
                              Content_Length=str(len(body)), **headers)
+        self.sent += len(body)
         self.send(request, status, body, **headers)

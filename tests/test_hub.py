@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_source import FakeSource, occurrence_table
+from huggingface_hub import HfFileSystem, constants
 from loopback_hub import COMMIT, LoopbackHub
 
-from geotree import GeoTreeClip, network
+from geotree import GeoTreeClip, GGTDataset, network, pixels, shards
 from geotree.network import ServiceError
-from geotree.release import hub, tokens
+from geotree.release import conversion, hub, tokens
 from geotree.release.towers import ReleaseConfig
 
 RNG = np.random.default_rng(0)
@@ -87,12 +89,18 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(options, server):
 
 
 PROGRAM = f"""
-from geotree import GeoTreeClip
+import os
+from geotree import GeoTreeClip, GGTDataset
 from geotree.release import hub
 from geotree.release.towers import ReleaseConfig
 model = GeoTreeClip.from_pretrained(
     hub.DATASET, tokenizer="me/tree", config=ReleaseConfig(*{SIZES}))
 print(model.text_encoder.tokenizer("Acer")["input_ids"], hub.table())
+name = "{REPO}/GlobalGeoTree-6M/c.tar"
+if os.environ["HF_HUB_OFFLINE"] == "0":  # private, streamed, then fetched
+    print(GGTDataset(f"hf://{{name}}").files[0].open().read(9) == b"\\0" * 9)
+    hub.fetch("GlobalGeoTree-6M/c.tar")
+print(GGTDataset(f"hf://{{name}}").files[0])
 """
 
 
@@ -102,6 +110,7 @@ def test_model_and_tokenizer_lie_in_the_cache_of_the_user(server, tmp_path):
     path = GeoTreeClip(ReleaseConfig(*SIZES), tokenizer=vocabulary
                        ).to_release(tmp_path / "small.pth")
     server.repositories[REPO][hub.CHECKPOINT] = path.read_bytes()
+    server.repositories[REPO]["GlobalGeoTree-6M/c.tar"] = bytes(10_240)
     server.repositories["models/me/tree"] = {
         file.name: file.read_bytes() for file in vocabulary.iterdir()}
     server.private |= {REPO, "me/tree/"}
@@ -116,7 +125,8 @@ def test_model_and_tokenizer_lie_in_the_cache_of_the_user(server, tmp_path):
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
         server.secret = "another"  # from here on nothing can be fetched
-    assert said[0] == said[1] and COMMIT in said[0]
+    assert said[0] == said[1].replace("\n", "\nTrue\n", 1)
+    assert COMMIT in said[0]
 
 
 def test_a_tokenizer_without_a_file_is_refused(tmp_path):
@@ -188,7 +198,7 @@ def test_what_is_not_there_is_named(options, server):
     with pytest.raises(ServiceError, match=r"'files/x\.csv' of 'yann111/.*"
                        "EntryNotFound"):
         hub.fetch("files/x.csv", **options)
-    with pytest.raises(ServiceError, match="no tar files in 'GGT'"):
+    with pytest.raises(ServiceError, match="no tar files in 'GGT' of"):
         hub.shards("GGT", endpoint=server.url)
     with pytest.raises(ServiceError, match="'no/where'.*404"):
         network.hub_file("no/where", "a", **options)
@@ -207,3 +217,102 @@ def test_a_damaged_model_folder_of_the_hub_is_told_of(server, tmp_path):
         GeoTreeClip.from_pretrained(folder)
     with pytest.raises(ValueError, match="SHA-256"):  # by its card
         GeoTreeClip.from_pretrained(path)
+
+
+# Tars that are read while they arrive ---------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory):
+    """Three tars of the release, and what lies in them."""
+    folder = tmp_path_factory.mktemp("tars")
+    table = occurrence_table(75)
+    cube = pixels.download(table, FakeSource(), folder / "cube.zarr",
+                           progress=False)
+    data = shards.write(cube, table, folder / "tars", layout="release",
+                        pack=16, packs_per_shard=2, progress=False)
+    return data, {f"GlobalGeoTree-6M/{file.path.name}":
+                  file.path.read_bytes() for file in data.files}
+
+
+@pytest.fixture
+def streaming(server, tars, monkeypatch, cache):
+    """The address of a folder of tars, on a hub that is not the user's."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    HfFileSystem.clear_instance_cache()
+    server.repositories[REPO] = dict(tars[1])
+    return f"{server.url}/{REPO}/tree/main/GlobalGeoTree-6M"
+
+
+def ids(data):
+    return [row["sample_id"] for batch in data.get_dataloader()
+            for row in batch[2]]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_tars_stream_once_and_nothing_is_kept(streaming, server, tars, cache,
+                                              workers):
+    """Each tar is asked for once; the token of another hub is not told."""
+    data = GGTDataset(streaming, batch_size=16, num_workers=workers)
+    assert len(server.requests) == 1  # the list
+    assert ids(data) == tars[0].load().ids.tolist()
+    assert server.sent == sum(map(len, tars[1].values()))
+    assert len([path for _, path, _ in server.requests
+                if path.startswith("/cdn")]) == 3
+    assert len(server.requests) <= 2 + 3 * 3  # lists, and redirects
+    assert {*server.tokens} == {None}
+    assert not [*cache.rglob("*")]
+    with pytest.warns(UserWarning, match="told from their size"):
+        about = len(data)
+    assert abs(about - len(tars[0])) <= 0.2 * len(tars[0])
+    with pytest.raises(ValueError, match="given twice"):
+        GGTDataset([streaming, streaming])
+
+
+@pytest.mark.filterwarnings("ignore:the samples of")
+def test_ranks_share_whole_tars_of_a_stream(streaming, tars):
+    found = [ids(GGTDataset(streaming, world_size=2, rank=rank))
+             for rank in (0, 1)]
+    assert sorted(sum(found, [])) == sorted(tars[0].load().ids)
+    assert all(found)
+
+
+def test_a_cut_stream_goes_on_and_a_damaged_one_is_named(streaming, server,
+                                                         tars):
+    name = [*tars[1]][1]
+    server.faults[name] = ["cut"]
+    assert ids(GGTDataset(streaming)) == tars[0].load().ids.tolist()
+    assert [told for _, path, told in server.requests if told]
+    server.faults[name] = ["wrong"]
+    with pytest.raises(shards.ShardError, match="shard-000001.tar', after"):
+        ids(GGTDataset(streaming))
+    data = GGTDataset(streaming)
+    del server.repositories[REPO][name]
+    with pytest.raises(ServiceError, match="cannot read 'hf://"):
+        ids(data)
+
+
+def test_a_tar_that_the_user_has_is_not_fetched(streaming, server, options,
+                                                tars, cache):
+    name = [*tars[1]][2]
+    hub.fetch(name, **options)
+    before = len(server.requests)
+    data = GGTDataset(f"hf://{REPO}/{name}")
+    assert len(ids(data)) == len(data) == tars[0].files[2].samples
+    assert len(server.requests) == before
+
+
+def test_a_conversion_streams_and_goes_on(streaming, server, tars, tmp_path):
+    """What was read before it broke off is not asked for again."""
+    out, (_, second, third) = tmp_path / "out", tars[1]
+    server.faults[second] = ["wrong"]
+    with pytest.raises(shards.ShardError, match="shard-000001.tar"):
+        conversion.convert(streaming, out, workers=1, progress=False)
+    server.requests.clear()
+    packed = conversion.convert(streaming, out, workers=1, progress=False)
+    asked = [path for _, path, _ in server.requests if "/cdn" in path]
+    assert [path.endswith((second, third)) for path in asked] == [True, True]
+    whole = conversion.convert([file.path for file in tars[0].files],
+                               tmp_path / "files", workers=1, progress=False)
+    assert packed.load().ids.tolist() == whole.load().ids.tolist()
+    assert not [*tmp_path.glob("**/shard-00000[12].tar")]

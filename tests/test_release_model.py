@@ -19,13 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geotree import evaluation, taxonomy, variables
+from geotree import CLIPContrastiveLoss, evaluation, taxonomy, variables
 from geotree.release import checkpoint, scaling, tokens
-from geotree.release.model import (
-    CLIPContrastiveLoss,
-    GeoTreeClip,
-    ReleaseConfig,
-)
+from geotree.release.model import GeoTreeClip, ReleaseConfig
+from geotree.release.towers import bare
 from geotree.shards import Batch
 
 TABLE = Path(__file__).parents[2] / "shared/data/released_state_dict.tsv"
@@ -757,8 +754,13 @@ def test_a_trained_vocabulary_reads_as_it_was_trained(vocabulary):
 
 def test_the_text_tower_starts_from_the_weights_of_clip(vocabulary, tmp_path,
                                                         classes):
+    from transformers import CLIPTextModel
+
     model, other = make(vocabulary, 1), make(vocabulary, 2)
-    other.text_encoder.text_encoder.save_pretrained(tmp_path)
+    tower = other.text_encoder.text_encoder
+    whole = CLIPTextModel(tower.config)
+    bare(whole).load_state_dict(tower.state_dict())
+    whole.save_pretrained(tmp_path)
     assert not torch.allclose(model.encode_taxa(classes),
                               other.encode_taxa(classes), atol=1e-3)
     before = model.fusion[0].weight.clone()

@@ -80,8 +80,10 @@ def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
     plain, _ = source
     work = tmp_path / ".out.work"
     tars = sorted(plain.glob("*.tar"))
+    work.mkdir()
     for number, tar in enumerate(tars[:3]):
-        conversion._read_one(tar, None, work / f"{number:06d}", "raise")
+        conversion._read_one(tar, None, work / f"{number:06d}.parquet",
+                             "raise")
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.bin")}
     seen = {}
     finish = conversion.finish
@@ -111,7 +113,7 @@ conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         work, done = tmp_path / ".out.work", 0
         while process.poll() is None:
-            found = len(list(work.glob("*/done.json")))
+            found = len(list(work.glob("[0-9]*.parquet")))
             if found > done or found == 5:
                 os.killpg(process.pid, signal.SIGKILL)
                 break

@@ -7,13 +7,13 @@ Then the samples are shuffled over all tars and packed. Chapter 09.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,15 @@ from tqdm import tqdm
 from geotree import checks, files, taxonomy
 from geotree.occurrences.table import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
-from geotree.release.tar_members import walk
+from geotree.release.hub import Tar
+from geotree.release.tar_members import Sample, walk
+from geotree.release.tars import find
 from geotree.shards import ShardError, Shards, open
-from geotree.shards.index import find
 from geotree.shards.writing import SAMPLE, finish
 
 _GUARD = ("In a script, call convert below if __name__ == '__main__':, or "
           "pass workers=1. What was read is kept; go on by calling it again.")
+_STREAMS = 2  # tars of the hub that are read at a time
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
 
 
@@ -42,8 +44,10 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
 
     Parameters
     ----------
-    paths : path or list of paths
-        Tars of the release, or a folder of them.
+    paths : path, address or list of them
+        Tars of the release, or a folder of them, as for
+        :class:`~geotree.GGTDataset`. Those of the hub are read while they
+        arrive, two at a time, and never lie on the disk.
     out : path
         Folder of the packed shards; appears when all is written. Beside
         it, ``.<name>.work`` keeps what is done until then (6 kB a sample):
@@ -77,34 +81,36 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
         A script starts several processes from each of its processes.
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
+    tars, listed = find(paths)
     workers = workers or os.cpu_count() or 1
+    if any(isinstance(tar, Tar) for tar in tars):
+        workers = min(workers, _STREAMS)
     main = sys.modules["__mp_main__"]  # of this name in a worker alone
     if workers > 1 and main.__name__ == "__mp_main__":
         raise RuntimeError(_GUARD)
-    tars, found = find(paths)
-    listed = {shard.path: shard.records for index in found.values()
-              for shard in index["shards"].values()}
     out = Path(out).absolute()
     work = out.with_name(f".{out.name}.work")
     with files.lock(out):
         work.mkdir(parents=True, exist_ok=True)
-        parts = _read_all(tars, listed, work, workers=workers,
-                          on_error=on_error, progress=progress)
-        found = pd.concat([pd.read_parquet(part / "table.parquet")
-                           for part in parts], ignore_index=True)
+        parts = [work / f"{number:06d}.parquet" for number in
+                 range(len(tars))]
+        _read_all([(tar, listed.get(tar), part, on_error) for tar, part
+                   in zip(tars, parts, strict=True)], workers, progress)
+        tables = [pd.read_parquet(part) for part in parts]
+        found = pd.concat(tables, ignore_index=True)
         if found.empty:
             raise ValueError(f"no sample in {len(tars)} tar files could be "
                              "read: nothing to pack.")
-        skipped = sum(json.loads((part / "done.json").read_text())["skipped"]
-                      for part in parts)
         order = np.random.default_rng(seed).permutation(len(found))
-        chosen = _chosen(found.iloc[order], table)
-        finish(chosen, lambda part: _gather(parts, found["part"], order),
+        chosen = _chosen(found.iloc[order].reset_index(drop=True), table)
+        ends = np.cumsum([len(one) for one in tables])
+        finish(chosen, lambda part: partial(_gather, parts, ends, order),
                out, layout="packed", pack=pack,
                classes=(taxonomy.class_table(chosen) if classes is None
                         else classes),
                size=pack * packs_per_shard, progress=progress, about={
-                   "seed": seed, "left_out": skipped,
+                   "seed": seed,
+                   "left_out": sum(one.attrs["skipped"] for one in tables),
                    "provenance": {"source": "GlobalGeoTree release",
                                   "tars": len(tars)}},
                kept="What was read is kept beside it, and so are")
@@ -112,57 +118,51 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     return open(out)
 
 
-def _read_all(tars, listed, work: Path, *, workers: int, on_error: str,
-              progress: bool) -> list[Path]:
-    """Read each tar that is not done; the folder of each."""
-    parts = [work / f"{number:06d}" for number in range(len(tars))]
-    left = [(tar, listed.get(tar), part, on_error)
-            for tar, part in zip(tars, parts, strict=True)
-            if not _is_done(tar, part, on_error)]
-    with tqdm(total=len(tars), initial=len(tars) - len(left), desc="read",
-              unit="tar", disable=not progress) as bar:
-        if min(workers, len(left)) < 2:
-            for job in left:
-                _read_one(*job)
-                bar.update()
-            return parts
-        with ProcessPoolExecutor(
-                min(workers, len(left)),
-                mp_context=multiprocessing.get_context("spawn")) as pool:
-            jobs = [pool.submit(_read_one, *job) for job in left]
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise RuntimeError(f"a process ended. {_GUARD}") from error
-            finally:
-                pool.shutdown(cancel_futures=True)
-    return parts
+def _read_all(jobs: list[tuple], workers: int, progress: bool) -> None:
+    """Read each tar that is not done."""
+    left = [job for job in jobs if not _is_done(*job)]
+    bar = partial(tqdm, initial=len(jobs) - len(left), total=len(jobs),
+                  desc="read", unit="tar", disable=not progress)
+    if min(workers, len(left)) < 2:
+        for job in bar(left):
+            _read_one(*job)
+        return
+    with ProcessPoolExecutor(
+            min(workers, len(left)),
+            mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_read_one, *job) for job in left]
+        try:
+            for job in bar(as_completed(running)):
+                job.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(f"a process ended. {_GUARD}") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _mark(tar: Path, on_error: str) -> dict:
+def _mark(tar, on_error: str) -> dict:
     """What tells a tar from another one in its place."""
+    if isinstance(tar, Tar):
+        return {"tar": str(tar), "bytes": tar.size, "on_error": on_error}
     about = tar.stat()
     return {"tar": str(tar.absolute()), "bytes": about.st_size,
             "modified": about.st_mtime_ns, "on_error": on_error}
 
 
-def _is_done(tar: Path, part: Path, on_error: str) -> bool:
+def _is_done(tar, listed, part: Path, on_error: str) -> bool:
     try:
-        done = files.read_json(part / "done.json")
-    except (FileNotFoundError, ValueError):
+        done = pd.read_parquet(part, columns=["gbifID"]).attrs
+    except (OSError, ValueError):
         return False
     return _mark(tar, on_error).items() <= done.items()
 
 
-def _read_one(tar: Path, listed, part: Path, on_error: str) -> None:
-    """Read a tar into ``samples.bin`` and ``table.parquet`` of a folder."""
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+def _read_one(tar, listed, part: Path, on_error: str) -> None:
+    """Read a tar into a table, and its samples into a file beside it."""
     rows, skipped = [], 0
-    with (part / "samples.bin").open("wb") as file:
-        for found in walk(tar, listed):
+    part.unlink(missing_ok=True)
+    with part.with_suffix(".bin").open("wb") as file:
+        for found in walk(tar, listed and listed.records):
             found = release_records.attempt(_sample, found)
             if isinstance(found, ShardError):
                 if on_error == "raise":
@@ -174,13 +174,12 @@ def _read_one(tar: Path, listed, part: Path, on_error: str) -> None:
     frame = pd.DataFrame(rows, columns=[
         "gbifID", "decimalLatitude", "decimalLongitude",
         *release_records.LEVELS.values()])
-    frame["part"] = int(part.name)
-    frame.to_parquet(part / "table.parquet", index=False)
-    files.write(part / "done.json", json.dumps(
-        _mark(tar, on_error) | {"skipped": skipped}))
+    frame.attrs = _mark(tar, on_error) | {"skipped": skipped}
+    with files.whole(part) as whole:
+        frame.to_parquet(whole, index=False)
 
 
-def _sample(found: release_records.Sample) -> tuple[np.ndarray, tuple]:
+def _sample(found: Sample) -> tuple[np.ndarray, tuple]:
     """A sample as it is kept, and its row of the table."""
     image, environment, number, names = release_records.decode(found)
     sample = np.empty((), SAMPLE)
@@ -191,7 +190,6 @@ def _sample(found: release_records.Sample) -> tuple[np.ndarray, tuple]:
 def _chosen(found: pd.DataFrame, table: pd.DataFrame | None
             ) -> pd.DataFrame:
     """The occurrence table of the samples, in their order."""
-    found = found.drop(columns="part").reset_index(drop=True)
     if table is None:
         for name, kind in COLUMNS.items():
             if name not in found:
@@ -207,19 +205,14 @@ def _chosen(found: pd.DataFrame, table: pd.DataFrame | None
     return table.iloc[place].reset_index(drop=True)
 
 
-def _gather(parts: list[Path], part_of: pd.Series, order: np.ndarray):
-    """A function that fetches the samples of rows, in shuffled order."""
-    owner = part_of.to_numpy()
-    counts = np.bincount(owner, minlength=len(parts))
-    first = np.cumsum([0, *counts[:-1]])
-
-    def samples_of(rows: slice) -> np.ndarray:
-        wanted = order[rows]
-        samples = np.empty(len(wanted), SAMPLE)
-        for part in np.unique(owner[wanted]):
-            mine = owner[wanted] == part
-            stored = np.memmap(parts[part] / "samples.bin", SAMPLE, "r")
-            samples[mine] = stored[wanted[mine] - first[part]]
-        return samples
-
-    return samples_of
+def _gather(parts: list[Path], ends: np.ndarray, order: np.ndarray,
+            rows: slice) -> np.ndarray:
+    """The samples of some rows, in shuffled order."""
+    wanted = order[rows]
+    owner = ends.searchsorted(wanted, side="right")
+    samples = np.empty(len(wanted), SAMPLE)
+    for part in np.unique(owner):
+        stored = np.memmap(parts[part].with_suffix(".bin"), SAMPLE, "r")
+        mine = owner == part
+        samples[mine] = stored[wanted[mine] - ends[part]]
+    return samples

@@ -22,25 +22,29 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from geotree import checks, files
 from geotree.release import records as release_records
+from geotree.release.hub import Tar
 from geotree.release.records import Passed, attempt
 from geotree.release.tar_members import Sample, walk
+from geotree.release.tars import find
 from geotree.shards.batch import ShardError
-from geotree.shards.index import find
 from geotree.variables import VARIABLE_NAMES
 
 
-class GGTDataset:
+class GGTDataset(IterableDataset):
     """Shards of the release as batches for :class:`~geotree.GeoTreeClip`.
 
     Parameters
     ----------
-    shards_path : path or list of paths
-        Tars of the release, or a folder of them. Files of the hub are
-        fetched by :mod:`geotree.release.hub` first.
+    shards_path : path, address or list of them
+        Tars of the release, or a folder of them. Those at addresses of the
+        hub (``hf://datasets/yann111/GlobalGeoTree/GlobalGeoTree-6M``, or
+        what ``huggingface_hub.hf_hub_url`` gives) are read while they
+        arrive, and nothing is kept; see :func:`geotree.release.hub.tars`.
     batch_size : int
         The last batch may be smaller; nothing is dropped.
     num_workers : int
         Processes that decode; of no influence on what comes, or its order.
+        What streams is read by one of them.
     shuffle : int
         Samples in the buffer that they are drawn from; 0 keeps the order.
     shardshuffle : bool
@@ -52,13 +56,14 @@ class GGTDataset:
     shard_counts_json_path : path, optional
         Samples of each tar by file name. Where neither this nor an
         ``index.json`` beside the tar says so, headers are counted when a
-        number is first needed.
+        number is first needed; of what streams, it is told from the size.
     num_samples : int, optional
         Samples of all files together, where they are known: then a single
         process counts nothing.
     use_sample_filtering : bool
-        Each rank gets an equal share of the samples. False: whole files,
-        the largest first, each to the rank that has the fewest samples.
+        Each rank gets an equal share of the samples. False, and of what
+        streams without counts: whole files, the largest first, each to the
+        rank that has the fewest samples.
     seed : int
         Of the order.
     on_error : "raise" or "skip"
@@ -75,9 +80,9 @@ class GGTDataset:
 
     def __init__(self, shards_path, batch_size: int = 32,
                  num_workers: int = 0, shuffle: int = 0,
-                 shardshuffle: bool = False, resampled: bool = False,
+                 shardshuffle: bool = False, *, resampled: bool = False,
                  world_size: int | None = None, rank: int | None = None,
-                 shard_counts_json_path: str | Path | None = None, *,
+                 shard_counts_json_path: str | Path | None = None,
                  num_samples: int | None = None,
                  use_sample_filtering: bool = True, seed: int = 0,
                  on_error: str = "raise", strict: bool = False) -> None:
@@ -92,27 +97,26 @@ class GGTDataset:
         self.resampled, self.seed = resampled, seed
         self.on_error, self.strict = on_error, strict
         self.world_size, self.rank = world_size or 1, rank or 0
-        self.use_sample_filtering = use_sample_filtering
-        self.files, indices = find(shards_path)
-        if any(one["layout"] != "release" for one in indices.values()):
-            raise ValueError(f"'{self.files[0]}' is a packed shard. Open it "
-                             "with shards.open, or write layout='release'.")
-        self._listed = {shard.path: shard for one in indices.values()
-                        for shard in one["shards"].values()}
+        self.files, self._listed = find(shards_path)
         self._known = _known(self.files, shard_counts_json_path) | {
             path: one.samples for path, one in self._listed.items()}
+        self.guessed = [tar for tar in self.files if isinstance(tar, Tar)
+                        and tar not in self._known]
+        self.use_sample_filtering = use_sample_filtering and not self.guessed
         self._told = num_samples
         self.skipped = 0  # samples left out since the last pass began
         self.epoch = 0
 
-    @property
+    @cached_property
     def counts(self) -> list[int]:
-        """Samples of each file."""
-        for path in self.files:
-            if path not in self._known:
-                self._known[path] = self._count(path)
-        counts = [self._known[path] for path in self.files]
-        if self._told not in (None, sum(counts)):
+        """Samples of each file; of ``guessed`` ones about as many."""
+        if self.guessed:
+            warnings.warn(
+                f"the samples of {len(self.guessed)} tars are told from "
+                "their size, as nothing says how many they hold: give "
+                "shard_counts_json_path for exact numbers", stacklevel=3)
+        counts = [self._count(tar) for tar in self.files]
+        if self._told not in (None, sum(counts)) and not self.guessed:
             raise ValueError(f"num_samples is {self._told}, but the files "
                              f"hold {sum(counts)} samples.")
         return counts
@@ -125,28 +129,32 @@ class GGTDataset:
     def __len__(self) -> int:
         return self.num_samples
 
-    def _count(self, path: Path) -> int:
-        number = 0
-        for sample in walk(path):
-            if isinstance(sample, Sample):
-                number += 1
-            elif self.on_error == "raise":
-                raise sample
-        return number
+    def _count(self, tar) -> int:
+        if tar in self.guessed:
+            return tar.about
+        if tar not in self._known:
+            self._known[tar] = 0
+            for sample in walk(tar):
+                if isinstance(sample, Sample):
+                    self._known[tar] += 1
+                elif self.on_error == "raise":
+                    del self._known[tar]
+                    raise sample
+        return self._known[tar]
 
     @cached_property
     def share(self) -> dict[int, range]:
         """Which samples of which files are this rank's."""
         counts = self.counts
         if self.use_sample_filtering:
-            cuts = [sum(counts) * (self.rank + more) // self.world_size
-                    for more in (0, 1)]
+            low, high = (sum(counts) * (self.rank + more) // self.world_size
+                         for more in (0, 1))
             starts = np.cumsum([0, *counts]).tolist()
-            shares = {number: range(max(cuts[0] - start, 0),
-                                    min(cuts[1] - start, count))
-                      for number, (start, count)
-                      in enumerate(zip(starts, counts, strict=False))}
-            return {number: rows for number, rows in shares.items() if rows}
+            mine = {number: range(max(low - start, 0),
+                                  min(high - start, count))
+                    for number, (start, count)
+                    in enumerate(zip(starts, counts, strict=False))}
+            return {number: rows for number, rows in mine.items() if rows}
         filled, mine = [0] * self.world_size, {}
         for number in sorted(range(len(counts)), key=lambda i: -counts[i]):
             rank = filled.index(min(filled))
@@ -164,31 +172,33 @@ class GGTDataset:
         (B, T) and ``aux_mask`` (B, V) bool. The loader's length is its
         batches a pass; each pass has an order of its own if shuffled.
         """
-        return _Loader(_Stream(self), batch_size=None, collate_fn=_as_it_is,
-                       num_workers=self.num_workers)
+        streams = any(isinstance(tar, Tar) for tar in self.files)
+        return _Loader(self, batch_size=None, collate_fn=_as_it_is,
+                       num_workers=(min(self.num_workers, 1) if streams
+                                    else self.num_workers))
 
     def _walk(self, order) -> Iterator[Sample | ShardError]:
         """Samples of this rank, as they lie in the files; none decoded."""
         for number in order:
-            path, wanted = self.files[number], None
+            tar = self.files[number]
+            wanted = range(1 << 62)
             if self.world_size > 1:
-                wanted = self.share.get(number, range(0))
-            if wanted is not None and not wanted:
-                continue
-            listed = self._listed.get(path)
-            count = self._known.get(path)
+                if number not in self.share:
+                    continue
+                if self.use_sample_filtering:
+                    wanted = self.share[number]
+            listed = self._listed.get(tar)
             for row, sample in enumerate(walk(
-                    path, listed and listed.records, count)):
-                if isinstance(sample, ShardError):
-                    end = row + sample.samples
-                    lost = wanted and len(range(max(row, wanted.start),
-                                                min(end, wanted.stop)))
-                    if lost != 0:  # of another rank
-                        yield ShardError(path, sample.record, sample.reason,
-                                         lost or sample.samples)
-                elif wanted is None or row in wanted:
-                    yield sample
-                elif row > wanted.stop:
+                    tar, listed and listed.records, self._known.get(tar))):
+                if isinstance(sample, Sample):
+                    if row in wanted:
+                        yield sample
+                elif lost := len(range(max(row, wanted.start),
+                                       min(row + sample.samples,
+                                           wanted.stop))):
+                    yield ShardError(sample.path, sample.record,
+                                     sample.reason, lost)
+                if row >= wanted.stop:
                     break
 
     def _drawn(self, epoch: int) -> Iterator[Sample | ShardError]:
@@ -204,6 +214,11 @@ class GGTDataset:
             buffer[place] = sample
         yield from (buffer[i] for i in rng.permutation(len(buffer)))
         yield from walk  # all of it, where there is no buffer
+
+    def __iter__(self):
+        """What each worker process of the loader runs."""
+        info = torch.utils.data.get_worker_info()
+        return self.batches(*((info.id, info.num_workers) if info else ()))
 
     def batches(self, worker: int = 0, workers: int = 1
                 ) -> Iterator[tuple[tuple | None, list[ShardError]]]:
@@ -232,23 +247,11 @@ class GGTDataset:
             epoch += 1
 
 
-class _Stream(IterableDataset):
-    """What each worker process of the loader runs."""
-
-    def __init__(self, data: GGTDataset) -> None:
-        self.data = data
-
-    def __iter__(self):
-        info = torch.utils.data.get_worker_info()
-        return self.data.batches(
-            *((info.id, info.num_workers) if info else (0, 1)))
-
-
 class _Loader(DataLoader):
     """A loader whose length is its batches, and whose passes count up."""
 
     def __len__(self) -> int:
-        data = self.dataset.data
+        data = self.dataset
         mine = (len(data) if data.world_size == 1
                 else sum(map(len, data.share.values())))
         return math.ceil(mine / data.batch_size)
@@ -256,7 +259,7 @@ class _Loader(DataLoader):
     length = property(__len__)  # the release's name for it
 
     def __iter__(self):
-        data, first = self.dataset.data, None
+        data, first = self.dataset, None
         data.skipped = 0
         try:
             for batch, faults in super().__iter__():
@@ -303,12 +306,16 @@ def _collated(samples: list[tuple]) -> tuple:
             torch.from_numpy(np.stack(known)))
 
 
-def _known(paths: list[Path], counts) -> dict[Path, int]:
-    """Samples of each file that a JSON file tells."""
+def _known(tars: list, counts) -> dict:
+    """Samples of each file that a JSON file tells, if it is there."""
     if counts is None:
+        return {}
+    if not os.path.exists(counts):  # as in the release
+        warnings.warn(f"no counts at '{counts}': samples are counted when "
+                      "their number is first needed", stacklevel=3)
         return {}
     told = files.read_json(counts, what="JSON of counts by file name")
     told = {os.path.basename(name): checks.number(
         count, name=f"count of {name!r} in '{counts}'", low=0, whole=True)
         for name, count in told.items()}
-    return {path: told[path.name] for path in paths if path.name in told}
+    return {tar: told[tar.name] for tar in tars if tar.name in told}

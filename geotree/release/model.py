@@ -28,7 +28,6 @@ from geotree.release.towers import (
     bare,
     layer,
 )
-from geotree.training import contrastive_loss
 
 CLIP = "openai/clip-vit-base-patch16"
 TEMPERATURE = 0.07  # the release trains with it,
@@ -299,21 +298,3 @@ def _read_names(module, state_dict, prefix, *args) -> None:
         for name in [*state_dict] if name.startswith(prefix)})
     state_dict.update({prefix + name: value
                        for name, value in complete.items()})
-
-
-class CLIPContrastiveLoss(nn.Module):
-    """The loss of the release's scripts, under its name and its arguments.
-
-    Another record of the same species is a negative, as published.
-    """
-
-    def __init__(self, temperature: float = TEMPERATURE) -> None:
-        super().__init__()
-        self.temperature = temperature
-
-    def forward(self, image_features: Tensor, text_features: Tensor
-                ) -> Tensor:
-        """Symmetric InfoNCE of two (B, D) of any length: a scalar."""
-        image, text = (F.normalize(x.float(), dim=-1)
-                       for x in (image_features, text_features))
-        return contrastive_loss(image, text, logit_scale=1 / self.temperature)

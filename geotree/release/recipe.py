@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from geotree.training import losses
 
@@ -61,3 +62,22 @@ def _over_pairs(scores, batch, choice, settings) -> Tensor:
 
 RECIPE = losses.Recipe(_published_parameters, _warm_restarts, _over_pairs,
                        True)
+
+
+class CLIPContrastiveLoss(nn.Module):
+    """The loss of the release's scripts, under its name and its arguments.
+
+    Another record of the same species is a negative, as published.
+    """
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, image_features: Tensor, text_features: Tensor
+                ) -> Tensor:
+        """Symmetric InfoNCE of two (B, D) of any length: a scalar."""
+        image, text = (F.normalize(x.float(), dim=-1)
+                       for x in (image_features, text_features))
+        return losses.contrastive_loss(image, text,
+                                       logit_scale=1 / self.temperature)

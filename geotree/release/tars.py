@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,13 +20,43 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import taxonomy
+from geotree.release import hub
 from geotree.release import records as release_records
 from geotree.release.records import LEVELS, attempt
 from geotree.release.tar_members import BLOCK, MEMBERS, Sample, samples, walk
+from geotree.shards import index
 from geotree.shards.batch import Batch, ShardError
 from geotree.shards.index import RECORD, Shard
 from geotree.shards.records import add
 from geotree.variables import NODATA, VARIABLE_NAMES
+
+
+def find(paths) -> tuple[list[Path | hub.Tar], dict[Path, Shard]]:
+    """The tars of paths and addresses; what an index tells of some.
+
+    Raises
+    ------
+    FileNotFoundError, ServiceError
+        Nothing is there.
+    ValueError
+        A tar is packed, or there twice; an address is none of the hub.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    paths = [os.fspath(path) for path in paths]
+    far = hub.tars(path for path in paths if "://" in path)
+    near = [path for path in paths if "://" not in path] + [
+        tar for tar in far if isinstance(tar, Path)]
+    streams = [tar for tar in far if isinstance(tar, hub.Tar)]
+    if len({*streams}) < len(streams):
+        raise ValueError("a tar of the hub is given twice: its samples would "
+                         "count twice. Give it once.")
+    tars, found = index.find(near) if near or not far else ([], {})
+    if any(one["layout"] != "release" for one in found.values()):
+        raise ValueError(f"'{tars[0]}' is a packed shard. Open it with "
+                         "shards.open, or write layout='release'.")
+    return tars + streams, {shard.path: shard for one in found.values()
+                  for shard in one["shards"].values()}
 
 
 def put(tar: tarfile.TarFile, batch: Batch, classes: pd.DataFrame, *,

@@ -56,6 +56,8 @@ def bare(tower: nn.Module) -> nn.Module:
 class MonthEncoder(nn.Module):
     """CLIP's vision tower over one patch: (N, C, 5, 5) → (N, width)."""
 
+    has_unused = True  # the layer of CLIP's pooled output, as published
+
     def __init__(self, config: ReleaseConfig) -> None:
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -66,8 +68,6 @@ class MonthEncoder(nn.Module):
             num_hidden_layers=config.vision_depth,
             num_attention_heads=config.vision_heads,
             num_channels=len(v.BANDS), image_size=_SIDE, patch_size=_SIDE)))
-        # Of an output that is not read: it never has a gradient.
-        self.model.post_layernorm.requires_grad_(False)
 
     def forward(self, patches: Tensor) -> Tensor:
         patches = F.interpolate(patches, size=(_SIDE, _SIDE),

@@ -52,7 +52,10 @@ class World:
         """The model with gradients averaged over all processes."""
         if self.size == 1:
             return model
-        return nn.parallel.DistributedDataParallel(model)
+        unused = any(getattr(part, "has_unused", False)
+                     for part in model.modules())
+        return nn.parallel.DistributedDataParallel(
+            model, find_unused_parameters=unused)
 
     def total(self, *values: float | torch.Tensor,
               device: torch.device) -> list[float]:
