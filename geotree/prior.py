@@ -14,7 +14,6 @@ from geotree import checks, evaluation, taxonomy
 from geotree.evaluation import calibration
 from geotree.evaluation.calibration import FLOOR, log_loss
 from geotree.place import Nearest
-from geotree.taxonomy import RANKS, roll_up
 
 _DOUBT = 1e-3  # share of the records that stand outside any known range
 
@@ -208,38 +207,6 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
                          f"row {empty[0]}. Is the list of another class "
                          "table?")
     return kept / total
-
-
-def relatives(p_place: np.ndarray, seen: pd.DataFrame, new: pd.DataFrame, *,
-              frequency: np.ndarray) -> np.ndarray:
-    """Where species without any record might be, by where relatives are.
-
-    A new species is taken to be as unusual here as the closest relatives
-    with records are: those of its genus, else family, else leaf type.
-
-    Parameters
-    ----------
-    p_place : (N, K) float
-        Probabilities of the seen classes at each place.
-    seen, new : DataFrame of K and J rows
-        Class tables.
-    frequency : (K,) float
-        Share of the records of each seen class.
-
-    Returns
-    -------
-    (N, J) float64
-        Rows sum to one; all equal where no relative is known.
-    """
-    lift = np.ones((len(p_place), len(new)))
-    for rank in RANKS[:-1]:  # coarse to fine: the finest known one stays
-        here, names = roll_up(p_place, seen, rank)
-        usual = roll_up(np.asarray(frequency)[None], seen, rank)[0]
-        column = pd.Index(names).get_indexer(new[str(rank)])
-        known = column >= 0
-        ratio = (here + _DOUBT * usual) / (usual * (1 + _DOUBT))
-        lift[:, known] = ratio[:, column[known]]
-    return lift / lift.sum(axis=1, keepdims=True)
 
 
 def _normalised(logs: np.ndarray, dtype) -> np.ndarray:

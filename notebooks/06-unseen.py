@@ -143,7 +143,7 @@ else:
 rows = []
 if lists is not None:
     informed = Known(model, chain.samples("train", classes), validation,
-                     classes, new_classes, lists)
+                     seen=classes, new=new_classes, lists=lists)
     joint = informed.classes
     asked = {part: chain.samples(part, joint)
              for part in ("test", "held out")}

@@ -21,7 +21,6 @@ from geotree import (
     baselines,
     evaluation,
     place,
-    prior,
     splits,
     taxonomy,
 )
@@ -43,6 +42,7 @@ PLACES: dict[str, Callable] = {
     "trees": place.Trees, "network": place.Network}
 MIXED = ("nearest 10", "kernel 50 km", "trees", "network")
 QUICK = ("nearest 10", "nearest 25", "kernel 50 km")
+DOUBT = 1e-3  # share of the records that stand outside any known range
 SEEDS = 3  # of the folds, on the hard split
 
 
@@ -264,7 +264,7 @@ def _new_species(case, draws) -> Iterator[pd.DataFrame]:
             classes = taxonomy.class_table(case.table[new])
             labels = taxonomy.labels(case.table[new], classes)
             model = place.Kernel(case.table[~new], km=200)
-            answer = prior.relatives(
+            answer = relatives(
                 model.predict(case.table[new], seen), seen, classes,
                 frequency=model.frequency)
             scores = evaluation.score(answer, labels, classes,
@@ -278,6 +278,38 @@ def _new_species(case, draws) -> Iterator[pd.DataFrame]:
                     model=name, seed=draw,
                     settings={"fraction": 0.15, "species": len(classes),
                               "seed of": "held-out species"})
+
+
+def relatives(p_place: np.ndarray, seen: pd.DataFrame, new: pd.DataFrame, *,
+              frequency: np.ndarray) -> np.ndarray:
+    """Where species without any record might be, by where relatives are.
+
+    A new species is taken to be as unusual here as the closest relatives
+    with records are: those of its genus, else family, else leaf type.
+
+    Parameters
+    ----------
+    p_place : (N, K) float
+        Probabilities of the seen classes at each place.
+    seen, new : DataFrame of K and J rows
+        Class tables.
+    frequency : (K,) float
+        Share of the records of each seen class.
+
+    Returns
+    -------
+    (N, J) float64
+        Rows sum to one; all equal where no relative is known.
+    """
+    lift = np.ones((len(p_place), len(new)))
+    for rank in taxonomy.RANKS[:-1]:  # the finest known one stays
+        here, names = taxonomy.roll_up(p_place, seen, rank)
+        usual = taxonomy.roll_up(np.asarray(frequency)[None], seen, rank)[0]
+        column = pd.Index(names).get_indexer(new[str(rank)])
+        known = column >= 0
+        ratio = (here + DOUBT * usual) / (usual * (1 + DOUBT))
+        lift[:, known] = ratio[:, column[known]]
+    return lift / lift.sum(axis=1, keepdims=True)
 
 
 def both(csv: str | Path) -> pd.DataFrame:

@@ -143,7 +143,7 @@ def _patch_strip(images):
 MADE = {
     "evaluation.calibration.prediction_sets": lambda probabilities: (
         calibration.prediction_sets(probabilities, np.full(K, 0.1))),
-    "evaluation.few_shot.class_means": lambda labels: (
+    "evaluation.predictions.class_means": lambda labels: (
         evaluation.class_means(VALID["probabilities"], labels, N)),
     "evaluation.scores.leaderboard": lambda labels: evaluation.leaderboard(
         VALID["answers"], labels, VALID["classes"], reference="a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -98,3 +99,25 @@ def test_far_from_all_records_less_is_known(found):
                   & (found["metric"] == "top1")
                   & (found["rank"] == "species")].set_index("split")["value"]
     assert apart["0 km apart"] > apart["200 km apart"]
+
+
+def test_relatives_stand_in_for_species_never_seen():
+    seen = pd.DataFrame({
+        "species": ["Acer a", "Pinus a", "Pinus b"],
+        "genus": ["Acer", "Pinus", "Pinus"],
+        "family": ["Sapindaceae", "Pinaceae", "Pinaceae"],
+        "leafType": ["Deciduous Broadleaf", "Evergreen Needleleaf",
+                     "Evergreen Needleleaf"]})
+    new = pd.DataFrame({
+        "species": ["Acer z", "Fagus z", "Pinus z"],
+        "genus": ["Acer", "Fagus", "Pinus"],
+        "family": ["Sapindaceae", "Fagaceae", "Pinaceae"],
+        "leafType": ["Deciduous Broadleaf", "Deciduous Broadleaf",
+                     "Evergreen Needleleaf"]})
+    here = np.array([[0.8, 0.1, 0.1], [0.0, 0.5, 0.5]])
+    answer = studies.relatives(here, seen, new,
+                               frequency=np.array([0.5, 0.25, 0.25]))
+    np.testing.assert_allclose(answer.sum(1), 1)
+    assert answer[0, 0] > answer[0, 2] and answer[1].argmax() == 2
+    # Half of all records are maples, here 0.8: they are 1.6 times as usual.
+    assert answer[0, 0] / answer[0, 2] == pytest.approx(1.6 / 0.4, rel=0.05)

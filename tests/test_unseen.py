@@ -74,7 +74,8 @@ def model():
 @pytest.fixture(scope="module")
 def known(model):
     return unseen.Known(model, seen_samples(model, 1),
-                        seen_samples(model, 2), SEEN, NEW, LISTS)
+                        seen_samples(model, 2), seen=SEEN, new=NEW,
+                        lists=LISTS)
 
 
 def test_unseen_species_are_named_among_all(model, known):
@@ -109,7 +110,7 @@ def test_a_class_without_records_is_named(model):
     train = seen_samples(model, 1)
     train = train._replace(labels=train.labels.clip(max=4))
     with pytest.raises(ValueError, match="Seen s5"):
-        unseen.Known(model, train, train, SEEN, NEW, LISTS)
+        unseen.Known(model, train, train, seen=SEEN, new=NEW, lists=LISTS)
     with pytest.raises(ValueError, match="countryCode"):
         unseen.native(LISTS[["species"]], SEEN, train.environment)
 

@@ -5,11 +5,12 @@ Intervals come from resampling blocks of the globe, because neighbours are
 no independent witnesses. Explained in chapters 06 and 07.
 """
 
-from geotree.evaluation.few_shot import class_means, nearest_mean
 from geotree.evaluation.metrics import hits
 from geotree.evaluation.predictions import (
+    class_means,
     embed,
     likeliest,
+    nearest_mean,
     predict,
     predict_batches,
 )

@@ -2,7 +2,8 @@
 
 Names are encoded once and each chunk is one matrix product. What is held
 never grows with samples × classes, unless :func:`predict` is asked for
-just that. Used in chapters 06 and 07.
+just that. Of new species, the mean of a few records is a prototype; gradient
+steps on them are ``training.fit``, as on many. Used in chapters 06 and 07.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
+from geotree import checks
 from geotree.evaluation.metrics import rows_at_once
 from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
-_ROWS, _TILE = 512, 4096  # samples and classes of one product
+_ROWS = 128  # samples of one product
 
 
 def _batches(data: Shards | Batch, size: int):
-    if size < 1:
-        raise ValueError(f"batch_size is {size}, expected 1 or more.")
+    checks.number(size, name="batch_size", low=1, whole=True)
     if isinstance(data, Shards):
         yield from data.batches(size)
         return
@@ -54,11 +55,10 @@ def _features(model, data, size: int):
             features = model.encode_images(batch.images, batch.environment)
         yield features.float()
     if blank:
-        more = ", …" if len(blank) > 5 else ""
         warnings.warn(
             f"{len(blank)} samples have no pixel in any month: "
-            f"{', '.join(map(str, blank[:5]))}{more}. They are answered "
-            "from what else is known of them.", stacklevel=3)
+            f"{checks.some(blank)}. They are answered from what else is "
+            "known of them.", stacklevel=3)
 
 
 def _blank(batch) -> list:
@@ -146,9 +146,7 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
     (N, k) int64, (N, k) float32
         Rows of the class table, and their probabilities among all.
     """
-    if not 1 <= k <= len(classes):
-        raise ValueError(f"k is {k}, expected 1 to {len(classes)}, the "
-                         "number of classes.")
+    checks.number(k, name="k", low=1, high=len(classes), whole=True)
     n = len(data) if isinstance(data, Shards) else len(data.labels)
     if not n:
         raise ValueError("data has no samples: nothing to predict.")
@@ -158,24 +156,71 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
     for features in _features(model, data, batch_size):
         for part in features.split(_ROWS):
             rows = slice(done, done := done + len(part))
-            index[rows], odds[rows] = _best(part, text, k)
-    return index[:done], odds[:done]
+            logits = part @ text.T
+            best, column = logits.topk(k, dim=1)
+            index[rows] = column.cpu()
+            odds[rows] = (best - logits.logsumexp(1, keepdim=True)
+                          ).exp().cpu()
+    return index, odds
 
 
-def _best(features, text, k: int):
-    """The ``k`` best classes, tile by tile: a tile stays in the cache."""
-    import torch
+# Few shots -----------------------------------------------------------------
 
-    found, columns, totals = [], [], []
-    for start in range(0, len(text), _TILE):
-        logits = features @ text[start:start + _TILE].T
-        best, column = logits.topk(min(k, logits.shape[1]), dim=1)
-        found.append(best)
-        columns.append(start + column)
-        peak = best[:, :1]
-        totals.append(peak + logits.sub_(peak).exp_().sum(
-            dim=1, keepdim=True).log_())
-    best, order = torch.cat(found, dim=1).topk(k, dim=1)
-    total = torch.cat(totals, dim=1).logsumexp(dim=1, keepdim=True)
-    return (torch.cat(columns, dim=1).gather(1, order).cpu(),
-            (best - total).exp_().cpu())
+def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
+                names: np.ndarray | None = None) -> np.ndarray:
+    """Prototype of each class: the mean of its support features.
+
+    Parameters
+    ----------
+    features : (N, D) float
+        Of the support records, of length 1; see ``evaluation.embed``.
+    labels : (N,) int
+    k : int
+        Number of classes, K.
+    names : (K, D) float, optional
+        Features of the names (``model.encode_taxa``). A name then counts
+        as one more record of its class, and classes without any record
+        stand on their name alone.
+
+    Returns
+    -------
+    (K, D) float64, of length 1
+    """
+    features, labels = np.asarray(features), checks.labels(labels, k)
+    if features.ndim != 2 or len(features) != len(labels):
+        raise ValueError(f"features have shape {features.shape}, expected "
+                         f"one row for each of the {len(labels)} labels.")
+    sums = np.zeros((k, features.shape[1]))
+    np.add.at(sums, labels, features)
+    if names is not None:
+        sums += np.asarray(names)
+    elif (empty := np.flatnonzero(np.bincount(labels, minlength=k) == 0)
+          ).size:
+        raise ValueError(
+            f"{empty.size} of {k} classes have no support sample, the first "
+            f"is class {empty[0]}. Leave them out of the class table, or "
+            "give the features of their names.")
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
+def nearest_mean(features: np.ndarray, means: np.ndarray, *,
+                 scale: float = 20.0) -> np.ndarray:
+    """Probabilities from the cosine to each prototype.
+
+    Parameters
+    ----------
+    features : (N, D) float, of length 1
+    means : (K, D) float, of length 1
+        From :func:`class_means`.
+    scale : float
+        Factor of the cosines; sets the confidence, never the order.
+
+    Returns
+    -------
+    (N, K) float
+        Rows sum to one.
+    """
+    from scipy.special import softmax
+
+    logits = scale * np.asarray(features) @ np.asarray(means).T
+    return softmax(logits, axis=1)

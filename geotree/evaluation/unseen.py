@@ -82,8 +82,8 @@ class Known:
     mean of the accuracy on either kind (Xian et al. 2019).
     """
 
-    def __init__(self, model, train, validation, seen: pd.DataFrame,
-                 new: pd.DataFrame, lists: pd.DataFrame, *, seed: int = 0):
+    def __init__(self, model, train, validation, *, seen: pd.DataFrame,
+                 new: pd.DataFrame, lists: pd.DataFrame, seed: int = 0):
         self.model, self.seen, self.lists = model, seen, lists
         self.classes = pd.concat([seen, new], ignore_index=True)
         train = train if hasattr(train, "images") else train.load()

@@ -11,9 +11,10 @@ from geotree.place.models import (
     PlaceModel,
     Trees,
     cross_validate,
-    vectors,
 )
 from geotree.place.neural import Network
 
-__all__ = ["Kernel", "Nearest", "Network", "PlaceModel", "Trees",
-           "cross_validate", "vectors"]
+__all__ = ["MODELS", "Kernel", "Nearest", "Network", "PlaceModel", "Trees",
+           "cross_validate"]
+MODELS = {"nearest places": Nearest, "kernel of places": Kernel,
+          "trees of places": Trees, "network of places": Network}

@@ -11,6 +11,7 @@ import pandas as pd
 from geotree import checks, globe, splits
 
 _CELLS = 20_000_000  # probabilities held at once
+_ROWS = 4096  # places whose neighbours are held at once
 
 
 def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
@@ -24,7 +25,7 @@ def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
     if isinstance(where, pd.DataFrame):
         where = where[["decimalLatitude", "decimalLongitude"]]
     places = np.asarray(where, np.float64)
-    if places.ndim != 2 or places.shape[1] != 2:
+    if places.shape[1:] != (2,):
         raise ValueError(f"places have shape {places.shape}, expected an "
                          "occurrence table or (N, 2) latitudes and "
                          "longitudes.")
@@ -135,33 +136,24 @@ class Nearest(PlaceModel):
             raise ValueError(f"no record is {km:.0f} km or more away from "
                              f"{int((skip == self.tree.n).sum())} of the "
                              "places. Use a smaller apart_km.")
-        votes = np.empty((len(points), len(self.species)))
-        order = np.argsort(skip, kind="stable")
-        start = 0
-        while start < len(order):
-            # Those with as many to skip are asked about together.
-            most = max(int(skip[order[start]] * 1.2), self.neighbours)
-            end = start + max(1, _CELLS // (most + self.neighbours))
-            end = start + np.searchsorted(skip[order[start:end]], most,
-                                          side="right")
-            rows = order[start:end]
+        # Those with as many to skip are asked about together.
+        order, votes = np.argsort(skip), np.zeros((len(points),
+                                                   len(self.species)))
+        for rows in np.array_split(order, -(-len(order) // _ROWS) or 1):
             votes[rows] = self._votes(points[rows], skip[rows])
-            start = end
         return votes
 
     def _votes(self, points, skip):
-        k = min(int(skip.max()) + self.neighbours, self.tree.n)
+        k = min(int(skip.max(initial=0)) + self.neighbours, self.tree.n)
         chord, index = self.tree.query(points, k=np.arange(1, k + 1))
-        take = np.arange(self.neighbours) + skip[:, None]
-        some = take < k
-        take = np.minimum(take, k - 1)
-        chord, index = (np.take_along_axis(x, take, 1)
-                        for x in (chord, index))
-        km = globe.arc_km(chord)
-        classes = len(self.species)
-        cell = np.arange(len(index))[:, None] * classes + self.labels[index]
-        return np.bincount(cell.ravel(), (self.weight(km) * some).ravel(),
-                           len(index) * classes).reshape(-1, classes)
+        take = np.arange(self.neighbours) + skip[:, None]  # (N, neighbours)
+        some, take = take < k, np.minimum(take, k - 1)
+        km = globe.arc_km(np.take_along_axis(chord, take, 1))
+        label = self.labels[np.take_along_axis(index, take, 1)]
+        votes = np.zeros((len(points), len(self.species)))
+        np.add.at(votes, (np.arange(len(points))[:, None], label),
+                  self.weight(km) * some)
+        return votes
 
 
 class Kernel(Nearest):

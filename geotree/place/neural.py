@@ -1,8 +1,9 @@
-"""A small network that reads a place."""
+"""A small network that reads a place, and how small networks learn."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,53 @@ import pandas as pd
 from geotree.place.models import PlaceModel, vectors
 
 _STEPS = 1000  # least that a network is trained
+_BATCH = 256
+
+
+def learn(inputs: int, outputs: int, loss: Callable, *, steps: int,
+          seed: int):
+    """Train a network of two hidden layers; torch's random state stays.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Width of either end.
+    loss : callable
+        From the network to the loss of a new batch.
+
+    Returns
+    -------
+    callable
+        From (N, inputs) float to (N, outputs) logits, both arrays.
+    """
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(inputs, 128), nn.GELU(), nn.Dropout(0.2),
+            nn.Linear(128, 128), nn.GELU(), nn.Dropout(0.2),
+            nn.Linear(128, outputs))
+        optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 3e-3, total_steps=steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(net).backward()
+            optimizer.step()
+            schedule.step()
+    net.eval()
+
+    def answer(values):
+        with torch.no_grad():
+            return net(torch.as_tensor(values, dtype=torch.float32)).numpy()
+
+    return answer
 
 
 class Network(PlaceModel):
-    """A residual network on sines and cosines, after SINR.
+    """A network on sines and cosines, after SINR.
 
     Parameters
     ----------
@@ -39,50 +83,34 @@ class Network(PlaceModel):
     def __init__(self, table: pd.DataFrame, *, epochs: int = 40,
                  seed: int = 0) -> None:
         import torch
-        from torch import nn
 
         super().__init__(table)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.net = nn.Sequential(
-                nn.Linear(6, 128), *(_residual(128) for _ in range(3)),
-                nn.Linear(128, len(self.species)))
-            points = vectors(table)
-            raw = self._angles(points)
-            self.centre, self.spread = raw.mean(0), raw.std(0) + 1e-6
-            x, y = self._inputs(points), torch.as_tensor(self.labels)
-            optimizer = torch.optim.AdamW(
-                self.net.parameters(), lr=2e-3, weight_decay=0.01)
-            batches = -(-len(x) // 256)
-            epochs = max(epochs, -(-_STEPS // batches))
-            steps = batches * epochs
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-                optimizer, steps)
-            for _ in range(epochs):
-                for rows in torch.randperm(len(x)).split(256):
-                    loss = nn.functional.cross_entropy(
-                        self.net(x[rows]), y[rows], label_smoothing=0.05)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    schedule.step()
-            self.net.eval()
-        odds = self.odds(points[:10_000])
-        right = odds[np.arange(len(odds)), self.labels[:10_000]]
-        usual = self.frequency[self.labels[:10_000]]
-        if len(self.species) > 1 and np.log(right).mean() < np.log(
-                usual).mean() + 0.01:
+        points = vectors(table)
+        raw = self._angles(points)
+        self.centre, self.spread = raw.mean(0), raw.std(0) + 1e-6
+        x = torch.as_tensor(self._inputs(points), dtype=torch.float32)
+        y = torch.as_tensor(self.labels)
+        steps = max(epochs * -(-len(x) // _BATCH), _STEPS)
+
+        def loss(net):
+            rows = torch.randint(len(x), (min(_BATCH, len(x)),))
+            return torch.nn.functional.cross_entropy(
+                net(x[rows]), y[rows], label_smoothing=0.05)
+
+        self.answer = learn(6, len(self.species), loss, steps=steps,
+                            seed=seed)
+        labels = self.labels[:10_000]
+        odds = self.odds(points[:10_000])[np.arange(len(labels)), labels]
+        gain = np.log(odds).mean() - np.log(self.frequency[labels]).mean()
+        if len(self.species) > 1 and gain < 0.01:
             warnings.warn(
                 f"after {steps} steps the network knows no more of the "
                 f"{len(x)} records than how frequent each of the "
                 f"{len(self.species)} species is: it is undertrained (more "
                 "epochs?), or their places tell nothing.", stacklevel=2)
 
-    def _inputs(self, points):
-        import torch
-
-        return torch.as_tensor((self._angles(points) - self.centre)
-                               / self.spread, dtype=torch.float32)
+    def _inputs(self, points) -> np.ndarray:
+        return (self._angles(points) - self.centre) / self.spread
 
     @staticmethod
     def _angles(points) -> np.ndarray:
@@ -95,24 +123,6 @@ class Network(PlaceModel):
         return np.stack(values, axis=1)
 
     def odds(self, points):
-        import torch
+        from scipy.special import softmax
 
-        with torch.no_grad():
-            return self.net(self._inputs(points)).softmax(1).numpy()
-
-
-def _residual(width: int):
-    """x + f(x), where f is two layers with dropout."""
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(),
-                nn.Dropout(0.2), nn.Linear(width, width))
-
-        def forward(self, x):
-            return x + self.inner(x)
-
-    return Residual()
+        return softmax(self.answer(self._inputs(points)), axis=1)

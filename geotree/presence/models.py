@@ -13,8 +13,6 @@ from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
 DEFAULT = "average"
 _DIGITS = 9  # threads add up in any order: ties stay ties without the last bit
-_PLACES = {"nearest places": place.Nearest, "kernel of places": place.Kernel,
-           "trees of places": place.Trees, "network of places": place.Network}
 
 
 @dataclass
@@ -72,7 +70,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
         checked(frame, table, where)
     table.learn(pd.concat([presence, background], ignore_index=True))
     code, species = pd.factorize(presence["species"], sort=True)
-    if model in _PLACES:
+    if model in place.MODELS:
         return Model(list(species), table,
                      _of_places(model, presence, table, seed))
     x, rows = np.unique(table.features(presence), axis=0,
@@ -162,7 +160,8 @@ def logistic(data: Data, against: str):
 def network(data: Data, against: str):
     """Three small networks for all species at once, their logits' mean."""
     import torch
-    from torch import nn
+
+    from geotree.place.neural import learn
 
     x, y, weight = data.rows(against)
     sites, rest = len(data.x), len(x) - len(data.x)
@@ -173,38 +172,18 @@ def network(data: Data, against: str):
     size = int(np.clip(sites // 40, 32, 256))
     steps = int(np.clip(60 * sites // size, 300, 3000))
 
-    def batch():
+    def loss(net):
         rows = torch.randint(sites, (size,))
-        return rows if not rest else torch.cat(
-            [rows[:size // 2], sites + torch.randint(rest, (size // 2,))])
+        if rest:
+            rows = torch.cat([rows[:size // 2], sites + torch.randint(
+                rest, (size // 2,))])
+        noisy = x[rows] + 0.1 * torch.randn(len(rows), x.shape[1])
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            net(noisy), y[rows], weight[rows])
 
-    nets = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(data.seed)
-        for _ in range(3):
-            net = nn.Sequential(
-                nn.Linear(x.shape[1], 128), nn.GELU(), nn.Dropout(0.2),
-                nn.Linear(128, 128), nn.GELU(), nn.Dropout(0.2),
-                nn.Linear(128, y.shape[1]))
-            optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, 3e-3, total_steps=steps)
-            for _ in range(steps):
-                rows = batch()
-                noisy = x[rows] + 0.1 * torch.randn(size, x.shape[1])
-                loss = nn.functional.binary_cross_entropy_with_logits(
-                    net(noisy), y[rows], weight[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            nets.append(net.eval())
-
-    def answer(new):
-        with torch.no_grad():
-            return sum(net(torch.as_tensor(new)) for net in nets).numpy() / 3
-
-    return answer
+    nets = [learn(x.shape[1], y.shape[1], loss, steps=steps,
+                  seed=data.seed + one) for one in range(3)]
+    return lambda new: sum(net(new) for net in nets) / 3
 
 
 def average(data: Data, against: str):
@@ -237,7 +216,7 @@ def average(data: Data, against: str):
 
 _TARGET = (forest_of_sites, network, down_sampled_forest)
 _RANDOM = (down_sampled_forest,)
-MODELS = {**_PLACES, "forest over species": forest_over_species,
+MODELS = {**place.MODELS, "forest over species": forest_over_species,
           "forest of sites": forest_of_sites, "network": network,
           "down-sampled forest": down_sampled_forest, "boosting": boosting,
           "logistic": logistic, "average": average}
@@ -265,6 +244,6 @@ def _of_places(name: str, presence, table: Features, seed: int):
                          "coordinates.")
     rows = table.degrees(presence).assign(
         species=presence["species"].to_numpy())
-    model = _PLACES[name](rows)
+    model = place.MODELS[name](rows)
     classes = pd.DataFrame({"species": model.species})
     return lambda sites: model.predict(table.degrees(sites), classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,52 +23,47 @@ class Features:
 
     variables: tuple[str, ...]
     place: tuple[str, str] | None
-    known: dict = field(default_factory=dict)
 
     def learn(self, frame: pd.DataFrame) -> Features:
         """Categories, medians, means and spreads of all training sites."""
-        for name in self.variables:
-            column = frame[name]
-            self.known[name] = (
-                float(column.median()), bool(column.isna().any())
-            ) if _is_number(column) else sorted(
-                column.dropna().astype(str).unique())
-        raw = self._raw(frame)
-        spread = raw.std(axis=0)
+        from sklearn.compose import make_column_transformer
+        from sklearn.impute import SimpleImputer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+        columns = self._columns(frame)
+        numbers = [name for name in columns if _is_number(columns[name])]
         self.middle = frame[list(self.place or ())].mean().to_numpy()
-        self.centre, self.spread = raw.mean(axis=0), spread + (spread == 0)
+        self.encoder = make_pipeline(make_column_transformer(
+            (OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+             columns.columns.difference(numbers)),
+            (SimpleImputer(strategy="median", add_indicator=True,
+                           keep_empty_features=True), numbers),
+            verbose_feature_names_out=False), StandardScaler()).fit(columns)
         return self
 
     def features(self, frame: pd.DataFrame) -> np.ndarray:
         """Standardised features: (N, F) float32."""
-        scaled = (self._raw(frame) - self.centre) / self.spread
+        scaled = self.encoder.transform(self._columns(frame))
         return scaled.clip(-5, 5).astype(np.float32)
 
-    def _raw(self, frame: pd.DataFrame) -> np.ndarray:
-        columns = []
-        for name in self.variables:
-            known, column = self.known[name], frame[name]
-            if isinstance(known, list):
-                columns += [(column.astype(str) == one) for one in known]
-                continue
-            middle, gaps = known
-            values = column.to_numpy(float, na_value=np.nan)
-            columns += [np.where(np.isnan(values), middle, values)]
-            columns += [np.isnan(values)] * gaps
+    def _columns(self, frame: pd.DataFrame) -> pd.DataFrame:
+        columns = pd.DataFrame({
+            name: frame[name].to_numpy(float, na_value=np.nan)
+            if _is_number(frame[name]) else frame[name].astype(str).to_numpy()
+            for name in self.variables}, index=range(len(frame)))
+        place = frame[list(self.place or ())].to_numpy(float)
         if self.place == DEGREES:
-            columns += list(globe.vectors_of(frame).T)
-        elif self.place:
-            columns += [frame[name].to_numpy(float) for name in self.place]
-        return np.column_stack(columns).astype(np.float64)
+            place = globe.vectors_of(frame)
+        columns[[f"place {axis}" for axis in range(place.shape[1])]] = place
+        return columns
 
     def degrees(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Places in degrees, for models of place; metres lie at 0°, 0°."""
-        x, y = (frame[name].to_numpy(float) for name in self.place)
+        places = frame[list(self.place)].to_numpy(float)
         if self.place != DEGREES:
-            x, y = ((values - middle) / globe.METRES
-                    for values, middle in zip((x, y), self.middle,
-                                              strict=True))
-        return pd.DataFrame({"decimalLongitude": x, "decimalLatitude": y})
+            places = (places - self.middle) / globe.METRES
+        return pd.DataFrame(places, columns=DEGREES)
 
 
 @dataclass
