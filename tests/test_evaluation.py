@@ -475,7 +475,7 @@ def test_the_likeliest_are_those_of_the_whole_answer(model, monkeypatch,
     np.testing.assert_array_equal(index[:, 0], whole.argmax(1))
     np.testing.assert_allclose(odds, -np.sort(-whole, axis=1)[:, :3],
                                rtol=1e-4)
-    with pytest.raises(ValueError, match="k is 8, expected a whole .* at most 7"):
+    with pytest.raises(ValueError, match="k is 8, expected .* at most 7"):
         evaluation.likeliest(model, batch, CLASSES, 8)
 
 

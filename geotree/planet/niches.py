@@ -41,13 +41,17 @@ class Niches:
 
         Rows sum to one; a row where nothing grows is all zero.
         """
-        state = climate(lat=lat, lon=lon, seed=self.seed)
-        niche = _position(state)[:, None] - self._centres
-        fit = np.exp(-0.5 * ((niche / _WIDTH) ** 2).sum(-1))
-        weight = self._reach(lat, lon, state) * fit * self._abundance
+        weight = self.weight(lat=lat, lon=lon)
         total = weight.sum(axis=1, keepdims=True)
         return np.divide(weight, total, out=np.zeros_like(weight),
                          where=total > _MINIMUM)
+
+    def weight(self, *, lat, lon) -> np.ndarray:
+        """How much of each species N places bear: (N, K), 0 or more."""
+        state = climate(lat=lat, lon=lon, seed=self.seed)
+        niche = _position(state)[:, None] - self._centres
+        fit = np.exp(-0.5 * ((niche / _WIDTH) ** 2).sum(-1))
+        return self._reach(lat, lon, state) * fit * self._abundance
 
     @cached_property
     def _centres(self) -> np.ndarray:

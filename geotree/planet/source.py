@@ -95,6 +95,26 @@ class Planet:
         lat, lon = checks.places(lat=lat, lon=lon)
         return self._niches.prior(lat=lat, lon=lon)
 
+    def presence(self, *, lat, lon, trees: float = 1.0) -> np.ndarray:
+        """Probability that each species stands on a site, whoever looks.
+
+        Trees come one by one: their number has a Poisson distribution, the
+        larger the better a species fits the place. Rows do not sum to one.
+
+        Parameters
+        ----------
+        lat, lon : (N,) float
+            Degrees, WGS 84.
+        trees : float
+            Expected number of a species of abundance 1 where all suits it.
+
+        Returns
+        -------
+        (N, K) float64
+        """
+        lat, lon = checks.places(lat=lat, lon=lon)
+        return -np.expm1(-trees * self._niches.weight(lat=lat, lon=lon))
+
     def occurrences(self, n: int, *, seed: int = 0,
                     faults: float = 0.0) -> pd.DataFrame:
         """Draw an occurrence table, as an aggregator would hold it.
