@@ -64,7 +64,7 @@ def measure(samples: Samples, *, seen: tuple[int, ...] = SEEN,
     return pd.DataFrame(rows)
 
 
-def names(samples: Samples, *, k: int = 21_001, drawn: int = 512,
+def names(samples: Samples, *, k: int = 21_001, drawn: int = 1024,
           seen: tuple[int, ...] = (4096, 8192, 16_384, 32_768),
           batch: int = 256) -> pd.DataFrame:
     """Cost of a step and top-1 with few names, many, and some of the many.
@@ -76,7 +76,7 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 512,
     Returns
     -------
     DataFrame
-        ``model, names, drawn, seen, seconds, cpu, top1, low, high, n``;
+            ``model, names, drawn, seen, seconds, cpu, top1, low, high, n``;
         ``cpu`` is the median of a step, in seconds of the process.
     """
     few = samples.packed.classes
@@ -87,7 +87,8 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 512,
                                  ("drawn", many, drawn)):
         torch.manual_seed(0)
         settings = training.Settings(batch_size=batch, negatives=count)
-        rows += [{"model": name, "names": len(classes), "drawn": count, **row}
+        rows += [{"model": name, "names": len(classes),
+                  "drawn": count or len(classes), **row}
                  for row in _curve(CompactClip(), settings, samples, seen,
                                    name, classes=classes)]
     return pd.DataFrame(rows)

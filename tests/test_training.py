@@ -134,7 +134,7 @@ def test_some_names_a_step_learn_as_all(halves, tmp_path):
         assert max(sizes) <= (32 + 10 if count else len(halves[0].classes))
     assert worth[10] == pytest.approx(worth[None], rel=0.1)
     k = training.Settings().filled(10 ** 6, 21_001, drop_last=False)[0]
-    assert k.negatives == 512
+    assert k.negatives == 1024
 
 
 def test_few_samples_need_neither_validation_nor_folder(halves):

@@ -9,8 +9,7 @@ that never looks at what is missing. Explained in chapter 05.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +100,8 @@ class CompactClip(store.Whole, nn.Module):
     >>> logits = model(batch.images, batch.environment, classes)  # (B, K)
     """
 
+    Config = CompactConfig
+
     def __init__(self, config: CompactConfig | None = None, *,
                  seed: int | None = None) -> None:
         super().__init__()
@@ -112,6 +113,11 @@ class CompactClip(store.Whole, nn.Module):
 
     def _build(self, config: CompactConfig) -> None:
         width, bands = config.width, len(v.BANDS)
+        # Values and missing flags of each group, and what is worked out.
+        sizes = {name: 2 * (part.stop - part.start)
+                 for name, part in v.GROUPS.items()}
+        sizes["location"] += 3 + 6 * len(_FREQUENCIES)
+        sizes["terrain"] += 2
         # Constants of the normalisation travel with the weights.
         self.register_buffer("band_mean", torch.zeros(bands))
         self.register_buffer("band_std", torch.ones(bands))
@@ -121,8 +127,9 @@ class CompactClip(store.Whole, nn.Module):
         self.month_code = nn.Embedding(v.MONTHS, width)
         self.season_code = nn.Embedding(v.MONTHS, width)
         self.groups = nn.ModuleDict({
-            name: _Group(size, width) for name, size in _group_sizes().items()
-        })
+            name: nn.Sequential(nn.Linear(size, width), nn.GELU(),
+                                nn.Linear(width, width))
+            for name, size in sizes.items()})
         self.summary = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.expansion)
@@ -173,9 +180,7 @@ class CompactClip(store.Whole, nn.Module):
         """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
         if not self.training:  # the loop hides parts of what was checked
             checks.images(images)
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        dn = images.to(self.device, torch.float32).flatten(3)
+        dn = torch.as_tensor(images).to(self.device, torch.float32).flatten(3)
         # The logarithm turns brightness into an offset; 100 is a
         # reflectance of 0.01, below which a difference is noise.
         return torch.log(dn + 100.0), dn != v.NODATA
@@ -183,9 +188,8 @@ class CompactClip(store.Whole, nn.Module):
     def _variables(self, environment) -> tuple[Tensor, Tensor]:
         """(B, V) raw variables → transformed values and validity."""
         checks.environment(environment)
-        if isinstance(environment, np.ndarray):
-            environment = torch.from_numpy(environment)
-        values = environment.to(self.device, torch.float32, copy=True)
+        values = torch.as_tensor(environment).to(
+            self.device, torch.float32, copy=True)
         known = values.isfinite()
         values[~known] = 0.0
         rain = values[:, _MILLIMETRES].clamp(min=0)
@@ -294,43 +298,6 @@ class CompactClip(store.Whole, nn.Module):
     def scale(self) -> Tensor:
         """Factor of the cosines, at most 100 as in CLIP."""
         return self.logit_scale.clamp(max=math.log(100.0)).exp()
-
-    # -- files -----------------------------------------------------------
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, *,
-                        revision: str | None = None) -> CompactClip:
-        """Read a model folder, or that of a hub id; it is in eval mode.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            No model there, damaged, or the weights of another one.
-        """
-        folder = store.find(source, revision=revision)
-        card = store.read_card(folder)
-        if card.get("model") != cls.__name__:
-            raise ValueError(f"'{folder}' holds a {card.get('model')}, "
-                             f"expected a {cls.__name__}.")
-        known = {field.name for field in fields(CompactConfig)}
-        config = {k: x for k, x in card["config"].items() if k in known}
-        return store.load(cls(CompactConfig(**config)), folder, card)
-
-
-class _Group(nn.Sequential):
-    """Token of one group of variables."""
-
-    def __init__(self, size: int, width: int) -> None:
-        super().__init__(nn.Linear(size, width), nn.GELU(),
-                         nn.Linear(width, width))
-
-
-def _group_sizes() -> dict[str, int]:
-    sizes = {name: 2 * (part.stop - part.start)
-             for name, part in v.GROUPS.items()}
-    sizes["location"] += 3 + 6 * len(_FREQUENCIES)
-    sizes["terrain"] += 2
-    return sizes
 
 
 def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

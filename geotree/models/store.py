@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import tempfile
 import textwrap
@@ -24,7 +23,6 @@ from geotree import checks, files, network
 from geotree.models.names import RANKS
 
 WEIGHTS, CARD, PRIOR = "model.safetensors", "card.json", "prior.parquet"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST = 5  # names listed in an error
 
 
@@ -51,6 +49,31 @@ class Whole:
     thresholds: dict[float, float] = {}
     prior: pd.DataFrame | None = None
     card: dict = {}
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *,
+                        revision: str | None = None):
+        """Read a model folder, or that of a hub id; it is in eval mode.
+
+        The class is made from its ``Config``, a dataclass, if it has one.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            No model there, damaged, or the weights of another one.
+        """
+        folder = find(source, revision=revision)
+        card = read_card(folder)
+        if card.get("model") != cls.__name__:
+            raise ValueError(f"'{folder}' holds a {card.get('model')}, "
+                             f"expected a {cls.__name__}.")
+        try:
+            model = (cls(cls.Config(**card["config"]))
+                     if hasattr(cls, "Config") else cls())
+        except TypeError as error:
+            raise ValueError(f"'{folder}' is of another version of "
+                             f"{cls.__name__} ({error}).") from error
+        return load(model, folder, card)
 
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
@@ -114,17 +137,14 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
     path = Path(source)
     if path.exists():
         return path
-    if not _HUB_ID.fullmatch(str(source)):
-        raise FileNotFoundError(f"no model folder '{source}'. Expected one "
-                                "that save_pretrained wrote, or a hub id "
-                                "owner/name.")
     try:
         folder = network.hub_file(str(source), CARD, revision=revision).parent
         for name in read_card(folder)["files"]:
             network.hub_file(str(source), name, revision=folder.name)
     except network.ServiceError as error:
         raise FileNotFoundError(
-            f"no model '{source}': there is no such folder, and {error}"
+            f"no model '{source}': there is no folder that save_pretrained "
+            f"wrote, and {error}"
         ) from error
     return folder
 

@@ -39,7 +39,7 @@ _MOST = 20_000_000  # probabilities to calibrate on, 80 MB
 _FEW = 2000  # samples
 _SMALLEST, _LARGEST = 32, 256  # batch, where the settings name none
 _EPOCHS = 10  # where neither the settings nor least_steps ask for more
-_MANY, _DRAWN = 2048, 512  # classes: of more, so many are drawn a step
+_MANY, _DRAWN = 2048, 1024  # classes: of more, so many are drawn a step
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Settings:
     rank_weight: float = 0.2  # of the loss at genus and at family
     temperature: float = 0.07  # of recipe "release"
     negatives: int | None = None  # species that a step compares with, drawn
-    # beside those of its batch; None: all, or 512 of more than 2,048
+    # beside those of its batch; None: all, or 1,024 of more than 2,048
     flips: bool = True  # patches turned and mirrored
     # Chances to be hidden. None: 0.3 where samples are few, else 0 and 0.1.
     pixel_dropout: float | None = None  # of a pixel of a month
