@@ -11,6 +11,7 @@ import tarfile
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fake_source import FakeSource, occurrence_table
@@ -289,6 +290,20 @@ def test_labels_are_compared_with_a_table(folder):
             "shards")})
     with pytest.raises(shards.ShardError, match=told):
         shards.open(folder).verify()
+
+
+@pytest.mark.parametrize("header", [
+    b"{'descr': (", b"{'descr': '<u2' 1}", b"((((((((" * 200, b"", b"{",
+    b"{'descr': '|O', 'fortran_order': False, 'shape': (4,), }\n",
+    b"{'descr': '<u2', 'fortran_order': False, 'shape': (" + b"9" * 5000
+    + b",), }\n"])
+def test_a_header_of_another_kind_is_no_more_than_a_wrong_value(header):
+    data = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+    member = tarfile.TarInfo("0.images.npy")
+    member.size = len(data)
+    whole = member.tobuf() + data + bytes(-len(data) % 512)
+    with pytest.raises(ValueError, match="no .npy|Exceeds"):
+        records.decode(np.frombuffer(whole, np.uint8), pd.Index(["a"]))
 
 
 # The same twice ------------------------------------------------------------

@@ -78,9 +78,9 @@ class Block(nn.Module):
 
 
 class Tokens(NamedTuple):
-    """What the transformer reads."""
+    """What the transformer reads: summary, months, groups."""
 
-    values: Tensor  # (B, 1 + 12 + 4, width): summary, months, groups
+    values: Tensor  # (B, 1 + 12 + 4, width)
     present: Tensor  # (B, 1 + 12 + 4) bool
 
 
@@ -119,10 +119,9 @@ class CompactClip(store.Whole, nn.Module):
         sizes["location"] += 3 + 6 * len(_FREQUENCIES)
         sizes["terrain"] += 2
         # Constants of the normalisation travel with the weights.
-        self.register_buffer("band_mean", torch.zeros(bands))
-        self.register_buffer("band_std", torch.ones(bands))
-        self.register_buffer("variable_mean", torch.zeros(len(v.VARIABLES)))
-        self.register_buffer("variable_std", torch.ones(len(v.VARIABLES)))
+        for name, size in (("band", bands), ("variable", len(v.VARIABLES))):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
         self.month = nn.Linear(bands * (_PIXELS + 2), width)
         self.month_code = nn.Embedding(v.MONTHS, width)
         self.season_code = nn.Embedding(v.MONTHS, width)
@@ -239,22 +238,18 @@ class CompactClip(store.Whole, nn.Module):
         groups, known = self._environment(environment)
         x = self.month(pixels)  # (B, T, width)
         if self.config.month_code:
-            x = x + self.month_code.weight
-            x = x + self._season(environment, known)
+            # The month of the local year: July is winter in the south.
+            lat = torch.as_tensor(environment[:, _LAT]).to(self.device)
+            north = self.season_code.weight
+            season = torch.where((lat < 0)[:, None, None],
+                                 north.roll(v.MONTHS // 2, 0), north)
+            placed = known[:, 0] & lat.isfinite()
+            x = x + self.month_code.weight + season * placed[:, None, None]
         place = [layer(groups[name]) for name, layer in self.groups.items()]
         summary = self.summary.expand(len(x), 1, -1)
         values = torch.cat([summary, x, torch.stack(place, dim=1)], dim=1)
         always = torch.ones_like(months[:, :1])
         return Tokens(values, torch.cat([always, months, known], dim=1))
-
-    def _season(self, environment, known: Tensor) -> Tensor:
-        """Code of the month of the local year: July is winter in the south."""
-        lat = torch.as_tensor(environment[:, _LAT]).to(self.device)
-        south = (lat < 0) & known[:, 0]
-        code = self.season_code.weight
-        year = torch.stack([code, code.roll(v.MONTHS // 2, 0)])
-        return year[south.long()] * (known[:, 0] & lat.isfinite())[:, None,
-                                                                   None]
 
     def encode_images(self, images, environment) -> Tensor:
         """Unit vectors of samples.
@@ -291,9 +286,8 @@ class CompactClip(store.Whole, nn.Module):
 
     def forward(self, images, environment, classes) -> Tensor:
         """Logits (B, K) over the rows of ``classes``."""
-        image_features = self.encode_images(images, environment)
-        text_features = self.encode_taxa(classes)
-        return self.scale() * image_features @ text_features.T
+        return (self.scale() * self.encode_images(images, environment)
+                @ self.encode_taxa(classes).T)
 
     def scale(self) -> Tensor:
         """Factor of the cosines, at most 100 as in CLIP."""

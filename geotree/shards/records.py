@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 COLUMNS = {"images": ("<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
            "environment": ("<f4", (len(VARIABLE_NAMES),)),
            "label": ("<i8", ()), "id": ("<i8", ())}
+_NPY = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<..)', 'fortran_order': "
+                  rb"False, 'shape': \(([\d, ]+)\), \} *\n", re.DOTALL)
 _BLOCK = 512  # bytes; a tar is made of these
 _AHEAD = 4  # records that the disk is told of before they are read
 _SMALL = 1 << 16  # bytes; of such records it reads ahead unasked
@@ -71,31 +74,20 @@ def decode(data: np.ndarray, species: pd.Index) -> Batch:
                 or not member.endswith(f".{name}.npy")):
             raise ValueError(f"member {member!r}, expected .{name}.npy")
         size, at = int(header[124:135], 8), at + _BLOCK
-        columns.append(_array(data[at:at + size], np.dtype(kind)))
+        columns.append(_array(data[at:at + size], kind))
         at += -(-size // _BLOCK) * _BLOCK
     checks.labels(columns[2], len(species))
     return Batch(*columns)
 
 
-def _array(data: memoryview, expected: np.dtype) -> np.ndarray:
-    start = 10 + int.from_bytes(data[8:10], "little")
-    shape, dtype = _header(bytes(data[:start]))
-    if dtype != expected:
-        raise ValueError(f".npy holds {dtype}, expected {expected}")
-    return np.frombuffer(data, dtype, offset=start).reshape(shape)
-
-
-@lru_cache(maxsize=64)
-def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type from the header of a ``.npy`` file of version 1."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f".npy of version {version}, expected (1, 0)")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if fortran:
-        raise ValueError(".npy in Fortran order, expected C order")
-    return shape, dtype
+def _array(data: memoryview, kind: str) -> np.ndarray:
+    """The array of a ``.npy`` member as numpy writes it; nothing is parsed.
+    """
+    found = _NPY.match(data)
+    if found is None or found[1].decode() != kind:
+        raise ValueError(f"a member is no .npy of {kind} in C order")
+    shape = [int(size) for size in found[2].split(b",") if size.strip()]
+    return np.frombuffer(data, kind, offset=found.end()).reshape(shape)
 
 
 def checksum(data: np.ndarray) -> int:
