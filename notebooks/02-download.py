@@ -17,6 +17,11 @@
 # **In:** `occurrences.parquet`. **Out:** `cube.zarr`, twelve months of
 # pixels and 27 variables for each record.
 #
+# A crown is some ten metres wide, and so is a pixel. From 786 km above, no
+# leaf is to be seen and no bark. What is left to tell an oak from a beech?
+# This chapter looks at what there is, what it costs to fetch, and whether it
+# pays.
+#
 # > **Before you start**
 # >
 # > *You will learn* what ten bands, twelve months and 27 variables are, and
@@ -49,10 +54,14 @@ print(chain.provenance())
 # %% [markdown]
 # ## Ten bands
 #
-# Sentinel-2 looks at the Earth every five days in thirteen bands
-# {cite}`drusch2012sentinel`; ten of them see the ground. Leaves absorb red,
-# reflect the near infrared, and absorb the short-wave infrared the more
-# water they hold.
+# A *band* is a range of wavelengths that a satellite measures. Sentinel-2
+# looks at the Earth every five days in thirteen bands
+# {cite}`drusch2012sentinel`; ten of them see the ground. Our eyes know three.
+# The others are where trees differ: leaves absorb red, reflect the near
+# infrared, and absorb the short-wave infrared the more water they hold.
+#
+# The table has one row for each band: its name, what it stands for, its
+# wavelength, and the size of its pixels.
 
 # %%
 pd.DataFrame(variables.BANDS)
@@ -60,11 +69,17 @@ pd.DataFrame(variables.BANDS)
 # %% [markdown]
 # ## A plan before the work
 #
-# A source answers two questions: what would it cost, and what is there. The
-# default source is the simulated planet; see [its page](../book/planet.md).
-# `GEOTREE_SOURCE=earthengine` and `GEOTREE_SOURCE=stac` bring real pixels
-# through the same cells. Earth Engine needs an account and a Cloud project
-# ([setting up](../book/setup.md)); open catalogues need neither.
+# `chain.occurrences()` has opened the table of chapter 01, or made it. Now
+# each record needs its pixels. They may come from a service with a quota, and
+# nothing is as annoying as a quota that is used up at nine tenths of a
+# download. So every *source* of pixels answers two questions: what would it
+# cost, and what is there.
+#
+# The default source is the simulated planet; see [its
+# page](../book/planet.md). `GEOTREE_SOURCE=earthengine` and
+# `GEOTREE_SOURCE=stac` bring real pixels through the same cells. Earth Engine
+# needs an account and a Cloud project ([setting up](../book/setup.md)); open
+# catalogues need neither.
 
 # %%
 source = chain.source()
@@ -73,17 +88,19 @@ print(source.plan(table))
 # %% [markdown]
 # ## What real pixels cost
 #
-# Earth Engine is asked once for a lonely sample, and once for up to 25
-# samples of one Sentinel-2 tile: one expression holds all twelve months and
-# ten bands, so nothing has to be asked about a month first. The 25 looked
-# up variables of a chunk come in one more request, and a sample that shows
-# nothing all year is looked at once more, in the tiles beside its own. The
-# release asked 39 times for each sample. Open catalogues are read file by
-# file, so they suit the smaller jobs; their terrain, soil and climate come
-# from rasters that `GEOTREE_STAC_RASTERS` names
+# The planet is free. What would the Earth cost? Sentinel-2's images are
+# delivered in *tiles*, squares of about 100 km. Earth Engine is asked once for
+# a lonely sample, and once for up to 25 samples of one tile: one expression
+# holds all twelve months and ten bands, so nothing has to be asked about a
+# month first. The 25 looked up variables of a chunk come in one more request,
+# and a sample that shows nothing all year is looked at once more, in the tiles
+# beside its own. The release asked 39 times for each sample.
+#
+# Open catalogues are read file by file, so they suit the smaller jobs; their
+# terrain, soil and climate come from rasters that `GEOTREE_STAC_RASTERS` names
 # ([setting up](../book/setup.md)).
 #
-# The table spreads ever more records the way ours are spread. Requests
+# The table below spreads ever more records the way ours are spread. Requests
 # follow from the places; hours and EECU-hours, Earth Engine's unit of work,
 # rest on guesses until you measure some hundred samples of your own.
 
@@ -125,8 +142,10 @@ plots.table(costs.rename_axis("samples"), {
     index=True)
 
 # %% [markdown]
-# An account has so many EECU-hours a month. A run whose plan is beyond
-# eight tenths of them is refused before the first request.
+# The more records, the more of them share a tile, so the requests for each
+# sample fall while the total grows. An account has so many EECU-hours a month.
+# A run whose plan is beyond eight tenths of them is refused before the first
+# request, with the sum that it would have cost:
 
 # %%
 print(TIERS)
@@ -136,9 +155,31 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Your grant pays for a hundred thousand samples. How many EECU-hours is
+# > that, and how many requests does each sample cost, beside a thousand?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# each = costs["requests"] / costs.index
+# print(each.round(2))
+# assert each[100_000] <= each[1_000]
+# print(f"{costs.loc[100_000, 'EECU-hours']:.0f} EECU-hours")
+# ```
+#
+# The denser the records, the more of them fit into one request. The hours of
+# work do not shrink alike, for each sample still has its twelve months to be
+# averaged. It is the work that the quota counts, not the requests.
+#
+# </details>
+
+# %% [markdown]
 # ## A look at a few
 #
-# Four records first, one of each leaf type where there are as many.
+# Before a long run, look at a handful. Four records first, one of each leaf
+# type where there are as many.
 
 # %%
 few = table.groupby("leafType").head(1).head(4)
@@ -146,17 +187,23 @@ found = source.fetch(few)
 found.reflectance.shape, found.environment.shape
 
 # %% [markdown]
-# The shape is (samples, months, bands, rows, columns). Reflectance is
-# stored in ten-thousandths, and 65535 stands for a month in which clouds
-# hid the ground.
+# The first shape is (samples, months, bands, rows, columns), the second
+# (samples, variables). *Reflectance*, the share of light that a surface sends
+# back, is stored in ten-thousandths, and 65535 stands for a month in which
+# clouds hid the ground. In true colour, a year of four trees looks like this:
 
 # %% mystnb={"image": {"alt": "Four trees, twelve monthly patches each in true colour; some months are missing because of cloud."}}
 plots.patch_strip(found.reflectance, few["species"]);
 
 # %% [markdown]
-# On a map, with the patch in the middle: the square is 50 m wide. Signed in
-# to Earth Engine, this is a map to move in, made by geemap
-# {cite}`wu2020geemap`; otherwise the planet draws the ground around the tree.
+# Grey squares are months without a clear view. Green comes and goes with the
+# season for some trees and stays for others; that difference is most of what
+# there is to learn.
+#
+# How much of the ground is that? Each patch is 50 m wide. Below it stands in
+# the middle of its surroundings. Signed in to Earth Engine, this is a map to
+# move in, made by geemap {cite}`wu2020geemap`; otherwise the planet draws the
+# ground around the tree, patch by patch as it would fetch it.
 
 # %%
 import matplotlib.pyplot as plt
@@ -210,9 +257,11 @@ signed_in = source.name == "earthengine"
 engine_map() if signed_in else planet_picture()
 
 # %% [markdown]
-# A patch is cut from the grid on which the satellite's tiles lie: UTM zones
-# with corners at multiples of ten metres, so that no pixel is blurred by
-# resampling. Norway and Svalbard have zones of their own.
+# Where exactly does a patch begin? If it were centred on the record, every
+# pixel would be a mixture of four of the satellite's own. So a patch is cut
+# from the grid on which the tiles lie: zones of the UTM projection, each with
+# its *EPSG* number, with corners at multiples of ten metres. No pixel is
+# blurred by resampling. Norway and Svalbard have zones of their own.
 
 # %%
 patch = grid.patches(lat=few["decimalLatitude"],
@@ -224,9 +273,11 @@ pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
 # %% [markdown]
 # ## One number for greenness
 #
-# The normalised difference vegetation index compares near infrared and red:
-# $\mathrm{NDVI} = (B_8 - B_4) / (B_8 + B_4)$. By hand for one pixel, then
-# with the library.
+# Twelve months of ten bands are 120 numbers a pixel. One number sums up much
+# of it. Leaves reflect the near infrared and swallow red, and bare ground does
+# neither, so the *normalised difference vegetation index* compares the two:
+# $\mathrm{NDVI} = (B_8 - B_4) / (B_8 + B_4)$. It is near one over dense
+# leaves, near zero over soil. By hand for one pixel, then with the library.
 
 # %%
 july = found.reflectance[:, 6]  # (N, C, H, W)
@@ -239,14 +290,20 @@ np.testing.assert_allclose(by_hand[seen], library[seen], rtol=1e-5)
 # %% [markdown]
 # ## The whole table, in chunks
 #
-# One chunk of samples is one unit of work: its data are written whole, then
-# its status. If the machine stops, the same call goes on with what is
-# missing.
+# Millions of samples take days, and in some night the machine will stop. One
+# *chunk* of samples is one unit of work: its data are written whole, then its
+# status. If something breaks off, the same call goes on with what is missing,
+# and nothing is fetched twice.
 
 # %%
 with chain.making("cube") as path:
     cube = pixels.download(table, source, path, chunk=run.chunk)
 pixels.counts(cube)
+
+# %% [markdown]
+# The counts say what became of each record. `no imagery` means that clouds hid
+# every month: such a record stays in the cube, marked, and does not disappear
+# without a word. The cube itself is a Zarr store that xarray opens:
 
 # %%
 cube
@@ -254,8 +311,10 @@ cube
 # %% [markdown]
 # ## What the year looks like
 #
-# Deciduous trees lose their leaves in the cold or in the dry season, half a
-# year apart in the two hemispheres. Evergreens hardly move.
+# Now the one picture that explains why a year is worth fetching. Deciduous
+# trees lose their leaves in the cold or in the dry season, half a year apart
+# in the two hemispheres; evergreens keep them. The curves are the median NDVI
+# of each leaf type.
 
 # %% mystnb={"image": {"alt": "NDVI through the year by leaf type, north of 30 degrees north and south of 30 degrees south; deciduous types swing strongly, half a year apart."}}
 images = cube["reflectance"].to_numpy()
@@ -265,10 +324,11 @@ plots.phenology(images, by_id["leafType"], by_id["decimalLatitude"]);
 # %% [markdown]
 # ## One month, or the whole year?
 #
-# Twelve composites cost twelve times the download of one. Do they pay? We
-# ask a plain forest for the species, first from the mean colour of a single
-# month, then of all twelve, and test it in other 1° blocks of the globe
-# than it learnt from.
+# Twelve composites cost twelve times the download of one. Do they pay? It
+# would be easy to say yes because the curves look so different. So we ask a
+# plain random forest for the species, first from the mean colour of a single
+# month, then of all twelve, and test it in other 1° blocks of the globe than
+# it learnt from, for reasons that [chapter 04](04-benchmark) explains.
 
 # %%
 some = np.random.default_rng(0).permutation(len(images))[:4000]
@@ -297,10 +357,35 @@ print(f"n = {tested.sum():,} test records: {right['all twelve']:.0%} from "
       f"the year, {right[best]:.0%} from the best single month ({best})")
 
 # %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > Perhaps two months are enough. Try January with July, and April with
+# > October. How much of the year's advantage do two months keep?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# pairs = {"January and July": [0, 6], "April and October": [3, 9]}
+# gain = right["all twelve"] - right[best]
+# for label, months in pairs.items():
+#     part = share_right(months) - right[best]
+#     print(f"{label}: {part:+.1%} over {best}; the year {gain:+.1%}")
+# ```
+#
+# Two months on opposite sides of the year hold much of the difference between
+# bare and green. Which two is a matter of where the trees stand: half of the
+# globe has its summer in January. And clouds: with two months, many samples
+# have only one or none.
+#
+# </details>
+
+# %% [markdown]
 # ## 27 variables
 #
-# Place, terrain, soil water and climate, in the units in which the products
-# store them; true value = stored value × scale.
+# Pixels are not all that is known of a place. Its height, its soil and its
+# climate can be looked up, and they say which trees could grow there at all.
+# They stand in the units in which the products store them; true value = stored
+# value × scale. The first twelve of them:
 
 # %%
 pd.DataFrame(variables.VARIABLES).set_index("name")[
@@ -309,8 +394,10 @@ pd.DataFrame(variables.VARIABLES).set_index("name")[
 # %% [markdown]
 # ## Clouds hide months, not at random
 #
-# Where it rains, satellites see less; beyond the polar circle the winter
-# sun stays down.
+# If clouds hid months by lot, we could shrug. But where it rains, satellites
+# see less; beyond the polar circle the winter sun stays down. So what is
+# missing tells something of the place, and a model must not be left to take
+# "missing" for a colour.
 
 # %% mystnb={"image": {"alt": "Share of missing months by latitude band and month."}}
 gone = (images[:, :, 0, 2, 2] == variables.NODATA)
@@ -325,6 +412,9 @@ ax.set(ylabel="latitude (°)", title=f"n = {len(gone):,} samples");
 
 # %% [markdown]
 # ## Checks
+#
+# Each record of the table has its sample, in the same order; none is pending;
+# and the latitude among the variables is that of the record.
 
 # %%
 assert (cube["sample"].to_numpy() == table["gbifID"].to_numpy()).all()
@@ -336,8 +426,10 @@ np.testing.assert_allclose(environment[:, 1], table["decimalLatitude"],
 # %% [markdown]
 # ## What can go wrong
 #
-# A cube belongs to one source and its settings. Another planet is refused, so
-# that pixels of two kinds can never be mixed up.
+# You fetch half of the table from one catalogue and the rest from another, and
+# a model learns to tell the catalogues apart. So a cube belongs to one source
+# and its settings. Another planet is refused, and pixels of two kinds can
+# never be mixed up.
 
 # %%
 from geotree import sources
@@ -364,23 +456,33 @@ assert (again["sample"].to_numpy() == fewer["gbifID"].to_numpy()).all()
 # of when the cube is opened or read, and the next download fetches it again.
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 3** (hard)
 # >
-# > Which month is greenest for Evergreen Needleleaf south of 30° S, and why
-# > is the swing so small?
+# > Which month is greenest for Evergreen Needleleaf south of 30° S, and how
+# > large is its swing beside that of deciduous trees in the north?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# south = (by_id["leafType"] == "Evergreen Needleleaf").to_numpy() & (
-#     by_id["decimalLatitude"] < -30).to_numpy()
-# green = np.nanmedian(variables.ndvi(images[south])[..., 2, 2], axis=0)
-# print(green.round(2), green.argmax() + 1)
+# lat_, leaf = (by_id[name].to_numpy() for name in
+#               ("decimalLatitude", "leafType"))
+# green = variables.ndvi(images)[..., 2, 2]  # (N, T)
+# for label, rows in {
+#         "evergreen needles, south": (leaf == "Evergreen Needleleaf")
+#         & (lat_ < -30), "deciduous leaves, north":
+#         (leaf == "Deciduous Broadleaf") & (lat_ > 30)}.items():
+#     year = np.nanmedian(green[rows], axis=0)
+#     print(f"{label}: n = {rows.sum()}, greenest in month "
+#           f"{year.argmax() + 1}, swing {np.ptp(year):.2f}")
 # ```
-# Needles stay on, and snow is rare there: only light and water vary.
+#
+# Needles stay on, so only light, water and a little snow move the curve; the
+# deciduous curve swings with the leaves themselves. If you compare, keep an
+# eye on n: a median of a handful of records has a swing of its own.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - A sample is (12, 10, 5, 5) pixels and 27 variables.

@@ -18,6 +18,11 @@
 # a split: which records train, validate, test, and which species nobody may
 # train on.
 #
+# You have trained a model, and on a tenth of the records that you kept back it
+# is right nine times in ten. Then a colleague takes it to another country, and
+# it is right one time in three. Neither of you made a mistake in arithmetic:
+# you asked different questions. This chapter keeps them apart.
+#
 # > **Before you start**
 # >
 # > *You will learn* which three questions hide behind "accuracy", why a random
@@ -68,13 +73,14 @@ print(chain.provenance())
 # %% [markdown]
 # ## Neighbours are no strangers
 #
-# People record trees where people are: along paths, in parks, near home.
-# So a record may well have another one close by, of the same species. If
-# rows are dealt out at random, that neighbour is likely to be in the
-# training set, and the test asks for something that was as good as seen.
-# How many records are concerned, the curve says.
-# Maps of forests have been judged far too kindly for it
-# {cite}`ploton2020spatial`.
+# People record trees where people are: along paths, in parks, near home. So a
+# record may well have another one close by, of the same species. If rows are
+# dealt out at random, that neighbour is likely to be in the training set, and
+# the test asks for something that was as good as seen. Maps of forests have
+# been judged far too kindly for it {cite}`ploton2020spatial`.
+#
+# How many records are concerned? The curve gives, for each distance, the share
+# of records that have another one at least as near.
 
 # %% mystnb={"image": {"alt": "Cumulative share of records against the distance to their nearest neighbour in kilometres, on a logarithmic axis."}}
 chord, _ = globe.tree(table).query(globe.vectors_of(table), k=2)
@@ -90,9 +96,10 @@ ax.set(xlabel="km to the nearest record", ylabel="share of records",
 # %% [markdown]
 # ## A rule that reads no pixel
 #
-# Let the nearest training records vote, each with weight 1 / distance. Two
-# records of species 0 at 2 km and one of species 1 at 1 km: a draw. By hand
-# on toy distances, then with the library.
+# To find out what nearness alone is worth, we need a model that has nothing
+# else. Let the nearest training records vote, each with weight 1 / distance.
+# Two records of species 0 at 2 km and one of species 1 at 1 km: a draw. By
+# hand on toy distances, then with the library.
 
 # %%
 km, species = np.array([2.0, 2.0, 1.0]), np.array([0, 0, 1])
@@ -111,9 +118,12 @@ np.testing.assert_allclose(library[0], by_hand, rtol=1e-4)
 #
 # ## One rule, many splits
 #
-# All ways to divide a table go through one function and end in one column.
-# Whole *units* are dealt out: rows, blocks of the globe, countries or years;
-# a *buffer* takes away the training rows around each test row.
+# A split has to cut along what you want to generalise over. Will the model be
+# asked about new forests? Then whole forests must be new in the test. About
+# next year? Then a year must be. So not rows are dealt out but whole *units*:
+# rows, blocks of the globe, countries or years; a *buffer* takes away the
+# training rows around each test row. All ways go through one function and end
+# in one column.
 
 # %%
 kinds = {"random rows": {"kind": "random"},
@@ -156,11 +166,39 @@ scores = pd.DataFrame([{"split": name, **nearest_score(parts)}
 # %% mystnb={"image": {"alt": "Accuracy of the nearest-neighbour vote under six splits, with intervals; it falls as test records move away from training records."}}
 plots.score_bars(scores, label="split");
 
+# %%
+one = scores.set_index("split")["value"]
+print(f"The same rule on the same table: {one.max():.1%} under "
+      f"'{one.idxmax()}', {one.min():.1%} under '{one.idxmin()}'.")
+
 # %% [markdown]
-# The same rule, asked of other records at other distances from training.
-# To see distance alone, leave out each record together with
-# all that lies within some kilometres of it, and ask about it. No split is
-# drawn here, and hardly any training data is lost.
+# > **Exercise 1** (easy)
+# >
+# > Leave out the newest year as a test. Is that harder than random rows? Why,
+# > or why not?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# last = int(table["year"].max())
+# newest = splits.split(table, kind="year", leave=[last])
+# print(splits.describe(table, newest).round(1))
+# print(f"{nearest_score(newest)['value']:.1%}")
+# ```
+#
+# Hardly, if at all: the places of one year are among those of the others, so
+# the neighbours stay in training. A split by year tests what changes from year
+# to year, the weather and the sensor, and not what changes from place to
+# place.
+#
+# </details>
+
+# %% [markdown]
+# These splits differ in more than distance: each asks about other test
+# records, and trains on another number of rows. To see distance alone, leave
+# out each record together with all that lies within some kilometres of it, and
+# ask about it. No split is drawn here, all records are asked, and hardly any
+# training data is lost.
 
 # %%
 rows = []
@@ -186,11 +224,14 @@ print(f"{rows[0]['value']:.0%} with neighbours at any distance, "
 # %% [markdown]
 # ## How sure is a score?
 #
-# A score from n rows has an interval. If rows were independent, it would be
-# the binomial one. But ten records of one forest are right or wrong
-# together: they are closer to one witness than to ten. So we draw *blocks*
-# of 5°, with all their rows, again and again, and look how much the score
-# moves {cite}`roberts2017blocks,efron1993bootstrap`. By hand:
+# Had other records fallen into the test, the score would be another one. By
+# how much? That is what an interval says. If rows were independent, it would
+# be the binomial one. But ten records of one forest are right or wrong
+# together: they are closer to one witness than to ten.
+#
+# So we draw *blocks* of 5°, with all their rows, again and again, and look how
+# much the score moves {cite}`roberts2017blocks,efron1993bootstrap`. This is
+# the *bootstrap*. By hand:
 
 # %%
 train, test = (table[columns["1° blocks"] == name]
@@ -222,18 +263,45 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # a further share for species that live in one or two blocks: no draw can
 # show how they would have fared elsewhere.
 #
-# Two models are compared on the same rows, so their difference has an
-# interval of its own, mostly a narrower one: what is hard for one is hard
-# for the other. Spread over *seeds* or *draws* is another thing again: it
-# says how much a number depends on chance in the recipe, and we always name
-# it so.
+# Two models are compared on the same rows, so their difference has an interval
+# of its own, mostly a narrower one: what is hard for one is hard for the
+# other. Spread over *seeds* or *draws* is another thing again: it says how
+# much a number depends on chance in the recipe, and we always name it so.
+
+# %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > Draw blocks of 1° and of 20° instead. Which interval would you report, and
+# > why not the narrowest?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# for degrees in (1, 5, 20):
+#     units = evaluation.spatial_blocks(test, degrees)
+#     one = evaluation.score(votes, labels[columns["1° blocks"] == "test"],
+#                            classes, ranks=["species"], blocks=units).iloc[0]
+#     print(f"{degrees}°: {len(set(units))} blocks, "
+#           f"{one['low']:.1%} to {one['high']:.1%}")
+# ```
+#
+# A block should be large enough that two blocks are independent, and small
+# enough that there are many. Records a few kilometres apart share their forest
+# across the border of 1° blocks, so these still count one witness several
+# times; twenty degrees leave so few blocks that the interval itself is poorly
+# known. Choose by the reach of what they share, before you see the width.
+#
+# </details>
+
+# %% [markdown]
 # ## Real records
 #
-# The release's table of 90 species, scored by the very functions above. It
-# is not ours to hand out, so the numbers come from a file of results that
-# says its commit, seed and the hash of the data;
-# `python -m studies studies TABLE.csv` makes it anew.
+# So far everything was simulated. What do real records say? We took the
+# release's table of 90 species, scored by the very functions above. It is not
+# ours to hand out, so the numbers of this section are not computed here: they
+# come from a file of results that says its commit, seed and the hash of the
+# data; `python -m studies studies TABLE.csv` makes it anew. No image was
+# looked at for any of them.
 
 # %%
 kept = results.read("real-90")
@@ -246,6 +314,7 @@ kept[["data", "data_hash", "commit", "device"]].drop_duplicates()
 vote = real[(real["model"] == "nearest 25")
             & (real["task"] == "seen species")]
 vote = vote.sort_values("value", ascending=False)
+plots.style("real records of the release, kept results")
 plots.score_bars(vote, label="split");
 
 # %%
@@ -257,16 +326,20 @@ print(f"Longitude and latitude alone name {random['value']:.0%} of the "
       f"{real[real['model'] == 'most frequent']['value'].max():.1%}.")
 
 # %% [markdown]
-# A model that reads pixels *and* coordinates and reports a random split may
-# have looked at nothing but the coordinates. The column `excluded` counts
-# the rows whose species lies in one fold only: nobody could have learnt it.
-# Counting them as wrong instead:
+# Let that sink in. A model that reads pixels *and* coordinates and reports a
+# random split may have looked at nothing but the coordinates.
+#
+# A detail that moves such numbers: the column `excluded` counts the rows whose
+# species lies in one fold only, so that nobody could have learnt it. They are
+# not scored above. The last column counts them as wrong instead (all shares in
+# percent):
 
 # %%
 counted = vote.assign(all_rows=vote["value"] * vote["n"]
                       / (vote["n"] + vote["excluded"]))
-counted.set_index("split")[["value", "low", "high", "n", "excluded",
-                            "all_rows"]].round(3)
+shares = ["value", "low", "high", "all_rows"]
+counted[shares] = (100 * counted[shares]).round(1)
+counted.set_index("split")[[*shares, "n", "excluded"]]
 
 # %% tags=["hide-output"]
 import textwrap
@@ -293,11 +366,11 @@ plots.table(pair.loc[vote["split"]], index=True, formats={
 # ### Can place alone do better?
 #
 # On 5° blocks a vote of few neighbours is hard to beat. We tried densities,
-# extra trees on turned coordinates, a SINR-style network
-# {cite}`cole2023sinr` and mixtures of them. Each against the best number of
-# neighbours, which was chosen in hindsight, paired, all seeds of the folds
-# together. Several were tried on one table and none was corrected for that:
-# an interval that just leaves zero out would be a hint, no proof.
+# extra trees on turned coordinates, a network in the manner of SINR
+# {cite}`cole2023sinr` and mixtures of them. Each stands against the best
+# number of neighbours, which was chosen in hindsight, paired, all seeds of the
+# folds together. Several were tried on one table and none was corrected for
+# that: an interval that just leaves zero out would be a hint, no proof.
 
 # %% mystnb={"image": {"alt": "Paired difference in accuracy of each location-only model to the best nearest-neighbour rule on 5 degree blocks of real records, with intervals."}}
 gains = kept[kept["metric"] == "top1_gain"].sort_values(
@@ -327,7 +400,10 @@ gains.pivot(index="model", columns="data", values=[
 # %% [markdown]
 # ## Our split
 #
-# From here on the book uses 1° blocks for species that it has seen.
+# From here on the book uses 1° blocks for species that it has seen: large
+# enough that a test forest is new, small enough that nearly every species
+# remains in training. The split is a file like all others of the chain, and
+# every later chapter opens the same one.
 
 # %%
 with chain.making("split") as path:
@@ -336,6 +412,7 @@ parts = chain.splits()
 splits.describe(table, parts).round(1)
 
 # %% mystnb={"image": {"alt": "World map of records coloured by the part of the split they belong to."}}
+plots.style(chain.stamp())
 plots.occurrence_map(table.assign(part=parts.values), by="part");
 
 # %% [markdown]
@@ -355,9 +432,11 @@ unseen[["species", "family", "genus known"]].reset_index(drop=True)
 # %% [markdown]
 # ## Exactly k shots
 #
-# The release's "1-shot" support holds up to three records of a species, and
-# its scores include the support. Ours holds exactly k, and every other row
-# is a query.
+# The third task gives a model a few labelled records of a new species, the
+# *support*, and asks about others, the *queries*. It sounds simple, and it is
+# easy to get wrong: the release's "1-shot" support holds up to three records
+# of a species, and its scores include the support. Ours holds exactly k, and
+# every other row is a query.
 
 # %%
 toy = np.array([0, 0, 0, 1, 1, 1, 1])
@@ -369,8 +448,10 @@ support, query
 # %% [markdown]
 # ## The release's recipe, at any size
 #
-# A third of the species from each rarity category, a fixed number of rows
-# from each species.
+# The release's benchmark takes a third of its species from each category of
+# rarity, and a fixed number of rows from each species, so that rare species
+# weigh as much as frequent ones. The recipe works on any table that has enough
+# species of each kind; where one has not, it says so.
 
 # %%
 table.drop_duplicates("species")["rarity"].value_counts()
@@ -385,7 +466,9 @@ except ValueError as error:
 # %% [markdown]
 # ## Checks
 #
-# Leakage fails loudly: by record, by species, by place.
+# Leakage, test records that training has seen in one form or another, is the
+# most common fault of all, and nothing in a score shows it. So three checks
+# fail loudly: by record, by species, by place.
 
 # %%
 splits.check_leakage(table, parts)
@@ -396,6 +479,8 @@ splits.check_leakage(table, buffered, km=10)
 
 # %% [markdown]
 # ## What can go wrong
+#
+# Random rows have neighbours in training. The check says how many and where:
 
 # %%
 try:
@@ -404,24 +489,32 @@ except splits.LeakageError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 3** (hard)
 # >
-# > Leave out the newest year as a test (`splits.split(table, kind="year",
-# > leave=[…])`). Is that harder than random rows? Why, or why not?
+# > A colleague holds out every tenth species, trains on the rest, and reports
+# > top-1 among the held-out species alone. How well does a model do that picks
+# > one of them by country, and what does the number mean?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# last = int(table["year"].max())
-# parts = splits.split(table, kind="year", leave=[last])
-# print(splits.describe(table, parts))
-# print(nearest_score(parts)["value"])
+# gone = table[(parts == "held out").values]
+# theirs = gone["species"].unique()
+# common = gone.groupby("countryCode")["species"].agg(
+#     lambda names: names.value_counts().index[0])
+# right = (gone["countryCode"].map(common) == gone["species"]).mean()
+# print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
 # ```
-# Hardly: the places of one year are among those of the others. A split has
-# to cut along what you want to generalise over.
+#
+# This guesser was even allowed to count the answers, so it bounds what a
+# country can tell from above. Among few species from different continents the
+# country says nearly everything. Such a score needs two companions: what place
+# alone reaches, and the score among *all* names, where the new species compete
+# with the old.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Name the task: seen species, held-out species, k-shot.

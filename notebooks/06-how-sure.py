@@ -63,11 +63,14 @@ best = chain.optimum(test, classes)
 # %% [markdown]
 # ## Is its confidence honest?
 #
-# Of all answers given with 70 % confidence, 70 % should be right. Bins hold
-# equally many samples; bars are 95 % of a binomial. One number often mends
-# much of what is wrong: a *temperature* that divides the logits, fitted on
-# validation {cite}`guo2017calibration`. It never changes an answer. The
-# table below the figure says how much there was to mend.
+# Of all answers given with 70 % confidence, 70 % should be right: then the
+# model is *calibrated*. If only half of them are, it is too sure; if nine in
+# ten are, it is too modest, which does less harm but wastes what it knows.
+#
+# One number often mends much of what is wrong: a *temperature* that divides
+# the logits {cite}`guo2017calibration`. Above one it makes all answers less
+# sure, below one surer. It never changes an answer, only how loudly it is
+# said, and it is fitted on validation records.
 
 # %%
 guess = evaluation.predict(model, validation, classes)
@@ -78,6 +81,12 @@ assert (mended.argmax(1) == compact.argmax(1)).all()
 # %%
 print(f"temperature {t:.2f}: the model was too "
       f"{'sure' if t > 1 else 'modest'}")
+
+# %% [markdown]
+# To see how much there was to mend, sort the test records by confidence into
+# bins of equally many, and draw in each the share that was right. On the
+# diagonal the model keeps its word; below it, it boasts. The bars are 95 % of
+# a binomial.
 
 # %% mystnb={"image": {"alt": "Reliability diagram: accuracy against confidence of the model before and after temperature scaling, and of the Bayes posterior where it is known, beside the diagonal."}}
 models = {"compact model": compact, "with temperature": mended}
@@ -92,18 +101,56 @@ pd.DataFrame({name: calibration.summary(answer, test.labels)
                   {"n": int})
 
 # %% [markdown]
-# ECE is the mean gap in that figure. Few samples are never right exactly as
-# often as they should be: `ece_chance` is the error that a perfect model
-# would show on as many, and below `ece_chance_95` nothing is proved. Brier
-# score and log loss also reward being sharp. A model that always answers
-# with the frequencies has a fine ECE and is of no use.
+# *ECE*, the expected calibration error, is the mean gap in that figure. Few
+# samples are never right exactly as often as they should be: `ece_chance` is
+# the error that a perfect model would show on as many, and below
+# `ece_chance_95` nothing is proved. The *Brier score*, the squared distance
+# from the truth, and the *log loss*, in nats, also reward being sharp. They
+# are needed, for a model that always answers with the frequencies has a fine
+# ECE and is of no use.
+
+# %%
+found = calibration.summary(mended, test.labels)
+proved = found["ece"] > found["ece_chance_95"]
+told = "more than" if proved else "no more than"
+print(f"After mending, the mean gap is {100 * found['ece']:.1f} points, "
+      f"{told} chance makes of {found['n']:,} samples "
+      f"({100 * found['ece_chance_95']:.1f}).")
+
+# %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Make the model twice as sure as it is (temperature one half). Which of the
+# > numbers in the table notice, and which do not?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# bold = calibration.soften(compact, 0.5)
+# assert (bold.argmax(1) == compact.argmax(1)).all()
+# print(pd.DataFrame({"as it is": calibration.summary(compact, test.labels),
+#                     "bold": calibration.summary(bold, test.labels)}))
+# ```
+#
+# The accuracy is the same to the last record. ECE, Brier score and log loss
+# get worse, the log loss most: it punishes a confident wrong answer without
+# limit. Whoever reports accuracy alone cannot tell the two models apart.
+#
+# </details>
+
+# %% [markdown]
 # ## A set instead of a name
 #
-# *Conformal prediction* {cite}`angelopoulos2023conformal` gives a set of
-# names that holds the right one as often as promised, even if the model is
-# badly calibrated: it only needs test records that come from where the
-# validation records came from. Here is the whole idea.
+# "It is one of these three, and I am wrong in one case of ten" can be worth
+# more than one name. *Conformal prediction* {cite}`angelopoulos2023conformal`
+# gives a set of names that holds the right one as often as promised, even if
+# the model is badly calibrated: it only needs test records that come from
+# where the validation records came from.
+#
+# The whole idea: look up how likely the model found the *right* name of each
+# validation record, and put every name into the set that is at least as likely
+# as nine in ten of those were. Here it is in three lines, beside the library's
+# function.
 
 # %%
 coverage = 0.9
@@ -114,11 +161,14 @@ least = calibration.conformal(guess, validation.labels, coverage=coverage)
 np.testing.assert_allclose(least, by_hand)
 
 # %% [markdown]
-# The promise is one on average: rare species may pay for common ones, and
-# test blocks that differ from the validation's may miss it. The promise
-# can be given to each *group* of species, here by rarity, or to each
-# species; then sets grow, and a species with too few validation records is
-# in every set, for nothing can be promised.
+# The promise is one on average: rare species may pay for common ones, and test
+# blocks that differ from the validation's may miss it. The promise can be
+# given to each *group* of species, here by rarity, or to each species; then
+# sets grow, and a species with too few validation records is in every set, for
+# nothing can be promised.
+#
+# In the table, `coverage` is the share of test records whose set holds the
+# right name, `size` how many names a set has on average.
 
 # %%
 rarity = parts["train"].table.drop_duplicates("species").set_index(
@@ -135,8 +185,16 @@ for name, to in promises.items():
                                             places["rarity"])
 pd.concat(kept, names=["promise", "among"]).round(2)
 
+# %%
+whole = {name: one.loc["all"] for name, one in kept.items()}
+print("; ".join(f"promised {name}: {one['coverage']:.1%} with "
+                f"{one['size']:.1f} names"
+                for name, one in whole.items()))
+
 # %% [markdown]
-# And species by species? Of those with ten test records or more:
+# We promised 90 %. A row below that has not kept the promise for its group,
+# whatever the average says. And species by species? We look at those with ten
+# test records or more, because of fewer nothing can be said.
 
 # %%
 rows = {}
@@ -153,23 +211,59 @@ pd.DataFrame(rows).T.round(2).astype({"species": int})
 
 # %% [markdown]
 # Where coverage falls short of what was promised, look at the split:
-# validation and test lie in different blocks, so they are not quite "from
-# the same place". Conformal sets are no cure for that.
+# validation and test lie in different blocks, so they are not quite "from the
+# same place". Conformal sets are no cure for that. They move with the records
+# that they were fitted on, and a promise made in Europe is not kept in the
+# Amazon by itself.
+
+# %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > Promise 80 % and 99 % instead of 90 %. How many names does each percent
+# > cost?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# for coverage_asked in (0.8, 0.9, 0.99):
+#     least = calibration.conformal(guess, validation.labels,
+#                                   coverage=coverage_asked)
+#     sets = calibration.prediction_sets(compact, least)
+#     print(f"{coverage_asked:.0%}: {sets.sum(1).mean():.1f} names")
+# ```
+#
+# The first names are cheap and the last ones dear: the sets that have to hold
+# the odd record out are long for everybody. So ask what a missed tree costs
+# before you promise 99 %.
+#
+# </details>
+
+# %% [markdown]
 # ## Say less, be right more often
 #
-# A model may answer with a genus where it is not sure of the species, or
-# abstain. *Deepest rank*: the most exact name whose probability reaches a
-# threshold.
+# A botanist who is not sure of the species says "some oak". A model may do the
+# same, or abstain. *Deepest rank* is the most exact name whose summed
+# probability reaches a threshold, here 90 %.
 
 # %%
 deepest = metrics.deepest(mended, classes, confidence=0.9)
-deepest["rank"].fillna("no answer").value_counts(normalize=True).round(3)
+share = deepest["rank"].fillna("no answer").value_counts(normalize=True)
+100 * share.rename("share (%)").to_frame().round(3)
+
+# %% [markdown]
+# And what does silence buy? At each threshold, the table gives the share of
+# records that are answered at the species and how many of these answers are
+# right.
 
 # %%
 curve = metrics.accuracy_coverage(mended, test.labels, classes,
                                   thresholds=[0, 0.3, 0.5, 0.7, 0.9])
 curve.set_index("threshold").round(2)
+
+# %% [markdown]
+# The same as a curve, for each possible threshold, beside a rival and the
+# optimum. The model answers its surest records first. A curve that stays low
+# to the right is a model that knows what it knows.
 
 # %%
 forest = baselines.answers(parts["train"], parts["test"], classes,
@@ -183,8 +277,43 @@ risk = {name: metrics.risk_coverage(answer, test.labels)
                                 {"Bayes optimum": best})}.items()}
 plots.coverage_curve(risk);
 
+# %%
+half = mended.max(1) >= np.median(mended.max(1))
+right = evaluation.hits(mended, test.labels)
+print(f"Of the surer half of the records {right[half].mean():.1%} are named "
+      f"right, of the other half {right[~half].mean():.1%}.")
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Which threshold would you take if a wrong species cost three times as much
+# > as no answer? Choose it on validation, then look at the test.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# calm = calibration.soften(guess, t)
+# right_there = evaluation.hits(calm, validation.labels)
+# steps = np.linspace(0, 1, 101)
+# cost = [np.where(calm.max(1) >= step, 3 * ~right_there, 1).mean()
+#         for step in steps]
+# step = steps[int(np.argmin(cost))]
+# paid = np.where(mended.max(1) >= step, 3 * ~right, 1).mean()
+# print(f"threshold {step:.2f}: {paid:.2f} a record; always answering "
+#       f"{3 * (~right).mean():.2f}, never answering 1")
+# ```
+#
+# For a calibrated model no search is needed: answering costs 3 (1 - p) on
+# average, silence costs 1, so answer where p is above two thirds. What the
+# search finds should lie near that; if it does not, either the model is not
+# calibrated or the validation part is small.
+#
+# </details>
+
 # %% [markdown]
 # ## Checks
+#
+# Mending must not harm, and must not change an answer.
 
 # %%
 assert (calibration.log_loss(mended, test.labels).mean()

@@ -17,6 +17,10 @@
 # **In:** `model/`, `shards/`. **Out:** an answer for any place, and maps of
 # the world.
 #
+# You stand before a tree, or before a map, and want a name. A model always has
+# one. The question that decides whether its map is of any use is another one:
+# does it also say where it does not know?
+#
 # > **Before you start**
 # >
 # > *You will learn* to ask the model about a place, to say at which rank it
@@ -58,9 +62,10 @@ print(note)
 # ## Honest first
 #
 # An answer is only as good as its confidence. Two numbers are fitted on the
-# validation part: a temperature that makes the model neither too sure nor
-# too modest, and the weight of what the place alone suggests
-# ([chapter 06](06-zero-shot)).
+# validation part: a temperature that makes the model neither too sure nor too
+# modest ([how sure](06-how-sure)), and the weight of what the nearest recorded
+# trees suggest ([what pixels add](06-zero-shot)). `chain.model()` opens the
+# model of chapter 05, or makes it first.
 
 # %%
 validation, nearby = parts["validation"], place.Nearest(train.table)
@@ -78,13 +83,21 @@ print(f"temperature {temperature:.2f}: the model was {said}; weight of the "
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}
 one = explore.ask(model, source, classes, lat=46.5, lon=11.0, **asking)
-pd.Series(one.prior[0], classes["species"]).nlargest(5).round(3)
+odds = pd.Series(one.prior[0], classes["species"])
+100 * odds.nlargest(5).rename("probability (%)").to_frame().round(3)
+
+# %% [markdown]
+# That was one place in the Alps. The planet rendered what a satellite would
+# see of the tree that fits there best, and the five likeliest names are above.
+# When the first two are close, a single name would pretend to know.
 
 # %% [markdown]
 # ## As deep as it is sure
 #
-# Instead of a species at any price, take the finest rank at which the
-# summed probability clears a threshold.
+# So instead of a species at any price, take the finest rank at which the
+# summed probability clears a threshold. Two pines with 0.45 each are no
+# species, but they are a pine with 0.9. By hand for one record, then with the
+# library for all.
 
 # %%
 def deepest(row, threshold=0.8):
@@ -101,33 +114,82 @@ asked = calibration.soften(
     evaluation.predict(model, test, classes), temperature)
 answers = metrics.deepest(asked, classes, confidence=0.8)
 assert deepest(asked[0]) == tuple(answers.loc[0, ["rank", "name"]])
-answers["rank"].fillna("unsure").value_counts(normalize=True).round(2)
+share = answers["rank"].fillna("unsure").value_counts(normalize=True)
+100 * share.rename("answers (%)").to_frame().round(2)
 
 # %% [markdown]
-# When it commits itself, is it right?
+# When it commits itself, is it right? If the confidence is honest, at least
+# eight in ten are, at each rank.
 
 # %%
 committed = answers.assign(label=test.labels).dropna()
 right = [name == classes.loc[label, rank] for rank, name, label in zip(
     committed["rank"], committed["name"], committed["label"], strict=True)]
 committed = committed.assign(right=right).groupby("rank")["right"]
-committed.agg(["mean", "size"]).reindex(taxonomy.RANKS).round(3)
+kept = committed.agg(["mean", "size"]).reindex(taxonomy.RANKS)
+pd.DataFrame({"right (%)": (100 * kept["mean"]).round(1),
+              "n": kept["size"].astype("Int64")})
 
 # %% [markdown]
-# And when the likeliest species is wrong, how far off is it?
+# > **Exercise 1** (easy)
+# >
+# > Ask for a threshold of 0.5 and of 0.95. How do depth and accuracy trade?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# for threshold in (0.5, 0.95):
+#     found = metrics.deepest(asked, classes, confidence=threshold)
+#     print(threshold, found["rank"].value_counts(normalize=True).round(2))
+# ```
+#
+# A low threshold answers with species that are more often wrong; a high one
+# retreats to families and leaf types that are nearly always right. Neither is
+# better. Who plants trees wants the species, who maps carbon the leaf type.
+#
+# </details>
 
-# %% mystnb={"image": {"alt": "Bars for pixels alone and with the place: how many answers are the right species, genus, family or leaf type, and how many none of these."}}
-with_place = prior.combine(asked, nearby.predict(test.table, classes), weight)
-plots.mistakes({"pixels": asked.argmax(axis=1),
-                "with the place": with_place.argmax(axis=1)},
+# %% [markdown]
+# And when the likeliest species is wrong, how far off is it? An oak taken for
+# another oak is a small mistake, an oak taken for a palm a large one. We ask
+# with four kinds of knowledge: pixels alone; climate, soil and terrain as
+# well; the coordinates as well; and the nearest recorded trees as a prior on
+# top.
+
+# %%
+samples = test.load()
+reads = {}
+for name, gone in {"pixels": slice(None), "+ climate, soil, terrain":
+                   slice(0, 2), "+ place": []}.items():
+    environment = samples.environment.copy()
+    environment[:, gone] = np.nan
+    reads[name] = evaluation.predict(
+        model, samples._replace(environment=environment), classes)
+reads["+ records nearby"] = prior.combine(
+    asked, nearby.predict(test.table, classes), weight)
+
+# %% mystnb={"image": {"alt": "Bars for pixels alone, with climate, soil and terrain, with the place, and with the records nearby: how many answers are the right species, genus, family or leaf type, and how many none of these."}}
+plots.mistakes({name: odds.argmax(axis=1) for name, odds in reads.items()},
                test.labels, classes);
+
+# %%
+right = {name: f"{100 * evaluation.hits(odds, test.labels).mean():.0f} %"
+         for name, odds in reads.items()}
+print("right species:", ", ".join(f"{name} {share}"
+                                  for name, share in right.items()))
+
+# %% [markdown]
+# Each bar holds all test records. The darker a part, the closer the answer was
+# to the truth. How much of the first bar is dark is what a satellite alone can
+# do here; the rest is geography.
 
 # %% [markdown]
 # ## The world
 #
-# A grid over the land. The planet renders what a satellite would see of the
-# locally most fitting tree, and the model says which leaf type it sees. It
-# is a map of predictions, not of forests.
+# Now we ask everywhere: a grid over the land, one question a cell. The planet
+# renders what a satellite would see of the tree that fits best there, and the
+# model says which leaf type it sees. It is a map of predictions, not of
+# forests; this one opens the book.
 
 # %%
 step = 2.0  # degrees
@@ -154,10 +216,11 @@ plt.close(ax.figure)
 # %% [markdown]
 # ## Ask the map
 #
-# Click a place, or move with the arrow keys and press Enter: it shows the
-# year in pixels, the environment, and names as deep as the model is sure.
-# On this page the answers were worked out before, one for each cell; in
-# JupyterLab and Colab the same cell asks the model anew, at the very place.
+# Click a place, or move with the arrow keys and press Enter: it shows the year
+# in pixels, the environment, and names as deep as the model is sure. On this
+# page the answers were worked out before, one for each cell; in JupyterLab and
+# Colab the same cell asks the model anew, at the very place. Try the middle of
+# the Sahara, and a place in the sea: "no answer" is an answer.
 
 # %%
 page = explore.answer_map(cells, step=step, known=train.table, note=note,
@@ -173,7 +236,9 @@ explore.what_grows_here(model, source, classes, known=train.table,
 #
 # ## How often is the map right?
 #
-# On the planet the tree in each cell is known.
+# A map persuades by its colours, right or wrong. On the planet the tree in
+# each cell is known, so we can count. Beside the count stands what one gets
+# for painting the whole world in the most frequent leaf type.
 
 # %%
 sure = cells.truth >= 0  # the tree is one of the classes
@@ -190,8 +255,10 @@ plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
 # %% [markdown]
 # ## Where does it grow?
 #
-# The other way round: one species, all places. Each cell is asked at
-# several places; their mean is the map, their spread its uncertainty.
+# The other way round: one species, all places. Foresters and ecologists call
+# this a *range map*. Each cell is asked at several places; their mean is the
+# map, their spread its uncertainty. On the planet we can put the true
+# probability beside it, the one that the records were drawn from.
 
 # %%
 species = ["Fagus sylvatica", "Populus tremuloides", "Ceiba pentandra",
@@ -215,9 +282,42 @@ known = known.where((maps["probability"].notnull()) & (known > 0))
 # %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with: the same regions are dark in both."}}
 plots.range_panels(maps["probability"], known);
 
+# %%
+from scipy.stats import spearmanr
+
+agree = {name: spearmanr(maps["probability"].sel(species=name), known.sel(
+    species=name), axis=None, nan_policy="omit").statistic
+         for name in species}
+print("rank correlation with the truth, cell by cell: from "
+      f"{min(agree.values()):.2f} ({min(agree, key=agree.get)}) to "
+      f"{max(agree.values()):.2f} ({max(agree, key=agree.get)})")
+
 # %% [markdown]
-# Files for a GIS: a Cloud-Optimised GeoTIFF with the uncertainty as second
-# band, and a Zarr store with all species.
+# > **Exercise 2** (medium)
+# >
+# > Where is the map of the first species least sure? Find the cell of the
+# > largest spread, and say what kind of place it is.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# spread = maps["uncertainty"].sel(species=species[0])
+# row, column = np.unravel_index(np.nanargmax(spread), spread.shape)
+# lat_, lon_ = float(maps["y"][row]), float(maps["x"][column])
+# print(f"{lat_:.1f}°, {lon_:.1f}°: {float(spread[row, column]):.2f}")
+# ```
+#
+# The spread is largest where places within one cell differ, at the edge of the
+# range or in the mountains, where one slope has the tree and the next does
+# not. It does not tell of places where all answers are wrong together; no
+# spread can.
+#
+# </details>
+
+# %% [markdown]
+# A figure is for looking, a file for working. A Cloud-Optimised GeoTIFF has
+# the uncertainty as its second band, so that nobody opens the map without it;
+# a Zarr store has all species.
 
 # %%
 tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
@@ -226,9 +326,9 @@ again = xr.open_zarr(store, consolidated=False)
 assert again["probability"].identical(maps["probability"])
 
 # %% [markdown]
-# A cell of three degrees holds less ground the farther it lies from the
-# equator, so a mean over such cells counts the north too often. For areas,
-# ask for cells of equal area.
+# How much of the land has the tree? A cell of three degrees holds less ground
+# the farther it lies from the equator, so a mean over such cells counts the
+# north too often. For areas, ask for cells of equal area.
 
 # %%
 even = explore.range_maps(model, source, classes, species[-1], step=3.0,
@@ -239,15 +339,44 @@ for kind, part in (("degrees", maps), ("area", even)):
 
 # %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of the six species."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2))
-even["probability"].sel(species=species[-1]).plot(
+even["probability"].sel(species=species[-1]).assign_coords(
+    x=even["x"] / 1e6, y=even["y"] / 1e6).plot(
     ax=ax, cmap="viridis", cbar_kwargs={"label": "probability"})
-ax.set(aspect="equal", title=f"{species[-1]}, {even.crs.spatial_ref}");
+ax.set(aspect="equal", title=f"{species[-1]}, cells of equal area",
+       xlabel="east (1,000 km)", ylabel="north (1,000 km)");
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Swap two species of one genus in the class table and ask again. Does the
+# > map of leaf types change? Does the map of species?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# order = np.arange(len(classes))
+# pair = classes.groupby("genus").indices
+# first, second = next(rows[:2] for rows in pair.values() if len(rows) > 1)
+# order[[first, second]] = order[[second, first]]
+# swapped = evaluation.predict(model, test, classes.iloc[order].reset_index(
+#     drop=True))
+# straight = evaluation.predict(model, test, classes)
+# np.testing.assert_allclose(swapped[:, order], straight, atol=1e-5)
+# ```
+#
+# Neither changes: the class table only says which column stands for which
+# name. The names themselves are read by the model, so the probability moves
+# with the name. A model that has one output per row of a table, without
+# reading names, would have swapped the trees.
+#
+# </details>
 
 # %% [markdown]
 # ## A tree of trees
 #
-# Families, genera and species with their records, and the years of up to
-# four of them side by side.
+# What has the model been taught? Families, genera and species with their
+# records, and the years of up to four of them side by side. A name with few
+# records is a name whose answers deserve less trust.
 
 # %%
 often = train.table["species"].value_counts().index
@@ -260,6 +389,9 @@ plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));
 
 # %% [markdown]
 # ## Checks
+#
+# The sums of a row are one, every leaf type has its colour, and the file has
+# its two bands.
 
 # %%
 import rasterio
@@ -282,20 +414,6 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise**
-# >
-# > Ask for a threshold of 0.5 and of 0.95. How do depth and accuracy trade?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# for threshold in (0.5, 0.95):
-#     found = metrics.deepest(asked, classes, confidence=threshold)
-#     print(threshold, found["rank"].value_counts(normalize=True))
-# ```
-#
-# </details>
-#
 # ## Recap
 #
 # - An answer is a name, a rank and a probability.
