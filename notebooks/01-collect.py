@@ -17,6 +17,10 @@
 # **In:** nothing. **Out:** `occurrences.parquet`, a table of trees that
 # somebody saw, cleaned.
 #
+# A model learns what its records say, and it has no way to doubt them. If a
+# "species" is a whole family, it learns a family. If a tree stands in the sea,
+# it learns the sea. So before any model, a look at the records.
+#
 # > **Before you start**
 # >
 # > *You will learn* what an occurrence record says, how records go wrong, and
@@ -55,8 +59,15 @@ raw = chain.raw_occurrences()
 raw.iloc[:5, :7]
 
 # %% [markdown]
-# Each record names its species, and with it a genus, a family and a leaf
-# type. These four names are what a model will have to predict.
+# `chain` is how the chapters hand on what they make. Each step of this book
+# writes one file: occurrences, cube, shards, split, model.
+# `chain.occurrences()` opens the file where it is, and makes it where it is
+# not, so that any chapter can be opened first; `chain.making(...)` is how a
+# chapter that shows a step writes its file. All of them lie in the folder that
+# `GEOTREE_DATA` names.
+#
+# Each record names its species, and with it a genus, a family and a leaf type.
+# These four names are what a model will have to predict.
 
 # %%
 raw[["species", "genus", "family", "leafType"]].head()
@@ -116,6 +127,34 @@ if run.route:
 
 # %% mystnb={"image": {"alt": "World map of all raw records, coloured by leaf type; dense in Europe, North America and eastern Australia."}}
 plots.occurrence_map(raw);
+
+# %%
+from geotree import world
+
+where = pd.Series(world.continent(raw["countryCode"])).value_counts(
+    normalize=True)
+print("; ".join(f"{name} {share:.0%}" for name, share in where.items()))
+
+# %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > How much of the table do the ten most recorded species fill, and how many
+# > species share the last ten percent?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# share = raw["species"].value_counts(normalize=True)
+# first = share.head(10).sum()
+# last = (share.cumsum() > 0.9).sum()
+# print(f"ten species: {first:.0%}; the last tenth: {last} of {len(share)}")
+# ```
+#
+# A few species dominate and many share the rest. A model that is right on the
+# ten looks good in the mean and knows next to nothing: keep this in mind
+# whenever a single accuracy is reported.
+#
+# </details>
 
 # %% [markdown]
 # Abundance is as uneven as space. A few species fill the table; most are
@@ -245,7 +284,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 2** (medium)
 # >
 # > Thin the table to one record per species and 10 km. How many records are
 # > left, and which leaf type loses most?
@@ -255,11 +294,44 @@ except ValueError as error:
 # ```python
 # thin = occurrences.thin(table, metres=10_000)
 # left = thin["leafType"].value_counts() / table["leafType"].value_counts()
-# print(len(thin), left.sort_values())
+# print(f"{len(thin):,} of {len(table):,}")
+# print(left.sort_values().round(2))
+# assert len(thin) <= len(table)
 # ```
 #
-# </details>
+# The kind that is recorded most densely loses most, and that is a fact about
+# observers rather than about trees. Thinning does not make the table complete;
+# it only keeps a city park from counting a hundred times.
 #
+# </details>
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Swap latitude and longitude of a hundred records within the allowed range,
+# > so that no value is beyond the pole. Which rules notice?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# spoilt = raw.copy()
+# odd = spoilt.index[spoilt["decimalLongitude"].abs() < 60][:100]
+# spoilt.loc[odd, ["decimalLatitude", "decimalLongitude"]] = spoilt.loc[
+#     odd, ["decimalLongitude", "decimalLatitude"]].to_numpy()
+# before, after = (occurrences.flag(one).loc[odd] for one in (raw, spoilt))
+# names = [name for name in before if name.startswith("flag")]
+# noticed = after[names].sum() - before[names].sum()
+# print(noticed[noticed > 0])
+# ```
+#
+# Rules that compare two columns can notice: a point that is in the sea, or in
+# another country than its code says. What neither rule sees passes. So a swap
+# is better prevented at the door, by `lat=` and `lon=` by name, than looked
+# for afterwards.
+#
+# </details>
+
+# %% [markdown]
 # ## Recap
 #
 # - A record is a name, a place and a year, and each of them can be wrong.

@@ -17,6 +17,11 @@
 # **In:** `cube.zarr`. **Out:** `shards/`, tar files that any machine reads
 # at full speed.
 #
+# A graphics card that waits for a disk costs as much as one that works. Six
+# million samples in six million files bring any disk to its knees, and a copy
+# that broke off at file four million looks like one that is complete. This
+# chapter packs samples so that neither can happen unnoticed.
+#
 # > **Before you start**
 # >
 # > *You will learn* why training reads shards, what a global shuffle is, and
@@ -47,10 +52,12 @@ print(chain.provenance())
 # %% [markdown]
 # ## Small reads are slow, long reads are fast
 #
-# A disk reads one long file far faster than many small ones. WebDataset
-# stores samples in plain tar files. The release puts one sample in a
-# record and stores pixels as 64-bit numbers; we pack 256 samples into a
-# record and keep the 16 bits that the satellite delivered.
+# A disk reads one long file far faster than many small ones, because each file
+# has to be found and opened first. So samples are put one after the other into
+# plain *tar* files, as WebDataset does {cite}`aizman2019webdataset`; such a
+# file is called a *shard*. The release puts one sample in a record and stores
+# pixels as 64-bit numbers; we pack 256 samples into a record and keep the 16
+# bits that the satellite delivered. In bytes for the pixels of one sample:
 
 # %%
 pixels_64 = 12 * 10 * 25 * 8
@@ -60,9 +67,11 @@ pixels_64, pixels_16, pixels_64 / pixels_16
 # %% [markdown]
 # ## Shuffle once, when writing
 #
-# Training wants samples in random order. Shuffling all of them while
-# writing means that a reader can go through the files from front to back.
-# The idea on ten samples:
+# Training wants samples in random order, or the model sees a thousand oaks in
+# a row and forgets the pines. But to read at random is to read slowly. The way
+# out: shuffle all samples once, while writing. Then a reader can go through
+# the files from front to back, and the order is random all the same. The idea
+# on ten samples:
 
 # %%
 order = np.random.default_rng(0).permutation(10)
@@ -78,8 +87,11 @@ print(f"{len(data):,} samples, tar files: {len(data.files)}")
 # %% [markdown]
 # ## What is inside
 #
-# A tar of NumPy arrays, beside an index with counts, hashes and the class
-# table. Nothing has to be scanned at start-up.
+# `chain.making` noted what the shards were made from, so that later chapters
+# know whether they still fit. What is in them? A tar of NumPy arrays, beside
+# an index with counts, hashes and the class table: the list that says which
+# number stands for which species. With an index, nothing has to be scanned at
+# start-up.
 
 # %%
 with tarfile.open(data.files[0].path) as tar:
@@ -91,14 +103,20 @@ sorted(path.name for path in out.iterdir())
 size = sum(shard.path.stat().st_size for shard in data.files)
 print(f"{size / len(data):,.0f} bytes per sample")
 
+# %% [markdown]
+# That is all a sample takes on the disk, pixels, variables and labels
+# together. The class table begins like this:
+
 # %%
 data.classes.head()
 
 # %% [markdown]
 # ## Reading them back
 #
-# Every sample comes exactly once, in an order that depends on seed and
-# epoch alone.
+# An epoch should show every sample exactly once. That sounds obvious, and many
+# loaders do not keep it: they drop the last batch, or deal out samples with
+# repeats. Here every sample comes exactly once, in an order that depends on
+# seed and epoch alone.
 
 # %%
 start = time.perf_counter()
@@ -108,14 +126,43 @@ assert sorted(np.concatenate(seen)) == sorted(data.table["gbifID"])
 print(f"{len(data) / seconds:,.0f} samples per second on this machine")
 
 # %% [markdown]
-# A selection is a view: it reads only the packs that it needs.
+# Often one wants a part: the training blocks, one leaf type, one country. A
+# selection is a view: nothing is copied, and it reads only the packs that it
+# needs.
 
 # %%
 conifers = data.select(data.table["leafType"].str.contains("Needle"))
 len(conifers), conifers.load().images.shape
 
 # %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > How many samples of each leaf type are there, and what share of the packs
+# > does a selection of one of them have to open?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# print(data.table["leafType"].value_counts())
+# packs = np.arange(len(data)) // 256
+# for kind in data.table["leafType"].unique():
+#     rows = (data.table["leafType"] == kind).to_numpy()
+#     print(f"{kind}: {len(set(packs[rows])) / (packs[-1] + 1):.0%} of packs")
+# ```
+#
+# The samples were shuffled, so nearly every pack holds some of each: a
+# selection by leaf type saves little reading. That is the price of the
+# shuffle. Sorted by leaf type, a selection would be quick and training would
+# suffer.
+#
+# </details>
+
+# %% [markdown]
 # ## Other tools read them too
+#
+# Data outlive the code that wrote them. A plain tar of NumPy arrays can be
+# read without this book: here is one record, opened by the `webdataset`
+# library.
 
 # %%
 import webdataset
@@ -126,7 +173,13 @@ record = next(iter(pipeline))
 record["images.npy"].shape, record["label.npy"][:5]
 
 # %% [markdown]
+# The record holds a whole pack of samples, with their labels beside them.
+#
 # ## Checks
+#
+# Shuffled and packed, are these still the pixels of the cube, each beside its
+# own label? A single row that slipped would train a model on wrong names, and
+# its score would only be a little lower. So all of them are compared.
 
 # %%
 everything = data.load()
@@ -139,8 +192,9 @@ data.verify()
 # %% [markdown]
 # ## What can go wrong
 #
-# A download breaks off. The shard is shorter than its index says, and
-# reading it says which file and which record.
+# A download breaks off. The shard is shorter than its index says, and reading
+# it says which file and which record. Here we cut one in half on purpose, in a
+# copy.
 
 # %%
 import shutil
@@ -157,7 +211,9 @@ except shards.ShardError as error:
     print(str(error).replace(folder, ""))
 
 # %% [markdown]
-# Asked to skip, it counts what it left out.
+# Sometimes one has to go on: the last shard is damaged, and the deadline is
+# tomorrow. Asked to skip, it counts what it left out, and the count belongs in
+# the paper.
 
 # %%
 import warnings
@@ -170,22 +226,62 @@ print(f"{count:,} read, {partial.skipped:,} skipped, {len(data):,} in all")
 shutil.rmtree(folder)
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 2** (medium)
 # >
-# > Write the shards again with another seed. Which files change, and does
-# > the set of samples?
+# > Write the shards again with another seed. Which files change, and does the
+# > set of samples?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# other = shards.write(cube, table, chain.folder() / "other", seed=1)
+# other = shards.write(cube, table, chain.folder() / "other", seed=1,
+#                      progress=False)
 # assert set(other.table["gbifID"]) == set(data.table["gbifID"])
-# [a.sha256 == b.sha256 for a, b in zip(data.files, other.files)]
+# same = [a.sha256 == b.sha256
+#         for a, b in zip(data.files, other.files, strict=True)]
+# print(f"{sum(same)} of {len(same)} files are the same")
+# assert not any(same)
+# shutil.rmtree(chain.folder() / "other")
 # ```
-# Every file changes, the set does not.
+#
+# Every file changes, the set does not. With the same seed all files would be
+# the same to the byte, so a hash in a paper says which data were trained on.
 #
 # </details>
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Change one byte in the middle of a shard, without changing its length. Who
+# > notices, and when?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# folder = tempfile.mkdtemp()
+# broken = shutil.copytree(out, f"{folder}/shards")
+# first = sorted(Path(broken).glob("*.tar"))[0]
+# content = bytearray(first.read_bytes())
+# content[len(content) // 2] ^= 1
+# first.write_bytes(content)
+# try:
+#     shards.open(broken).load()
+# except shards.ShardError as error:
+#     print(str(error).replace(folder, ""))
+# else:
+#     raise AssertionError("one flipped bit went unnoticed")
+# finally:
+#     shutil.rmtree(folder)
+# ```
+#
+# The length is right, the tar is well formed, and the number is a plausible
+# reflectance: only a checksum can tell. Each record has one, so it is noticed
+# when that record is read, and not only when somebody thinks of comparing
+# whole files.
+#
+# </details>
+
+# %% [markdown]
 # ## Recap
 #
 # - Packed records of 16-bit pixels: a fifth of the release's bytes.

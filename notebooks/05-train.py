@@ -230,7 +230,9 @@ assert not torch.allclose(once, mixed)  # December first is another year
 # with torch.no_grad():
 #     without = tiny.encode_images(hidden, batch.environment)
 #     mask = tiny.tokens(hidden, batch.environment).present
-# assert not mask[:, 6].any()
+# seen = tokens.present.sum() - mask.sum()
+# print(f"{int(seen)} tokens fewer in {len(mask)} samples")
+# assert 0 <= seen <= len(mask)
 # print(f"largest change {(once - without).abs().max():.3f}")
 # ```
 #

@@ -17,6 +17,11 @@
 # **In:** `model/` and the held-out species, and results on real records
 # kept with the book. **Out:** few-shot scores, with their spread over draws.
 #
+# A botanist sends you three records of a tree that your model has never met.
+# Three are better than none; but which three? Draw three others, and the score
+# may move more than between two methods in a paper. This chapter learns from a
+# handful of records, and keeps the luck of the draw apart from skill.
+#
 # > **Before you start**
 # >
 # > *You will learn* to recognise new species from one to ten records each, by
@@ -87,8 +92,12 @@ ideal = (np.full(len(labels), np.nan) if best is None
 # %% [markdown]
 # ## The mean of a class is its prototype
 #
-# Average the features of the support records of a class, and give a query
-# to the nearest mean. By hand on two toy classes, then with the library.
+# How can one learn from three records at all? Not by training a network from
+# nothing. But the model of chapter 05 already turns each sample into a vector
+# in which relatives lie close together. So average these *features* over the
+# support records of a class: the mean is called its *prototype*
+# {cite}`snell2017prototypical`. Then give each query to the nearest mean. By
+# hand on two toy classes, then with the library.
 
 # %%
 toy = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
@@ -98,15 +107,18 @@ library = evaluation.class_means(toy, np.array([0, 0, 1]), 2)
 np.testing.assert_allclose(library[0], by_hand)
 
 # %% [markdown]
-# A name is a point in the same space. With `names=` it counts as one record
-# more: half of the mean beside one record, little beside ten. Whether it
-# points the right way is a question to the numbers below.
+# The model knows something else about a new species: its name, which is a
+# point in the same space. With `names=` it counts as one record more: half of
+# the mean beside one record, little beside ten. Whether it points the right
+# way is a question to the numbers below.
 #
 # ## One, three, five, ten shots; ten draws
 #
 # Which records happen to be drawn matters a lot with so few. So we draw ten
-# times. Three rules read the same support: the means, the means with the
-# name, and the nearest support *place*, which looks at no pixel.
+# times. Three rules read the same support: the means, the means with the name,
+# and the nearest support *place*, which looks at no pixel. The last is the one
+# to beat: three records from a valley say where the tree grows, whatever it
+# looks like.
 
 # %%
 import torch
@@ -177,15 +189,28 @@ scores = pd.DataFrame(rows, columns=["method", "shots", "draw", "top1",
 scores["of optimum"] = scores["top1"] / scores["optimum"]
 
 # %%
-scores.groupby(["method", "shots"])["top1"].agg(
-    ["mean", "std", "size"]).unstack("shots").round(3)
-
-# %% [markdown]
-# As a share of the Bayes optimum on the same queries, where that is known:
+drawn = scores.groupby(["method", "shots"])["top1"]
+pd.DataFrame({"mean (%)": 100 * drawn.mean(), "std": 100 * drawn.std(),
+              "draws": drawn.size()}).unstack("shots").round(1)
 
 # %%
-scores.pivot_table(index="method", columns="shots", values="of optimum",
-                   dropna=False).round(3)
+means = 100 * drawn.mean()["class means"]
+print(f"Class means go from {means[SHOTS[0]]:.0f} % with {SHOTS[0]} record "
+      f"to {means[SHOTS[-1]]:.0f} % with {SHOTS[-1]}; the best of all rules "
+      f"at {SHOTS[-1]} is "
+      f"'{drawn.mean().xs(SHOTS[-1], level='shots').idxmax()}'.")
+
+# %% [markdown]
+# `mean` is the mean over draws, `std` their spread. As a percentage of the
+# Bayes optimum on the same queries, where that is known:
+
+# %%
+100 * scores.pivot_table(index="method", columns="shots",
+                         values="of optimum", dropna=False).round(3)
+
+# %% [markdown]
+# In the figure each dot is one draw. Look at the first column: if the dots of
+# two methods overlap, a single draw could have told either story.
 
 # %% mystnb={"image": {"alt": "Top-1 by number of shots for class means with and without the name, nearest place and fine-tuning, each draw a dot; zero-shot and chance as lines."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
@@ -202,31 +227,64 @@ ax.set(xticks=range(len(SHOTS)), xticklabels=SHOTS, ylabel="top-1 (%)",
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5));
 
 # %% [markdown]
-# All draws of fine-tuning, on the records of the sample run, are kept with
-# the ablations; `python -m studies ablations` makes them anew.
+# > **Exercise 1** (easy)
+# >
+# > How large is the chance that, with one shot and one draw each, the better
+# > method looks like the worse one? Take class means with and without the
+# > name, with independent draws.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# one_shot = scores[scores["shots"] == 1]
+# first, second = (one_shot.loc[one_shot["method"] == name, "top1"].to_numpy()
+#                  for name in ("class means", "class means and name"))
+# better, worse = sorted((first, second), key=np.mean, reverse=True)
+# wrong = (better[:, None] < worse[None]).mean()
+# print(f"in {wrong:.0%} of the {better.size * worse.size} pairs of draws")
+# ```
+#
+# Any share that is not close to zero means that a paper with one draw may rank
+# the two the wrong way round. Paired draws, below, help a lot: both methods
+# then have the same luck.
+#
+# </details>
+
+# %% [markdown]
+# Two draws of fine-tuning prove little. All ten, on simulated records, are
+# kept with the ablations; `python -m studies ablations` makes them anew.
 
 # %%
 study = results.read("planet")
 kept = study[(study["task"] == "k-shot") & (study["metric"] == "top1")].copy()
 kept["shots"] = kept["split"].str.split().str[0].astype(int)
-kept.groupby(["model", "shots"])["value"].agg(
-    ["mean", "std", "size"]).unstack("shots").round(3)
+again = kept.groupby(["model", "shots"])["value"]
+pd.DataFrame({"mean (%)": 100 * again.mean(), "std": 100 * again.std(),
+              "draws": again.size()}).unstack("shots").round(1)
 
 # %% [markdown]
-# Paired by draw, what do the steps add to the means of the same support?
+# Paired by draw, what do the steps add to the means of the same support, in
+# points?
 
 # %%
 pairs = kept.pivot(index=["shots", "seed"], columns="model", values="value")
 gain = pairs["fine-tuned"] - pairs["class means"]
-gain.groupby("shots").agg(["mean", "std", "min", "max"]).round(3)
+(100 * gain).groupby("shots").agg(["mean", "std", "min", "max"]).round(1)
+
+# %%
+for shots, one in (100 * gain).groupby("shots"):
+    print(f"{shots} shots: fine-tuning was better in {(one > 0).sum()} of "
+          f"{len(one)} draws, by {one.mean():+.1f} points on average")
 
 # %% [markdown]
 # ## Spread is not an interval
 #
 # The dots of one column say how much the *draw of the support* matters: a
-# spread, in the table as `std`. They share nearly all queries, so their
-# spread says nothing about other forests. For that, draw blocks of the
-# globe for one support. The two answer different questions; report both.
+# spread, in the table as `std`. They share nearly all queries, so their spread
+# says nothing about other forests. For that, draw blocks of the globe for one
+# support, as in [chapter 04](04-benchmark). The two answer different
+# questions. A number that comes with "±" and does not say which of them it is
+# cannot be used; report both.
 
 # %%
 support, query = splits.k_shot(labels, 3, seed=0)
@@ -241,7 +299,8 @@ print(f"3 shots: spread over draws ± {100 * spread.std():.1f} points (one "
       f"{one['low']:.1%} to {one['high']:.1%}")
 
 # %% [markdown]
-# Methods are best compared on the same draws, pair by pair:
+# Methods are best compared on the same draws, pair by pair. Does the name help
+# when there is a single record?
 
 # %%
 wide = scores[scores["shots"] == 1].pivot(index="draw", columns="method",
@@ -253,20 +312,53 @@ print(f"1 shot: the name adds {100 * gain.mean():.1f} points on average, "
       f"and helps in {(gain > 0).sum()} of {len(gain)} draws")
 
 # %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > The first record counts as much as the name. Let the name count as three
+# > records instead. For which number of shots would you expect that to help?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# for shots in SHOTS:
+#     support, query = splits.k_shot(labels, shots, seed=0)
+#     mean = evaluation.class_means(features[support], labels[support], k)
+#     heavy = shots * mean + 3 * text
+#     heavy /= np.linalg.norm(heavy, axis=1, keepdims=True)
+#     light = rules(support, query)["class means and name"]
+#     one, three = (evaluation.hits(odds, labels[query]).mean() for odds in
+#                   (light, features[query] @ heavy.T))
+#     print(f"{shots} shots: {one:.1%} with the name as one record, "
+#           f"{three:.1%} as three")
+# support, query = splits.k_shot(labels, 3, seed=0)
+# ```
+#
+# If it helps at all, then where records are few: ten records outvote three. A
+# name that points the wrong way does its harm in the same places. So the
+# weight is one more number to be chosen on *seen* species that play the part
+# of new ones, and not on these queries.
+#
+# </details>
+
+# %% [markdown]
 # ## By rank
+#
+# Where the species is wrong, is at least the genus right? The same answers,
+# summed by rank, in percent:
 
 # %%
 by_rank = evaluation.score(
     answer, labels[query], classes,
     blocks=evaluation.spatial_blocks(new.table.iloc[query]))
-by_rank.pivot(index="rank", columns="metric", values="value").round(3)
+100 * by_rank.pivot(index="rank", columns="metric", values="value").round(3)
 
 # %% [markdown]
 # ## Real records, place alone
 #
-# How far does the nearest support *place* get on the release's table of 90
-# species? No image, no training, one to ten records a species. The file
-# was made as [chapter 04](04-benchmark) tells.
+# All of this was simulated. How far does the nearest support *place* get on
+# real records, the release's table of 90 species? No image, no training, one
+# to ten records a species. The numbers of this section are kept results; the
+# file was made as [chapter 04](04-benchmark) tells.
 
 # %%
 kept = results.read("real-90")
@@ -277,14 +369,18 @@ few = kept[(kept["task"] == "k-shot") & (kept["seed"] >= 0)].copy()
 few["shots"] = few["split"].str.split().str[0].astype(int)
 
 # %%
-few.groupby(["data", "shots"])["value"].agg(["mean", "std", "size"]).round(3)
+drawn = few.groupby(["data", "shots"])["value"]
+pd.DataFrame({"mean (%)": (100 * drawn.mean()).round(1),
+              "std": (100 * drawn.std()).round(1), "draws": drawn.size()})
 
 # %% [markdown]
-# Ten draws are few: the mean of ten still moves by a third of their spread.
-# So the same rule was asked many more times. And two things are called
-# "top-1" here: right answers among the *queries*, or among *all rows*, where
-# the support stays in the denominator as if it had been answered wrongly.
-# Only the first keeps our rules.
+# Ten draws are few: the mean of ten still moves by a third of their spread. So
+# the same rule was asked many more times.
+#
+# And a trap: two things are called "top-1". One may count right answers among
+# the *queries*, or among *all rows*, where the support stays in the
+# denominator as if it had been answered wrongly. Only the first keeps our
+# rules.
 
 # %%
 import json
@@ -295,40 +391,31 @@ many["of"] = np.where(many["metric"] == "top1_mean", "queries", "all rows")
 many["shots"] = many["split"].str.split().str[0].astype(int)
 many = many.sort_values(["data", "of", "shots"])
 many.set_index(["data", "of", "shots"])[
-    ["value", "low", "high", "spread", "draws"]].round(4)
+    ["value", "low", "high", "spread"]].mul(100).round(2).assign(
+        draws=many["draws"].to_numpy())
 
 # %% [markdown]
-# `low` to `high` is the 95 % interval of the mean over draws, for this table
-# and no other forest. An earlier count of the same rule with other code did
-# not say which of the two it was. How many standard errors of a mean of ten
-# draws is it away from each?
-
-# %%
-EARLIER = pd.Series({1: 32.6, 3: 37.7})  # %, mean of ten draws
-one = many[(many["data"] == "10kEval-90") & many["shots"].isin(EARLIER.index)]
-away = EARLIER[one["shots"]].to_numpy() - 100 * one["value"]
-one.assign(away=away / (100 * one["spread"] / np.sqrt(10))).pivot(
-    index="shots", columns="of", values="away").round(1)
+# All in percent. `low` to `high` is the 95 % interval of the mean over draws,
+# for this table and no other forest. The two ways of counting differ by more
+# than these intervals are wide, so whoever compares few-shot numbers should
+# ask first what they are divided by.
 
 # %% [markdown]
-# Beyond two, chance is a poor excuse. Whoever compares few-shot numbers
-# should ask what they are divided by.
-#
-# Any few-shot score of a model that reads coordinates stands beside this
-# one. And with no record at all? A new species is where its relatives are,
-# as far as names tell: genus, else family, else leaf type.
+# Any few-shot score of a model that reads coordinates stands beside this one.
+# And with no record at all? A new species is where its relatives are, as far
+# as names tell: genus, else family, else leaf type.
 
 # %%
 none = kept[kept["task"] == "held-out species"]
 none = none.pivot_table(index=["data", "split", "seed"], columns="model",
                         values="value")
 none["gain"] = none["relatives' places"] - none["chance"]
-none.groupby(["data", "split"]).agg(["mean", "std"]).round(3)
+(100 * none).groupby(["data", "split"]).agg(["mean", "std"]).round(1)
 
 # %% [markdown]
-# `mean` and `std` are over draws of the held-out species, each of them few:
-# with a relative of the genus left in training (by species), or only of the
-# family (by genus). A gain smaller than its spread says nothing.
+# In percent; `mean` and `std` are over draws of the held-out species, each of
+# them few: with a relative of the genus left in training (by species), or only
+# of the family (by genus). A gain smaller than its spread says nothing.
 #
 # ## Checks
 
@@ -346,6 +433,9 @@ assert not trained & set(classes["species"])
 
 # %% [markdown]
 # ## What can go wrong
+#
+# A species with a single record can give a support or a query, not both.
+# Left in silently, it would be a class that nobody is asked about.
 
 # %%
 try:
@@ -354,7 +444,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 3** (hard)
 # >
 # > Let the nearest support place be a range prior of the class means:
 # > `prior.combine(means, near, a)` with `a` from 0 to 1. Does it beat either?
@@ -370,13 +460,17 @@ except ValueError as error:
 # for a in (0, 0.25, 0.5, 1):
 #     mixed = prior.combine(both["class means and name"],
 #                           both["nearest place"], a)
-#     print(a, evaluation.hits(mixed, labels[query]).mean())
+#     print(f"{a}: {evaluation.hits(mixed, labels[query]).mean():.1%}")
 # ```
-# Choose `a` on the *seen* species: draw supports among them, as if they
-# were new.
+#
+# The two make different mistakes, so a mixture can beat both. Choose `a` on
+# the *seen* species: draw supports among them, as if they were new, and take
+# the weight that is best there. Read off this list it would be fitted to the
+# queries.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Exactly k records, support and query apart, many draws.

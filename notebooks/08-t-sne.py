@@ -16,6 +16,11 @@
 #
 # **In:** `model/`. **Out:** maps of its inner space.
 #
+# A good score does not say what was learnt. A model that tells firs from palms
+# may know firs and palms, or it may know Norway and Brazil. Pictures of its
+# inner space are made to find out, and they persuade so easily that half of
+# this chapter is about not being fooled by them.
+#
 # > **Before you start**
 # >
 # > *You will learn* to read a t-SNE map, to ask its points what they are, to
@@ -38,7 +43,8 @@ if "google.colab" in sys.modules:
 
 # %%
 import numpy as np
-from geotree import baselines, chain, evaluation, explore, plots
+import pandas as pd
+from geotree import baselines, chain, evaluation, explore, plots, world
 from geotree.release import selections
 from sklearn.manifold import TSNE
 
@@ -50,9 +56,13 @@ print(chain.provenance())
 # %% [markdown]
 # ## From 128 dimensions to two
 #
-# The model turns each sample into a vector of length one. t-SNE
-# {cite}`vandermaaten2008tsne` draws neighbours in that space as neighbours
-# on paper. Distances between far groups mean nothing.
+# The model turns each sample into a vector of length one with 128 numbers, its
+# *features*. Nobody can look at 128 dimensions. *t-SNE*
+# {cite}`vandermaaten2008tsne` lays the samples out on paper so that neighbours
+# in that space stay neighbours. It keeps the near and gives up the far:
+# distances between separate groups mean nothing, nor does the size of a group.
+# Its one setting, the *perplexity*, is about how many neighbours each sample
+# cares for.
 
 # %%
 features = evaluation.embed(model, test)
@@ -75,6 +85,11 @@ points = layout(features[rows])
 
 # %% [markdown]
 # ## Leaf types and families
+#
+# The layout knows no names; they come in afterwards, as colours. If a colour
+# forms a region of its own, then samples of that kind are alike to the model.
+# First the four leaf types, then the most frequent families, on the same
+# layout.
 
 # %% mystnb={"image": {"alt": "t-SNE map of test samples coloured by leaf type."}}
 plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
@@ -83,9 +98,10 @@ plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 plots.embedding(points, table["family"]);
 
 # %% [markdown]
-# Which tree is which point? Point at one, or move with the arrow keys: it
-# says its name and place, and shows its greenest month. A name in the
-# legend hides the others.
+# Are the points at the border between two colours mistakes, or trees that look
+# like both? Ask them. Point at one, or move with the arrow keys: it says its
+# name and place, and shows its greenest month. A name in the legend hides the
+# others.
 
 # %%
 shown = some.load()
@@ -97,9 +113,10 @@ explore.embedding_explorer(points, shown, test.classes,
 # ## The taxa that the release shows
 #
 # With a hundred species, colours run out. GlobalGeoTree's figures show five
-# families, five genera of one of them, and five species of one of those,
-# kept in a JSON file. Its file is read here, and ours is read by its
-# scripts.
+# families, five genera of one of them, and five species of one of those, kept
+# in a JSON file, so that two papers can show the same taxa. Its file is read
+# here, and ours is read by its scripts. The further down the tree of names,
+# the more alike the samples, and the harder the task.
 
 # %%
 chosen = selections.draw(test.table, n=5, least=15, seed=42)
@@ -120,6 +137,10 @@ def draw_map(features, rank, ax=None):
 # %% mystnb={"image": {"alt": "t-SNE map of the model's features of five families."}}
 draw_map(features, "family");
 
+# %% [markdown]
+# Five families are an easy start. Next, the genera of one of them, and then
+# the species of one of these.
+
 # %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five genera of one family."}}
 draw_map(features, "genus");
 
@@ -127,10 +148,32 @@ draw_map(features, "genus");
 draw_map(features, "species");
 
 # %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Draw the map of leaf types with perplexities of 5 and 100. Which groups
+# > stay?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# for perplexity in (5, 100):
+#     plots.embedding(layout(features[rows][:500], perplexity),
+#                     table["leafType"].iloc[:500], colors=plots.LEAF_COLORS)
+# ```
+#
+# Groups that stay are likely in the data; shapes and distances change. With a
+# small perplexity the map falls into crumbs, each a handful of neighbours;
+# with a large one it flows together. Neither is the true picture.
+#
+# </details>
+
+# %% [markdown]
 # ## Would a simple baseline look the same?
 #
-# The same families, by the numbers that the random forest of
-# [chapter 06](06-zero-shot) reads: no model has touched them.
+# A map of raw numbers may show the same groups, and then the model deserves no
+# praise for them. Here are the same families, by the numbers that the random
+# forest of [chapter 06](06-zero-shot) reads: simple statistics of pixels and
+# variables that no model has touched.
 
 # %%
 batch = test.load()
@@ -163,8 +206,10 @@ for name, source in WEIGHTS.items():
 # %% [markdown]
 # ## A number beside the picture
 #
-# A map persuades too easily. How often does the nearest neighbour in the
-# full space share the family, and how often by chance?
+# Which of the two pictures is better? One cannot tell by looking, and two
+# readers will not agree. So put a number beside them, from the full space and
+# not from the paper: how often does the nearest neighbour share the family,
+# and how often would it by chance?
 
 # %%
 def nearest(features):
@@ -182,9 +227,38 @@ share = test.table["family"].value_counts(normalize=True)
 print(f"by chance {np.square(share).sum():.1%}")
 
 # %% [markdown]
+# The chance level belongs to the number: where one family fills half of the
+# table, half of all neighbours share it without any skill.
+
+# %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > Do the same with species instead of families. By how much does each space
+# > beat chance?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# species = test.table["species"].to_numpy()
+# chance = np.square(test.table["species"].value_counts(
+#     normalize=True)).sum()
+# for name, vectors in spaces.items():
+#     shared = (species[nearest(vectors)] == species).mean()
+#     print(f"{name}: {shared:.1%}, chance {chance:.1%}")
+# ```
+#
+# Both the share and the chance level fall, for there are more species than
+# families. Compare the two spaces with each other, on the same samples, and
+# not the species with the families.
+#
+# </details>
+
+# %% [markdown]
 # ## Is it the place that it understood?
 #
-# Neighbours in the model's space may simply be neighbours on the globe.
+# Neighbours in the model's space may simply be neighbours on the globe. The
+# coordinates are among its inputs, after all. First, how far away is the
+# nearest neighbour?
 
 # %%
 from geotree import splits
@@ -197,8 +271,50 @@ apart = splits.distance_km(test.table["decimalLatitude"],
 print(f"median distance to it: {np.median(apart):,.0f} km")
 
 # %% [markdown]
-# ## Checks
+# A distance alone decides nothing, for relatives do live near each other. So
+# hide the coordinates from the model, then all 27 variables, and ask again. If
+# the families fall apart while the continents stay, it was the place. We count
+# both: neighbours that share the family, and neighbours on the same continent.
 
+# %%
+continent = world.continent(test.table["countryCode"])
+
+
+def shares(hidden):
+    """Neighbours of one family, and of one continent, with inputs hidden."""
+    environment = batch.environment.copy()
+    environment[:, hidden] = np.nan
+    near = nearest(evaluation.embed(
+        model, batch._replace(environment=environment)))
+    return [100 * (names[near] == names).mean()
+            for names in (family, np.asarray(continent))]
+
+
+# %%
+asked = {"nothing hidden": [], "place hidden": slice(0, 2),
+         "pixels alone": slice(None)}
+told = pd.DataFrame({name: shares(hidden) for name, hidden in asked.items()},
+                    index=["same family (%)", "same continent (%)"])
+told.T.round(1)
+
+# %% mystnb={"image": {"alt": "The first t-SNE map once more, coloured by continent."}}
+plots.embedding(points, np.asarray(continent)[rows]);
+
+# %%
+lost = told["nothing hidden"] - told["pixels alone"]
+print(f"Without the 27 variables {lost.iloc[0]:.0f} of 100 neighbours no "
+      f"longer share the family, {lost.iloc[1]:.0f} no longer the "
+      "continent.")
+
+# %% [markdown]
+# So the question in the heading has an answer in numbers. What is left in the
+# last row is what the model sees in pixels; what was lost on the way there is
+# geography, and the map above shows how much of its order is that of the
+# globe.
+#
+# ## Checks
+#
+# All points are somewhere, and the same features give the same map.
 # %%
 assert np.isfinite(points).all()
 np.testing.assert_array_equal(layout(features[:200]),
@@ -207,7 +323,10 @@ np.testing.assert_array_equal(layout(features[:200]),
 # %% [markdown]
 # ## What can go wrong
 #
-# t-SNE finds groups in noise too. The same picture of random vectors:
+# t-SNE finds groups in noise, too. Here is the same picture of random vectors,
+# with the leaf types of real samples dealt out to them. There are clumps and
+# gaps as in any other map; only the colours give it away, for no clump has one
+# of its own.
 
 # %% mystnb={"image": {"alt": "t-SNE map of random vectors: no group follows the leaf types."}}
 noise = np.random.default_rng(0).normal(size=(600, 128))
@@ -215,21 +334,29 @@ plots.embedding(layout(noise), table["leafType"].iloc[:600],
                 colors=plots.LEAF_COLORS);
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 3** (hard)
 # >
-# > Draw the map with perplexities of 5 and 100. Which groups stay?
+# > Colour the map by something that the model cannot have been told, such as
+# > the year of the record. What do you expect, and what would worry you?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# for perplexity in (5, 100):
-#     plots.embedding(layout(features[rows], perplexity),
-#                     table["family"])
+# year = test.table["year"]
+# near = nearest(features)
+# same = (year.to_numpy()[near] == year.to_numpy()).mean()
+# chance = np.square(year.value_counts(normalize=True)).sum()
+# print(f"neighbours of the same year: {same:.1%}, by chance {chance:.1%}")
 # ```
-# Groups that stay are likely in the data; shapes and distances change.
+#
+# The year is no input, so neighbours should share it about as often as by
+# chance. A little more is possible, since records of one forest often share
+# their year. Much more would mean that the pixels carry the sensor or the
+# processing of a year, and that the model has learnt it.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - A map of neighbours, no more: sizes and gaps mean nothing.

@@ -17,6 +17,12 @@
 # **In:** `cube.zarr`. **Out:** a shard and a checkpoint in the form of the
 # release, written, read and scored.
 #
+# This chapter is for you if you have worked with GlobalGeoTree: if you have
+# its shards on a disk, its checkpoint in a folder, or a script that imports
+# `GGTDataset`. You want to know what goes on working, and whether your numbers
+# will stay the same. If you come without any of that, go on to [chapter
+# 10](10-explore); nothing later needs this page.
+#
 # > **Before you start**
 # >
 # > *You will learn* how the release's files, model and README work here, and
@@ -60,9 +66,14 @@ print(chain.provenance())
 # %% [markdown]
 # ## What is published
 #
-# GlobalGeoTree {cite}`mu2026globalgeotree` pairs 6.3 million occurrences
-# with satellite composites. Its tables are CSV files with names of their
-# own. Both directions are one call.
+# GlobalGeoTree {cite}`mu2026globalgeotree` pairs 6.3 million occurrences with
+# satellite composites. It is published in three forms: tables, shards and a
+# checkpoint. To have all three on any machine, this page writes them itself,
+# in the same form and at a small size, from the records of chapter 01 and the
+# cube of chapter 02, which `chain` opens.
+#
+# The tables are CSV files with column names of their own. Both directions are
+# one call.
 
 # %%
 path = occurrences.write_release(table.head(3), out / "table.csv")
@@ -73,6 +84,9 @@ back = occurrences.read_release(path)
 assert (back["species"] == table["species"].head(3)).all()
 
 # %% [markdown]
+# What was written comes back with the names of Darwin Core, which the rest
+# of this book uses, and no species got lost on the way.
+#
 # The shards hold one sample per record: pixels as a PyTorch tensor of
 # 64-bit numbers, the four names, and the 27 variables with `null` where one
 # is missing.
@@ -92,8 +106,11 @@ json.loads(text)
 # %% [markdown]
 # ## The loader
 #
-# `GGTDataset` takes the release's arguments and yields its five parts. Out
-# of the box it reads every sample once, in order, and then ends.
+# `GGTDataset` takes the release's arguments and yields its five parts: images,
+# text, auxiliary data, and for both kinds of data a mask of what is there. Out
+# of the box it reads every sample once, in order, and then ends. That last
+# part is new: the loader of the release goes on for ever if it is not told
+# where to stop.
 
 # %%
 test_dataset = GGTDataset(release.files[0].path, batch_size=32)
@@ -107,7 +124,9 @@ print(text_data[0])
 print({name: auxiliary_data[0][name] for name in ("longitude", "bio01")})
 
 # %% [markdown]
-# Every sample once: no batch is dropped, whatever its size.
+# The first tuple is (samples, months, bands, rows, columns). Every sample
+# comes once, and no batch is dropped, whatever its size: a last batch that is
+# thrown away is a test set that shrinks with the batch size.
 
 # %%
 seen = [row["sample_id"] for batch in test_loader for row in batch[2]]
@@ -117,8 +136,10 @@ len(test_loader), len(seen)
 # %% [markdown]
 # ## The model
 #
-# `GeoTreeClip()` is built from a configuration, without a download. To
-# count it takes no memory either: PyTorch's `meta` device has shapes only.
+# The published model is a CLIP with two more encoders, one for the year of
+# pixels and one for the variables. `GeoTreeClip()` is built from a
+# configuration, without a download. To count its parameters takes no memory
+# either: PyTorch's `meta` device has shapes only.
 
 # %%
 with torch.device("meta"):
@@ -127,11 +148,15 @@ parts = {name: sum(p.numel() for p in part.parameters()) / 1e6
          for name, part in published.named_children()}
 for name, millions in parts.items():
     print(f"{name:20} {millions:7.2f} million parameters")
+print(f"{'all':20} {sum(parts.values()):7.2f} million parameters")
 
 # %% [markdown]
-# This page uses a small one of the same build, with random weights, and a
-# vocabulary trained on our names. It has learnt nothing yet; what it
-# computes is what the large one computes.
+# Nearly all of it is CLIP, text and vision; what is new and has to be learnt
+# from trees is small. This page uses a small one of the same build, with
+# random weights, and a vocabulary trained on our names. It has learnt nothing
+# yet, so its answers are worthless; but *how* it computes them is what the
+# large one does, and that is what we look at. The text that it reads for a
+# species is this:
 
 # %%
 prompts = taxonomy.prompts(release.classes)
@@ -144,9 +169,9 @@ prompts[0]
 # %% [markdown]
 # ## Its checkpoint
 #
-# A checkpoint of the release is a dictionary with the weights under
-# `model_state_dict`. We write one, and read it as the release's README
-# does.
+# Your checkpoint has cost you days on a GPU. Will it load? A checkpoint of the
+# release is a dictionary with the weights under `model_state_dict`. We write
+# one, and read it as the release's README does.
 
 # %%
 path = model.to_release(out / "GGT_small.pth")
@@ -173,9 +198,37 @@ name = next(name for name in old if "layers.0" in name)
 print(name, *checkpoint.our_names({name: old[name]}), sep="\n")
 
 # %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Take one tensor out of `state["model_state_dict"]`, save it as a `.pth` and
+# > load it with `from_pretrained`. What does the error tell?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# less = torch.load(path, map_location="cpu", weights_only=True)
+# less["model_state_dict"].pop("fusion.0.bias")
+# torch.save(less, out / "less.pth")
+# try:
+#     GeoTreeClip.from_pretrained(out / "less.pth", config=small)
+# except ValueError as error:
+#     print(str(error).replace(str(out), "…"))
+# else:
+#     raise AssertionError("it should have been refused")
+# ```
+#
+# It names the file and lists what is missing, left over or of another shape.
+# PyTorch's `load_state_dict(strict=False)` would have gone on with a random
+# bias, and you would have published its scores.
+#
+# </details>
+
+# %% [markdown]
 # ## The example of the README
 #
-# Text features first, once for all names.
+# The README of the release scores images against names. Text features come
+# first, once for all names: a thousand names do not change from batch to
+# batch.
 
 # %%
 text_queries = [
@@ -190,7 +243,8 @@ with torch.no_grad():
 text_features.shape
 
 # %% [markdown]
-# Then images, batch by batch, and the cosine of the two times 100.
+# Then images, batch by batch, and the cosine of the two times 100, which a
+# softmax turns into probabilities.
 
 
 # %%
@@ -212,8 +266,9 @@ predictions.shape
 # %% [markdown]
 # ## What it computes, and what that means
 #
-# Values are scaled to −1 … 1 by the lowest and highest of the batch. By
-# hand, for the variables:
+# Here comes the part that you have to know before you compare any number.
+# Before the encoders see them, values are scaled to −1 … 1 by the lowest and
+# highest *of the batch*. By hand, for the variables:
 
 # %%
 from geotree.release import scaling
@@ -224,7 +279,8 @@ by_hand = torch.where(valid, 2 * (values - low) / (high - low + 1e-6) - 1, 0)
 torch.testing.assert_close(scaling.scaled(values, valid, low, high), by_hand)
 
 # %% [markdown]
-# So the answer for a sample depends on its company. The same samples, in
+# So the answer for a sample depends on its company: one sample from a high
+# mountain in the batch, and all others look lower. The same samples, in
 # batches of 32 and alone:
 
 # %%
@@ -235,8 +291,9 @@ changed = (single.argmax(1) != predictions.argmax(1)).float().mean()
 print(f"another species for {changed:.0%} of {len(single)} samples")
 
 # %% [markdown]
+# No test that shuffles its samples can be repeated with such a model.
 # Constants put an end to it. They are worked out once, from data, and are
-# saved with the weights.
+# saved with the weights. Now the two ways of asking agree:
 
 # %%
 model.fit_normalisation(release.load())
@@ -247,8 +304,9 @@ with torch.no_grad():
 torch.testing.assert_close(*fixed, atol=1e-5, rtol=1e-4)
 
 # %% [markdown]
-# The attention over months has no code for the month. December to January
-# gives what January to December gave:
+# A second surprise. The attention over months has no code for the month, so it
+# sees twelve images in a bag. December to January gives what January to
+# December gave:
 
 # %%
 batch = release.select(range(64)).load()
@@ -258,12 +316,41 @@ with torch.no_grad():
 print(f"largest difference {(forth - back).abs().max():.1e}")
 
 # %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > The order of months does not matter. Does it matter which month is missing?
+# > Hide January, then July, and compare the features.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# from geotree.variables import NODATA
+#
+# features = []
+# for month in (0, 6):
+#     hidden = batch.images.copy()
+#     hidden[:, month] = NODATA
+#     with torch.no_grad():
+#         features.append(model.encode_images(hidden, batch.environment))
+# change = (features[0] - features[1]).abs().max()
+# print(f"largest difference {change:.1e}")
+# ```
+#
+# It matters, but only through what the month held: without January the bag
+# lacks the snow, without July the green. The model can tell that a green month
+# is there, not when it was. A tree that greens in May and one that greens in
+# October look alike to it.
+#
+# </details>
+
+# %% [markdown]
 # ## Its recipe
 #
-# `recipe="release"` trains as the release did, for those who must compare.
-# It starts from CLIP's text weights (`model.load_text_tower()`, from the hub;
-# not here), and three parts are not handed to its optimiser. Which weights
-# move in an epoch?
+# `recipe="release"` trains as the release did, for those who must compare. It
+# starts from CLIP's text weights (`model.load_text_tower()`, from the hub; not
+# here), and three parts are not handed to its optimiser: they stay as random
+# as they were born. To see it, train one epoch by each recipe and look which
+# weights have moved.
 
 # %%
 settings = training.Settings(**training.RELEASE | {
@@ -292,11 +379,17 @@ print("moved by both:    ", *sorted(released & mended))
 print("by mended only:   ", *sorted(mended - released))
 
 # %% [markdown]
+# The second line is what the release left random. A fault need not cost
+# accuracy, since the other layers learn around it; what each one costs is
+# measured on [the page of changes](../book/changes).
+
+# %% [markdown]
 # ## The real files
 #
 # With a network, the same calls run on what is published. What lies in your
 # cache of the Hugging Face hub is found there; what is fetched is checked by
-# size and hash, and a transfer that breaks goes on where it stopped.
+# size and hash, and a transfer that breaks goes on where it stopped. The cell
+# is not run here, for this book asks no network.
 #
 # ```python
 # from geotree import GeoTreeClip, GGTDataset
@@ -314,7 +407,8 @@ print("by mended only:   ", *sorted(mended - released))
 # %% [markdown]
 # ## Checks
 #
-# The two layouts of shards hold the same numbers.
+# The two layouts of shards, that of the release and ours, hold the same
+# numbers; ours in fewer bytes, as [chapter 03](03-shards) explains.
 
 # %%
 ours = shards.write(some, table, out / "packed")
@@ -334,9 +428,10 @@ assert torch.isfinite(predictions).all()
 # %% [markdown]
 # ## What can go wrong
 #
-# A `.pth` file is a pickle, and a pickle can run code. We read tensors and
-# nothing else: a file that wants more is refused. Here is one that would
-# create a file on your disk.
+# A `.pth` file is a *pickle*, Python's way to store objects, and a pickle can
+# run code while it is read. Whoever sends you a checkpoint could delete your
+# home folder. We read tensors and nothing else: a file that wants more is
+# refused. Here is one that would create a file on your disk, safely sprung:
 
 # %%
 import io
@@ -370,23 +465,37 @@ for read in (lambda: next(iter(GGTDataset(out / "trap.tar")
 assert not (out / "trapped").exists()
 
 # %% [markdown]
-# > **Exercise**
+# > **Exercise 3** (hard)
 # >
-# > Take one tensor out of `state["model_state_dict"]`, save it as a `.pth`
-# > and load it with `from_pretrained`. What does the error tell?
+# > How much does the company change? Score the first sample in batches of
+# > growing size, with the scaling of the release, and watch the probability of
+# > its first answer.
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# state["model_state_dict"].pop("fusion.0.bias")
-# torch.save(state, out / "less.pth")
-# GeoTreeClip.from_pretrained(out / "less.pth", config=small)
+# model.normalization = "batch"
+# first = release.load()
+# odds = []
+# with torch.no_grad():
+#     for size in (1, 4, 32, 256):
+#         some_images = model.encode_images(first.images[:size],
+#                                           first.environment[:size])
+#         one = some_images[0] / some_images[0].norm()
+#         odds.append((100 * one @ text_features.T).softmax(0))
+# best = int(odds[0].argmax())
+# print([f"{float(one[best]):.2f}" for one in odds])
+# model.normalization = "fixed"
 # ```
-# It names the file and lists what is missing, left over or of another
-# shape.
+#
+# The sample is the same, only its neighbours change. With one sample the
+# lowest and the highest value are its own; with more, the scale settles
+# slowly. So a score of such a model comes with a batch size, or it means
+# nothing.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Tables, shards, checkpoint and README example of the release work here.

@@ -285,8 +285,9 @@ plots.range_panels(maps["probability"], known);
 # %%
 from scipy.stats import spearmanr
 
-agree = {name: spearmanr(maps["probability"].sel(species=name), known.sel(
-    species=name), axis=None, nan_policy="omit").statistic
+agree = {name: spearmanr(*(
+    part.sel(species=name).to_numpy().ravel() for part in
+    (maps["probability"], known)), nan_policy="omit").statistic
          for name in species}
 print("rank correlation with the truth, cell by cell: from "
       f"{min(agree.values()):.2f} ({min(agree, key=agree.get)}) to "

@@ -17,6 +17,11 @@
 # **In:** a CSV with a name, a latitude and a longitude in each row. **Out:** a
 # model of your own, answers for places where nobody has looked, and a map.
 #
+# You have a table of trees: from your own plots, a street-tree register, an
+# old herbarium. It is small, it is messy, and you would like to know what
+# grows in between. Are two hundred records enough to ask a satellite? And how
+# would you notice if they are not?
+#
 # > **Before you start**
 # >
 # > *You will learn* to take a table of your own all the way: to find its
@@ -104,9 +109,10 @@ for _, row in odd.iterrows():
     print(f"{row['Baum']}: {row['status']}: {row['reason']}")
 
 # %% [markdown]
-# A name alone has no family and no leaf type. Where a class table knows the
-# species, or a relative, it fills them in; on the Earth `occurrences.match`
-# asks GBIF for them.
+# Both rows stay in the table, marked, so that you can mend them at their
+# source. A name alone has no family and no leaf type, and the model reads all
+# four names. Where a class table knows the species, or a relative, it fills
+# them in; on the Earth `occurrences.match` asks GBIF for them.
 
 # %%
 table = points[points["status"] == "ok"]
@@ -121,8 +127,10 @@ plots.occurrence_map(table, by="species");
 # %% [markdown]
 # ## Can I trust it?
 #
-# The audit of [chapter 01](01-collect) works on any table. It is a list of
-# questions to you, not a verdict; rules that need columns which you do not
+# You know your trees, but do you know your table? A code that stands for
+# "unknown", a genus that is a family: such rows are learnt from like any
+# other. The audit of [chapter 01](01-collect) works on any table. It is a list
+# of questions to you, not a verdict; rules that need columns which you do not
 # have say so.
 
 # %%
@@ -134,9 +142,11 @@ found.head()
 # %% [markdown]
 # ## Fetch
 #
-# One call, with a plan first. On the Earth the same call takes hours instead
-# of a second; when it is interrupted, call it again. What is there is not
-# fetched twice.
+# Now the pixels: one call, with a plan first. On the Earth the same call takes
+# hours instead of a second; when it is interrupted, call it again. What is
+# there is not fetched twice. Then the samples are packed and split into blocks
+# of one degree, for a neighbour of a training record is no test ([chapter
+# 04](04-benchmark)).
 
 # %%
 cube = pixels.download(table, source, folder / "trees.zarr")
@@ -155,8 +165,9 @@ part.value_counts()
 #
 # Two hundred records are few to learn from pixels from nothing. A model that
 # has seen many trees knows what a spring looks like; it only has to learn
-# which of your eight names goes with which. The rate is low, so that it does
-# not forget.
+# which of your eight names goes with which. `chain.model()` is that model, the
+# one of chapter 05. *Fine-tuning* goes on with its training on your records.
+# The rate is low, so that it does not forget what it knew.
 
 # %%
 settings = training.Settings(epochs=8, batch_size=32, learning_rate=3e-4,
@@ -167,9 +178,13 @@ history = training.fit(model, train, validation, settings=settings,
 history[["loss", "validation_loss", "validation_top1"]].round(3).tail(3)
 
 # %% [markdown]
-# The places of the training records go with the model: they know what a
-# place alone allows ([chapter 06](06-zero-shot)). What the place is worth is
-# fitted on the validation part.
+# The loss should fall on both parts. Where it falls in training and rises in
+# validation, the model is learning your records by heart.
+#
+# The places of the training records go with the model: they know what a place
+# alone allows ([chapter 06](06-zero-shot)). What the place is worth is fitted
+# on the validation part, as is the temperature that keeps the confidence
+# honest ([how sure](06-how-sure)).
 
 # %%
 weight = prior.attach(model, train, validation)
@@ -197,8 +212,10 @@ answers = explore.predict(places, **how)
 answers["status"].value_counts()
 
 # %% [markdown]
-# The planet needs to know which tree to render, so these places come with
-# their species; the model does not see it. Three answers, read aloud:
+# Each row has a status, and those that are not `ok` have a reason. The planet
+# needs to know which tree to render, so these places come with their species;
+# the model does not see it. Three answers, read aloud, of which each goes as
+# deep as the model is sure:
 
 # %%
 def aloud(row) -> str:
@@ -218,8 +235,9 @@ for _, row in good.groupby(depth).head(1).head(3).iterrows():
     print(aloud(row))
 
 # %% [markdown]
-# A file for others: CSV for a spreadsheet, GeoParquet for a GIS. A second
-# call of `predict` fetches nothing; it takes the pixels from its cache.
+# An answer that stays in a notebook helps nobody. A file for others: CSV for a
+# spreadsheet, GeoParquet for a GIS. A second call of `predict` fetches
+# nothing; it takes the pixels from its cache.
 
 # %%
 explore.write_answers(answers, folder / "answers.csv")
@@ -230,8 +248,11 @@ answers[["predicted_genus", "predicted_species", "sure_rank", "set_size",
 # %% [markdown]
 # ## Is it right?
 #
-# Here the truth is known, so the answers can be scored. `in set` was promised
-# to be 90 %; `sure and right` says whether "sure" means it.
+# Here the truth is known, so the answers can be scored. On the Earth you would
+# keep some of your own records back for this, whole blocks of them. The table
+# has shares with 95 % intervals. `in set` was promised to be 90 %: how often
+# the set of names that cannot be ruled out holds the right one. `sure and
+# right` says whether "sure" means it.
 
 # %%
 blocks = evaluation.spatial_blocks(places, block)
@@ -240,8 +261,9 @@ print(f"temperature and sets were fitted on {len(validation)} samples")
 score.round(3)
 
 # %% [markdown]
-# So few validation samples know the confidence only roughly: with more
-# records, the promise and what is kept move together.
+# Temperature and sets rest on the validation samples, and so few of them know
+# the confidence only roughly. Where `in set` is far from what was promised,
+# that is the first thing to suspect; more records of your own are the cure.
 #
 # The model still has all the names of chapter 05 to choose from. If you know
 # that nothing but your species stands there, say so with a checklist.
@@ -253,9 +275,12 @@ pd.DataFrame({name: explore.score_answers(one, "species")["value"]
               for name, one in both.items()}).round(3)
 
 # %% [markdown]
-# These places were drawn from all over the species' ranges, some next to a
-# training record. A fairer question: how good is the recipe where it has
-# never been? Five folds of blocks answer it, with a model trained for each.
+# What you know and tell is worth as much as what is learnt: the list costs
+# nothing, and it excludes a hundred wrong names at once.
+#
+# But these places were drawn from all over the species' ranges, some next to a
+# training record. A fairer question: how good is the recipe where it has never
+# been? Five folds of blocks answer it, with a model trained for each.
 
 # %%
 fold = splits.folds(data.table, "blocks", degrees=block, number=5)
@@ -285,9 +310,10 @@ print(f"right in {right.mean():.0%} of {len(right)} records; naming the "
 # %% [markdown]
 # ## A map of my region
 #
-# The likeliest name of each rank, cell by cell, with its confidence. Cells in
-# the sea are not asked; a cell whose service failed says so, and is not "no
-# tree".
+# A map is what everybody will ask you for, and what will be believed most
+# easily. So it has two layers: the likeliest name of each rank, cell by cell,
+# and its confidence. Cells in the sea are not asked; a cell whose service
+# failed says so, and is not "no tree".
 
 # %%
 maps = explore.name_map(folder / "model", source, region=region, step=0.5,
@@ -302,15 +328,18 @@ maps["leafType_confidence"].plot(
     cbar_kwargs={"label": "probability of the likeliest leaf type"});
 
 # %% [markdown]
-# `map.tif` has two bands for each rank. QGIS opens it in colours with names,
-# which lie in `map.qml` and `map.tif.aux.xml` beside it; keep the three
-# together.
+# Yellow is where the model commits itself, dark blue where it does not: print
+# that beside any map of names. `map.tif` has two bands for each rank. QGIS
+# opens it in colours with names, which lie in `map.qml` and `map.tif.aux.xml`
+# beside it; keep the three together.
 
 # %% [markdown]
 # ## One species more
 #
-# Next year a ninth species turns up. Its rows go to the end of the table; the
-# cube fetches these alone, and fine-tuning goes on from your own model.
+# A model is never finished. Next year a ninth species turns up. Do you have to
+# start again? Its rows go to the end of the table; the cube fetches these
+# alone, and fine-tuning goes on from your own model, which reads the new name
+# as it reads all others.
 
 # %%
 ninth = drawn[drawn["species"] == often[8]].head(30)
@@ -337,9 +366,13 @@ print(f"{often[8]}: {hit[new].sum()} of {new.sum()} right; "
       f"the others: {hit[~new].sum()} of {(~new).sum()}")
 
 # %% [markdown]
+# The others are counted, too, because learning one name must not cost the
+# eight that were there.
+#
 # ## The same in six lines
 #
-# All of this is also a command, for those who do not write Python:
+# All of this is also a command, for those who do not write Python. The options
+# are the arguments from above, and `geotree COMMAND --help` has the rest:
 #
 # ```bash
 # geotree audit trees.csv
@@ -398,6 +431,9 @@ nine.classes["species"].to_numpy()[odds.argmax(axis=1)]
 
 # %% [markdown]
 # ## Checks
+#
+# As many rows come out as went in, in their order and otherwise unchanged;
+# asking again gives the same names; no record is in training and test.
 
 # %%
 assert len(answers) == len(places)
@@ -430,7 +466,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise 1**
+# > **Exercise 1** (easy)
 # >
 # > Ask with `prior=False`. What does the place contribute, and where?
 #
@@ -441,9 +477,15 @@ except ValueError as error:
 # explore.score_answers(alone, "species", blocks=blocks)
 # ```
 #
+# Without the records around a place, the answer rests on the model alone.
+# Where a species grows in one region only, its records nearby are a strong
+# argument; where eight species share a valley, they say little. If the score
+# hardly moves, that is worth knowing, too: your model then does not lean on
+# them.
+#
 # </details>
 #
-# > **Exercise 2**
+# > **Exercise 2** (medium)
 # >
 # > A threshold of 0.5 answers more often at species. Is it still right?
 #
@@ -454,9 +496,13 @@ except ValueError as error:
 # explore.score_answers(bold, "species").loc[["sure", "sure and right"]]
 # ```
 #
+# More answers reach the species, and a smaller share of them is right. If the
+# confidence is honest, at least half of the newly given names are right;
+# whether that is good enough depends on what a wrong name costs you.
+#
 # </details>
 #
-# > **Exercise 3**
+# > **Exercise 3** (hard)
 # >
 # > Give a checklist of four of your eight species. What happens to the
 # > answers where another one stands?
