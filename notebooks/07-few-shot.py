@@ -327,7 +327,8 @@ print(f"1 shot: the name adds {100 * gain.mean():.1f} points on average, "
 #     heavy /= np.linalg.norm(heavy, axis=1, keepdims=True)
 #     light = rules(support, query)["class means and name"]
 #     one, three = (evaluation.hits(odds, labels[query]).mean() for odds in
-#                   (light, features[query] @ heavy.T))
+#                   (light, evaluation.nearest_mean(
+#                       features[query], heavy)))
 #     print(f"{shots} shots: {one:.1%} with the name as one record, "
 #           f"{three:.1%} as three")
 # support, query = splits.k_shot(labels, 3, seed=0)

@@ -9,11 +9,13 @@ is made once. That each runs from an empty folder alone is tested elsewhere.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +70,36 @@ def test_runs_as_a_notebook(chapter, book, places):
     assert path.read_bytes() == before
 
 
+def solutions(chapter: str) -> list[str]:
+    """The code of a chapter's solutions, in order."""
+    cells = jupytext.read(ROOT / "notebooks" / f"{chapter}.py").cells
+    return [code for cell in cells if cell.cell_type == "markdown"
+            for code in re.findall(
+                r"<summary>Solution</summary>.*?```python\n(.*?)```",
+                cell.source, re.DOTALL)]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_runs_as_a_script(chapter, places):
-    run([sys.executable, str(ROOT / "notebooks" / f"{chapter}.py")], places)
+def test_has_three_graded_exercises_with_discussed_answers(chapter):
+    text = "\n".join(
+        cell.source for cell in
+        jupytext.read(ROOT / "notebooks" / f"{chapter}.py").cells
+        if cell.cell_type == "markdown")
+    assert re.findall(r"\*\*Exercise (\d)\*\* \((\w+)\)", text) == [
+        ("1", "easy"), ("2", "medium"), ("3", "hard")]
+    answers = re.findall(r"<details>(.*?)</details>", text, re.DOTALL)
+    prose = [re.sub(r"```.*?```", "", answer, flags=re.DOTALL)
+             for answer in answers]
+    assert len(answers) == len(solutions(chapter)) == 3
+    assert min(len(words.split()) for words in prose) >= 20
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_runs_as_a_script_and_so_do_the_solutions(chapter, places):
+    """Each solution on its own, where the reader has run the chapter."""
+    path = ROOT / "notebooks" / f"{chapter}.py"
+    program = [f"names = runpy.run_path({str(path)!r})"] + [
+        f"exec(compile({code!r}, 'solution {number}', 'exec'), dict(names))"
+        for number, code in enumerate(solutions(chapter), 1)]
+    run([sys.executable, "-c", "import runpy\n" + "\n".join(program)],
+        places)
