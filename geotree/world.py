@@ -69,46 +69,12 @@ def land() -> tuple[np.ndarray, ...]:
 
 
 @cache
-def countries() -> dict[str, list[np.ndarray]]:
-    """Rings of each country by ISO 3166-1 alpha-2 code."""
-    objects, _ = _topology()
-    rings: dict[str, list[np.ndarray]] = {}
-    for geometry in objects["countries"]["geometries"]:
-        code = geometry["properties"]["iso_a2"]
-        rings.setdefault(code, []).extend(_rings(geometry))
-    return rings
-
-
-def _fill(rings, grid: np.ndarray, value: int) -> None:
-    """Set the cells whose centre lies inside the rings (even-odd rule)."""
-    rows, columns = grid.shape
-    crossings: dict[int, list[float]] = {}
-    for ring in rings:
-        start, end = ring[:-1], ring[1:]
-        for (x0, y0), (x1, y1) in zip(start, end, strict=True):
-            low, high = min(y0, y1), max(y0, y1)
-            first = int(np.ceil((90 - high) / _STEP - 0.5))
-            last = int(np.ceil((90 - low) / _STEP - 0.5)) - 1
-            for row in range(max(first, 0), min(last, rows - 1) + 1):
-                y = 90 - (row + 0.5) * _STEP
-                x = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
-                crossings.setdefault(row, []).append(x)
-    for row, places in crossings.items():
-        edges = np.ceil((np.sort(places) + 180) / _STEP - 0.5)
-        edges = edges.clip(0, columns).astype(int)
-        for left, right in zip(edges[::2], edges[1::2], strict=False):
-            grid[row, left:right] = value
-
-
-@cache
 def _country_raster() -> tuple[np.ndarray, np.ndarray]:
-    """Country number of each cell, 0 = sea, and the codes."""
-    grid = np.zeros((round(180 / _STEP), round(360 / _STEP)), np.int16)
-    codes = [""]
-    for code, rings in countries().items():
-        codes.append(code)
-        _fill(rings, grid, len(codes) - 1)
-    return grid, np.array(codes)
+    """Country number of each cell of 0.25°, 0 = sea, and the codes."""
+    file = load("countries.json")
+    grid = np.repeat(np.array(file["numbers"], np.int16), file["runs"])
+    return (grid.reshape(round(180 / _STEP), -1),
+            np.array(["", *file["codes"].split()]))
 
 
 def _lookup(lat, lon) -> np.ndarray:
