@@ -83,11 +83,12 @@ def years(column: pd.Series) -> pd.Series:
 def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
     """A column of ``COLUMNS``, or a number that must be above zero."""
     came, kind = table[name], COLUMNS.get(name, "float64")
+    if came.dtype == object:
+        _refuse(came, ~came.map(pd.api.types.is_hashable).astype(bool),
+                "numbers or text")
     if name == "species":
         return names.normals(came).replace("", None)
     if kind == "str":
-        _refuse(came, ~came.map(pd.api.types.is_hashable).astype(bool),
-                "text")
         # The same letter may be written in two ways.
         known = {one: unicodedata.normalize("NFC", " ".join(str(one).split()))
                  for one in came.dropna().unique()}
@@ -146,13 +147,11 @@ def _number(column: pd.Series) -> pd.Series:
 
 def _is_blank(column: pd.Series) -> pd.Series:
     """Which texts stand for nothing: "", "NA", "null" and their like."""
-    if column.dtype.kind != "O" and not isinstance(
-            column.dtype, pd.StringDtype):
+    if column.dtype.kind != "O":
         return pd.Series(False, column.index)
-    blank = {one for one in {one for one in column if isinstance(one, str)}
-             if one.strip().casefold() in load("words.json")["unknown"]}
-    return column.map(
-        lambda one: isinstance(one, str) and one in blank).astype(bool)
+    return column.isin([
+        one for one in column.unique() if isinstance(one, str)
+        and one.strip().casefold() in load("words.json")["unknown"]])
 
 
 def _refuse(column: pd.Series, bad: pd.Series, expected: str) -> None:

@@ -66,9 +66,12 @@ def genus(species: pd.Series) -> pd.Series:
 
 def normals(column: pd.Series) -> pd.Series:
     """:func:`normal` of a long column, each distinct name once."""
-    cells = [one if isinstance(one, str) else "" for one in column]
-    known = {one: normal(one) for one in set(cells)}
-    return pd.Series(cells, column.index, "str").map(known).astype("str")
+    if not isinstance(column.dtype, pd.StringDtype):
+        column = pd.Series([one if isinstance(one, str) else ""
+                            for one in column], column.index, "str")
+    codes, cells = pd.factorize(column)  # -1: missing, and so the last
+    known = np.array([*map(normal, cells), ""], dtype=object)
+    return pd.Series(known[codes], column.index, "str")
 
 
 def plain(word) -> str:
