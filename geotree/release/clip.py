@@ -8,6 +8,7 @@ Chapter 09.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,41 +213,34 @@ def _sizes(state: dict[str, Tensor], activation: str, head: int) -> dict:
             "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}}
 
 
+# Names of open_clip → those of transformers, one after the other.
+_NAMES = [(re.compile(old), new) for old, new in (
+    (r"^(?!visual\.|logit_scale)", "text_model."),
+    (r"^visual\.", "vision_model."),
+    (r"^vision_model\.proj$", "visual_projection.weight"),
+    (r"^text_model\.text_projection$", "text_projection.weight"),
+    (r"transformer\.resblocks\.", "encoder.layers."),
+    (r"\.attn\.", ".self_attn."), (r"\.ln_(\d)\.", r".layer_norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."), (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.ln_pre\.", ".pre_layrnorm."), (r"\.ln_post\.", ".post_layernorm."),
+    (r"\.ln_final\.", ".final_layer_norm."),
+    (r"\.conv1\.", ".embeddings.patch_embedding."),
+    (r"\.(class_embedding|token_embedding)", r".embeddings.\1"),
+    (r"\.positional_embedding$", ".embeddings.position_embedding.weight"))]
+
+
 def _from_open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of open_clip → those of transformers."""
+    """A state of open_clip under the names of transformers."""
     found = {}
     for name, value in state.items():
-        tower = "vision_model." if name.startswith("visual.") else (
-            "text_model.")
-        name = name.removeprefix("visual.")
-        if name == "logit_scale":
-            found[name] = value
-        elif name in ("proj", "text_projection"):
-            side = "visual" if name == "proj" else "text"
-            found[f"{side}_projection.weight"] = value.T.contiguous()
-        elif "attn.in_proj_" in name:
-            at, kind = name.split("attn.in_proj_")
+        for old, new in _NAMES:
+            name = old.sub(new, name)
+        if name.endswith("_projection.weight"):
+            value = value.T.contiguous()
+        if ".in_proj_" in name:
             for part, rows in zip("qkv", value.chunk(3), strict=True):
-                new = f"{at}self_attn.{part}_proj.{kind}"
-                found[tower + _block(new)] = rows.contiguous()
-        elif name != "attn_mask":
-            found[tower + _block(name)] = value
+                found[name.replace(".in_proj_", f".{part}_proj.")] = (
+                    rows.contiguous())
+        elif name != "text_model.attn_mask":
+            found[name] = value
     return found
-
-
-_NAMES = (("transformer.resblocks.", "encoder.layers."),
-          ("attn.out_proj", "self_attn.out_proj"), ("ln_1", "layer_norm1"),
-          ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"),
-          ("mlp.c_proj", "mlp.fc2"), ("ln_pre", "pre_layrnorm"),
-          ("ln_post", "post_layernorm"), ("ln_final", "final_layer_norm"),
-          ("class_embedding", "embeddings.class_embedding"),
-          ("conv1", "embeddings.patch_embedding"),
-          ("positional_embedding", "embeddings.position_embedding.weight"),
-          ("token_embedding", "embeddings.token_embedding"))
-
-
-def _block(name: str) -> str:
-    for theirs, ours in _NAMES:
-        if theirs in name and ours not in name:
-            name = name.replace(theirs, ours)
-    return name

@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-RANKS = ("family", "genus", "species")
+from geotree import checks, files
+
+# Of each rank: where its taxa stand, and those that they must be within.
+_LEVELS = {
+    "family": ("selected_families", {}),
+    "genus": ("selected_genera",
+              {"family": "source_family_from_initial_selection"}),
+    "species": ("selected_species",
+                {"family": "source_family",
+                 "genus": "source_genus_from_selected_genera"})}
+RANKS = tuple(_LEVELS)
 
 
 def draw(table: pd.DataFrame, *, n: int = 5, least: int = 1,
@@ -75,9 +85,8 @@ def draw(table: pd.DataFrame, *, n: int = 5, least: int = 1,
 
 def read(path: str | os.PathLike) -> dict:
     """Read a file of selections, and see that each rank can be used."""
-    path = Path(path)
+    selections = files.read_json(path, what="file of selections")
     try:
-        selections = json.loads(path.read_text("utf-8"))
         for rank in RANKS:
             names(selections, rank)
     except ValueError as error:
@@ -90,11 +99,8 @@ def write(selections: dict, path: str | os.PathLike) -> Path:
     """Write a file of selections that the release's scripts read."""
     for rank in RANKS:
         names(selections, rank)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(selections, indent=4, ensure_ascii=False),
-                    "utf-8")
-    return path
+    return files.write(path, json.dumps(selections, indent=4,
+                                        ensure_ascii=False))
 
 
 def names(selections: dict, rank: str) -> list[str]:
@@ -117,24 +123,15 @@ def rows(table: pd.DataFrame, selections: dict, rank: str) -> np.ndarray:
 
 def _level(selections: dict, rank: str) -> tuple[list[str], dict[str, str]]:
     """Taxa of a rank, and the taxa that they must be within."""
-    if rank not in RANKS:
-        raise ValueError(f"rank is {rank!r}, expected one of "
-                         f"{', '.join(RANKS)}.")
+    chosen, within = _LEVELS[checks.one_of(rank, RANKS, name="rank")]
     try:
         level = selections[f"{rank}_level"]
-        if rank == "family":
-            found, within = [taxon["name"] for taxon
-                             in level["selected_families"]], {}
-        elif rank == "genus":
-            found, within = level["selected_genera"], {
-                "family": level["source_family_from_initial_selection"]}
-        else:
-            found, within = level["selected_species"], {
-                "family": level["source_family"],
-                "genus": level["source_genus_from_selected_genera"]}
+        found = [taxon["name"] if rank == "family" else taxon
+                 for taxon in level[chosen]]
+        within = {column: level[name] for column, name in within.items()}
     except (KeyError, TypeError) as error:
         raise ValueError(f"selections of rank {rank!r} lack {error}"
                          ) from error
     if not found:
         raise ValueError(f"selections of rank {rank!r} are empty")
-    return list(found), within
+    return found, within
