@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine, published
@@ -168,7 +169,7 @@ class _Bench:
             with self.amp():
                 logits = (model.scale()
                           * model.encode_images(images, environment)
-                          @ model.encode_taxa(names).T)
+                          @ F.normalize(model.names(names), dim=-1).T)
             return training.class_loss(logits, labels)
 
         batch = take(data._samples, slice(0, size))

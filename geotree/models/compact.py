@@ -3,7 +3,7 @@
 An image encoder and a name encoder give unit vectors; the cosine of the
 two, times a learnable scale, says how well a species fits a place. Twelve
 month tokens and four tokens of environment go through a small transformer
-that never looks at what is missing. Explained in chapter 05.
+that never looks at what is missing. Chapter 05.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from geotree import checks
 from geotree import variables as v
 from geotree.models import store
-from geotree.models.names import NameEncoder, Names
+from geotree.models.names import NameEncoder
 
 _PIXELS = v.PATCH * v.PATCH
 _CENTRE = _PIXELS // 2  # the pixel that holds the tree
@@ -132,8 +132,7 @@ class CompactClip(store.Whole, nn.Module):
         self.summary = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.expansion)
-            for _ in range(config.depth)
-        )
+            for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, config.embedding)
         self.names = NameEncoder(config.embedding, config.buckets,
@@ -153,8 +152,6 @@ class CompactClip(store.Whole, nn.Module):
         """Whether the constants of the normalisation are known."""
         return bool((self.band_mean != 0).any())
 
-    # -- inputs ----------------------------------------------------------
-
     @torch.no_grad()
     def fit_normalisation(self, batch) -> None:
         """Set the constants from training samples (a ``shards.Batch``).
@@ -167,8 +164,7 @@ class CompactClip(store.Whole, nn.Module):
         if not valid.any():
             raise ValueError(
                 f"all {len(pixels):,} samples have no valid pixel: nothing "
-                "to normalise by. Are the images' missing values 65535?"
-            )
+                "to normalise by. Are the images' missing values 65535?")
         values, known = self._variables(batch.environment)
         self.band_mean, self.band_std = _moments(
             pixels.permute(0, 1, 3, 2).flatten(0, 2),
@@ -199,9 +195,8 @@ class CompactClip(store.Whole, nn.Module):
         """Normalised pixels (B, T, C·27) and months present (B, T)."""
         pixels, valid = self._pixels(images)
         pixels = (pixels - self.band_mean[:, None]) / self.band_std[:, None]
-        weight = valid.float()
-        count = weight.sum(-1, keepdim=True)
-        mean = (pixels * weight).sum(-1, keepdim=True) / count.clamp(min=1)
+        count = valid.sum(-1, keepdim=True)
+        mean = (pixels * valid).sum(-1, keepdim=True) / count.clamp(min=1)
         pixels = torch.where(valid, pixels, mean)  # gaps: mean of the patch
         centre = pixels[..., _CENTRE, None]
         x = torch.cat([pixels, centre, mean], dim=-1).flatten(2)
@@ -210,8 +205,8 @@ class CompactClip(store.Whole, nn.Module):
     def _environment(self, environment) -> tuple[dict[str, Tensor], Tensor]:
         """Values ⊕ missing flags of each group, and groups present (B, 4)."""
         raw, known = self._variables(environment)
-        values = (raw - self.variable_mean) / self.variable_std
-        values = values.clamp(-8, 8) * known
+        values = known * ((raw - self.variable_mean)
+                          / self.variable_std).clamp(-8, 8)
         lon, lat, aspect = (torch.deg2rad(raw[:, i])
                             for i in (_LON, _LAT, _ASPECT))
         sphere = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(),
@@ -225,12 +220,9 @@ class CompactClip(store.Whole, nn.Module):
         groups = {
             name: torch.cat([values[:, part], (~known[:, part]).float(),
                              *([extra[name]] if name in extra else [])], -1)
-            for name, part in v.GROUPS.items()
-        }
+            for name, part in v.GROUPS.items()}
         present = [known[:, part].any(-1) for part in v.GROUPS.values()]
         return groups, torch.stack(present, dim=-1)
-
-    # -- encoders --------------------------------------------------------
 
     def tokens(self, images, environment) -> Tokens:
         """Month and group tokens of a batch, with what is present."""
@@ -266,23 +258,19 @@ class CompactClip(store.Whole, nn.Module):
         (B, D) float32, of length 1
         """
         values, present = self.tokens(images, environment)
-        if not self.config.mask_missing:
-            present = torch.ones_like(present)
-        mask = present[:, None, None]
-        last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
-            # Only the summary is read in the end: the last block skips
-            # the rest, which saves nearly a third of the work.
-            queries = 1 if i == last else values.shape[1]
-            values = block(values, mask, queries)
-        image_features = self.project(self.norm(values[:, 0]))
-        return F.normalize(image_features.float(), dim=-1)
+        mask = (present if self.config.mask_missing
+                else torch.ones_like(present))[:, None, None]
+        for block in self.blocks[:-1]:
+            values = block(values, mask, values.shape[1])
+        # Only the summary is read in the end: the last block skips the
+        # rest, which saves nearly a third of the work.
+        summary = self.blocks[-1](values, mask, 1)[:, 0]
+        return F.normalize(self.project(self.norm(summary)).float(), dim=-1)
 
-    def encode_taxa(self, classes: pd.DataFrame | Names) -> Tensor:
+    def encode_taxa(self, classes: pd.DataFrame) -> Tensor:
         """Unit vectors (K, D) of the rows of a class table, seen or not."""
-        if isinstance(classes, pd.DataFrame):
-            classes = self.names.read(classes)
-        return F.normalize(self.names(classes).float(), dim=-1)
+        names = self.names(self.names.read(classes))
+        return F.normalize(names.float(), dim=-1)
 
     def forward(self, images, environment, classes) -> Tensor:
         """Logits (B, K) over the rows of ``classes``."""

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from geotree import files, occurrences, taxonomy
+from geotree import checks, files, occurrences, taxonomy
 from geotree.shards.batch import ShardError
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
@@ -161,13 +161,12 @@ def load(folder: Path) -> dict:
     try:
         raw = path.read_bytes()
         index = json.loads(raw)
-        found = (index["schema"], tuple(index["bands"]),
-                 tuple(index["variables"]), index["layout"] in LAYOUTS)
-        expected = (SCHEMA, BAND_NAMES, VARIABLE_NAMES, True)
-        for name, was, must in zip(("schema", "bands", "variables", "layout"),
-                                   found, expected, strict=True):
-            if was != must:
-                raise ValueError(f"its {name} is {was}, expected {must}")
+        for name, must in (("schema", SCHEMA), ("bands", [*BAND_NAMES]),
+                           ("variables", [*VARIABLE_NAMES])):
+            if index[name] != must:
+                raise ValueError(f"its {name} is {index[name]}, expected "
+                                 f"{must}")
+        checks.one_of(index["layout"], LAYOUTS, name="its layout")
         end = len(_SEAL) + 64
         if raw[:end] != _SEAL + _hash(raw[end:]):
             raise ValueError("its contents do not have the SHA-256 that it "
