@@ -25,6 +25,7 @@ STAGES = {
     "read-packed": files.read_packed,
     "read-release": files.read_release,
     "start-up": files.start_up,
+    "verify": files.verify,
     "write": files.write,
     "convert": files.convert,
     "render": models.render,

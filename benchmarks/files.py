@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import machine, published
 from benchmarks.data import Samples, many_classes
-from benchmarks.timing import Result, compare
-from geotree import files, shards
+from benchmarks.timing import Result, compare, rates
+from geotree import files, pixels, shards
+from geotree.planet.source import Planet
 from geotree.release import conversion
 from geotree.shards import index
 
@@ -125,6 +128,32 @@ def _write_index(folder: Path, total: int, *, pack: int = 256,
         "layout": "packed", "seed": 0, "pack": pack, "samples": total,
         "left_out": 0, "provenance": {}, "shards": entries,
         "classes": many_classes(21_001).to_dict(orient="list")})
+
+
+def verify(samples: Samples, runs: int) -> Result:
+    """Look for damage in a cube, as each download does before it starts."""
+    store = Path(samples.cube.encoding["source"])
+    paths = [path for path in store.rglob("*") if path.is_file()]
+
+    def ours():
+        assert not pixels.verify(store)
+        return samples.n
+
+    def limit():
+        machine.read_whole(paths)
+        return samples.n
+
+    def again():
+        with redirect_stdout(io.StringIO()):
+            pixels.download(samples.table, Planet(), store, progress=False)
+        return samples.n
+
+    whole = statistics.median(rates({"again": again}, runs=runs)["again"])
+    return compare(
+        "verify a cube", unit="samples/s", runs=runs, ours=ours, limit=limit,
+        goal="≥ 30 % of the limit",
+        limit_is="plain read of the same bytes, from memory",
+        note=f"a download with nothing to do: {whole:,.0f} samples/s")
 
 
 def write(samples: Samples, runs: int) -> Result:

@@ -93,7 +93,7 @@ def test_a_ratio_above_one_is_always_better():
 
 def test_every_stage_of_files_runs(samples):
     for stage in (files.size, files.read_packed, files.read_release,
-                  files.convert):
+                  files.convert, files.verify):
         row = stage(samples, 1).row()
         assert row["ours"] > 0 and row["limit"] > 0
         assert row["share_of_limit"] < 1.5, row["stage"]

@@ -1,7 +1,5 @@
 """Collecting from a GBIF on this machine: one table by three routes."""
 
-import gzip
-import http.server
 import os
 import signal
 import threading
@@ -13,7 +11,7 @@ import pytest
 import requests
 from killing import Run, kills
 from loopback import gbif
-from loopback.server import DROP, GARBLE, TRUNCATE, certificate
+from loopback.server import DROP, GARBLE, TRUNCATE, certificate, without_end
 
 from geotree import network, occurrences
 from geotree.files import BusyError
@@ -565,37 +563,10 @@ def test_who_is_to_wait_for_long_is_told_until_when(client, service,
     assert len(service.log) == 1 and time.monotonic() - start < 2
 
 
-class Endless(http.server.BaseHTTPRequestHandler):
-    """Sends for ever: fast, packed, or a byte at a time."""
-
-    def do_GET(self):
-        kind = self.path[1:5]
-        part = b'{"a": ' if kind != "bomb" else gzip.compress(b" " * 10**8)
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        if kind == "bomb":
-            self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        try:
-            self.wfile.write(part)
-            while kind != "bomb":
-                self.wfile.write(b" " if kind == "drip" else b" " * 65536)
-                time.sleep(0.05 if kind == "drip" else 0)
-        except OSError:
-            return
-
-    def log_message(self, *words):
-        pass
-
-
 @pytest.fixture
 def endless():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with without_end() as url:
+        yield url
 
 
 @pytest.mark.parametrize(("kind", "error", "words"), [

@@ -93,13 +93,12 @@ def test_pages_are_put_together(serve):
     same(source().fetch(records), records)
 
 
-def test_the_release_grid_and_its_lack_of_a_mask(serve):
+def test_the_lack_of_a_mask_of_the_release(serve):
     records = table(12)
     running = serve(records)
-    made = source(grid="release", cloud_score=None, cloudy=30)
+    made = source(cloud_score=None, cloudy=30)
     same(made.fetch(records), records)
     sent = [call["body"] for call in running.calls("computePixels")]
-    assert {one["grid"]["crsCode"] for one in sent} == {"EPSG:4326"}
     assert "CLOUD_SCORE_PLUS" not in str(sent[0])
     assert made.attrs()["mask"] == "none"
 
@@ -126,6 +125,12 @@ def test_the_year_is_fixed_or_that_of_the_occurrence(serve):
         axis=(1, 2, 3, 4))
     seen = own != NODATA
     assert (own == records["year"])[seen].all() and seen.any()
+    records["year"] = records["year"].astype("Int64").where(
+        records.index != 3)
+    found = source(year="own").fetch(records)
+    assert np.flatnonzero(found.status == FAILED).tolist() == [3]
+    assert "the row has no year" in found.messages[0]
+    assert (source().fetch(records).status != FAILED).all()
 
 
 def test_a_square_without_tile_is_read_across_its_border(serve):
@@ -199,7 +204,7 @@ def test_a_plan_beyond_the_budget_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("options", [
-    {"tier": "gold"}, {"share": 1.5}, {"year": "last"}, {"grid": "odd"}])
+    {"tier": "gold"}, {"share": 1.5}, {"year": "last"}])
 def test_wrong_settings_are_named(options):
     with pytest.raises(ValueError, match="expected"):
         source(**options)

@@ -70,19 +70,3 @@ def test_a_patch_at_the_edge_of_its_square_lies_within_the_tile():
     west = np.floor(600_000.0 / 10) * 10 - 20
     north = np.floor(5_399_999.99 / 10) * 10 + 30
     assert west >= 600_000 - 40 and north <= 5_400_000 + 20
-
-
-def test_release_patches_shrink_towards_the_poles():
-    """By hand: at 60° a box of 40 m is 9 pixels of 1/11132° wide."""
-    scale = 10 / 111319.49079327358
-    lat, lon = 60.0, 10.0
-    patch = grid.patches(lat=lat, lon=lon, grid="release")
-    assert patch.epsg[0] == 4326 and patch.scale == scale
-    column = patch.x[0] / scale
-    assert abs(column - round(column)) < 1e-6
-    first = np.floor((lon - 40 / 111319.49079327358) / scale)
-    assert round(column) == first + 2  # 9 wide: two go on either side
-    assert abs(patch.x[0] + 2.5 * scale - lon) < scale
-    assert abs(patch.y[0] - 2.5 * scale - lat) < scale
-    with pytest.raises(ValueError, match="'utm', 'release'"):
-        grid.patches(lat=lat, lon=lon, grid="other")

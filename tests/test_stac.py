@@ -1,16 +1,17 @@
 """Open catalogues: windows from files over http, painted by a source."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import xarray as xr
 from fake_source import FakeSource, occurrence_table
 from killing import Run, kills
 from loopback import stac as catalogue
-from loopback.server import DROP, GARBLE, TRUNCATE
+from loopback.server import DROP, GARBLE, TRUNCATE, without_end
 from rasterio.transform import from_origin
 
-from geotree import globe, occurrences, pixels
+from geotree import globe, network, occurrences, pixels
 from geotree.network import ServiceError
 from geotree.planet.source import Planet
 from geotree.sources import FAILED, NO_IMAGERY, OK, Source, grid, layers
@@ -30,7 +31,8 @@ def table(n=8):
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    return folder, catalogue.paint(folder, table(), FakeSource())
+    return folder, catalogue.paint(folder, table(), FakeSource(),
+                                   scenes=catalogue.SCENES[:2])
 
 
 @pytest.fixture
@@ -69,7 +71,8 @@ def test_patches_equal_those_that_were_painted(source):
 def test_patches_equal_those_of_the_planet(tmp_path):
     """Whatever month the planet hides."""
     few = table(6)[::2].reset_index(drop=True)
-    items = catalogue.paint(tmp_path / "s", few, Planet())
+    items = catalogue.paint(tmp_path / "s", few, Planet(),
+                            scenes=catalogue.SCENES[:1])
     with catalogue.Stac(tmp_path / "s", items) as running:
         found = Stac(tmp_path / "c", url=running.url,
                      collection="sentinel-2-c1-l2a").fetch(few)
@@ -83,7 +86,7 @@ def test_bands_of_20_m_are_repeated_as_they_lie(tmp_path):
     records = table(5)[::2].assign(gbifID=[35, 37, 39]).reset_index(
         drop=True)
     items = catalogue.paint(tmp_path / "s", records, FakeSource(),
-                            coarse=True)
+                            coarse=True, scenes=catalogue.SCENES[:1])
     with catalogue.Stac(tmp_path / "s", items) as running:
         found = Stac(tmp_path / "c", url=running.url,
                      collection="sentinel-2-c1-l2a").fetch(records)
@@ -141,6 +144,9 @@ ADDED = [  # properties, what the assets say: 1,000 is in the numbers
     ({"processing_baseline": "N0511"}, {}),
     ({"processing:version": "05.11"}, {}),  # Copernicus
     ({"s2:product_uri": PRODUCT.format("N0500")}, {}),
+    ({"s2:granule_id": "S2A_OPER_MSI_L2A_TL_2APS_A018530_T32UPU_N05.00"},
+     {}),
+    ({"processorVersion": "05.11"}, {"nodata": 0}),
     ({}, V1),  # Earth Search's Collection 1
     ({}, {"bands": [{"raster:offset": -0.1, "raster:scale": 0.0001}]}),
     ({}, {"raster:offset": -0.1, "raster:scale": 0.0001, "nodata": 0}),
@@ -167,6 +173,7 @@ UNSAID = [  # nothing, or two things
     ({"s2:processing_baseline": "02.14"}, V1),
     ({"s2:processing_baseline": "05.00",
       "s2:product_uri": PRODUCT.format("N0214")}, {}),
+    ({}, {**V1, "raster:offset": 0}), ({"processing:version": "5.1"}, {}),
 ]
 
 
@@ -245,6 +252,7 @@ def test_one_overflight_counts_once(one_place, tmp_path):
         item["id"] = name
         item["properties"] |= {"datetime": f"2020-04-{day}Z",
                                "eo:cloud_cover": cloud}
+    dark["properties"]["platform"] = "Sentinel-2A"
     bright["properties"]["platform"] = "sentinel-2b"
     for one in dark["assets"].values():  # numbers that would move a median
         one |= {"raster:bands": [{"scale": 0.0005, "offset": 0}]}
@@ -259,6 +267,83 @@ def test_one_overflight_counts_once(one_place, tmp_path):
                      collection="sentinel-2-c1-l2a").fetch(records)
     truth = FakeSource().fetch(records).reflectance
     np.testing.assert_array_equal(found.reflectance[:, 3], truth[:, 3])
+
+
+@pytest.mark.parametrize("kind", ["eo:bands", "bands"])
+def test_files_are_known_by_what_their_band_is_called(one_place, tmp_path,
+                                                      kind):
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        for item in running.items:
+            item["assets"] = {f"file {n}": {**asset, kind: [
+                {"name": asset["href"].split("/")[1][:-4]}]} for n, asset in
+                enumerate(item["assets"].values())} | {
+                    "preview": {"href": "a.png", kind: [{"name": "red"}] * 3}}
+        found = Stac(tmp_path, url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(one_place[1])
+    np.testing.assert_array_equal(
+        found.reflectance[:, [3, 7]],
+        FakeSource().fetch(one_place[1]).reflectance[:, [3, 7]])
+
+
+def test_what_was_not_asked_for_is_not_taken(one_place, tmp_path):
+    """A catalogue that heeds no query, and a file of reflectance."""
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        running.search = lambda body: {"features": running.items}
+        running.items[0]["properties"]["datetime"] = "2019-04-04T10:15:00Z"
+        name = running.items[1]["assets"]["red"]["href"]
+        with rasterio.open(running.folder / name) as file:
+            values, about = file.read(1) / 1e4, (file.crs, file.transform)
+        catalogue.write_cog(tmp_path / "red.tif", values, *about, nodata=0)
+        for asset in running.items[1]["assets"].values():
+            asset["href"] = f"{running.url}/{asset['href']}"
+        running.items[1]["assets"]["red"]["href"] = str(tmp_path / "red.tif")
+        made = Stac(tmp_path / "c", url=running.url)
+        made.collection = "sentinel-2-c1-l2a"
+        with pytest.warns(UserWarning, match="2 scenes are left out"):
+            found = made.fetch(one_place[1])
+    assert (found.status == FAILED).all()
+    told = " ".join(made.left_out.values())
+    assert "is not of 2020 but of 2019-04-04" in told
+    assert "has a file of float64" in told
+
+
+class Otherwise(FakeSource):
+    """Other pixels, for another year."""
+
+    def fetch(self, records):
+        found = super().fetch(records)
+        return found._replace(reflectance=np.where(
+            found.reflectance == NODATA, NODATA, found.reflectance + 7
+        ).astype(np.uint16))
+
+
+def test_each_row_has_its_own_year_and_one_year_suits_all(tmp_path):
+    """Rows without a year fail where it is asked for, and only there."""
+    records = table(7)[::2].assign(
+        gbifID=[38, 41, 44, 50], year=pd.array([2019, 2020, None, 1950],
+                                               "Int64"))
+    records = records.reset_index(drop=True)
+    items = []
+    for year, truth in ((2019, Otherwise()), (2020, FakeSource())):
+        items += catalogue.paint(tmp_path / "s", records, truth, year=year,
+                                 months=[4], scenes=catalogue.SCENES[:1])
+    options = {"collection": "sentinel-2-c1-l2a", "wait": 0.005}
+    with catalogue.Stac(tmp_path / "s", items) as running:
+        own = Stac(tmp_path / "c", url=running.url, year="own", **options)
+        found = own.fetch(records)
+        assert len(running.calls("search")) == 2  # a tile in two years
+        assert own.plan(records).requests == 2 * own.plan(
+            records.head(1)).requests
+        one = Stac(tmp_path / "c", url=running.url, **options)
+        cube = pixels.download(records, one, tmp_path / "c.zarr",
+                               progress=False)
+    assert found.status.tolist() == [OK, OK, FAILED, NO_IMAGERY]
+    assert "the row has no year" in found.messages[0]
+    truth = FakeSource().fetch(records).reflectance[:, 3]
+    np.testing.assert_array_equal(found.reflectance[1, 3], truth[1])
+    np.testing.assert_array_equal(found.reflectance[0, 3], truth[0] + 7)
+    assert (cube["status"] == OK).all()
+    np.testing.assert_array_equal(cube["reflectance"][:, 3], truth)
 
 
 def test_the_cache_knows_what_was_asked(one_place, tmp_path):
@@ -586,6 +671,31 @@ def test_a_catalogue_that_is_down_is_asked_six_times(source, service, fault,
         service.log.clear()
         source.scenes("32UPU", 2021)
     assert len(service.log) == 6
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("fast", "more than .* no answer to what was asked"),
+    ("bomb", "more than .* no answer to what was asked"),
+    ("drip", "did not send all of its answer.*tried 6 times")])
+def test_a_search_has_an_end(tmp_path, monkeypatch, kind, told):
+    if kind == "drip":
+        monkeypatch.setattr(network, "WHOLE", 0.2)
+    with without_end() as url:
+        made = Stac(tmp_path, url=f"{url}/{kind}", wait=0.001)
+        found = made.fetch(table(1))
+        with pytest.raises(ServiceError, match=told):
+            made.scenes("32UPU", 2020)
+    assert (found.status == FAILED).all()
+
+
+def test_a_catalogue_that_wants_to_be_left_alone_is(source, service):
+    def later(call):
+        raise catalogue.Answer(429, {}, Retry_After="86400")
+
+    service.answer = later
+    found = source.fetch(table(1))
+    assert "asks to come back after" in found.messages[0]
+    assert len(service.log) == 1
 
 
 @pytest.mark.parametrize("wrong", [

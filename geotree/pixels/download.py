@@ -42,7 +42,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     Parameters
     ----------
     table : DataFrame
-        Occurrence table.
+        Occurrence table; a row may lack its year where the source looks at
+        one year alone.
     source : Source
         Where the pixels come from, e.g. ``Planet()``.
     store : path
@@ -77,7 +78,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         The disk is full, the folder cannot be written, or the source does
         not answer. What is finished stays; call again to go on.
     """
-    table = occurrences.validate(table, named=False)
+    table = occurrences.validate(_dated(table, source), named=False)
     checks.number(chunk, name="chunk", low=1, whole=True)
     checks.number(workers, name="workers", low=1, whole=True)
     store = Path(store)
@@ -106,6 +107,15 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
                 f"stopped. Finished chunks are kept in '{store}': call "
                 "download again with the same arguments to go on") from None
     return cube.open(store, table=table)
+
+
+def _dated(table, source) -> pd.DataFrame:
+    """A table whose unknown years are that of a source with one year."""
+    year = getattr(source, "year", None)
+    if not isinstance(year, int):
+        return table
+    told = table.get("year", pd.Series(index=table.index, dtype=object))
+    return table.assign(year=told.astype(object).fillna(year))
 
 
 def _fill(table, source, group, rows, failures, *, workers, max_failed,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from geotree import checks
 from geotree.network import DownloadError, Pool, ServiceError, redact
-from geotree.sources import grid as grids
+from geotree.sources import grid
 from geotree.variables import (
     BAND_NAMES,
     MONTHS,
@@ -115,32 +115,27 @@ class Imagery:
     ----------
     year : int or "own"
         Year of the imagery, or that of each row of a table.
-    grid : str
-        See :func:`geotree.sources.grid.patches`.
     workers : int
         Requests at a time.
     wait : float
         Upper limit of the first pause after a failure in seconds.
     """
 
-    def __init__(self, *, year: int | str, grid: str, workers: int,
-                 wait: float):
+    def __init__(self, *, year: int | str, workers: int, wait: float):
         if year != "own":
             checks.number(year, name="year ('own': of each row)", low=_FIRST,
                           whole=True)
-        grids.patches(lat=0, lon=0, grid=grid)  # names a wrong grid
-        self.year, self.grid = year, grid
-        self.workers, self.wait = workers, wait
+        self.year, self.workers, self.wait = year, workers, wait
         self._pool = Pool(workers)
 
     def _attrs(self, **more) -> dict[str, str | int | float]:
         return {"source": self.name, "imagery_year": self.year,
-                "grid": self.grid,
-                "composite": "median of each calendar month", **more}
+                "composite": "median of each calendar month",
+                "grid": "utm", **more}
 
     def _where(self, table) -> pd.DataFrame:
         """Tile and year of each row ("" and 0: unknown), row by row."""
-        tiles = grids.tiles(**_places(table))
+        tiles = grid.tiles(**_places(table))
         years = (pd.to_numeric(table["year"], errors="coerce").fillna(0)
                  if self.year == "own" else self.year)
         return pd.DataFrame({"tile": tiles, "year": np.asarray(years, int)
@@ -162,9 +157,9 @@ class Imagery:
         environment[:, 0], environment[:, 1] = place["lon"], place["lat"]
         undated = np.flatnonzero(self._where(table)["year"] == 0)
         return (np.full((n, *_SHAPE), NODATA, np.uint16), environment,
-                grids.patches(**place, grid=self.grid),
-                dict.fromkeys(undated.tolist(), "the row has no year, and "
-                              "the source takes that of each row"))
+                grid.patches(**place), dict.fromkeys(
+                    undated.tolist(), "the row has no year, and the source "
+                    "takes that of each row"))
 
     @staticmethod
     def _answer(images, environment, failed: dict[int, str]) -> Pixels:

@@ -17,8 +17,7 @@ import pandas as pd
 
 from geotree import checks
 from geotree.network import patient
-from geotree.sources import BYTES, SEEN, Imagery, Pixels, Plan, calls
-from geotree.sources import grid as grids
+from geotree.sources import BYTES, SEEN, Imagery, Pixels, Plan, calls, grid
 from geotree.sources.expressions import (
     CLIMATE,
     CLOUD_SCORE,
@@ -29,6 +28,7 @@ from geotree.sources.expressions import (
     composite,
     lookup,
 )
+from geotree.sources.grid import PIXEL
 from geotree.variables import NODATA, PATCH, VARIABLE_NAMES
 
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
@@ -52,8 +52,6 @@ class EarthEngine(Imagery):
         none.
     cloudy : float
         Scenes with more clouds than this (%) are left out.
-    grid : str
-        ``utm`` or ``release``, see :func:`geotree.sources.grid.patches`.
     tier, share : str, float
         Your EECU tier and the part of its month that a run may plan for.
     eecu_seconds : float
@@ -70,9 +68,10 @@ class EarthEngine(Imagery):
 
     Notes
     -----
-    A release patch, a fixed 2020 and scenes below 30 % cloud without a
-    pixel mask (``grid="release", year=2020, cloud_score=None, cloudy=30``)
-    are what the release did.
+    A fixed 2020 and scenes below 30 % cloud without a pixel mask
+    (``year=2020, cloud_score=None, cloudy=30``) are what the release did;
+    its patches lie on a grid of degrees, which become ever narrower towards
+    the poles.
     """
 
     name = "earthengine"
@@ -80,19 +79,18 @@ class EarthEngine(Imagery):
 
     def __init__(self, project: str | None = None, *,
                  year: int | str = 2020, cloud_score: float | None = 0.6,
-                 cloudy: float = 80.0, grid: str = "utm",
-                 tier: str = "community", share: float = 0.8,
-                 eecu_seconds: float = 5.0, workers: int = 32,
-                 points: int = 25, chunk: int = 256, tag: str = "geotree",
-                 wait: float = 1.0):
+                 cloudy: float = 80.0, tier: str = "community",
+                 share: float = 0.8, eecu_seconds: float = 5.0,
+                 workers: int = 32, points: int = 25, chunk: int = 256,
+                 tag: str = "geotree", wait: float = 1.0):
         checks.one_of(tier, TIERS, name="tier")
         checks.number(share, name="share", low=0, high=1)
-        super().__init__(year=year, grid=grid, workers=workers, wait=wait)
+        super().__init__(year=year, workers=workers, wait=wait)
         self.project = project or os.environ.get("EE_PROJECT_ID")
         self.cloud_score, self.cloudy = cloud_score, cloudy
         self.budget = share * TIERS[tier]
-        self.eecu_seconds, self.chunk, self.tag = eecu_seconds, chunk, tag
-        self.points = points if grid == "utm" else 1
+        self.eecu_seconds, self.chunk = eecu_seconds, chunk
+        self.points, self.tag = points, tag
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
@@ -146,28 +144,25 @@ class EarthEngine(Imagery):
                 image, patch, rows)
             images[rows] = found.reshape(-1, *images.shape[1:])
 
-        def pictures(wanted, named):
-            return [(partial(picture, year, grids.names(tile) if named
-                             else None), part)
+        def pictures(wanted, names):
+            return [(partial(picture, year, names(tile)), part)
                     for tile, year, rows in groups
                     for part in _parts(rows[wanted[rows]], self.points)]
 
-        named = self.grid == "utm"
+        def fail(tasks):
+            for told in self._pool.map(self._split, tasks):
+                failed.update(told)
+
         with calls.asking(self.project, self.workers):
             everything = np.ones(len(table), bool)
             lookups = [(look_up, rows) for rows in _parts(
                 np.flatnonzero(everything), LOOKUP)]
-            for told in self._pool.map(self._split, [
-                    *lookups, *pictures(everything, named)]):
-                failed |= told
-            if named:
-                # At the borders of UTM zones, slivers of squares belong to
-                # a tile beside them.
-                dark = (images == NODATA).all(axis=(1, 2, 3, 4))
-                dark[list(failed)] = False
-                for told in self._pool.map(self._split,
-                                           pictures(dark, False)):
-                    failed |= told
+            fail([*lookups, *pictures(everything, grid.names)])
+            # At the borders of UTM zones, slivers of squares belong to a
+            # tile beside them.
+            dark = (images == NODATA).all(axis=(1, 2, 3, 4))
+            dark[list(failed)] = False
+            fail(pictures(dark, lambda tile: None))
         return self._answer(images, environment, failed)
 
     # Requests ---------------------------------------------------------------
@@ -198,9 +193,9 @@ class EarthEngine(Imagery):
             "expression": image, "fileFormat": "NPY", "grid": {
                 "dimensions": {"width": PATCH, "height": PATCH},
                 "crsCode": f"EPSG:{patch.epsg[row]}", "affineTransform": {
-                    "scaleX": patch.scale, "shearX": 0,
+                    "scaleX": PIXEL, "shearX": 0,
                     "translateX": float(patch.x[row]), "shearY": 0,
-                    "scaleY": -patch.scale,
+                    "scaleY": -PIXEL,
                     "translateY": float(patch.y[row])}}})
         if array.shape != (PATCH, PATCH) or list(array.dtype.names) != STACK:
             raise calls.Refused("Earth Engine sent another patch than asked "
@@ -211,14 +206,14 @@ class EarthEngine(Imagery):
         """Patches of one zone by their middle pixels: (N, 120, 5, 5)."""
         import ee
 
-        crs, half = f"EPSG:{patch.epsg[rows[0]]}", patch.scale * PATCH / 2
+        crs, half = f"EPSG:{patch.epsg[rows[0]]}", PIXEL * PATCH / 2
         middle = np.stack([patch.x + half, patch.y - half], axis=1)
         near = image.neighborhoodToArray(ee.Kernel.square(PATCH // 2,
                                                           "pixels"), NODATA)
         table = self._rows(rows, near.sampleRegions(
             collection=_points(middle, rows, ee.Projection(crs)),
             projection=ee.Projection(
-                crs, [patch.scale, 0, 0, 0, -patch.scale, 0])))
+                crs, [PIXEL, 0, 0, 0, -PIXEL, 0])))
         return np.array([[one[name] for name in STACK]
                          for one in table]).astype(np.uint16)
 

@@ -15,7 +15,6 @@ from geotree.variables import PATCH
 
 PIXEL = 10  # m
 SOUTH, NORTH = -80.0, 84.0  # °, where UTM ends
-DEGREE = 111_319.49079327358  # m per degree of the release's grid
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"  # 8° of latitude each, X has 12
 _COLUMNS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
@@ -23,12 +22,11 @@ _A, _F = 6_378_137.0, 1 / 298.257223563  # WGS 84
 
 
 class Patch(NamedTuple):
-    """Upper left corner and pixel of N patches, in the units of ``epsg``."""
+    """Upper left corners of N patches, in metres of their zones."""
 
     epsg: np.ndarray  # (N,) int; 0 beyond the reach of UTM
     x: np.ndarray  # (N,) float, west edge
     y: np.ndarray  # (N,) float, north edge
-    scale: float
 
 
 def zones(*, lat, lon) -> np.ndarray:
@@ -111,29 +109,12 @@ def names(tile: str) -> list[str]:
             for band in _BANDS[max(at - 1, 0):at + 2]]
 
 
-def patches(*, lat, lon, grid: str = "utm") -> Patch:
+def patches(*, lat, lon) -> Patch:
     """Place a patch of 5 × 5 pixels around each of N places.
 
-    Parameters
-    ----------
-    grid : str
-        ``utm``: pixels of 10 m, the place in the middle one. ``release``:
-        pixels of 10 m at the equator in degrees, as in the release: 50 m
-        from north to south, from west to east ever less towards the poles.
+    Pixels are of 10 m, the place lies in the middle one.
     """
-    lat, lon = checks.places(lat=lat, lon=lon)
-    if checks.one_of(grid, ("utm", "release"), name="grid") == "utm":
-        epsg, east, north = utm(lat=lat, lon=lon)
-        half = PATCH // 2 * PIXEL
-        return Patch(epsg, np.floor(east / PIXEL) * PIXEL - half,
-                     np.floor(north / PIXEL) * PIXEL + PIXEL + half, PIXEL)
-    scale = PIXEL / DEGREE
-    # A box of 40 m, then its middle 5 × 5 pixels.
-    half_x = 20 / DEGREE / np.cos(np.radians(np.clip(lat, -85, 85)))
-    left = np.floor((lon - half_x) / scale)
-    wide = np.ceil((lon + half_x) / scale) - left
-    top = np.ceil((lat + 20 / DEGREE) / scale)
-    high = top - np.floor((lat - 20 / DEGREE) / scale)
-    left += np.maximum((wide - PATCH) // 2, 0)
-    top -= np.maximum((high - PATCH) // 2, 0)
-    return Patch(np.full(len(lat), 4326), left * scale, top * scale, scale)
+    epsg, east, north = utm(lat=lat, lon=lon)
+    half = PATCH // 2 * PIXEL
+    return Patch(epsg, np.floor(east / PIXEL) * PIXEL - half,
+                 np.floor(north / PIXEL) * PIXEL + PIXEL + half)

@@ -21,6 +21,7 @@ import pandas as pd
 from geotree import files
 from geotree.network import ServiceError, is_here, redact
 from geotree.sources import BYTES, Imagery, Pixels, Plan, layers, scenes
+from geotree.sources.grid import PIXEL
 from geotree.sources.scenes import EARTH_SEARCH
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
 
@@ -76,7 +77,7 @@ class Stac(Imagery):
                  cloudy: float = 80.0, tile: str = "grid:code",
                  sign: Callable[[str], str] | None = None,
                  workers: int = 12, wait: float = 1.0):
-        super().__init__(year=year, grid="utm", workers=workers, wait=wait)
+        super().__init__(year=year, workers=workers, wait=wait)
         self.cache, self.url, self.sign = Path(cache), url, sign
         self.collection, self.tile = collection, tile
         self.looks, self.cloudy = looks, cloudy
@@ -257,7 +258,7 @@ def _windows(address, patch, rows) -> dict[int, np.ndarray]:
     """The 5 × 5 values of some rows in a file; 0 where it has none."""
     import rasterio
 
-    middle = (np.arange(PATCH) + 0.5) * patch.scale
+    middle = (np.arange(PATCH) + 0.5) * PIXEL
     found = {row: np.zeros((PATCH, PATCH), int) for row in rows}
     with rasterio.open(address) as data:
         if data.crs is None:

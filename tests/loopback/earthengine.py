@@ -57,11 +57,10 @@ class EarthEngine(Service):
                  "lon": table["decimalLongitude"].to_numpy()}
         self.names = grid.tiles(**place)
         self.at = {}
-        for kind in ("utm", "release"):
-            patch = grid.patches(**place, grid=kind)
-            for row in range(len(table)):
-                self.at[_key(patch.epsg[row], patch.x[row], patch.y[row],
-                             patch.scale)] = row
+        patch = grid.patches(**place)
+        for row in range(len(table)):
+            self.at[_key(patch.epsg[row], patch.x[row], patch.y[row],
+                         grid.PIXEL)] = row
         self.points = {(round(lon, 7), round(lat, 7)): row for row, (lat, lon)
                        in enumerate(zip(*place.values(), strict=True))}
 

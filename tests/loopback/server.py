@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import ipaddress
 import json
 import re
 import ssl
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -176,6 +178,42 @@ def handler_of(service):
             return body[first:last + 1], 206, headers
 
     return Handler
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Sends for ever: fast, packed, or a byte at a time."""
+
+    def do_GET(self):
+        kind = self.path[1:5]
+        part = b'{"a": ' if kind != "bomb" else gzip.compress(b" " * 10**8)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        if kind == "bomb":
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        try:
+            self.wfile.write(part)
+            while kind != "bomb":
+                self.wfile.write(b" " if kind == "drip" else b" " * 65536)
+                time.sleep(0.05 if kind == "drip" else 0)
+        except OSError:
+            return
+
+    do_POST = do_GET
+
+    def log_message(self, *words):
+        pass
+
+
+@contextmanager
+def without_end():
+    """A service whose answers never end; its paths say how."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def certificate(folder):
