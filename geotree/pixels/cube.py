@@ -17,37 +17,29 @@ import pandas as pd
 import xarray as xr
 
 from geotree import checks, files
+from geotree.data import load
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
 from geotree.variables import (
     BAND_NAMES,
     MONTHS,
-    NODATA,
     PATCH,
-    REFLECTANCE_SCALE,
     VARIABLE_NAMES,
     VARIABLES,
 )
 
-DIMENSIONS = ("sample", "month", "band", "y", "x")
 SIZES = {"month": MONTHS, "band": len(BAND_NAMES), "y": PATCH, "x": PATCH,
          "variable": len(VARIABLES)}
-# array -> dimensions, type, value of what is not stored, attributes
-DATA = {
-    "reflectance": (DIMENSIONS, "uint16", NODATA, {
-        "long_name": "surface reflectance", "units": "1",
-        "scale": REFLECTANCE_SCALE, "nodata": NODATA}),
-    "environment": (("sample", "variable"), "float32", np.nan, {
-        "long_name": "environment as stored; true value = stored × scale, "
-                     "in unit", "coordinates": "unit scale"}),
-    "status": (("sample",), "uint8", PENDING, {
-        "flag_values": [PENDING, OK, NO_IMAGERY, FAILED],
-        "flag_meanings": "pending ok no_imagery failed"})}
-NOBODY = np.iinfo(np.int64).min  # the id of a row whose record is not known
-ROWS = {"sample": ("int64", NOBODY, {"long_name": "gbifID"}),
-         "latitude": ("float64", np.nan, {"units": "degrees_north"}),
-         "longitude": ("float64", np.nan, {"units": "degrees_east"}),
-         "year": ("int64", 0, {"long_name": "year of the record"})}
+# Arrays of pixels and variables; of which record each row is; axes. Each
+# has dimensions, a type, the value of what is not stored, and attributes.
+DATA, ROWS, AXES = (load("cube.json")[part]
+                    for part in ("data", "rows", "axes"))
+NOBODY = ROWS["sample"]["fill"]  # the id of a row whose record is not known
 _NEAR = 1e-6  # °, 0.1 m
+
+
+def nothing(one: dict):
+    """What an array holds where nothing is stored."""
+    return np.dtype(one["dtype"]).type(one["fill"])
 
 
 # Which row is of which record ---------------------------------------------
@@ -229,10 +221,10 @@ def check(cube: xr.Dataset, *, where: str = "cube") -> None:
     if absent:
         raise ValueError(f"{where} has no variable {', '.join(absent)}: it "
                          "was not made by pixels.download.")
-    for name, (dims, dtype, *_) in DATA.items():
-        one = cube[name]
-        sizes = {"sample": one.shape[0], **{
-            dim: SIZES[dim] for dim in dims[1:]}}
+    for name, about in DATA.items():
+        one, dtype = cube[name], about["dtype"]
+        sizes = {"sample": one.shape[0]} | {
+            dim: SIZES[dim] for dim in about["dims"][1:]}
         if one.dtype != dtype or [*one.sizes.items()] != [*sizes.items()]:
             came, expected = (" × ".join(f"{dim} {size}" for dim, size in
                                          each.items())

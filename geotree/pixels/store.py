@@ -19,10 +19,9 @@ from geotree import files
 from geotree.network import redact
 from geotree.pixels import cube
 from geotree.sources import PENDING
-from geotree.variables import BAND_NAMES, MONTHS, VARIABLE_NAMES, VARIABLES
+from geotree.variables import BAND_NAMES, VARIABLE_NAMES, VARIABLES
 
 _TEXT = ("title", "table_source", "date", "seal")  # no identity
-_OFFSETS = np.array([-20.0, -10, 0, 10, 20])  # m from the occurrence
 
 
 def adopt(store: Path, table: pd.DataFrame, attrs: dict, *, chunk: int):
@@ -137,30 +136,29 @@ def _allocate(path, attrs, chunk) -> None:
     group = zarr.open_group(path, mode="w", attributes=attrs)
     layout = {"compressors": [zarr.codecs.ZstdCodec(level=1),
                               zarr.codecs.Crc32cCodec()]}
-    rows = {name: (("sample",), *kind) for name, kind in cube.ROWS.items()}
-    for name, (dims, dtype, fill, about) in {**cube.DATA, **rows}.items():
-        shape = [cube.SIZES[dim] for dim in dims[1:]]
+    for name, one in {**cube.DATA, **cube.ROWS}.items():
+        shape = [cube.SIZES[dim] for dim in one["dims"][1:]]
         group.create_array(
-            name, shape=(0, *shape), chunks=(chunk, *shape), dtype=dtype,
-            fill_value=fill, dimension_names=dims, attributes=about,
+            name, shape=(0, *shape), chunks=(chunk, *shape),
+            dtype=one["dtype"], fill_value=cube.nothing(one),
+            dimension_names=one["dims"], attributes=one["attributes"],
             **layout)
-    for name, (dim, values, about) in {
-            "month": ("month", range(1, MONTHS + 1), {}),
-            "band": ("band", BAND_NAMES, {}),
-            "variable": ("variable", VARIABLE_NAMES, {}),
-            "unit": ("variable", [v.unit for v in VARIABLES], {}),
-            "scale": ("variable", [v.scale for v in VARIABLES], {}),
-            "y": ("y", _OFFSETS[::-1], {"units": "m",
-                                        "long_name": "northing"}),
-            "x": ("x", _OFFSETS, {"units": "m", "long_name": "easting"}),
-            }.items():
-        values = np.asarray(values)
+    for name, one in (cube.AXES | {name: {
+            "dims": [dim], "values": values, "attributes": {}}
+            for name, dim, values in (
+                ("band", "band", BAND_NAMES),
+                ("variable", "variable", VARIABLE_NAMES),
+                ("unit", "variable", [v.unit for v in VARIABLES]),
+                ("scale", "variable", [v.scale for v in VARIABLES]))}
+            ).items():
+        values = np.asarray(one["values"])
         if values.dtype.kind == "U":  # zarr 3 has no stable text
             values = values.astype(object)
         group.create_array(
             name, shape=values.shape, chunks=values.shape,
             dtype="string" if values.dtype == object else values.dtype,
-            dimension_names=(dim,), attributes=about, **layout)[:] = values
+            dimension_names=one["dims"], attributes=one["attributes"],
+            **layout)[:] = values
     with warnings.catch_warnings():  # an extension that others may ignore
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(group.store)
@@ -189,8 +187,8 @@ def _mend(store) -> None:
     for path, number in lost.items():
         (store / "status" / "c" / str(number)).unlink(missing_ok=True)
         if path.split("/")[0] in cube.ROWS:  # nobody knows whose these are
-            for name, (dtype, nothing, _) in cube.ROWS.items():
+            for name, one in cube.ROWS.items():
                 (store / name / "c" / str(number)).unlink(missing_ok=True)
                 span = slice(number * whole, min((number + 1) * whole, size))
                 array(group, name)[span] = np.full(
-                    span.stop - span.start, nothing, dtype)
+                    span.stop - span.start, cube.nothing(one))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import files, network
+from geotree.data import load
 from geotree.globe import METRES
 from geotree.variables import VARIABLE_NAMES
 
@@ -25,15 +26,6 @@ from geotree.variables import VARIABLE_NAMES
 GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
          "Copernicus_DSM_COG_10_{tile}_DEM/Copernicus_DSM_COG_10_{tile}"
          "_DEM.tif")
-
-
-# GDAL asks again where a request fails, we where its answer is torn.
-_GDAL = {"AWS_NO_SIGN_REQUEST": "YES",
-         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-         "GDAL_HTTP_MULTIPLEX": "YES", "GDAL_HTTP_TIMEOUT": "60",
-         "CPL_VSIL_CURL_CHUNK_SIZE": "32768",
-         "GDAL_HTTP_MAX_RETRY": str(network.TRIES - 1),
-         "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504"}
 
 
 class Unusable(Exception):
@@ -52,7 +44,9 @@ def patiently(read: Callable, *, wait: float):
     """
     import rasterio
 
-    options = {**_GDAL, "GDAL_HTTP_RETRY_DELAY": str(wait)}
+    # GDAL asks again where a request fails, we where its answer is torn.
+    options = {**load("catalogues.json")["gdal"],
+               "GDAL_HTTP_RETRY_DELAY": str(wait)}
 
     def once():
         try:

@@ -13,33 +13,18 @@ from urllib.parse import urljoin
 
 import pandas as pd
 
+from geotree.data import load
 from geotree.network import ServiceError, ask
 from geotree.sources import grid
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
-# What assets and bands are called: in Earth Search, in most other
-# catalogues, and in Copernicus' own.
-ASSETS = {"B2": ("blue", "B02", "B02_10m"), "B3": ("green", "B03", "B03_10m"),
-          "B4": ("red", "B04", "B04_10m"), "B8": ("nir", "B08", "B08_10m"),
-          "B5": ("rededge1", "B05", "B05_20m"),
-          "B6": ("rededge2", "B06", "B06_20m"),
-          "B7": ("rededge3", "B07", "B07_20m"),
-          "B8A": ("nir08", "B8A", "B8A_20m"),
-          "B11": ("swir16", "B11", "B11_20m"),
-          "B12": ("swir22", "B12", "B12_20m"), "SCL": ("scl", "SCL",
-                                                       "SCL_20m")}
-# Where the facts of a band are: the raster extension 1 and 2, STAC 1.1, eo.
-_BANDS = ("raster:bands", "bands", "eo:bands")
-_FACTS = {"offset": ("offset", "raster:offset"),
-          "scale": ("scale", "raster:scale"),
-          "nodata": ("nodata", "raster:nodata", "file:nodata")}
-# Ends of names of properties -> how the value tells the baseline. In any
-# text, the names of ESA's products (_N0500_R022_) and granules (_N05.00).
-_BASELINE = {"processing_baseline": r"^N?0?(\d)(?:\.?\d\d?)?$",
-             "processingBaseline": r"^N?0?(\d)(?:\.?\d\d?)?$",
-             "processing:version": r"^0(\d)\.\d\d$",
-             "processorVersion": r"^0(\d)\.\d\d$",
-             "": r"_N0(\d)(?:\d\d_R\d{3}_|\.\d\d$)"}
+# Of each band, what its file is called in Earth Search, in most catalogues,
+# and in Copernicus' own; lists of bands in an asset (STAC 1.0, 1.1 and eo);
+# what a fact is called there; ends of names of properties that tell the
+# baseline, and how ("": names of ESA's products and granules, in any text).
+ASSETS, _BANDS, _FACTS, _BASELINE = (
+    load("catalogues.json")[part]
+    for part in ("assets", "bands", "facts", "baseline"))
 _OFFSET_FROM = 4  # processing baseline
 _ONE_PASS = 600  # s; a satellite needs 98 minutes to come back
 _MOST = 10_000  # scenes of a tile and year; there are about 150
