@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import occurrences
+from geotree import checks, occurrences, taxonomy
 from geotree.explore import seeing
 from geotree.explore.judging import judge, least, loaded
 from geotree.explore.seeing import STATUS, Seen
@@ -91,10 +91,11 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     model = loaded(model, device)
     judged, unmatched = judge(model, prior=prior, checklist=checklist,
                               country=country)
-    sheet = Sheet(judged.classes, rank=rank, top=top, threshold=threshold,
-                  least=least(model, coverage,
-                              prior=judged.place is not None))
-    if judged.allowed is not None and sheet.least:
+    checks.one_of(rank, taxonomy.RANKS, name="rank")
+    checks.number(threshold, name="threshold", low=0, high=1)
+    checks.number(top, name="top", low=1, whole=True)
+    enough = least(model, coverage, prior=judged.place is not None)
+    if judged.allowed is not None and enough:
         warnings.warn(
             f"sets were fitted to hold the right name in {coverage:.0%} "
             f"among all {len(judged.classes)} species. With the "
@@ -113,13 +114,15 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
         year=asked["year"].to_numpy(int), cache=seeing.cache_folder(cache),
         species=asked["species"].fillna("") if "species" in asked else None,
         batch=batch, progress=progress)
-    answers, months = _answer(seen, judged, sheet)
+    sheet = Sheet(len(seen.table), judged.classes, rank=rank, top=top,
+                  threshold=threshold, least=enough)
+    months = _answer(seen, judged, sheet)
     status[rows], reason[rows] = seen.status, seen.reason
     seeing.warn_of_failed(status, reason)
     at = np.full(len(frame), -1)
     at[rows] = seen.back
     looked = np.isin(status, (STATUS[OK], STATUS[NO_IMAGERY]))
-    answers = answers.reindex(at).set_axis(frame.index).assign(
+    answers = sheet.frame().reindex(at).set_axis(frame.index).assign(
         months=pd.array(np.append(months, 0)[at], "Int64"),
         status=status, reason=reason)
     answers.loc[~looked, "months"] = pd.NA
@@ -175,13 +178,12 @@ def dated(points, source, year: int | str | None = None, **columns
     return known
 
 
-def _answer(seen: Seen, judged, sheet: Sheet):
-    """The sheet's columns of what was seen, and clear months of all."""
+def _answer(seen: Seen, judged, sheet: Sheet) -> np.ndarray:
+    """Fill a sheet with what is seen: (U,) clear months."""
     months = np.zeros(len(seen.table), int)
-    parts, index = [sheet.rows(np.zeros((0, len(judged.classes))))], []
     for rows, images, environment in seen.blocks():
         months[rows] = (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)
-        parts += [sheet.rows(joined) for _, joined in judged.answers(
-            images, environment)]
-        index.extend(rows)
-    return pd.concat(parts[1:] or parts).set_axis(index), months
+        for _, odds in judged.answers(images, environment):
+            sheet.add(rows[:len(odds)], odds)
+            rows = rows[len(odds):]
+    return months

@@ -17,10 +17,15 @@ _KINDS = ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".geoparquet", ".parquet"
 
 
 class Sheet:
-    """What is kept of the answers: a few columns a row.
+    """What is kept of the answers: a few numbers a place, filled in place.
+
+    Small arrays that were kept one by one would scatter the heap between
+    the large ones that come and go.
 
     Parameters
     ----------
+    n : int
+        Places.
     classes : DataFrame of K rows
     rank : Rank
         How deep the names go.
@@ -32,56 +37,66 @@ class Sheet:
         Probability at which a species enters the set.
     """
 
-    def __init__(self, classes: pd.DataFrame, *, rank, top: int,
+    def __init__(self, n: int, classes: pd.DataFrame, *, rank, top: int,
                  threshold: float, least):
-        checks.one_of(rank, taxonomy.RANKS, name="rank")
         ranks = taxonomy.RANKS[:taxonomy.RANKS.index(rank) + 1]
         self.groups = {one: taxonomy.members(classes, one) for one in ranks}
-        self.rank, self.least = ranks[-1], least
-        self.threshold = checks.number(threshold, name="threshold", low=0,
-                                       high=1)
-        self.top = min(checks.number(top, name="top", low=1, whole=True),
-                       len(self.groups[self.rank][0]))
+        self.rank, self.threshold, self.least = ranks[-1], threshold, least
+        self.names = np.append(self.groups[self.rank][0], None)
+        self.top = min(top, len(self.names) - 1)
+        self.listed = min(_LISTED, len(self.names) - 1)
+        self.best = np.full((n, len(ranks)), -1, np.int32)
+        self.first = np.full((n, self.top), -1, np.int32)
+        self.odds = np.full((n, len(ranks) + self.top), np.nan, np.float32)
+        self.set = np.full((n, self.listed), -1, np.int32)
+        self.size = np.full(n, -1, np.int32)
 
-    def rows(self, odds: np.ndarray) -> pd.DataFrame:
-        """Answers as :func:`geotree.explore.predict` gives them.
-
-        Parameters
-        ----------
-        odds : (B, K) float
-            Probabilities.
-        """
-        columns, n = {}, len(odds)
-        sure = {"sure_rank": np.full(n, None, object),
-                "sure_name": np.full(n, None, object),
-                "sure_probability": np.full(n, np.nan)}
-        for rank, (names, group) in self.groups.items():
+    def add(self, rows: np.ndarray, odds: np.ndarray) -> None:
+        """Note the answers of some rows: (B, K) probabilities."""
+        inside = odds >= self.least  # (B, K); never empty:
+        inside[np.arange(len(odds)), odds.argmax(axis=1)] = True
+        for level, (names, group) in enumerate(self.groups.values()):
             summed = (odds if len(names) == len(group)
                       else taxonomy.sum_groups(odds, group))  # (B, G)
-            name, value = names[summed.argmax(axis=1)], summed.max(axis=1)
-            columns[f"predicted_{rank}"] = name
-            columns[f"predicted_{rank}_probability"] = value
-            deep = value >= self.threshold
-            for column, found in zip(sure.values(), (
-                    np.full(n, str(rank)), name, value), strict=True):
-                column[deep] = found[deep]
-        first = _leading(summed, self.top)
-        for number, column in enumerate(first.T, 1):
-            columns[f"{self.rank}_{number}"] = names[column]
-            columns[f"{self.rank}_{number}_probability"] = summed[
-                np.arange(n), column]
-        inside = odds >= self.least  # (B, K); never empty:
-        inside[np.arange(n), odds.argmax(axis=1)] = True
+            self.best[rows, level] = summed.argmax(axis=1)
+            self.odds[rows, level] = summed.max(axis=1)
         if summed is not odds:
             inside = taxonomy.sum_groups(inside.astype(float), group) > 0
-        size = inside.sum(axis=1)
-        listed = names[_leading(np.where(inside, summed, -1),
-                                min(_LISTED, len(names)))]
-        columns["set"] = np.array(["; ".join(
-            [*some[:many], *(["…"] if many > _LISTED else [])])
-            for some, many in zip(listed, size, strict=True)], object)
-        return pd.DataFrame(columns | sure).assign(
-            set_size=pd.array(size, "Int64"))
+        first = self.first[rows] = _leading(summed, self.top)
+        self.odds[rows, level + 1:] = np.take_along_axis(summed, first, 1)
+        size = self.size[rows] = inside.sum(axis=1)
+        some = _leading(np.where(inside, summed, -1), self.listed)
+        self.set[rows] = np.where(
+            np.arange(self.listed) < size[:, None], some, -1)
+
+    def frame(self) -> pd.DataFrame:
+        """The columns as :func:`geotree.explore.predict` gives them."""
+        columns, n = {}, len(self.size)
+        sure = {"sure_rank": np.full(n, None, object),
+                "sure_name": np.full(n, None, object),
+                "sure_probability": np.full(n, np.nan, np.float32)}
+        for (rank, (names, _)), code, odds in zip(
+                self.groups.items(), self.best.T, self.odds.T, strict=False):
+            name = np.append(names, None)[code]
+            columns[f"predicted_{rank}"] = name
+            columns[f"predicted_{rank}_probability"] = odds
+            deep = odds >= self.threshold
+            for column, found in zip(sure.values(), (
+                    np.full(n, str(rank), object), name, odds), strict=True):
+                column[deep] = found[deep]
+        for number in range(1, self.top + 1):
+            column = f"{self.rank}_{number}"
+            columns[column] = self.names[self.first[:, number - 1]]
+            columns[f"{column}_probability"] = self.odds[
+                :, number - 1 - self.top]
+        sets = np.full(n, None, object)
+        for row in np.flatnonzero(self.size >= 0):
+            code = self.set[row]
+            more = ["…"] if self.size[row] > _LISTED else []
+            sets[row] = "; ".join([*self.names[code[code >= 0]], *more])
+        size = pd.array(self.size, "Int64")
+        size[self.size < 0] = pd.NA
+        return pd.DataFrame(columns | sure | {"set": sets, "set_size": size})
 
 
 def _leading(values: np.ndarray, k: int) -> np.ndarray:
@@ -113,20 +128,29 @@ def write_answers(answers: pd.DataFrame, path: str | Path) -> Path:
         ``.geoparquet`` with a point for each place.
     """
     kind = kind_of(path)
-    mixed = [column for column, values in answers.items()
-             if pd.api.types.infer_dtype(values).startswith("mixed")]
-    answers = answers.astype(dict.fromkeys(mixed, "string")).rename(
-        columns=str)
     with files.whole(path) as part:
         if kind == ".parquet":
-            answers.to_parquet(part, index=False)
+            _stored(answers).to_parquet(part, index=False)
         elif kind == ".geoparquet":
-            _write_geoparquet(answers, part)
+            _write_geoparquet(_stored(answers), part)
         else:
             answers.to_csv(part, index=False,
                            sep="\t" if ".tsv" in kind else ",",
                            compression="gzip" if ".gz" in kind else None)
     return Path(path)
+
+
+def _stored(answers: pd.DataFrame) -> pd.DataFrame:
+    """Columns that Parquet has no type for, as text."""
+    import pyarrow as pa
+
+    plain = {}
+    for name, column in answers.items():
+        try:
+            pa.Array.from_pandas(column)
+        except (pa.ArrowException, OverflowError, TypeError):
+            plain[name] = column.astype(object).astype("str")
+    return answers.assign(**plain).rename(columns=str)
 
 
 def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
