@@ -149,23 +149,14 @@ def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
     A score, a checkpoint and a shard fit together only if a class number
     means the same species in each of them.
     """
-    mine, other = ([table[rank].tolist() for rank in CLASS_COLUMNS]
-                   for table in (a, b))
-    if mine == other:
+    first, second = prompts(a), prompts(b)
+    if first == second:
         return
-    first, second = mine[0], other[0]
-    if set(first) != set(second):
-        how = (f"only in the first: {few(sorted({*first} - {*second}))}; "
-               f"only in the second: {few(sorted({*second} - {*first}))}")
-    elif first != second:
-        how = "the same species in another order"
-    else:
-        wrong = [(rank, name, *pair) for rank, *columns in zip(
-            CLASS_COLUMNS, mine, other, strict=True)
-            for name, *pair in zip(first, *columns, strict=True)
-            if pair[0] != pair[1]]
-        how = (f"{len(wrong)} names, first the {wrong[0][0]} of "
-               f"{wrong[0][1]}: {wrong[0][2]!r} and {wrong[0][3]!r}")
+    alone = [few(sorted({*one} - {*other})) for one, other in (
+        (first, second), (second, first))]
+    how = (f"only in the first: {alone[0]}; only in the second: {alone[1]}"
+           if set(first) != set(second)
+           else "the same species in another order")
     raise ValueError(f"two class tables differ, {len(first)} and "
                      f"{len(second)} species: {how}. Use data and weights "
                      "made for one class table.")

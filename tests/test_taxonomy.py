@@ -103,13 +103,13 @@ def test_same_classes_accepts_equal_tables(classes):
 
 
 def test_same_classes_says_how_tables_differ(classes):
-    with pytest.raises(ValueError, match="only in the first: Quercus robur"):
+    with pytest.raises(ValueError, match="only in the first: .*Quercus robur"):
         taxonomy.same_classes(classes, classes.iloc[:4])
     with pytest.raises(ValueError, match="another order"):
         taxonomy.same_classes(classes, classes.iloc[::-1])
     other = classes.copy()
     other.loc[2, "family"] = "Rosaceae"
-    with pytest.raises(ValueError, match="1 names, first the family of Larix"):
+    with pytest.raises(ValueError, match="second: .*Rosaceae / Larix / L"):
         taxonomy.same_classes(classes, other)
 
 

@@ -30,8 +30,8 @@ POLL = 30.0  # s between two looks at a download; GBIF asks for this
 LONGEST = 2 * 86_400.0  # s; GBIF takes hours for the largest downloads
 _TEXT = ("basisOfRecord", "establishmentMeans", "institutionCode", "issue",
          "informationWithheld")
-_LICENSES = {"publicdomain/zero": "CC0_1_0", "licenses/by-nc/":
-             "CC_BY_NC_4_0", "licenses/by/": "CC_BY_4_0"}
+_LICENSES = {".*publicdomain/zero.*": "CC0_1_0", ".*licenses/by-nc/.*":
+             "CC_BY_NC_4_0", ".*licenses/by/.*": "CC_BY_4_0"}
 
 
 def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
@@ -173,9 +173,7 @@ def _lower(frame: pd.DataFrame) -> pd.DataFrame:
         frame["issue"] = frame["issues"].map(
             lambda names: ";".join(names) if isinstance(names, list) else "")
     frame["gbifID"] = frame["key"].astype("int64")
-    for address, name in _LICENSES.items():
-        frame["license"] = frame["license"].mask(
-            frame["license"].fillna("").str.contains(address), name)
+    frame["license"] = frame["license"].replace(_LICENSES, regex=True)
     return frame.reindex(columns=[
         *parquet.COLUMNS, "distanceFromCentroidInMeters",
         "informationWithheld"])

@@ -85,19 +85,17 @@ def judge(taxa: pd.DataFrame, trees) -> pd.DataFrame:
         :func:`kin`.
     """
     known = read_trees(trees)
-    species = taxa["species"]
-    told = known["tree"].reindex(species).astype(object).to_numpy()
-    form = known["form"].reindex(species).to_numpy()
-    listed = pd.Series(told, taxa.index, dtype=object)
-    why = "the list says " + pd.Series(form, taxa.index, dtype=object)
+    found = known[["tree", "form"]].reindex(taxa["species"])
+    found = found.astype(object).set_axis(taxa.index)
+    listed, why = found["tree"], "the list says " + found["form"]
     if known.attrs["whole"]:
-        listed = listed.where(listed.notna(), False)
-        count = known["genus"].value_counts().reindex(
-            names.genus(species)).fillna(0).astype(int).astype("str")
-        why = ("not on the list of trees, which has "
-               + pd.Series(count.to_numpy(), taxa.index) + " of its genus")
+        listed = listed.eq(True)
+        count = names.genus(taxa["species"]).map(
+            known["genus"].value_counts()).fillna(0).astype(int)
+        why = ("not on the list of trees, which has " + count.astype("str")
+               + " of its genus")
     return pd.DataFrame({"listed": listed, "why": why,
-                         "kin": kin(known, taxa)}, index=taxa.index)
+                         "kin": kin(known, taxa)})
 
 
 def kin(known: pd.DataFrame, taxa: pd.DataFrame) -> pd.Series:

@@ -93,19 +93,22 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     meant = {what: reading.meant(came, what, name, where)
              for what, name in given.items()
              if what != "year" or not isinstance(year, int)}
-    rows = _Rows(came)
-    _place(rows, came[meant["lat"]], came[meant["lon"]])
+    new, marks = pd.DataFrame(index=came.index), []
+    _place(new, marks, came[meant["lat"]], came[meant["lon"]])
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR, whole=True)
-        rows.new["year"] = pd.array([year] * len(came), dtype="Int64")
+        new["year"] = pd.array([year] * len(came), dtype="Int64")
     else:
-        _date(rows, came[meant["year"]] if meant["year"] else None)
+        _date(new, marks, came[meant["year"]] if meant["year"]
+              else pd.Series(np.nan, came.index))
     if meant["species"]:
-        _name(rows, came[meant["species"]], came)
-    new = rows.new
+        _name(new, marks, came[meant["species"]], came)
     new.insert(0, "gbifID", _ids(
         new, came[meant["id"]] if meant["id"] else None))
-    new["status"], new["reason"] = rows.status, rows.reason
+    new["status"], new["reason"] = "ok", ""
+    for bad, word, text in reversed(marks):  # the first that fits counts
+        new.loc[bad, "status"] = word
+        new.loc[bad, "reason"] = text[bad]
     for name in OPTIONAL:
         new[name] = (came[name] if name in came else
                      pd.Series(np.nan, came.index, COLUMNS[name]))
@@ -114,61 +117,47 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     result.attrs = {"source": where.strip("'"),
                     "columns": {what: name for what, name in meant.items()
                                 if name is not None},
-                    "report": rows.status.value_counts().to_dict()}
+                    "report": new["status"].value_counts().to_dict()}
     return result
 
 
-class _Rows:
-    """What becomes of each row: its new columns, a status and a reason."""
-
-    def __init__(self, table: pd.DataFrame):
-        self.new = pd.DataFrame(index=table.index)
-        self.status = pd.Series("ok", table.index)
-        self.reason = pd.Series("", table.index)
-
-    def mark(self, bad, word: str, text) -> None:
-        """Give the bad rows that are ``ok`` so far a status and a reason."""
-        bad = np.asarray(bad, bool) & (self.status == "ok").to_numpy()
-        self.status[bad] = word
-        self.reason[bad] = text[bad] if isinstance(text, pd.Series) else text
-
-
-def _place(rows: _Rows, lat: pd.Series, lon: pd.Series) -> None:
+def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series
+           ) -> None:
     north, east = _number(lat), _number(lon)
     good = checks.on_globe(lat=north, lon=east)  # (N,)
-    rows.new["decimalLatitude"] = np.where(good, north, np.nan)
-    rows.new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
-                                            np.nan)
+    new["decimalLatitude"] = np.where(good, north, np.nan)
+    new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
+                                       np.nan)
     raw = "latitude " + _words(lat) + ", longitude " + _words(lon)
-    rows.mark(np.isnan(north) | np.isnan(east), "no number",
-              raw + ": expected two numbers in degrees")
-    rows.mark(~good & checks.on_globe(lat=east, lon=north),
-              "not on the globe", raw + ": swapped?")
-    rows.mark(~good, "not on the globe",
-              raw + ": expected -90 to 90 and -180 to 360 degrees")
+    marks += [
+        (np.isnan(north) | np.isnan(east), "no number",
+         raw + ": expected two numbers in degrees"),
+        (~good & checks.on_globe(lat=east, lon=north), "not on the globe",
+         raw + ": swapped?"),
+        (~good, "not on the globe",
+         raw + ": expected -90 to 90 and -180 to 360 degrees")]
 
 
-def _date(rows: _Rows, came: pd.Series | None) -> None:
-    if came is None:
-        came = pd.Series(np.nan, rows.new.index)
+def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
     when = years(came)
     good = (when % 1 == 0) & when.between(FIRST_YEAR,
                                           pd.Timestamp.now().year + 1)
-    rows.new["year"] = when.where(good).astype("Int64")
-    rows.mark(~good & came.notna(), "no year",
-              _words(came) + " is no year or date")
+    new["year"] = when.where(good).astype("Int64")
+    marks.append((~good & came.notna(), "no year",
+                  _words(came) + " is no year or date"))
 
 
-def _name(rows: _Rows, came: pd.Series, table: pd.DataFrame) -> None:
+def _name(new: pd.DataFrame, marks: list, came: pd.Series,
+          table: pd.DataFrame) -> None:
     name = names.normals(came)
-    known = name.map(names.is_species)
-    rows.mark(~known, "no name", _words(came) + " is no species")
+    known = name.map(names.is_species).astype(bool)
+    marks.append((~known, "no name", _words(came) + " is no species"))
     unknown = pd.Series("Unknown", table.index)
     for rank, usual in (("species", name), ("genus", names.genus(name)),
                         ("family", unknown), ("leafType", unknown)):
         if rank in table and rank != "species":
             usual = table[rank].fillna(usual)
-        rows.new[rank] = usual.where(known)
+        new[rank] = usual.where(known)
 
 
 def _words(column: pd.Series) -> pd.Series:
