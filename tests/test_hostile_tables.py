@@ -4,11 +4,15 @@ Each value of a table either comes through as it was, or is unknown and
 counted, or the table is refused with a ``ValueError``.
 """
 
+import csv
+import gzip
 import math
+import tempfile
 import warnings
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from geotree import occurrences
+from geotree.occurrences import reading
 from geotree.occurrences.columns import FIRST_YEAR
 
 SENTINELS = [0, -1, -9999, 999999, "0", "-9999", "999999", "NA", "NaN",
@@ -205,3 +210,28 @@ def test_a_column_that_is_there_twice_is_named(make, ask):
     came = pd.concat([came, came[["year"]]], axis=1)
     with pytest.raises(ValueError, match="year more than once"):
         ask(came)
+
+
+TEXT = st.text("ab,;|\"' é×ü\n7NA", max_size=6).map(str.strip)
+
+
+@many(60)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5),
+       st.sampled_from(",;|\t"), st.booleans(), st.sampled_from(
+           ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1252"]))
+def test_text_comes_as_it_was_written(rows, separator, zipped, encoding):
+    """GBIF's tables with tabs know no quotes, and have none around cells."""
+    came = pd.DataFrame(rows, columns=["lat", "note"])
+    if separator == "\t":
+        came = came.map(lambda cell: cell.replace("\n", " ").strip('" '))
+    # A line that says nothing at all is no row.
+    came["lon"] = "1.5"
+    text = came.to_csv(sep=separator, index=False, quoting=(
+        csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL))
+    data = text.encode(encoding)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.dat"
+        path.write_bytes(gzip.compress(data) if zipped else data)
+        found = reading.frame(path)
+    pd.testing.assert_frame_equal(found.fillna("").astype(object),
+                                  came.astype(object))

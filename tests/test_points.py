@@ -48,7 +48,7 @@ def test_a_spreadsheet_with_decimal_commas_is_read_row_for_row(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le",
-                                      "latin-1"])
+                                      "latin-1", "cp1252"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_encodings_and_gzip_are_told_by_the_bytes(tmp_path, encoding, zipped):
     path = tmp_path / "trees.txt"

@@ -132,7 +132,7 @@ def _encoding(path: Path, head: bytes, zipped: bool) -> str:
             while file.read(1 << 22):
                 pass
     except UnicodeDecodeError:
-        return "latin-1"
+        return "cp1252"  # what Windows takes for Latin-1
     return "utf-8-sig"
 
 
