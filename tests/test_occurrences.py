@@ -484,6 +484,9 @@ def test_a_list_of_trees_keeps_herbs_out():
     flagged = occurrences.flag(came, trees=["Betula pendula"])
     assert np.flatnonzero(flagged["flagNotTree"]).tolist() == [2]
     assert not occurrences.flag(came)["flagNotTree"].any()
+    forms = ["Tree", "shrub or tree", "Baum", "treeless", "herb", ""]
+    assert occurrences.flag(came.assign(growthForm=forms))[
+        "flagNotTree"].tolist() == [False] * 3 + [True] * 2 + [False]
     assert "Betula nana" not in set(occurrences.keep(flagged)["species"])
 
 

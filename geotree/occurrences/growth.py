@@ -10,7 +10,7 @@ import pandas as pd
 from geotree.data import load
 from geotree.occurrences import names, reading
 
-_TREE = "(?i)" + "|".join(load("words.json")["tree words"])
+TREE = "(?i)" + "|".join(load("words.json")["tree words"])
 
 
 def read_trees(trees) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def read_trees(trees) -> pd.DataFrame:
         raise ValueError(f"list of trees has no name of a species "
                          f"{'with a growth form ' if form else ''}in its "
                          f"{len(trees)} rows (column {column!r}).")
-    known["tree"] = known["form"].str.contains(_TREE)
+    known["tree"] = known["form"].str.contains(TREE)
     left_out = len(trees) - len(known)
     # Of two rows with one name the one that says "tree" counts.
     known = known.sort_values("tree", kind="stable", ascending=False)

@@ -16,7 +16,7 @@ from geotree import world
 from geotree.data import load
 from geotree.occurrences import names, places
 from geotree.occurrences.auditing import marked
-from geotree.occurrences.growth import read_trees
+from geotree.occurrences.growth import TREE, read_trees
 from geotree.occurrences.table import leave, validate
 
 DECIMALS = 4  # of a degree, about 11 m
@@ -72,8 +72,8 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     found["flagPrecision"] |= _is_short(lat) & _is_short(lon)
     found["flagObscured"] |= _is_blurred(result)
     found["flagNoUncertainty"] |= radius.isna()
-    found["flagNotTree"] |= ~_text(result, "growthForm").str.lower().isin(
-        ("tree", ""))
+    form = _text(result, "growthForm")
+    found["flagNotTree"] |= ~form.str.contains(TREE) & (form != "")
     result = result.assign(**found)
     result.attrs["unchecked"] = [
         name for name, rule in _RULES.items() if "needs" in rule
