@@ -205,9 +205,12 @@ def audit(table, trees, cube, **names):
     """
     from geotree import occurrences, pixels, taxonomy
 
-    table = occurrences.from_points(table, **names)
-    _say(table)
-    table = table[table["status"] == "ok"]
+    try:  # the release's tables know the ranks, too
+        table = occurrences.read_release(table)
+    except ValueError:
+        table = occurrences.from_points(table, **names)
+        _say(table)
+        table = table[table["status"] == "ok"]
     unknown = [name for name in table if table[name].isin(
         ["Unknown", 0]).all() or table[name].isna().all()]
     if trees:

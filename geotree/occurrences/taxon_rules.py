@@ -89,9 +89,10 @@ def herb_or_vine(taxa: pd.DataFrame):
     written they found 10 of 44. A list of yours is asked before them.
     """
     genus, species = names.genus(taxa["species"]), taxa["species"]
-    family = taxa["family"].isin(LISTS["treeless families"])
-    group = family | genus.isin(LISTS["treeless genera"])
-    name = taxa["family"].where(family, genus)
+    family = taxa.get("family", genus)
+    known = family.isin(LISTS["treeless families"])
+    group = known | genus.isin(LISTS["treeless genera"])
+    name = family.where(known, genus)
     found = group | species.isin(LISTS["herbs and vines"])
     return found & ~_is_listed(taxa), lambda rows: (
         f"{name[rows[0]]} holds herbs, vines and shrubs, no trees"
