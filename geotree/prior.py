@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from geotree import checks, evaluation, taxonomy
+from geotree import checks, evaluation, place, taxonomy
 from geotree.evaluation import calibration
 from geotree.evaluation.calibration import FLOOR, log_loss
-from geotree.place import Nearest
 
+# Of place.MODELS, those that are made anew from any number of records.
+QUICK = ("nearest places", "kernel of places")
 _DOUBT = 1e-3  # share of the records that stand outside any known range
 
 
@@ -83,6 +84,31 @@ def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
     return float(found.x) if found.fun < loss(0.0) else 0.0
 
 
+def best(p_pixels: np.ndarray, p_places: dict[str, np.ndarray],
+         labels: np.ndarray) -> tuple[str, float]:
+    """Which of several range priors suits a validation part best.
+
+    Parameters
+    ----------
+    p_pixels : (N, K) float
+    p_places : dict of (N, K) float
+        By name, what each model says of the place.
+    labels : (N,) int
+
+    Returns
+    -------
+    str, float
+        Its name, and its weight: the smallest mean log loss when combined.
+    """
+    found = {}
+    for name, p_place in p_places.items():
+        weight = fit_weight(p_pixels, p_place, labels)
+        loss = log_loss(combine(p_pixels, p_place, weight), labels).mean()
+        found[name] = loss, weight
+    name = min(found, key=found.get)
+    return name, found[name][1]
+
+
 def attach(model, train, validation) -> float:
     """Give a model the range prior of its training records.
 
@@ -90,8 +116,8 @@ def attach(model, train, validation) -> float:
     ----------
     model
         Trained by ``training.fit``. Gets ``prior``, the places of the
-        training records, and in its card the weight of the place and the
-        thresholds of sets that hold with it.
+        training records, and in its card the model and weight of the place
+        and the thresholds of sets that hold with it.
     train, validation : Shards
         As it was trained.
 
@@ -105,15 +131,18 @@ def attach(model, train, validation) -> float:
     labels = taxonomy.labels(some.table, model.classes)
     odds = calibration.soften(evaluation.predict(
         model, some, model.classes), model.temperature)
-    where = Nearest(train.table).predict(some.table, model.classes)
-    weight = fit_weight(odds, where, labels)
-    odds = combine(odds, where, weight)
+    where = {name: place.MODELS[name](train.table).predict(
+        some.table, model.classes) for name in QUICK}
+    name, weight = best(odds, where, labels)
+    odds = combine(odds, where[name], weight)
     model.prior = train.table[["species", "decimalLatitude",
                                "decimalLongitude"]]
-    model.card = {**model.card, "prior_weight": weight, "prior_thresholds": {
-        str(coverage): float(calibration.conformal(
-            odds, labels, coverage=coverage)[0])
-        for coverage in model.thresholds}}
+    model.card = {
+        **model.card, "prior_model": name, "prior_weight": weight,
+        "prior_thresholds": {
+            str(coverage): float(calibration.conformal(
+                odds, labels, coverage=coverage)[0])
+            for coverage in model.thresholds}}
     return weight
 
 

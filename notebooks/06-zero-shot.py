@@ -329,25 +329,35 @@ print(f"Pixels alone name {value.iloc[0]:.0f} % of the records; climate, "
 # One number, `a`, says how much the place counts. It is fitted on validation;
 # `a = 0` is allowed and means that the place does not help. Then anyone can
 # ask for the answer with or without it, or put a better map of ranges in its
-# place.
+# place. Which map is best is asked on validation, too: one that is good by
+# itself need not add most to a model that has seen climate and soil already.
 
 # %%
-ranges = place.Trees(parts["train"].table)
+ranges = {name: make(parts["train"].table)
+          for name, make in place.MODELS.items()
+          if not name.startswith("network")}  # which takes longest
+said = {name: one.predict(parts["validation"].table, classes)
+        for name, one in ranges.items()}
+said["forest, place + environment"] = baselines.tabular(
+    chain.samples("train", classes), validation, k,
+    inputs=("place", "environment"))
+
+# %%
 seen = evaluation.predict(model, hide(validation, PLACE), classes)
-a = prior.fit_weight(seen, ranges.predict(
-    parts["validation"].table, classes), validation.labels)
+name, a = prior.best(seen, said, validation.labels)
+seen = reads["+ climate, soil, terrain"]
+where = (ranges[name].predict(places, classes) if name in ranges
+         else answers[name])
+both = prior.combine(seen, where, a)
 
 # %%
-seen = reads["+ climate, soil, terrain"]
-where = ranges.predict(places, classes)
-both = prior.combine(seen, where, a)
 toy = np.log(seen[:1]) + a * np.log(0.999 * where[:1] + 0.001 / k)
 by_hand = np.exp(toy) / np.exp(toy).sum()
 np.testing.assert_allclose(both[:1], by_hand, rtol=1e-3)
 
 # %%
-print(f"a = {a:.2f}: one nat of evidence from the place counts as {a:.2f} "
-      "nats of evidence from what is seen.")
+print(f"Best on validation: {name}, a = {a:.2f}: one nat of evidence from "
+      f"the place counts as {a:.2f} nats of evidence from what is seen.")
 
 # %% [markdown]
 # Two more tools use what is known about the world but not in the pixels. A

@@ -167,7 +167,9 @@ def tuned(support, seed):
     """A copy of the model, trained on a support."""
     few, own = new.select(support), copy.deepcopy(model)
     settings = training.Settings(
-        epochs=STEPS, batch_size=len(few), learning_rate=1e-3, seed=seed)
+        epochs=STEPS, batch_size=len(few), learning_rate=6e-4, seed=seed,
+        pixel_dropout=0, month_dropout=0, group_dropout=0,
+        location_dropout=0)
     training.fit(own, few, settings=settings, progress=False)
     return own
 

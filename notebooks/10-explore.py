@@ -63,22 +63,26 @@ print(note)
 #
 # An answer is only as good as its confidence. Two numbers are fitted on the
 # validation part: a temperature that makes the model neither too sure nor too
-# modest ([how sure](06-how-sure)), and the weight of what the nearest recorded
-# trees suggest ([what pixels add](06-zero-shot)). `chain.model()` opens the
-# model of chapter 05, or makes it first.
+# modest ([how sure](06-how-sure)), and the weight of what the recorded trees
+# around suggest, by whichever of two quick models suits better
+# ([what pixels add](06-zero-shot)). `chain.model()` opens the model of
+# chapter 05, or makes it first.
 
 # %%
-validation, nearby = parts["validation"], place.Nearest(train.table)
+validation = parts["validation"]
 raw = evaluation.predict(model, validation, classes)
 temperature = calibration.temperature(raw, validation.labels)
 calm = calibration.soften(raw, temperature)
 
 # %%
-weight = prior.fit_weight(
-    calm, nearby.predict(validation.table, classes), validation.labels)
+ranges = {name: place.MODELS[name](train.table) for name in prior.QUICK}
+name, weight = prior.best(
+    calm, {name: one.predict(validation.table, classes)
+           for name, one in ranges.items()}, validation.labels)
+nearby = ranges[name]
 said = "too sure" if temperature > 1 else "too modest"
-print(f"temperature {temperature:.2f}: the model was {said}; weight of the "
-      f"place {weight:.2f}")
+print(f"temperature {temperature:.2f}: the model was {said}; weight of "
+      f"the {name} {weight:.2f}")
 
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}

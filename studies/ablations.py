@@ -282,7 +282,9 @@ def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
             support, query = splits.k_shot(samples.labels, k, seed=draw)
             tuned = copy.deepcopy(model)
             _trained(tuned, new.select(support), epochs=steps, seed=draw,
-                     batch_size=len(support), learning_rate=1e-3)
+                     batch_size=len(support), learning_rate=6e-4,
+                     pixel_dropout=0, month_dropout=0, group_dropout=0,
+                     location_dropout=0)
             means = evaluation.class_means(
                 features[support], samples.labels[support], len(classes))
             answers = {

@@ -243,6 +243,18 @@ def test_checklists_restrict():
         prior.restrict(answer, np.ones(4))
 
 
+def test_the_best_prior_is_the_one_that_adds_most():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 400)
+    pixels = rng.dirichlet(np.ones(4), 400)
+    right = np.where(np.eye(4)[labels] > 0, 0.7, 0.1)
+    name, weight = prior.best(
+        pixels, {"noise": rng.dirichlet(np.ones(4), 400), "right": right,
+                 "even": np.full((400, 4), 0.25)}, labels)
+    assert name == "right"
+    assert weight == prior.fit_weight(pixels, right, labels)
+
+
 def test_the_prior_of_an_honest_model_is_honest():
     train, test = quarters(800), quarters(800, seed=2)
     labels = pd.Index(SPECIES).get_indexer(test["species"])

@@ -13,7 +13,7 @@ import pandas as pd
 from geotree import evaluation, world
 from geotree.evaluation import calibration
 from geotree.occurrences import names, reading
-from geotree.place import Nearest, PlaceModel
+from geotree.place import MODELS, PlaceModel
 from geotree.prior import combine, restrict
 from geotree.shards import Batch
 
@@ -100,7 +100,10 @@ def judge(model, *, prior: bool = True, checklist=None,
         if not listed.any():
             raise ValueError(f"no species of the checklist has a record in "
                              f"{country}. Give one of the two.")
-    place = Nearest(records) if prior and records is not None else None
+    place = None
+    if prior and records is not None:
+        place = MODELS[model.card.get("prior_model", "nearest places")](
+            records)
     weight = model.card.get("prior_weight", 1.0) if place else 1.0
     return Judge(model, classes, getattr(model, "temperature", 1.0), place,
                  weight, listed), unmatched

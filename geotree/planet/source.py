@@ -95,7 +95,7 @@ class Planet:
         lat, lon = checks.places(lat=lat, lon=lon)
         return self._niches.prior(lat=lat, lon=lon)
 
-    def presence(self, *, lat, lon, trees: float = 1.0) -> np.ndarray:
+    def presence(self, *, lat, lon, trees: float = 2.0) -> np.ndarray:
         """Probability that each species stands on a site, whoever looks.
 
         Trees come one by one: their number has a Poisson distribution, the
@@ -106,14 +106,16 @@ class Planet:
         lat, lon : (N,) float
             Degrees, WGS 84.
         trees : float
-            Expected number of a species of abundance 1 where all suits it.
+            Expected number of the most abundant one where all suits it.
 
         Returns
         -------
         (N, K) float64
         """
         lat, lon = checks.places(lat=lat, lon=lon)
-        return -np.expm1(-trees * self._niches.weight(lat=lat, lon=lon))
+        share = self._niches.weight(lat=lat, lon=lon) / self.species[
+            "abundance"].max()
+        return -np.expm1(-trees * share)
 
     def occurrences(self, n: int, *, seed: int = 0,
                     faults: float = 0.0) -> pd.DataFrame:
