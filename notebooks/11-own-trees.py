@@ -121,7 +121,7 @@ classes = taxonomy.class_table(table)
 classes.assign(records=table["species"].value_counts().reindex(
     classes["species"]).to_numpy())
 
-# %% mystnb={"image": {"alt": "World map of the 198 usable records, all in western and central Europe, coloured by species."}}
+# %% mystnb={"image": {"alt": "World map of the usable records, all in western and central Europe, coloured by species."}}
 plots.occurrence_map(table, by="species");
 
 # %% [markdown]
