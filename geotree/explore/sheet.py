@@ -144,13 +144,13 @@ def _stored(answers: pd.DataFrame) -> pd.DataFrame:
     """Columns that Parquet has no type for, as text."""
     import pyarrow as pa
 
-    plain = {}
+    plain, answers = {}, answers.rename(columns=str)
     for name, column in answers.items():
         try:
             pa.Array.from_pandas(column)
         except (pa.ArrowException, OverflowError, TypeError):
             plain[name] = column.astype(object).astype("str")
-    return answers.assign(**plain).rename(columns=str)
+    return answers.assign(**plain)
 
 
 def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
