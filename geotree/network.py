@@ -341,8 +341,7 @@ def _verify(path: Path, listed) -> None:
     digest = (hashlib.sha256() if len(listed.etag) == 64
               else hashlib.sha1(f"blob {size}\0".encode()))  # as git counts
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        hashlib.file_digest(file, lambda: digest)
     if size != listed.size or digest.hexdigest() != listed.etag:
         blob = path.resolve()
         path.unlink()

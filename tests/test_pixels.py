@@ -571,6 +571,16 @@ def test_a_chunk_that_is_harmed_is_told_of_and_fetched_again(
     assert not pixels.verify(store)
 
 
+def test_damage_is_mended_for_a_table_that_shrank(tmp_path, small):
+    store = shutil.copytree(small[0], tmp_path / "cube.zarr")
+    path = store / "reflectance/c/1/0/0/0/0"
+    path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+    table = occurrence_table(12).head(6)
+    same(download(table, store).drop_attrs(),
+         download(table, tmp_path / "fresh.zarr").drop_attrs())
+    same(download(12, store), small[1])
+
+
 @pytest.mark.parametrize("name", ["band", "month", "variable", "unit"])
 def test_names_that_are_harmed_are_told_of(tmp_path, small, name):
     store = shutil.copytree(small[0], tmp_path / "cube.zarr")

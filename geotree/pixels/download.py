@@ -133,7 +133,10 @@ def _fill(table, source, group, rows, failures, *, workers, max_failed,
         found = sources.check(source.fetch(part), part, source)
         with writing:
             if not stop.is_set():
-                _keep(group, rows[members], found)
+                for name in ("reflectance", "environment", "status"):
+                    # The status comes last: it says that the rest is there.
+                    making.put(making.array(group, name), rows[members],
+                               getattr(found, name))
                 failures.note(part["gbifID"].to_numpy(), found)
         return len(members)
 
@@ -163,25 +166,6 @@ def _fill(table, source, group, rows, failures, *, workers, max_failed,
             with writing:
                 stop.set()
                 failures.write()
-
-
-def _keep(group, rows: np.ndarray, found: Pixels) -> None:
-    """Write samples of one chunk: data first, status last, which marks it.
-
-    ``rows`` are those of the cube, in rising order.
-    """
-    size = group["status"].chunks[0]
-    start = rows[0] // size * size
-    span = slice(start, min(start + size, group["status"].shape[0]))
-    for name, values in (("reflectance", found.reflectance),
-                         ("environment", found.environment),
-                         ("status", found.status)):
-        array = making.array(group, name)
-        if len(rows) < span.stop - span.start:  # others stay as they are
-            whole = array[span]
-            whole[rows - start] = values
-            values = whole
-        array[span] = values
 
 
 class _Failures:

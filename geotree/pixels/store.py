@@ -68,12 +68,12 @@ def adopt(store: Path, table: pd.DataFrame, attrs: dict, *, chunk: int):
     changed = moved.copy()
     changed[fresh] = True
     old = at[changed & (at < size)]
-    _put(array(_open(store), "status"), old, np.uint8(PENDING))
+    put(array(_open(store), "status"), old, np.uint8(PENDING))
     if changed.any():
         _grow(store, about, size + more)
         group = _open(store, use_consolidated=False)
         for name, values in wanted.items():
-            _put(array(group, name), at[changed], values[changed])
+            put(array(group, name), at[changed], values[changed])
     there["table_source"] = attrs["table_source"]
     cube.seal(store, about)  # from here on the new rows are there
     return _open(store), at
@@ -107,13 +107,14 @@ def array(group, name: str):
                                     "order": "C"})
 
 
-def _put(target, rows: np.ndarray, values) -> None:
-    """Write some rows of an array of one dimension."""
+def put(target, rows: np.ndarray, values) -> None:
+    """Write some rows of an array; others stay as they are."""
     if len(rows):
-        span = slice(int(rows.min()), int(rows.max()) + 1)
-        part = target[span]
-        part[rows - span.start] = values
-        target[span] = part
+        start, stop = int(rows.min()), int(rows.max()) + 1
+        part = (np.empty((len(rows), *target.shape[1:]), target.dtype)
+                if len(rows) == stop - start else target[start:stop])
+        part[rows - start] = values
+        target[start:stop] = part
 
 
 def _make(store, attrs, chunk) -> None:
@@ -186,6 +187,7 @@ def _mend(store) -> None:
     size, whole = group["status"].shape[0], group["status"].chunks[0]
     for path, number in lost.items():
         (store / "status" / "c" / str(number)).unlink(missing_ok=True)
+        (store / path).unlink(missing_ok=True)
         if path.split("/")[0] in cube.ROWS:  # nobody knows whose these are
             for name, one in cube.ROWS.items():
                 (store / name / "c" / str(number)).unlink(missing_ok=True)

@@ -10,16 +10,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from geotree.data import load
 from geotree.network import ServiceError, Unsteady
 
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 LIMIT = 10, 330  # s, for a connection and between two parts of an answer
-_LARGE = ("too large", "memory", "payload size", "size limit",
-          "too many pixels", "computation timed out")
-_ACCOUNT = ("credential", "authenticat", "authoriz", "permission",
-            "not registered", "not signed up", "has not been used")
-_BUSY = ("too many", "timed out", "rate limit", "try again",
-         "internal error", "unavailable", "capacity")
+_LARGE, _ACCOUNT, _BUSY = (  # words of errors, in small letters
+    load("services.json")[kind] for kind in ("large", "account", "busy"))
 
 # numpy parses a header with ast, which Python 3.11 may lose count of when
 # several threads do so.

@@ -17,16 +17,15 @@ import pandas as pd
 
 from geotree import checks
 from geotree.network import patient
-from geotree.sources import BYTES, SEEN, Imagery, Pixels, Plan, calls, grid
-from geotree.sources.expressions import (
-    CLIMATE,
-    CLOUD_SCORE,
-    DEM,
-    SENTINEL2,
-    SOIL,
-    STACK,
-    composite,
-    lookup,
+from geotree.sources import (
+    BYTES,
+    SEEN,
+    Imagery,
+    Pixels,
+    Plan,
+    calls,
+    expressions,
+    grid,
 )
 from geotree.sources.grid import PIXEL
 from geotree.variables import NODATA, PATCH, VARIABLE_NAMES
@@ -95,10 +94,12 @@ class EarthEngine(Imagery):
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
         return self._attrs(
-            product=SENTINEL2, mask="none" if self.cloud_score is None
-            else f"{CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}",
+            product=expressions.SENTINEL2,
+            mask="none" if self.cloud_score is None else
+            f"{expressions.CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}",
             scenes=f"cloudy pixels < {self.cloudy:g} %",
-            elevation=DEM, soil=SOIL, climate=CLIMATE,
+            elevation=expressions.DEM, soil=expressions.SOIL,
+            climate=expressions.CLIMATE,
             title="Sentinel-2 by Google Earth Engine")
 
     def plan(self, table: pd.DataFrame) -> Plan:
@@ -137,7 +138,7 @@ class EarthEngine(Imagery):
             environment[rows, 2:] = self._look_up(place, rows)
 
         def picture(year, names, rows):
-            image = composite(year, names, ee.Geometry.MultiPoint(
+            image = expressions.composite(year, names, ee.Geometry.MultiPoint(
                 place[rows].tolist()), cloud_score=self.cloud_score,
                 cloudy=self.cloudy)
             found = (self._window if len(rows) == 1 else self._sample)(
@@ -197,7 +198,8 @@ class EarthEngine(Imagery):
                     "translateX": float(patch.x[row]), "shearY": 0,
                     "scaleY": -PIXEL,
                     "translateY": float(patch.y[row])}}})
-        if array.shape != (PATCH, PATCH) or list(array.dtype.names) != STACK:
+        if (array.shape != (PATCH, PATCH)
+                or list(array.dtype.names) != expressions.STACK):
             raise calls.Refused("Earth Engine sent another patch than asked "
                                 "for")
         return structured_to_unstructured(array).transpose(2, 0, 1)
@@ -214,12 +216,12 @@ class EarthEngine(Imagery):
             collection=_points(middle, rows, ee.Projection(crs)),
             projection=ee.Projection(
                 crs, [PIXEL, 0, 0, 0, -PIXEL, 0])))
-        return np.array([[one[name] for name in STACK]
+        return np.array([[one[name] for name in expressions.STACK]
                          for one in table]).astype(np.uint16)
 
     def _look_up(self, place, rows):
         """Variables of some rows: (N, 25)."""
-        table = self._rows(rows, lookup(_points(place, rows)))
+        table = self._rows(rows, expressions.lookup(_points(place, rows)))
         return np.array([[one.get(name) for name in VARIABLE_NAMES[2:]]
                          for one in table], float)
 

@@ -45,7 +45,7 @@ def patiently(read: Callable, *, wait: float):
     import rasterio
 
     # GDAL asks again where a request fails, we where its answer is torn.
-    options = {**load("catalogues.json")["gdal"],
+    options = {**load("services.json")["gdal"],
                "GDAL_HTTP_RETRY_DELAY": str(wait)}
 
     def once():

@@ -23,7 +23,7 @@ EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
 # what a fact is called there; ends of names of properties that tell the
 # baseline, and how ("": names of ESA's products and granules, in any text).
 ASSETS, _BANDS, _FACTS, _BASELINE = (
-    load("catalogues.json")[part]
+    load("services.json")[part]
     for part in ("assets", "bands", "facts", "baseline"))
 _OFFSET_FROM = 4  # processing baseline
 _ONE_PASS = 600  # s; a satellite needs 98 minutes to come back
