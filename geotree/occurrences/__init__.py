@@ -18,9 +18,16 @@ from geotree.occurrences.matching import judge, match, name_datasets
 from geotree.occurrences.places import by_tile, thin
 from geotree.occurrences.points import from_points
 from geotree.occurrences.quality import FLAGS, REMOVE, flag, keep, removed
-from geotree.occurrences.release import RELEASE, read_release, write_release
 from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
-from geotree.occurrences.table import COLUMNS, read, validate, write
+from geotree.occurrences.table import (
+    COLUMNS,
+    RELEASE,
+    read,
+    read_release,
+    validate,
+    write,
+    write_release,
+)
 
 __all__ = ["AUDIT", "COLUMNS", "FLAGS", "GBIF", "RELEASE", "REMOVE",
            "SNAPSHOT", "Client", "audit", "by_tile", "cite",
