@@ -20,6 +20,7 @@
 # You stand before a tree, or before a map, and want a name. A model always has
 # one. The question that decides whether its map is of any use is another one:
 # does it also say where it does not know?
+# <a href="#ask-the-map">Straight to the map that answers.</a>
 #
 # > **Before you start**
 # >
