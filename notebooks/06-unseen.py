@@ -49,6 +49,11 @@ from sklearn.metrics import roc_auc_score
 model, parts = chain.model(), chain.parts()
 print(chain.provenance())
 
+# %% [markdown]
+# `chain` opens the model and the parts of the split, and makes them first if
+# need be. The part that matters here is `held out`: all records of the species
+# that chapter 04 set aside.
+
 # %%
 classes = chain.seen_classes()
 k = len(classes)
@@ -77,6 +82,12 @@ unseen = chain.samples("held out", new_classes)
 names = parts["held out"].table
 known = names["genus"].isin(classes["genus"])
 zero = evaluation.predict(model, unseen, new_classes)
+
+# %% [markdown]
+# We score at the species and at the family, apart for names whose genus was
+# seen and names whose genus is new, and hold the result against two limits: to
+# guess among the new names, and the Bayes optimum, which knows the truth about
+# all of them.
 
 # %%
 result = evaluation.score(
@@ -139,6 +150,11 @@ shown = result[result["metric"] == "top1"].set_index(
 #
 # We can help the new names with a handicap: take some nats (natural logarithms
 # of probability) from each seen name before choosing.
+# %% [markdown]
+# So the class table is now that of all species. We ask about two kinds of
+# records: those of the test, whose species training has seen, and those of the
+# held-out species.
+
 # %%
 everything = parts["train"].classes
 own = {name: (evaluation.predict(model, part, everything),
@@ -191,6 +207,10 @@ else:
     print(f"{lists['species'].nunique()} species, each native to "
           f"{lists.groupby('species').size().median():.0f} countries or "
           "territories at the median")
+
+# %% [markdown]
+# Then the same two parts are asked among all names, twice: by the name alone,
+# and with the flora.
 
 # %%
 rows = []
@@ -272,6 +292,9 @@ with torch.no_grad():
 strange = unseen._replace(labels=np.zeros(len(unseen.labels), int))
 looks = {name: evaluation.embed(model, some) @ text.T
          for name, some in (("usual", test), ("new", strange))}
+
+# %% [markdown]
+# For both scores, a low value means strange.
 
 # %%
 sure = {name: evaluation.predict(model, some, classes).max(1)

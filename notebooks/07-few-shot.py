@@ -82,6 +82,11 @@ k = len(classes)
 print(f"{len(labels):,} records of {k} species; {len(counts) - k} species "
       f"with {(~enough).sum()} records are too rare")
 
+# %% [markdown]
+# The features of all samples are computed once. On the planet we also note
+# which of them the Bayes optimum names right, since some queries cannot be
+# told apart by anyone.
+
 # %%
 samples = new.load()._replace(labels=labels)
 features = evaluation.embed(model, samples)  # (N, D), of length 1
@@ -182,6 +187,11 @@ for shots in SHOTS:
                                     take(samples, query), classes)
         right = evaluation.hits(answer, labels[query]).mean()
         rows.append(("fine-tuned", shots, draw, right, ideal[query].mean()))
+
+# %% [markdown]
+# Two lines belong beside all methods: what the name alone gives, without any
+# record, and chance. A method of one shot that falls below the first has
+# unlearnt something.
 
 # %%
 zero = evaluation.predict(model, samples, classes)
@@ -371,6 +381,10 @@ kept = kept[kept["metric"] == "top1"]
 few = kept[(kept["task"] == "k-shot") & (kept["seed"] >= 0)].copy()
 few["shots"] = few["split"].str.split().str[0].astype(int)
 
+# %% [markdown]
+# Ten draws of the support for each number of shots, on the whole table and on
+# the one that the audit has cleaned:
+
 # %%
 drawn = few.groupby(["data", "shots"])["value"]
 pd.DataFrame({"mean (%)": (100 * drawn.mean()).round(1),
@@ -421,6 +435,10 @@ none["gain"] = none["relatives' places"] - none["chance"]
 # of the family (by genus). A gain smaller than its spread says nothing.
 #
 # ## Checks
+#
+# The three rules of the game, as code: exactly k records of each species, no
+# record in support and query at once, and none lost; no record under two
+# names, and no new species in training.
 
 # %%
 for shots in SHOTS:

@@ -95,6 +95,10 @@ assert (back["species"] == table["species"].head(3)).all()
 some = cube.isel(sample=slice(0, samples))
 release = shards.write(some, table, out / "shards", layout="release")
 
+# %% [markdown]
+# Three files make a sample; the first ones of the first tar, and what the text
+# of a sample holds:
+
 # %%
 with tarfile.open(release.files[0].path) as tar:
     for member in tar.getmembers()[:3]:
@@ -118,6 +122,10 @@ test_loader = test_dataset.get_dataloader()
 images, text_data, auxiliary_data, image_mask, aux_mask = next(
     iter(test_loader))
 images.shape, image_mask.shape, aux_mask.shape
+
+# %% [markdown]
+# The text is what the model will read, rank by rank; of the 27 variables, two
+# are shown:
 
 # %%
 print(text_data[0])
@@ -371,6 +379,9 @@ def moved(settings, out):
             if not torch.equal(p, before[name])}
 
 
+# %% [markdown]
+# A part has moved if any of its weights is different after the epoch.
+
 # %%
 released = moved(settings, out / "recipe-release")
 mended = moved(training.Settings(epochs=1, batch_size=64),
@@ -453,6 +464,10 @@ with tarfile.open(out / "trap.tar", "w") as tar:
         member = tarfile.TarInfo(name)
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
+
+# %% [markdown]
+# The trap lies in a checkpoint and in a shard. Both are opened as a user would
+# open them, and the last line checks that nothing was created.
 
 # %%
 for read in (lambda: next(iter(GGTDataset(out / "trap.tar")

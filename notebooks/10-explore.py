@@ -85,6 +85,13 @@ said = "too sure" if temperature > 1 else "too modest"
 print(f"temperature {temperature:.2f}: the model was {said}; weight of "
       f"the {name} {weight:.2f}")
 
+# %% [markdown]
+# A temperature above one says that the model was too sure and had to be
+# calmed; a weight of zero would say that the records nearby add nothing. With
+# both, we can ask. A question is a place; the answer holds a probability for
+# each name of the class table. Here are the five likeliest for a place in the
+# Alps:
+
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}
 one = explore.ask(model, source, classes, lat=46.5, lon=11.0, **asking)
@@ -92,7 +99,7 @@ odds = pd.Series(one.prior[0], classes["species"])
 100 * odds.nlargest(5).rename("probability (%)").to_frame().round(3)
 
 # %% [markdown]
-# That was one place in the Alps. The planet rendered what a satellite would
+# The planet rendered what a satellite would
 # see of the tree that fits there best, and the five likeliest names are above.
 # When the first two are close, a single name would pretend to know.
 
@@ -207,6 +214,12 @@ cells = explore.ask(model, source, classes, lat=grid[0, land],
 summed, kinds = taxonomy.roll_up(cells.prior, classes, "leafType")
 print(f"{len(cells):,} cells with trees")
 
+# %% [markdown]
+# Each cell gets the colour of its likeliest leaf type, brighter where the
+# model is surer. We sum the probabilities of all species of a leaf type before
+# we choose, for the reason that [chapter 06](06-zero-shot) gives: the type of
+# the likeliest species need not be the likeliest type.
+
 # %% mystnb={"image": {"alt": "World map on a dark ground: predicted leaf type of each land cell; needleleaf in the north, deciduous in the temperate belts, evergreen broadleaf in the wet tropics."}}
 try:
     from myst_nb import glue
@@ -253,6 +266,13 @@ print(f"leaf type right in {np.mean(guess == truth):.1%} of "
       f"{len(truth):,} cells; the most frequent type alone: "
       f"{pd.Series(truth).value_counts(normalize=True).iloc[0]:.1%}")
 
+# %% [markdown]
+# A share over the whole world hides where the mistakes are. So here are the
+# test records, which training did not see, in blocks of ten degrees: the
+# colour is the share of species named right. Where a block is missing there
+# were no test records, and nobody knows how good the map is there. Those are
+# the places to be careful with.
+
 # %% mystnb={"image": {"alt": "World map of test samples in blocks of ten degrees, coloured by the share of right answers."}}
 plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
                 asked.argmax(axis=1) == test.labels);
@@ -272,6 +292,10 @@ shared = set(chain.seen_classes()["species"]) & set(
     source.classes["species"])
 species = [name for name in species if name in shared] or sorted(shared)[:6]
 
+# %% [markdown]
+# Six species of different climates. Cells where the planet has no tree, or the
+# source no clear pixel, stay empty: an empty cell is no zero.
+
 # %%
 maps = explore.range_maps(model, source, classes, species, step=3.0,
                           samples=3, **asking)
@@ -286,6 +310,12 @@ known = known.where((maps["probability"].notnull()) & (known > 0))
 
 # %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with: the same regions are dark in both."}}
 plots.range_panels(maps["probability"], known);
+
+# %% [markdown]
+# The upper and the lower map of a species should be dark in the same places.
+# Eyes forgive a lot, so put a number beside the picture: the rank correlation
+# of the two, cell by cell, is one if they agree on which of any two cells is
+# the likelier one.
 
 # %%
 from scipy.stats import spearmanr
@@ -389,6 +419,10 @@ often = train.table["species"].value_counts().index
 kinds = classes.set_index("species").loc[often, "leafType"]
 explore.taxonomy_explorer(train.load(), classes, note=note,
                           chosen=kinds.drop_duplicates().index)
+
+# %% [markdown]
+# The same tree of names as one picture: each box is as high as its share of
+# the records. What fills the right edge with thin lines are the rare species.
 
 # %% mystnb={"image": {"alt": "Icicle of the training records: leaf types, families, genera and species side by side, as high as their share of the records."}}
 plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));

@@ -1,9 +1,11 @@
 """The first use of a glossary term on a page leads to its entry."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import jupytext
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
@@ -64,3 +66,31 @@ def test_every_entry_of_the_glossary_is_a_term(app):
                if line and not line.startswith((" ", ":"))]
     assert set(entries) == set(app.env.glossary_terms)
     assert entries == sorted(entries, key=str.lower)
+
+
+# A level of intervals, a promise of sets, or an example: nothing measured.
+CHOSEN = {"70", "80", "90", "95", "99"}
+
+
+def prose(path):
+    """A page without its code, outputs and head."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        text = "\n\n".join(
+            cell.source for cell in jupytext.reads(text, "py:percent").cells
+            if cell.cell_type == "markdown")
+    elif text.startswith("---"):
+        text = text.split("---", 2)[2]
+    return re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", sorted(
+    [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "book").glob("*.md"),
+     ROOT / "README.md"]), ids=lambda path: path.stem)
+def test_no_result_is_typed_into_prose(path):
+    """The data change, and a typed percentage stays: compute it."""
+    text = " ".join(prose(path).split())
+    typed = [found[0] for found in re.finditer(
+        r"(\d[\d.,]*) ?(?:%|percent\b|points?\b)", text)
+        if found[1] not in CHOSEN]
+    assert not typed
