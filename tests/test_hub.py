@@ -11,7 +11,7 @@ from fake_source import FakeSource, occurrence_table
 from huggingface_hub import HfFileSystem, constants
 from loopback_hub import COMMIT, LoopbackHub
 
-from geotree import GeoTreeClip, GGTDataset, network, pixels, shards
+from geotree import GeoTreeClip, GGTDataset, pixels, shards
 from geotree.network import ServiceError
 from geotree.release import conversion, hub, tokens
 from geotree.release.towers import ReleaseConfig
@@ -201,7 +201,7 @@ def test_what_is_not_there_is_named(options, server):
     with pytest.raises(ServiceError, match="no tar files in 'GGT' of"):
         hub.shards("GGT", endpoint=server.url)
     with pytest.raises(ServiceError, match="'no/where'.*404"):
-        network.hub_file("no/where", "a", **options)
+        hub.hub_file("no/where", "a", **options)
     with pytest.raises(ServiceError, match="Check name, network"):
         hub.fetch("README.md", cache_dir=options["cache_dir"],
                   endpoint="http://127.0.0.1:9")

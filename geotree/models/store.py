@@ -19,7 +19,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 import geotree
-from geotree import checks, files, network
+from geotree import checks, files, hub, network
 from geotree.models.names import RANKS
 
 WEIGHTS, CARD, PRIOR = "model.safetensors", "card.json", "prior.parquet"
@@ -138,9 +138,9 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
     if path.exists():
         return path
     try:
-        folder = network.hub_file(str(source), CARD, revision=revision).parent
+        folder = hub.hub_file(str(source), CARD, revision=revision).parent
         for name in read_card(folder)["files"]:
-            network.hub_file(str(source), name, revision=folder.name)
+            hub.hub_file(str(source), name, revision=folder.name)
     except network.ServiceError as error:
         raise FileNotFoundError(
             f"no model '{source}': there is no folder that save_pretrained "

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from geotree.network import ServiceError, hub_file
+from geotree.hub import hub_file
+from geotree.network import ServiceError
 
 DATASET = "yann111/GlobalGeoTree"
 CHECKPOINT = "checkpoints/GGT_6M.pth"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from geotree.network import hub_file
+from geotree.hub import hub_file
 
 _FILES = ("vocab.json", "merges.txt")
 START, END = "<|startoftext|>", "<|endoftext|>"
