@@ -153,3 +153,13 @@ def test_kept_results_name_what_they_exclude():
     vote = kept[(kept["model"] == "nearest 25") & (kept["metric"] == "top1")
                 & (kept["by"] == "all")].groupby(key)["excluded"].max()
     pd.testing.assert_series_equal(named, vote[vote > 0], check_names=False)
+
+
+def test_the_gain_of_the_audit_is_the_sum_of_its_parts():
+    kept = results.read("real-90")
+    gain = kept[kept["metric"] == "audit_gain"].pivot(
+        index="split", columns="group", values="value")
+    assert set(gain.index) == {"random rows", "5° blocks"}
+    np.testing.assert_allclose(
+        gain["all"], gain["fewer classes"] + gain["cleaner labels"],
+        atol=2e-5)

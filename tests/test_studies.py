@@ -121,3 +121,14 @@ def test_relatives_stand_in_for_species_never_seen():
     assert answer[0, 0] > answer[0, 2] and answer[1].argmax() == 2
     # Half of all records are maples, here 0.8: they are 1.6 times as usual.
     assert answer[0, 0] / answer[0, 2] == pytest.approx(1.6 / 0.4, rel=0.05)
+
+
+def test_an_audit_gains_by_fewer_classes_and_by_cleaner_labels(table):
+    drop = (table["species"] == table["species"].value_counts().index[0])
+    found = studies.audit_gain(table, drop.to_numpy(), "toy", draws=3)
+    assert set(found["split"]) == {"random rows", "5° blocks"}
+    value = found.pivot(index="split", columns="group", values="value")
+    np.testing.assert_allclose(
+        value["all"], value["fewer classes"] + value["cleaner labels"])
+    told = json.loads(found["settings"].iloc[0])
+    assert told["species left out"] == 1 and told["draws"] == 3
