@@ -301,6 +301,20 @@ def test_a_release_table_keeps_its_own_rarity(release, tmp_path):
 
 # ---- Parquet ----
 
+def test_damaged_notes_of_pandas_in_parquet_are_a_named_error(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    whole = pyarrow.Table.from_pandas(pd.DataFrame({"species": ["Abies"]}))
+    notes = whole.schema.metadata[b"pandas"]
+    pyarrow.parquet.write_table(whole.replace_schema_metadata(
+        {"pandas": notes.replace(b'numpy_type": "', b'numpy_type": "q')}),
+        path)
+    with pytest.raises(ValueError, match=r"a\.parquet' is no table"):
+        occurrences.read(path)
+
+
 def test_parquet_round_trip_keeps_values_types_and_provenance(tmp_path):
     came = spoiled(countryCode=["NA", "CH", "CH", "CH", "CH", None])
     came["flagOwn"] = [True, False] * 3

@@ -49,7 +49,9 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
         raise ValueError(f"'{path}' is cut short ({error}). Fetch or copy "
                          "it again.") from error
     except (ValueError, OverflowError, OSError, csv.Error, zlib.error,
-            pd.errors.ParserWarning) as error:
+            pd.errors.ParserWarning,
+            # what pandas' own notes in a damaged Parquet file can raise
+            TypeError, KeyError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(
