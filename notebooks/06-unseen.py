@@ -235,8 +235,8 @@ if lists is not None:
         mean = 2 * seen_top * new_top / max(seen_top + new_top, 1e-9)
         rows.append((name, among.mean(), seen_top, new_top, mean))
 pd.DataFrame(rows, columns=[
-    "known", "unseen, among themselves", "seen, among all",
-    "unseen, among all", "harmonic mean"]).set_index("known").mul(
+    "known", "unseen alone", "seen of all", "unseen of all",
+    "harmonic mean"]).set_index("known").mul(
         100).round(1)
 
 # %% [markdown]

@@ -20,7 +20,7 @@
 # You stand before a tree, or before a map, and want a name. A model always has
 # one. The question that decides whether its map is of any use is another one:
 # does it also say where it does not know?
-# <a href="#ask-the-map">Straight to the map that answers.</a>
+# <a href="#the-map">Straight to the map that answers.</a>
 #
 # > **Before you start**
 # >
@@ -243,6 +243,9 @@ plt.close(ax.figure)
 # %%
 page = explore.answer_map(cells, step=step, known=train.table, note=note,
                           at=(46.5, 11.0))
+
+# %% [markdown]
+# <span id="the-map"></span>The map of this build, which starts in the Alps:
 
 # %%
 explore.what_grows_here(model, source, classes, known=train.table,
