@@ -165,7 +165,7 @@ def test_every_control_changes_the_answer(chapter):
     assert set(families) < set(species)
     assert all(name.endswith("aceae") for name in families)
 
-    month = panel.get_by_label("Month")
+    month = panel.get_by_role("slider", name="Month")
     month.press("ArrowRight")
     panel.get_by_text("August: ").wait_for()
     expect(panel.locator(".gt-strip button[aria-pressed=true]")
