@@ -71,11 +71,6 @@ def stamp() -> str:
 
 # Open, or make ---------------------------------------------------------------
 
-def _lock():
-    """Several processes of a run: one makes a file, the others wait."""
-    return files.lock(folder() / "chain", wait=-1)
-
-
 def _notes() -> dict:
     path = folder() / NOTES
     return files.read_json(path, what="notes") if path.exists() else {}
@@ -132,7 +127,7 @@ def making(name: str) -> Iterator[Path]:
     ...     occurrences.write(table, path)
     """
     path = folder() / FILES[checks.one_of(name, FILES, name="name")]
-    with _lock():
+    with files.lock(folder() / "chain", wait=-1):  # one process makes it
         made_from = _made_from(name)
         stale = path.exists() and not _foreign(name) and (
             _notes()[name]["from"] != made_from)
@@ -149,7 +144,7 @@ def making(name: str) -> Iterator[Path]:
 def _ready(name: str) -> Path:
     """The path of a file that fits this run, made if it has to be."""
     path = folder() / FILES[name]
-    with _lock():
+    with files.lock(folder() / "chain", wait=-1):
         if path.exists() and not _foreign(name):
             if _notes()[name]["from"] == _made_from(name):
                 return path
