@@ -13,7 +13,7 @@ PROCESSES ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lab bench sync check clean
+.PHONY: help setup book test floors lab bench sync check clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
@@ -35,6 +35,10 @@ book: $(READY) ## Run the notebooks and build the book; TABLE=path.csv: on real 
 test: $(READY) ## Run the test suite
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile \
 	  --no-loadscope-reorder --durations=10
+
+floors: $(READY) ## Test models, loader, chapter 09 with oldest and newest versions
+	$(BIN)/python .ci/floors.py oldest
+	$(BIN)/python .ci/floors.py newest
 
 lab: $(READY) ## Open the notebooks in JupyterLab
 	GEOTREE_DATA="$(CURDIR)/data/lab" $(BIN)/jupyter lab notebooks

@@ -142,6 +142,89 @@ assert seen == release.load().ids.tolist()
 len(test_loader), len(seen)
 
 # %% [markdown]
+# ## The hub, without a disk
+#
+# The release's README recommends to train on tars that stay on the Hugging
+# Face hub: 190 GB need no place then. Each is read while it arrives, in one
+# pass. Here a small hub on this machine stands in for the real one, and
+# notes what it is asked for.
+
+# %%
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from geotree.release import conversion
+
+tars = {f"GlobalGeoTree-6M/{file.path.name}": file.path.read_bytes()
+        for file in release.files}
+asked = []  # path and bytes of each answer
+
+
+# %%
+class Hub(BaseHTTPRequestHandler):
+    """Lists a repository and sends its files."""
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        name = path.partition("/GlobalGeoTree-6M/")[2]
+        body = tars.get(f"GlobalGeoTree-6M/{name}") or json.dumps(
+            [{"type": "file", "oid": "0" * 40, "path": tar,
+              "size": len(data)} for tar, data in tars.items()]
+            if "/tree/" in path else
+            {"id": "me/trees", "sha": "0" * 40, "siblings": [
+                {"rfilename": tar, "size": len(data)}
+                for tar, data in tars.items()]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        asked.append((path, len(body)))
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+# %% [markdown]
+# The address is the one that the website shows for a folder; for the real
+# hub `hf://datasets/yann111/GlobalGeoTree/GlobalGeoTree-6M` is enough.
+
+# %%
+server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+address = (f"http://127.0.0.1:{server.server_port}/datasets/me/trees/"
+           "tree/main/GlobalGeoTree-6M")
+streamed = GGTDataset(address, batch_size=32, shuffle=100)
+
+
+# %%
+def sent():
+    """Requests so far, and how many bytes of tars they brought."""
+    return len(asked), sum(size for path, size in asked
+                           if path.endswith(".tar"))
+
+
+first = [row["sample_id"] for batch in streamed.get_dataloader()
+         for row in batch[2]]
+assert sorted(first) == sorted(seen)
+requests, size = sent()
+print(f"{requests} requests for {len(tars)} tar(s), {size:,} bytes: "
+      f"{size / len(first):,.0f} a sample, and none on disk")
+
+# %% [markdown]
+# All samples came, each byte once. Who trains for many epochs reads every
+# byte in each of them; to convert while it arrives pays from the second on.
+# A conversion that breaks off goes on with the tars that are left.
+
+# %%
+packed = conversion.convert(address, out / "from-the-hub", workers=1,
+                            progress=False)
+again, bytes_now = sent()
+kept = sum(file.path.stat().st_size for file in packed.files)
+print(f"{again - requests} more requests, {bytes_now - size:,} bytes; kept: "
+      f"{kept:,} bytes, {kept / len(packed):,.0f} a sample")
+server.shutdown()
+
+# %% [markdown]
 # ## The model
 #
 # The published model is a CLIP with two more encoders, one for the year of
@@ -409,6 +492,8 @@ print("by mended only:   ", *sorted(mended - released))
 # model = GeoTreeClip.from_pretrained("yann111/GlobalGeoTree")
 # tars = hub.shards("GlobalGeoTree-10kEval")   # paths in the repository
 # loader = GGTDataset(hub.fetch(tars[0]), batch_size=512).get_dataloader()
+# stream = GGTDataset("hf://datasets/yann111/GlobalGeoTree/GlobalGeoTree-6M",
+#                     resampled=True, shuffle=1000).get_dataloader()
 # ```
 #
 # `HF_ENDPOINT` names a mirror, `HF_HUB_CACHE` the folder,
@@ -517,4 +602,6 @@ assert not (out / "trapped").exists()
 # - Its answers depend on the batch until constants are fitted, and never on
 #   the order of the months.
 # - No pickle is executed, whatever a file says.
-# - [What changed since the release](../book/changes) lists every fault.
+# - [Your script, line by line](../book/from-the-release) says what each name
+#   of its scripts is here, and [what changed since the release](
+#   ../book/changes) lists every fault.

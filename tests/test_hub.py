@@ -73,7 +73,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(options, server):
     """Files lie on another host, as those of the hub do."""
     storage = LoopbackHub({REPO: dict(FILES)})
     server.private.add(REPO)
-    server.storage = storage.url
+    server.storage = storage.url.replace("127.0.0.1", "localhost")
     try:
         found = hub.fetch("GlobalGeoTree-10kEval/b.tar", **options)
         assert hub.shards(endpoint=server.url)

@@ -7,7 +7,10 @@ The model is small and its tokenizer at hand; all else is as they have it.
 
 import io
 import json
+import pkgutil
+import re
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -230,3 +233,13 @@ def test_the_map_of_features(made, GeoTreeClip, tmp_path):
     assert len(features) == selections.rows(
         table, selections.read(path), "family").sum()
     assert torch.stack(features).isfinite().all()
+
+
+def test_every_name_of_the_page_is_there():
+    """Their names stand on the left, ours on the right."""
+    page = Path(__file__).parents[1] / "book/from-the-release.md"
+    found = re.findall(r"\{\w+\}`(?:[^`<]*<)?([\w.]+)>?`", page.read_text(
+        "utf-8"))
+    assert len(found) > 12
+    for name in found:
+        assert pkgutil.resolve_name(name) is not None, name

@@ -143,7 +143,7 @@ def tars(addresses: Iterable[str]) -> list[Path | Tar]:
     ServiceError
         The hub cannot be asked, or has no tar there.
     """
-    import huggingface_hub as hub
+    from huggingface_hub import constants, try_to_load_from_cache
 
     found: list[Path | Tar] = []
     listings: dict[tuple, list[Tar]] = {}  # one request a repository
@@ -156,13 +156,13 @@ def tars(addresses: Iterable[str]) -> list[Path | Tar]:
                 "https://huggingface.co/datasets/owner/name/resolve/main/"
                 "x.tar.")
         revision = parts["tag"] or parts["branch"]
-        kept = parts["path"].endswith(".tar") and hub.try_to_load_from_cache(
+        kept = parts["path"].endswith(".tar") and try_to_load_from_cache(
             parts["repo"], parts["path"], repo_type="dataset",
             revision=revision)
         if isinstance(kept, str):
             found.append(Path(kept))
             continue
-        own = parts["endpoint"] in (None, hub.constants.ENDPOINT)
+        own = parts["endpoint"] in (None, constants.ENDPOINT)
         key = (parts["repo"], revision, None if own else parts["endpoint"],
                None if own else False)
         if key not in listings:

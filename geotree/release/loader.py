@@ -21,13 +21,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from geotree import checks, files
-from geotree.release import records as release_records
 from geotree.release.hub import Tar
-from geotree.release.records import Passed, attempt
+from geotree.release.records import Passed, as_released, attempt
 from geotree.release.tar_members import Sample, walk
 from geotree.release.tars import find
 from geotree.shards.batch import ShardError
-from geotree.variables import VARIABLE_NAMES
 
 
 class GGTDataset(IterableDataset):
@@ -173,7 +171,8 @@ class GGTDataset(IterableDataset):
         batches a pass; each pass has an order of its own if shuffled.
         """
         streams = any(isinstance(tar, Tar) for tar in self.files)
-        return _Loader(self, batch_size=None, collate_fn=_as_it_is,
+        # tuple: no look into each dictionary, which takes a third of time.
+        return _Loader(self, batch_size=None, collate_fn=tuple,
                        num_workers=(min(self.num_workers, 1) if streams
                                     else self.num_workers))
 
@@ -228,7 +227,7 @@ class GGTDataset(IterableDataset):
         None, so that batches can be dealt in turn.
         """
         first = epoch = self.epoch
-        decode = partial(_decode, strict=self.strict)
+        decode = partial(as_released, strict=self.strict)
         while epoch == first or self.resampled:
             drawn, number = self._drawn(epoch), 0
             while chunk := list(islice(drawn, self.batch_size)):
@@ -276,27 +275,6 @@ class _Loader(DataLoader):
             if first is not None:
                 warnings.warn(f"skipped {data.skipped} samples, the first: "
                               f"{first}", stacklevel=2)
-
-
-def _as_it_is(batch: tuple) -> tuple:
-    """No look into each dictionary, which takes a third of the time."""
-    return batch
-
-
-def _decode(sample: Sample, strict: bool) -> tuple:
-    """A sample as the release hands it on."""
-    levels = release_records.levels(sample, strict=strict)
-    number, values = release_records.auxiliary(sample, strict=strict)
-    images = release_records.reflectance(sample).astype(np.float32)
-    valid = np.isfinite(images)                           # (T, C, H, W)
-    months = valid.reshape(len(images), -1).any(axis=1)   # (T,)
-    if strict and not months.any():
-        raise ValueError("images.pth has no valid pixel")
-    images[~valid] = np.nan if months.any() else 0
-    known = np.isfinite(values)                           # (V,)
-    auxiliary = {"sample_id": number} | dict(zip(
-        VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
-    return images, levels, auxiliary, months, known
 
 
 def _collated(samples: list[tuple]) -> tuple:

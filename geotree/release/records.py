@@ -150,3 +150,19 @@ def decode(sample: Sample) -> tuple[np.ndarray, np.ndarray, int, dict]:
     images = images.clip(0, NODATA - 1).astype(np.uint16)
     images[~known] = NODATA
     return images, environment.astype(np.float32), number, names
+
+
+def as_released(sample: Sample, *, strict: bool) -> tuple:
+    """A sample as the release hands it on."""
+    names = levels(sample, strict=strict)
+    number, values = auxiliary(sample, strict=strict)
+    images = reflectance(sample).astype(np.float32)
+    valid = np.isfinite(images)                           # (T, C, H, W)
+    months = valid.reshape(len(images), -1).any(axis=1)   # (T,)
+    if strict and not months.any():
+        raise ValueError("images.pth has no valid pixel")
+    images[~valid] = np.nan if months.any() else 0
+    known = np.isfinite(values)                           # (V,)
+    variables = {"sample_id": number} | dict(zip(
+        VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
+    return images, names, variables, months, known
