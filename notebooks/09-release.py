@@ -155,33 +155,37 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from geotree.release import conversion
 
+# %%
 tars = {f"GlobalGeoTree-6M/{file.path.name}": file.path.read_bytes()
         for file in release.files}
 asked = []  # path and bytes of each answer
 
 
 # %%
+def answer(path):
+    """What a hub says of a path: a tar, or which there are."""
+    listed = [{"type": "file", "oid": "0" * 40, "path": tar,
+               "rfilename": tar, "size": len(data)}
+              for tar, data in tars.items()]
+    about = listed if "/tree/" in path else {
+        "id": "me/trees", "sha": "0" * 40, "siblings": listed}
+    tar = "GlobalGeoTree-6M/" + path.rpartition("/")[2]
+    return tars.get(tar) or json.dumps(about).encode()
+
+
+# %%
 class Hub(BaseHTTPRequestHandler):
-    """Lists a repository and sends its files."""
+    """Answers, and notes what was asked."""
 
     def do_GET(self):
-        path = self.path.partition("?")[0]
-        name = path.partition("/GlobalGeoTree-6M/")[2]
-        body = tars.get(f"GlobalGeoTree-6M/{name}") or json.dumps(
-            [{"type": "file", "oid": "0" * 40, "path": tar,
-              "size": len(data)} for tar, data in tars.items()]
-            if "/tree/" in path else
-            {"id": "me/trees", "sha": "0" * 40, "siblings": [
-                {"rfilename": tar, "size": len(data)}
-                for tar, data in tars.items()]}).encode()
+        body = answer(self.path.partition("?")[0])
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        asked.append((path, len(body)))
+        asked.append((self.path, len(body)))
 
-    def log_message(self, *args):
-        """Say nothing."""
+    log_message = lambda *words: None  # noqa: E731
 
 
 # %% [markdown]
@@ -206,6 +210,8 @@ def sent():
 first = [row["sample_id"] for batch in streamed.get_dataloader()
          for row in batch[2]]
 assert sorted(first) == sorted(seen)
+
+# %%
 requests, size = sent()
 print(f"{requests} requests for {len(tars)} tar(s), {size:,} bytes: "
       f"{size / len(first):,.0f} a sample, and none on disk")
@@ -218,10 +224,14 @@ print(f"{requests} requests for {len(tars)} tar(s), {size:,} bytes: "
 # %%
 packed = conversion.convert(address, out / "from-the-hub", workers=1,
                             progress=False)
+
+# %%
 again, bytes_now = sent()
 kept = sum(file.path.stat().st_size for file in packed.files)
 print(f"{again - requests} more requests, {bytes_now - size:,} bytes; kept: "
       f"{kept:,} bytes, {kept / len(packed):,.0f} a sample")
+
+# %%
 server.shutdown()
 
 # %% [markdown]
