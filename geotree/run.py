@@ -183,6 +183,7 @@ def raw_occurrences() -> pd.DataFrame:
 
 def _own(path: Path) -> pd.DataFrame:
     """A table of the release, or any of places with names of species."""
+    from geotree import taxonomy
     from geotree.occurrences import from_points, read_release, validate
 
     try:
@@ -198,7 +199,8 @@ def _own(path: Path) -> pd.DataFrame:
     good = (points["status"] == "ok") & points["species"].notna()
     print(f"{int(good.sum())} of {len(points)} rows of '{path.name}' can be "
           f"learned from: {points.attrs['report']}")
-    return validate(points[good].reset_index(drop=True))
+    known = taxonomy.complete(points[good], planet().classes)
+    return validate(known.reset_index(drop=True))
 
 
 def _collect(run: Run) -> pd.DataFrame:

@@ -132,7 +132,10 @@ print(f"{len(data) / seconds:,.0f} samples per second on this machine")
 
 # %%
 conifers = data.select(data.table["leafType"].str.contains("Needle"))
-len(conifers), conifers.load().images.shape
+if len(conifers):
+    print(f"{len(conifers):,} conifers: {conifers.load().images.shape}")
+else:
+    print("No leaf type of this table says needle: nothing to read.")
 
 # %% [markdown]
 # > **Exercise 1** (easy)

@@ -132,8 +132,12 @@ kinds = {"random rows": {"kind": "random"},
          "5° blocks": {"block_degrees": 5.0},
          "whole countries": {"kind": "country"},
          "whole years": {"kind": "year"}}
-columns = {name: splits.split(table, **options)
-           for name, options in kinds.items()}
+columns = {}
+for name, options in kinds.items():
+    try:
+        columns[name] = splits.split(table, **options)
+    except ValueError as error:  # e.g. all records of one year
+        print(f"Left out: {name}. {error}")
 
 # %% [markdown]
 # What a split came to belongs beside every score: rows, species, and the
@@ -600,8 +604,11 @@ except ValueError as error:
 
 # %%
 splits.check_leakage(table, parts)
-both = parts.replace({"held out": "test", "test": "other"})
-splits.check_leakage(table, both, species=True)
+if len(held):
+    both = parts.replace({"held out": "test", "test": "other"})
+    splits.check_leakage(table, both, species=True)
+else:
+    print("No species is held out: too few, or none has a relative.")
 buffered = splits.split(table, buffer_km=10)
 splits.check_leakage(table, buffered, km=10)
 
@@ -631,7 +638,8 @@ except splits.LeakageError as error:
 # common = gone.groupby("countryCode")["species"].agg(
 #     lambda names: names.value_counts().index[0])
 # right = (gone["countryCode"].map(common) == gone["species"]).mean()
-# print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
+# if len(theirs):
+#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
 # ```
 #
 # This guesser was even allowed to count the answers, so it bounds what a

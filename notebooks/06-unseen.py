@@ -46,7 +46,13 @@ from geotree import chain, evaluation, taxonomy
 from geotree.evaluation.unseen import Known
 from sklearn.metrics import roc_auc_score
 
-model, parts = chain.model(), chain.parts()
+parts = chain.parts()
+if parts["held out"].table["species"].nunique() < 2:
+    print("Fewer than two species of this table are held out: it has too "
+          "few, or none has a relative. So this page is of the planet.")
+    chain.use(chain.settings(), table="", route="", source="planet")
+    parts = chain.parts()
+model = chain.model()
 print(chain.provenance())
 
 # %% [markdown]
@@ -262,7 +268,7 @@ if rows:
 # if lists is not None:
 #     nowhere = lists.iloc[:0]  # nothing is known of any country
 #     leaves = Known(model, chain.samples("train", classes), validation,
-#                    classes, new_classes, nowhere)
+#                    seen=classes, new=new_classes, lists=nowhere)
 #     odds = leaves.predict(asked["held out"])
 #     right = evaluation.hits(odds, asked["held out"].labels).mean()
 #     print(f"leaf types alone: {right:.1%} of the new species' records")

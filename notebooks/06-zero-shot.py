@@ -231,8 +231,9 @@ print(f"At the species, top-1 is {species['top1']:.1%} over records and "
 # %%
 groups = pd.DataFrame({
     "rarity": places["rarity"].to_numpy(),
-    "continent": world.continent(places["countryCode"]),
-    "source": places["datasetName"].to_numpy(),
+    "continent": world.continent(world.country_code(
+        lat=places["decimalLatitude"], lon=places["decimalLongitude"])),
+    "source": places.get("datasetName", "unknown"),
     "years": np.where(places["year"] < places["year"].median(),
                       "first half", "second half")})
 by = evaluation.score(compact, test.labels, classes, ranks=["species"],

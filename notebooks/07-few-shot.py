@@ -48,9 +48,18 @@ from geotree.evaluation import results
 from geotree import taxonomy, training
 from geotree.shards import take
 
-plots.style(chain.stamp())
-model, parts = chain.model(), chain.parts()
 SHOTS, DRAWS = (1, 3, 5, 10), 10
+parts = chain.parts()
+counts = parts["held out"].table["species"].value_counts()
+if (counts > max(SHOTS)).sum() < 2:
+    print("Fewer than two species with enough records are held out of this "
+          "table. So this page is of the planet.")
+    chain.use(chain.settings(), table="", route="", source="planet")
+    parts = chain.parts()
+
+# %%
+plots.style(chain.stamp())
+model = chain.model()
 print(chain.provenance())
 
 # %% [markdown]

@@ -73,6 +73,8 @@ features.shape
 # %%
 def layout(features, perplexity=30):
     """Two coordinates for each sample, the same each time."""
+    if len(features) < 5:  # no map of a handful: all in one place
+        return np.zeros((len(features), 2))
     tsne = TSNE(perplexity=min(perplexity, len(features) / 4),
                 init="pca", random_state=0)
     return tsne.fit_transform(features)
@@ -119,7 +121,9 @@ explore.embedding_explorer(points, shown, test.classes,
 # the more alike the samples, and the harder the task.
 
 # %%
-chosen = selections.draw(test.table, n=5, least=15, seed=42)
+often = test.table["species"].value_counts().iloc[:5]
+chosen = selections.draw(test.table, n=5, least=min(15, often.min()),
+                         seed=42)
 path = selections.write(chosen, chain.folder() / "tsne_selections.json")
 assert selections.read(path) == chosen
 for rank in selections.RANKS:
@@ -277,7 +281,8 @@ print(f"median distance to it: {np.median(apart):,.0f} km")
 # both: neighbours that share the family, and neighbours on the same continent.
 
 # %%
-continent = world.continent(test.table["countryCode"])
+continent = world.continent(world.country_code(
+    lat=test.table["decimalLatitude"], lon=test.table["decimalLongitude"]))
 
 
 def shares(hidden):
@@ -329,9 +334,9 @@ np.testing.assert_array_equal(layout(features[:200]),
 # of its own.
 
 # %% mystnb={"image": {"alt": "t-SNE map of random vectors: no group follows the leaf types."}}
-noise = np.random.default_rng(0).normal(size=(600, 128))
-plots.embedding(layout(noise), table["leafType"].iloc[:600],
-                colors=plots.LEAF_COLORS);
+kinds = table["leafType"].iloc[:600]
+noise = np.random.default_rng(0).normal(size=(len(kinds), 128))
+plots.embedding(layout(noise), kinds, colors=plots.LEAF_COLORS);
 
 # %% [markdown]
 # > **Exercise 3** (hard)

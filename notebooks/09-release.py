@@ -456,8 +456,9 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # %%
 settings = training.Settings(**training.RELEASE | {
     "epochs": 1, "batch_size": 64, "learning_rate": 1e-3})
+cut = len(release) * 3 // 4
 train, validation = (release.select(range(*part)) for part in
-                     ((0, 450), (450, len(release))))
+                     ((0, cut), (cut, len(release))))
 
 
 # %%
