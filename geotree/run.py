@@ -199,8 +199,13 @@ def _own(path: Path) -> pd.DataFrame:
     good = (points["status"] == "ok") & points["species"].notna()
     print(f"{int(good.sum())} of {len(points)} rows of '{path.name}' can be "
           f"learned from: {points.attrs['report']}")
-    known = taxonomy.complete(points[good], planet().classes)
-    return validate(known.reset_index(drop=True))
+    named = points[good]
+    filled = taxonomy.complete(named, planet().classes)
+    n = named["species"][named["leafType"] != filled["leafType"]].nunique()
+    if n:
+        print(f"{n} species have no leaf type in it: filled in from the "
+              "planet's of that species, else genus, else family.")
+    return validate(filled.reset_index(drop=True))
 
 
 def _collect(run: Run) -> pd.DataFrame:

@@ -396,7 +396,8 @@ ax.set(aspect="equal", title=f"{species[-1]}, cells of equal area",
 # ```python
 # order = np.arange(len(classes))
 # pair = classes.groupby("genus").indices
-# first, second = next(rows[:2] for rows in pair.values() if len(rows) > 1)
+# first, second = next((rows[:2] for rows in pair.values()
+#                       if len(rows) > 1), (0, 1))  # or no relatives
 # order[[first, second]] = order[[second, first]]
 # swapped = evaluation.predict(model, test, classes.iloc[order].reset_index(
 #     drop=True))
