@@ -157,10 +157,10 @@ def planet_halves(tmp_path_factory):
     from geotree.planet.source import Planet
 
     folder, planet = tmp_path_factory.mktemp("halves"), Planet()
-    table = planet.occurrences(160)
+    table = planet.occurrences(320)
     cube = pixels.download(table, planet, folder / "cube.zarr",
                            progress=False)
     data = shards.write(cube, table, folder / "shards", pack=32,
                         progress=False)
-    first = [row < 120 for row in range(len(data))]
+    first = [row < 240 for row in range(len(data))]
     return data.select(first), data.select([not row for row in first])

@@ -90,6 +90,7 @@ INSIDE = {
     "cli": "words of a command line, read by the doors behind it",
     "planet.climate": "asked by the planet, about its own places",
     "planet.niches": "asked by the planet, about its own places",
+    "planet.patch": "asked by the planet, about its own pixels",
     "planet.spectra": "asked by the planet, about its own pixels",
     "evaluation.bootstrap": "asked by scores, about what it has checked",
     "sources.expressions": "dates, not probabilities",
@@ -154,6 +155,7 @@ MADE = {
     "models.compact.CompactClip.forward": lambda images, environment: (
         VALID["model"](images, environment, VALID["classes"])),
     "planet.source.Planet.prior": VALID["planet"].prior,
+    "planet.source.Planet.presence": VALID["planet"].presence,
     "planet.source.Planet.posterior": VALID["planet"].posterior,
     "plots.pixels.patch_strip": _patch_strip,
     "plots.pixels.phenology": _phenology,

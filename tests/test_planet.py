@@ -4,11 +4,61 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geotree import evaluation, taxonomy, variables
+from geotree import data, evaluation, taxonomy, variables
 from geotree.evaluation import calibration
-from geotree.planet import climate, observers, spectra, traits
+from geotree.planet import climate, observers, patch, spectra, traits
 from geotree.planet.source import Planet
 from geotree.sources import OK, Source
+
+LEAVES = {"EB": "Evergreen Broadleaf", "DB": "Deciduous Broadleaf",
+          "EN": "Evergreen Needleleaf", "DN": "Deciduous Needleleaf", "-": ""}
+PLACES = """
+Amazon (Manaus),-3,-60,EB
+Amazon (Iquitos),-4,-73,EB
+Amazon (east),-3.5,-51,EB
+Congo basin,0,23,EB
+Gabon,-0.5,12,EB
+Borneo,1,114,EB
+Sumatra,-1,102,EB
+New Guinea,-6.5,142,EB
+Sundarbans (mangrove),22.2,89.5,EB
+Everglades (mangrove),25.9,-81,EB
+Caatinga,-9,-40,DB
+Cerrado,-15,-47,DB
+Zambia (miombo),-13,27,DB
+Zimbabwe (mopane),-19,27,DB
+Central India (teak),21,79,DB
+North-east Thailand,16,102,DB
+Sahel (desert edge),13,0,DB
+Finland,64,27,EN
+West Siberia,60,75,EN
+Evenkia,65,105,DN
+Yakutia,63,125,DN
+Kolyma,64,150,DN
+Quebec,52,-73,EN
+Alaska,64.5,-150,EN
+Oregon,45,-123,EN
+Germany,51,10,DB
+Pennsylvania,41,-78,DB
+Extremadura (dehesa),39,-6,EB
+Central Chile,-34,-71,EB
+South-west Australia,-33,116.3,EB
+Victoria,-37.5,146,EB
+Valdivia,-40.5,-73,EB
+Manchuria,46,129,DB
+South China,26,115,EB
+Sahara,23,5,-
+Rub al Khali,20,50,-
+Taklamakan,39,83,-
+Gobi,43,105,-
+Atacama,-24,-69.5,-
+Namib,-24,15,-
+Simpson desert,-25.5,137,-
+Tibet,34,86,-
+Greenland (ice),72,-40,-
+Antarctica (ice),-80,0,-
+Taimyr (tundra),75,100,-
+"""
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +209,9 @@ def test_relatives_look_alike(planet):
 
 def test_abundance_is_long_tailed(table):
     counts = table["species"].value_counts()
-    assert len(counts) > 90
-    assert counts.head(12).sum() > 0.3 * len(table)
+    assert len(counts) > 150
+    assert counts.head(len(counts) // 10).sum() > 0.3 * len(table)
+    assert counts.tail(len(counts) // 2).sum() < 0.2 * len(table)
 
 
 def test_prior_is_where_records_come_from(planet, table):
@@ -214,32 +265,153 @@ def test_likelihood_against_the_full_covariance(planet, table, pixels):
                             lon=one["decimalLongitude"])
     view = spectra.scene(state)
     pair = planet.traits.iloc[[5, 60]]
-    short = spectra.log_likelihood(np.nan_to_num(image), missing, pair, view,
-                                   np.zeros(2, int))
-    seen = ~missing[0]
-    full = []
-    for number in range(2):
-        mean, loadings = spectra.signal(pair.iloc[[number]], view)
-        crown = spectra.CROWN.ravel()
-        expected = (mean[0][..., None] * crown
-                    + view.background[0][..., None] * (1 - crown))
-        factors = (loadings[0][..., None] * crown)[:, seen].reshape(
-            loadings.shape[1], -1)
-        cells = int(seen.sum()) * 10
-        dates = np.tile(spectra.DATE_NOISE, seen.sum())
-        noise = np.tile(spectra.PIXEL_NOISE, seen.sum())
-        contrast = spectra.GROUND_SPREAD * view.contrast[0][seen].ravel()
-        covariance = factors.T @ factors
-        covariance += np.kron(np.diag(dates**2), np.outer(crown, crown))
-        covariance += np.kron(np.diag(noise**2)
-                              + np.outer(contrast, contrast), np.eye(25))
-        residual = (image[0].reshape(12, 10, 25) - expected)[seen].ravel()
-        assert len(residual) == cells * 25
-        _, logdet = np.linalg.slogdet(covariance)
-        full.append(-0.5 * (residual @ np.linalg.solve(covariance, residual)
-                            + logdet))
+    short = patch.log_likelihood(np.nan_to_num(image), missing, pair, view,
+                                 np.zeros(2, int))
+    # A band of 20 m repeats its cells: one pixel of each says all.
+    cell = np.zeros((5, 5), bool)
+    cell[::2, ::2] = True
+    kept = np.zeros((12, 10, 25), bool)
+    kept[~missing[0], :4] = True
+    kept[~missing[0], 4:] = cell.ravel()
+    values = np.log(image[0].reshape(12, 10, 25)[kept])
+    full = [_density(values, kept, view, *spectra.signal(
+        pair.iloc[[number]], view)) for number in range(2)]
     assert short[0] - short[1] == pytest.approx(full[0] - full[1], rel=1e-6,
                                                 abs=1e-4)
+
+
+def _density(values, kept, view, mean, loadings):
+    """Log density of the ``kept`` of (T, C, 25) pixels, no short cut."""
+    crown = patch.CROWN.reshape(10, 25)
+    around, lasting, passing = view.around[0], view.lasting[0], view.passing[0]
+    expected = (around[..., None] + (mean[0] - around)[..., None] * crown)
+    every = np.ones(25)
+    rows = [part[..., None] * crown for part in loadings[0]]
+    rows += [np.multiply.outer(part, every) for part in lasting]
+    for month, band in np.ndindex(12, 10):
+        one = np.zeros((12, 10))
+        one[month, band] = spectra.DATE_NOISE
+        rows.append(one[..., None] * crown)
+    for part in passing:
+        for month in range(12):
+            one = np.zeros((12, 10))
+            one[month] = part[month]
+            rows.append(np.multiply.outer(one, every))
+            rows.append(spectra.OWN * one[..., None] * crown)
+    for bands, field in zip((slice(4), slice(4, 10)), patch.FIELDS,
+                            strict=True):
+        for shape in field.T:
+            one = np.zeros((12, 10))
+            one[:, bands] = patch.TEXTURE[bands]
+            rows.append(np.multiply.outer(one, shape))
+            for month in range(12):
+                for band in range(10)[bands]:
+                    one = np.zeros((12, 10))
+                    one[month, band] = patch.PIXEL_NOISE[band]
+                    rows.append(np.multiply.outer(one, shape))
+    rows = np.array([row[kept] for row in rows])
+    covariance = rows.T @ rows
+    residual = values - expected[kept]
+    return -0.5 * (residual @ np.linalg.solve(covariance, residual)
+                   + np.linalg.slogdet(covariance)[1])
+
+
+def _figures(images):
+    """Statistics of (N, C, H, W) reflectance, as of the real patches."""
+    mean, bands = images.mean((-1, -2)), variables.BAND_NAMES
+    rest = images - mean[..., None, None]
+    ndvi = (mean[:, 3] - mean[:, 2]) / (mean[:, 3] + mean[:, 2])
+    found = {("mean", "NDVI"): ndvi.mean(), ("sd", "NDVI"): ndvi.std()}
+    for number, band in enumerate(bands):
+        found["mean", band] = mean[:, number].mean()
+        found["sd", band] = mean[:, number].std()
+        found["within", band] = images[:, number].std((-1, -2)).mean()
+    for pair in ("B2-B4", "B4-B12", "B8-B11", "B4-B8"):
+        one, other = map(bands.index, pair.split("-"))
+        found["bands", pair] = np.corrcoef(mean[:, one], mean[:, other])[0, 1]
+    for band in ("B2", "B8", "B11"):
+        found["neighbours", band] = np.mean([
+            np.corrcoef(one[:, :-1].ravel(), one[:, 1:].ravel())[0, 1]
+            for one in rest[:, bands.index(band)] if one[:, :-1].std() > 0])
+    return pd.Series(found)
+
+
+@pytest.fixture(scope="module")
+def german(planet):
+    """Reflectance of the species of the real patches, in their shares."""
+    rng = np.random.default_rng(0)
+    names = np.repeat(["Quercus robur", "Quercus petraea", "Fagus sylvatica",
+                       "Sorbus aucuparia"], [967, 685, 205, 143])
+    trees = planet.classes.set_index("species").loc[names].reset_index()
+    trees = trees.assign(
+        gbifID=np.arange(2000), year=rng.integers(2017, 2025, 2000),
+        decimalLatitude=rng.uniform(48, 54, 2000),
+        decimalLongitude=rng.uniform(7.5, 13.5, 2000))
+    return variables.reflectance(planet.fetch(trees).reflectance)
+
+
+@pytest.mark.parametrize(("season", "month"), [
+    ("spring", 4), ("summer", 7), ("autumn", 10)])
+def test_pixels_have_the_statistics_of_real_ones(german, season, month):
+    """Same species, same country: see the head of ``real_patches.csv``."""
+    real = data.load("real_patches.csv")
+    real = real[real["season"] == season].set_index(
+        ["statistic", "band"])["value"]
+    images = german[:, month - 1]
+    images = images[~np.isnan(images).any((1, 2, 3))].astype(float)
+    found = _figures(images).loc[real.index]
+    # A correlation near zero has no useful relative error.
+    allowed = 0.25 * real.abs()
+    allowed.loc[["bands"]] = allowed.loc[["bands"]].clip(lower=0.15)
+    beyond = (found - real).abs() > allowed
+    assert not beyond.any(), pd.DataFrame({"real": real, "planet": found})[
+        beyond]
+
+
+def test_the_expected_leaves_grow(planet):
+    """Thirty-four forests as a forester knows them, eleven with no tree."""
+    rows = [line.rsplit(",", 3) for line in PLACES.strip().splitlines()]
+    lat, lon = np.array([row[1:3] for row in rows], float).T
+    kinds = pd.get_dummies(planet.classes["leafType"], dtype=float)
+    share = planet.prior(lat=lat, lon=lon) @ kinds.to_numpy()
+    found = np.where(share.sum(axis=1) > 0,
+                     kinds.columns[share.argmax(axis=1)], "")
+    expected = np.array([LEAVES[row[3]] for row in rows])
+    forest = expected != ""
+    wrong = [(row[0], leaf) for row, leaf in zip(rows, found, strict=True)
+             if leaf != LEAVES[row[3]]]
+    assert (found == expected)[forest].sum() >= forest.sum() - 2, wrong
+    assert (found[~forest] == "").all(), wrong
+
+
+@pytest.mark.parametrize(("lat", "lon"), [
+    (-3, -60), (0, 23), (1, 114)], ids=["Amazon", "Congo", "Borneo"])
+def test_rain_forests_have_many_evergreen_trees(planet, lat, lon):
+    here = planet.prior(lat=[lat], lon=[lon])[0] > 0.01
+    kinds = planet.classes["leafType"][here]
+    assert (kinds == "Evergreen Broadleaf").sum() >= 6
+
+
+def test_a_place_leaves_much_open(planet, table):
+    prior = planet.prior(lat=table["decimalLatitude"],
+                         lon=table["decimalLongitude"])
+    assert len(planet.classes) >= 150
+    assert np.median((prior > 0.01).sum(axis=1)) >= 8
+
+
+def test_a_cloud_that_was_missed_tells_nothing(planet, table, pixels):
+    images = pixels.reflectance[:20].copy()
+    images[:, 6] = np.rint(1e4 * patch.cloud(np.zeros(20))).astype(np.uint16)
+    blind = pixels.reflectance[:20].copy()
+    blind[:, 6] = variables.NODATA
+    np.testing.assert_allclose(
+        *[planet.posterior(one, pixels.environment[:20])
+          for one in (images, blind)])
+    # Nothing else is taken for a cloud.
+    found = patch.cloudy(pixels.reflectance)
+    found &= (pixels.reflectance != variables.NODATA).all((-3, -2, -1))
+    assert 0 < found.mean() < 0.01
+    assert pixels.reflectance[found].min() > 3000
 
 
 def test_any_species_gets_pixels(planet, table):

@@ -155,7 +155,7 @@ def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
                  settings=training.Settings(epochs=150, batch_size=40,
                                             learning_rate=5e-3, **PLAIN))
     probabilities = evaluation.predict(model, few, few.classes)
-    assert evaluation.hits(probabilities, few.load().labels).mean() > 0.95
+    assert evaluation.hits(probabilities, few.load().labels).mean() > 0.9
 
 
 def test_it_learns_but_beats_no_optimum(halves, tmp_path):

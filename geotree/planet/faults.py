@@ -6,11 +6,12 @@ since the release".
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
-KINDS = ("obscured", "rounded", "higherRank", "animal", "unresolved",
-         "genus", "duplicate", "machine", "zero")
+from geotree.planet.tables import TABLES
 
 
 def plant(table: pd.DataFrame, *, share: float,
@@ -34,12 +35,12 @@ def plant(table: pd.DataFrame, *, share: float,
     if not 0 < share <= 0.5:
         raise ValueError(f"faults is {share}, expected 0 to 0.5.")
     table = table.copy()
-    rows = rng.permutation(len(table))[:max(round(share * len(table)),
-                                            len(KINDS))]
+    rows = rng.permutation(len(table))
+    rows = rows[:max(round(share * len(table)), len(_PLANT))]
     planted = {}
-    for number, kind in enumerate(KINDS):
-        chosen = table.index[rows[number::len(KINDS)]]
-        _PLANT[kind](table, chosen, rng)
+    for number, (kind, spoil) in enumerate(_PLANT.items()):
+        chosen = table.index[rows[number::len(_PLANT)]]
+        spoil(table, chosen, rng)
         planted[kind] = table.loc[chosen, "gbifID"].tolist()
     table.attrs = {**table.attrs, "faults": planted}
     return table
@@ -57,24 +58,8 @@ def _rounded(table, rows, rng):
         table.loc[rows, name] = table.loc[rows, name].round(1)
 
 
-def _higher_rank(table, rows, rng):
-    table.loc[rows, "taxonKey"] = 5015  # the family Rosaceae
-    table.loc[rows, ["species", "genus", "family", "leafType"]] = [
-        "Sorbus aria", "Sorbus", "Rosaceae", "Deciduous Broadleaf"]
-
-
-def _animal(table, rows, rng):
-    table.loc[rows, ["species", "genus", "family", "leafType"]] = [
-        "Dryocopus martius", "Dryocopus", "Picidae", "Deciduous Broadleaf"]
-    table.loc[rows, "taxonKey"] = 2478523
-
-
 def _unresolved(table, rows, rng):
     table.loc[rows, "species"] = table.loc[rows, "genus"] + " spec"
-
-
-def _genus(table, rows, rng):
-    table.loc[rows, "genus"] = "Amelanchier"
 
 
 def _duplicate(table, rows, rng):
@@ -84,18 +69,12 @@ def _duplicate(table, rows, rng):
         table.loc[rows, name] = source[name].to_numpy()
 
 
-def _machine(table, rows, rng):
-    table.loc[rows, "datasetName"] = (
-        "Pl@ntNet automatically identified occurrences")
+def _set(values, table, rows, rng):
+    for name, value in values.items():
+        table.loc[rows, name] = value
 
 
-def _zero(table, rows, rng):
-    for name in ("decimalLatitude", "decimalLongitude"):
-        table.loc[rows, name] = 0.0
-
-
-_PLANT = {
-    "obscured": _obscured, "rounded": _rounded, "higherRank": _higher_rank,
-    "animal": _animal, "unresolved": _unresolved, "genus": _genus,
-    "duplicate": _duplicate, "machine": _machine, "zero": _zero,
-}
+_PLANT = {"obscured": _obscured, "rounded": _rounded,
+          "unresolved": _unresolved, "duplicate": _duplicate,
+          **{kind: partial(_set, values)
+             for kind, values in TABLES["faults"].items()}}

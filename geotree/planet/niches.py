@@ -11,7 +11,9 @@ from geotree import world
 from geotree.planet.climate import Climate, climate
 
 _MINIMUM = 1e-4  # summed suitability under which no tree is seen
-_WIDTH = np.array([6.0, 0.9, 0.07])  # of a niche, in the space of _position
+_TREE_LINE = 6.5  # °C of the warmest month
+_DESERT = 150  # mm a year
+_WIDTH = np.array([7.5, 1.1, 0.10])  # of a niche, in the space of _position
 
 
 class Niches:
@@ -20,7 +22,7 @@ class Niches:
     Parameters
     ----------
     species : DataFrame of K rows
-        ``nativeRange, elevationMin, elevationMax, abundance``.
+        ``species, nativeRange, elevationMin, elevationMax, abundance``.
     habitat : (K,) float
         From dry to wet, see :mod:`geotree.planet.traits`.
     seed : int
@@ -29,6 +31,7 @@ class Niches:
 
     def __init__(self, species: pd.DataFrame, habitat, *, seed: int):
         self.habitat, self.seed = np.asarray(habitat), seed
+        self._names = species["species"].to_numpy()
         self._low, self._high, self._abundance = species[
             ["elevationMin", "elevationMax", "abundance"]].to_numpy(float).T
         boxes = species["nativeRange"].str.split("|").explode()
@@ -51,20 +54,40 @@ class Niches:
         state = climate(lat=lat, lon=lon, seed=self.seed)
         niche = _position(state)[:, None] - self._centres
         fit = np.exp(-0.5 * ((niche / _WIDTH) ** 2).sum(-1))
-        return self._reach(lat, lon, state) * fit * self._abundance
+        alive = ((state.temperature.max(axis=1) > _TREE_LINE)
+                 & (state.rain.sum(axis=1) > _DESERT))
+        return (self._reach(lat, lon, state) * fit * self._abundance
+                * alive[:, None])
 
     @cached_property
     def _centres(self) -> np.ndarray:
         """Middle of each niche in the space of ``_position``: (K, 3)."""
-        lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
-        land = world.is_land(lat=lat, lon=lon)
-        lat, lon = lat[land], lon[land]
+        lat, lon, _ = _land()
         state = climate(lat=lat, lon=lon, seed=self.seed)
         weight = self._reach(lat, lon, state)
         weight = weight * np.cos(np.radians(lat))[:, None] + 1e-12
         centre = (weight.T @ _position(state)) / weight.sum(axis=0)[:, None]
         centre[:, 2] += 0.035 * self.habitat
         return centre
+
+    def countries(self) -> pd.DataFrame:
+        """The countries of each native range, as a flora would list them.
+
+        Returns
+        -------
+        DataFrame
+            ``species`` and ``countryCode``, one row for each country in
+            which the coarse range of the species has land.
+        """
+        lat, lon, code = _land()
+        south, north, west, east = self._boxes.T
+        place, box = np.nonzero(
+            (south <= lat[:, None]) & (lat[:, None] <= north)
+            & (west <= lon[:, None]) & (lon[:, None] <= east))
+        return pd.DataFrame({
+            "species": self._names[self._owner[box]],
+            "countryCode": code[place]}).drop_duplicates().sort_values(
+                ["species", "countryCode"], ignore_index=True)
 
     def _reach(self, lat, lon, state: Climate) -> np.ndarray:
         """Membership in range (soft edges of 1°) and heights: (N, K)."""
@@ -81,6 +104,13 @@ class Niches:
                                  * _edge((self._high + 250 - height) / 120)))
 
 
+def _land() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latitude, longitude and country of the middle of each 1° of land."""
+    lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
+    code = world.country_code(lat=lat, lon=lon)
+    return tuple(part[code != ""] for part in (lat, lon, code))
+
+
 def _edge(x):
     """A soft step from 0 to 1 around 0."""
     return 1 / (1 + np.exp(-4 * np.clip(x, -8, 8)))
@@ -91,27 +121,3 @@ def _position(state: Climate) -> np.ndarray:
     return np.column_stack([state.temperature.mean(axis=1),
                             np.log(state.rain.sum(axis=1)),
                             state.soil_water[:, 0]])
-
-
-def countries(species: pd.DataFrame) -> pd.DataFrame:
-    """The countries of each native range, as a flora would list them.
-
-    Returns
-    -------
-    DataFrame
-        ``species`` and ``countryCode``, one row for each country in which
-        the coarse range of the species has land.
-    """
-    lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
-    code = world.country_code(lat=lat, lon=lon)
-    lat, lon, code = (one[code != ""] for one in (lat, lon, code))
-    rows = []
-    for name, boxes in zip(species["species"], species["nativeRange"],
-                           strict=True):
-        inside = np.zeros(len(lat), bool)
-        for box in boxes.split("|"):
-            south, north, west, east = map(float, box.split(":"))
-            inside |= ((south <= lat) & (lat <= north)
-                       & (west <= lon) & (lon <= east))
-        rows += [(name, one) for one in np.unique(code[inside])]
-    return pd.DataFrame(rows, columns=["species", "countryCode"])

@@ -14,21 +14,12 @@ import pandas as pd
 
 from geotree import world
 from geotree.planet import faults as plant
+from geotree.planet.tables import TABLES
 from geotree.planet.traits import stable_hash
 
 if TYPE_CHECKING:
     from geotree.planet.source import Planet
 
-# Where many people look: latitude, longitude, spread in degrees, weight.
-CROWDS = (
-    (50, 8, 6, 5), (53, -1, 3, 3), (41, -3, 4, 2), (58, 14, 4, 2),
-    (40, -76, 5, 4), (36, -90, 7, 3), (38, -121, 4, 3), (46, -122, 3, 2),
-    (36, 138, 3, 2), (24, 120, 2, 1), (30, 112, 6, 2), (20, 78, 6, 2),
-    (-34, 150, 4, 3), (-37, 145, 3, 2), (-41, 174, 3, 2), (-33, 19, 3, 2),
-    (-28, 29, 4, 2), (-1, 36, 4, 1), (8, 0, 5, 1), (-23, -47, 5, 2),
-    (-35, -70, 4, 1), (10, -84, 4, 1), (20, -99, 4, 2), (5, 102, 6, 1),
-    (-3, -61, 6, 1), (55, 45, 9, 1), (56, 85, 9, 1), (48, 128, 6, 1),
-)
 ALONE = 0.45  # share of places with no crowd around
 NEAR = 0.35  # share of records close to an earlier one
 _CHUNK = 4096  # places
@@ -114,7 +105,7 @@ def _places(planet, n, rng):
 
 def _candidates(n, rng):
     """Places on land, even by area for some, in crowds for the others."""
-    crowds = np.array(CROWDS, float)
+    crowds = np.array(TABLES["crowds"], float)
     number = rng.choice(len(crowds), n, p=crowds[:, 3] / crowds[:, 3].sum())
     alone = rng.random(n) < ALONE
     even_lat = np.degrees(np.arcsin(rng.uniform(-0.85, 0.96, n)))

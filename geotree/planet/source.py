@@ -8,13 +8,13 @@ held against the Bayes optimum. See the page "The simulated planet".
 from __future__ import annotations
 
 from functools import cached_property
-from importlib import resources
 
 import numpy as np
 import pandas as pd
 
-from geotree import checks, taxonomy
-from geotree.planet import climate, niches, spectra, traits
+from geotree import checks, data, taxonomy
+from geotree.planet import climate, niches, patch, spectra, traits
+from geotree.planet.tables import TABLES
 from geotree.planet.traits import stable_hash
 from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
 from geotree.variables import (
@@ -25,9 +25,6 @@ from geotree.variables import (
     reflectance,
 )
 
-# Measurement noise of the stored variables: share of the value, floor.
-_NOISE = {"elevation": (0.01, 3), "slope": (0.05, 0.3), "aspect": (0, 4),
-          "soil": (0.05, 8), "temperature": (0.01, 4), "rain": (0.03, 2)}
 _MISSING = {"terrain": 0.01, "soil": 0.04, "climate": 0.01}
 _CHUNK = 1024  # samples at a time, so that memory stays flat
 
@@ -54,10 +51,8 @@ class Planet:
     @cached_property
     def species(self) -> pd.DataFrame:
         """Class table of the planet, with ranges and abundance: K rows."""
-        path = resources.files("geotree.data") / "species.csv"
-        with path.open(encoding="utf-8") as file:
-            table = pd.read_csv(file, keep_default_na=False)
-        return table.sort_values("species", ignore_index=True)
+        return data.load("species.csv").sort_values("species",
+                                                    ignore_index=True)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -76,8 +71,8 @@ class Planet:
 
     @cached_property
     def checklist(self) -> pd.DataFrame:
-        """Native countries; see :func:`geotree.planet.niches.countries`."""
-        return niches.countries(self.species)
+        """Native countries of each species: ``species``, ``countryCode``."""
+        return self._niches.countries()
 
     def prior(self, *, lat, lon) -> np.ndarray:
         """Probability of each species at a place, before any pixel is seen.
@@ -181,36 +176,34 @@ class Planet:
         state = climate.climate(lat=lat, lon=lon, seed=self.seed)
         view = spectra.scene(state)
         row_traits = self._row_traits(table)
-        mean, loadings = spectra.signal(row_traits, view)
-        cloudy = spectra.cloud_probability(view, lat)
-        n, factors = loadings.shape[:2]
-        parts = 27, factors, mean[0].size, PATCH**2
-        normal = np.empty((n, sum(parts)))
-        patch = np.empty((n, *mean.shape[1:], PATCH, PATCH), np.float32)
-        chance = np.empty((n, MONTHS + len(_MISSING)))
+        n, sizes = len(table), {"measure": 27, **patch.DRAWS}
+        normal = np.empty((n, sum(sizes.values())))
+        noise = np.empty((n, patch.NOISE_DRAWS), np.float32)
+        chance = np.empty((n, 3 * MONTHS + len(_MISSING)))
         for row, key in enumerate(table["gbifID"].to_numpy(np.int64)):
             rng = np.random.Generator(np.random.Philox(
                 key=[self.seed & 0xFFFFFFFF, int(key) & (2**63 - 1)]))
             rng.random(out=chance[row])
             rng.standard_normal(out=normal[row])
-            rng.standard_normal(out=patch[row], dtype=np.float32)
-        chance, gaps = np.split(chance, [MONTHS], axis=1)
-        variables, draw, dates, ground = np.split(
-            normal, np.cumsum(parts)[:-1], axis=1)
-        draw[:, 0] = np.sqrt(0.5) * (draw[:, 0] + self._year(table))
-        tree = mean + np.einsum("nf,nftc->ntc", draw, loadings)
-        tree += dates.reshape(mean.shape) * spectra.DATE_NOISE
-        patch *= spectra.PIXEL_NOISE[:, None, None]
-        patch += (spectra.GROUND_SPREAD * view.contrast[..., None, None]
-                  * ground.reshape(n, 1, 1, PATCH, PATCH))
-        patch += spectra.CROWN * tree[..., None, None]
-        patch += (1 - spectra.CROWN) * view.background[..., None, None]
-        np.rint(patch.clip(1e-4, 2, out=patch) * 1e4, out=patch)
-        images = patch.astype(np.uint16)
-        images[chance < cloudy] = NODATA
-        status = np.where((chance < cloudy).all(axis=1), NO_IMAGERY, OK)
-        return (images, self._measure(lat, lon, state, variables, gaps),
-                status.astype(np.uint8))
+            rng.standard_normal(out=noise[row], dtype=np.float32)
+        normal = dict(zip(sizes, np.split(
+            normal, np.cumsum([*sizes.values()])[:-1], axis=1), strict=True))
+        chance, leak, level, gaps = np.split(
+            chance, [MONTHS, 2 * MONTHS, 3 * MONTHS], axis=1)
+        season = normal["tree"][:, 0]
+        season[:] = np.sqrt(0.5) * (season + self._year(table))
+        images = patch.draw(view, *spectra.signal(row_traits, view), normal,
+                            noise)
+        np.exp(images, out=images)
+        hidden, unseen = spectra.cloud_probability(view, lat)
+        leak = leak < unseen
+        images[leak] = patch.cloud(level[leak])
+        np.rint(images.clip(1e-4, 2, out=images) * 1e4, out=images)
+        images = images.astype(np.uint16)
+        images[chance < hidden] = NODATA
+        status = np.where((chance < hidden).all(axis=1), NO_IMAGERY, OK)
+        return (images, self._measure(lat, lon, state, normal["measure"],
+                                      gaps), status.astype(np.uint8))
 
     def _row_traits(self, table):
         classes = taxonomy.complete(
@@ -237,19 +230,12 @@ class Planet:
         truth = np.column_stack([
             lon, lat, state.elevation, state.slope, state.aspect,
             1000 * state.soil_water, climate.bioclim(state)])
-        kinds = (["elevation", "elevation", "elevation", "slope", "aspect"]
-                 + ["soil"] * 3 + ["temperature"] * 11 + ["rain"] * 8)
-        share, floor = np.array([_NOISE[kind] for kind in kinds]).T
-        spread = share * np.abs(truth) + floor
-        spread[:, :2] = 0  # an occurrence knows its place
-        value = truth + spread * noise
-        value[:, 2:] = np.rint(value[:, 2:] * 10) / 10
-        value[:, 8:] = np.rint(value[:, 8:])
-        value[:, 10] = value[:, 10].clip(0, 100)
-        value[:, 3] = value[:, 3].clip(0, 90)
+        share, floor, low, high, step = np.array([
+            *TABLES["measurement"].values()], float)
+        value = truth + (share * np.abs(truth) + floor) * noise
+        value[:, 2:] = np.rint(value[:, 2:] / step[2:]) * step[2:]
         value[:, 4] %= 360
-        value[:, [*range(5, 8), 9, 10, 11, 14, *range(19, 27)]] = value[
-            :, [*range(5, 8), 9, 10, 11, 14, *range(19, 27)]].clip(0)
+        value = np.fmax(np.fmin(value, high), low)
         value[gaps[:, 0] < _MISSING["terrain"], 3:5] = np.nan
         value[gaps[:, 1] < _MISSING["soil"], 5:8] = np.nan
         value[gaps[:, 2] < _MISSING["climate"], 8:] = np.nan
@@ -316,9 +302,10 @@ class Planet:
         place, column = np.nonzero(prior > 1e-9)
         missing = (np.asarray(images) == NODATA).any(axis=(-3, -2, -1))
         values = np.nan_to_num(reflectance(images)).astype(float)
+        missing |= patch.cloudy(values)
         log = np.full(prior.shape, -np.inf)
         log[place, column] = np.log(prior[place, column])
-        log[place, column] += spectra.log_likelihood(
+        log[place, column] += patch.log_likelihood(
             values, missing, self.traits.iloc[wanted[column]], view, place)
         log -= log.max(axis=1, keepdims=True)
         odds = np.exp(log)

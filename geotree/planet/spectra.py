@@ -1,8 +1,10 @@
-"""Reflectance of a tree through the year: linear mixing, ten bands.
+"""Reflectance of a tree through the year: ten bands, in logarithms.
 
-A pixel is leaf, wood, ground and snow in shares that follow the climate.
-What varies from tree to tree enters to first order, as Gaussian factors, so
-that the likelihood of an image is exact (:func:`log_likelihood`).
+A crown is leaf, wood, ground and snow in shares that follow the climate.
+What varies from tree to tree and from place to place enters the logarithm
+to first order, as Gaussian factors: reflectance stays positive, its spread
+grows with its level, as it does in nature, and the likelihood of an image
+is exact (:mod:`geotree.planet.patch`).
 """
 
 from __future__ import annotations
@@ -13,39 +15,25 @@ import numpy as np
 import pandas as pd
 
 from geotree.planet.climate import Climate
-from geotree.variables import MONTHS, PATCH
+from geotree.planet.tables import TABLES
+from geotree.variables import MONTHS
 
-# Reflectance in the order of BANDS: B2 B3 B4 B8 B5 B6 B7 B8A B11 B12.
-# Shapes after typical library spectra, rounded.
-LEAF = np.array([.022, .048, .026, .40, .085, .27, .36, .41, .19, .085])
-WOOD = np.array([.055, .070, .085, .17, .10, .13, .15, .18, .25, .19])
-GRASS = np.array([.035, .070, .045, .36, .11, .25, .32, .37, .25, .14])
-SOIL = np.array([.080, .11, .15, .24, .18, .20, .22, .25, .33, .29])
-SNOW = np.array([.82, .84, .83, .76, .83, .81, .79, .74, .11, .08])
-# d ln(reflectance) of a leaf for one unit of ln chlorophyll, ln water.
-_CHLOROPHYLL = np.array([-.25, -.55, -.40, 0, -.65, -.22, -.04, 0, 0, 0])
-_WATER = np.array([0, 0, 0, -.01, 0, 0, 0, -.02, -.22, -.42])
-_PLATEAU = np.array([0, 0, 0, 1, .15, .65, .92, 1, .45, .25])
+# Reflectance in the order of BANDS, after typical library spectra.
+LEAF, WOOD, GRASS, SOIL, SNOW = map(np.array, TABLES["reflectance"].values())
+# d ln(reflectance) of a leaf for one unit of ln chlorophyll, ln water, and
+# ln of the near-infrared plateau.
+_CHLOROPHYLL, _WATER, _PLATEAU = map(np.array, TABLES["leaf"].values())
 
 # Spread of what varies from tree to tree, one factor each.
-FACTORS = {
-    "season": 1.8,  # °C, how warm the year was
-    "cover": 0.12,  # crown share of the ground
-    "chlorophyll": 0.30,  # ln
-    "water": 0.30,  # ln
-    "near_infrared": 0.12,  # relative
-    "brightness": 0.08,  # relative, view and sun
-}
-# Standard deviation per band: between dates of one crown; of one pixel.
-DATE_NOISE = 0.20 * np.array(
-    [.03, .04, .04, .16, .06, .12, .15, .16, .11, .07])
-PIXEL_NOISE = 0.06 * np.array(
-    [.03, .05, .05, .25, .08, .18, .22, .25, .16, .10])
-GROUND_SPREAD = 0.10  # share of ground seen, from pixel to pixel
-
-# How much of each pixel belongs to the tree in the centre: (H, W).
-_DISTANCE = np.maximum(*np.abs(np.mgrid[:PATCH, :PATCH] - PATCH // 2))
-CROWN = np.array([0.95, 0.75, 0.45])[_DISTANCE]
+FACTORS = TABLES["tree"]
+# What the whole patch shares, in ln reflectance: all year long, and for one
+# date. Spectra after what differs between real patches.
+LASTING, PASSING = (np.array(list(TABLES[name].values()))[:, None]
+                    for name in ("lasting", "passing"))  # (L, 1, C)
+_CLOSED = .40  # of "open" in the near infrared, where leaves are out
+# A crown differs from its surroundings on each date, too: so much more in the
+# spectra that pass, and in each band by itself.
+OWN, DATE_NOISE = 2.5, 0.05
 
 
 class Scene(NamedTuple):
@@ -55,8 +43,9 @@ class Scene(NamedTuple):
     rain: np.ndarray  # (N, T) mm
     ground: np.ndarray  # (N, T, C) grass and soil
     snow: np.ndarray  # (N, T) share where nothing stands
-    background: np.ndarray  # (N, T, C) vegetation around the tree
-    contrast: np.ndarray  # (N, T, C) ground − background
+    around: np.ndarray  # (N, T, C) ln, vegetation around the tree
+    lasting: np.ndarray  # (N, L, T, C) ln, one s.d. of each of LASTING
+    passing: np.ndarray  # (N, M, T, C) ln, one s.d. of each of PASSING
 
 
 def _sigmoid(x):
@@ -76,19 +65,22 @@ def scene(state: Climate) -> Scene:
     soil = (bright[..., None] * SOIL) * np.ones((1, MONTHS, 1))
     ground = grass[..., None] * GRASS + (1 - grass)[..., None] * soil
     snow = 0.85 * _sigmoid(-(temperature + 1.5) / 1.2)
-    green = 0.25 + 0.75 * grass
+    green = 0.25 + 0.75 * grass * _sigmoid((temperature - 11) / 1.5)
     trees = _mix(green, 0.95 * LEAF, WOOD)
-    bare = 0.65 * trees + 0.35 * ground
-    background = _mix(0.6 * snow, SNOW, bare)
-    return Scene(temperature, rain, ground, snow, background,
-                 _mix(snow, SNOW, ground) - background)
+    around = _mix(0.6 * snow, SNOW, 0.65 * trees + 0.35 * ground)
+    free = (1 - snow)[:, None, :, None]
+    lasting, passing = free * LASTING, free * PASSING
+    lasting[:, 0] *= 0.45 + 0.6 * green[..., None]
+    lasting[:, 0] -= free[:, 0] * _CLOSED * green[..., None] * _PLATEAU
+    return Scene(temperature, rain, ground, snow, np.log(around), lasting,
+                 passing)
 
 
 def leaf(traits: pd.DataFrame) -> np.ndarray:
     """Leaf reflectance of K species: (K, C)."""
     chlorophyll = traits["chlorophyll"].to_numpy()[:, None] - np.log(40)
     water = traits["water"].to_numpy()[:, None] - np.log(0.0135)
-    plateau = np.log(traits["near_infrared"].to_numpy()[:, None] / 0.40)
+    plateau = np.log(traits["near_infrared"].to_numpy()[:, None] / 0.33)
     return LEAF * np.exp(_CHLOROPHYLL * chlorophyll + _WATER * water
                          + _PLATEAU * plateau)
 
@@ -113,7 +105,7 @@ def signal(traits: pd.DataFrame, view: Scene) -> tuple[np.ndarray, ...]:
     Returns
     -------
     mean : (P, T, C) float64
-        Reflectance of a pixel that is all crown, before noise.
+        ln reflectance of a pixel that is all crown, before noise.
     loadings : (P, F, T, C) float64
         Change for one standard deviation of each of ``FACTORS``.
     """
@@ -121,17 +113,17 @@ def signal(traits: pd.DataFrame, view: Scene) -> tuple[np.ndarray, ...]:
     warmer, _ = _mean(traits, view, view.temperature + FACTORS["season"])
     colder, _ = _mean(traits, view, view.temperature - FACTORS["season"])
     crown, leaves, bare, foliage = parts
-    lit = bare[..., None]  # (P, T, 1) free of snow
+    lit = bare[..., None] / mean  # (P, T, C) free of snow
     shown = lit * leaves[..., None] * foliage[:, None]
     loadings = np.stack([
-        (warmer - colder) / 2,
+        np.log(warmer / colder) / 2,
         FACTORS["cover"] * lit * (crown - view.ground),
         FACTORS["chlorophyll"] * shown * _CHLOROPHYLL,
         FACTORS["water"] * shown * _WATER,
         FACTORS["near_infrared"] * shown * _PLATEAU,
-        FACTORS["brightness"] * mean,
+        FACTORS["brightness"] * np.ones_like(mean),
     ], axis=1)
-    return mean, loadings
+    return np.log(mean), loadings
 
 
 def _mean(traits, view, temperature):
@@ -148,60 +140,17 @@ def _mean(traits, view, temperature):
             (crown, cover * fraction, bare, foliage))
 
 
-def log_likelihood(images, missing, traits: pd.DataFrame, view: Scene,
-                   place: np.ndarray) -> np.ndarray:
-    """Log density of images under species, up to a constant of the image.
-
-    Parameters
-    ----------
-    images : (N, T, C, H, W) float64
-        Reflectance; the values of missing months do not matter.
-    missing : (N, T) bool
-    traits : DataFrame, P rows
-        One row for each pair of an image and a species in question.
-    view : Scene of N places
-    place : (P,) int
-        The image of each pair.
+def cloud_probability(view: Scene, lat) -> tuple[np.ndarray, np.ndarray]:
+    """Chance of a month without a clear observation, and of a cloud missed.
 
     Returns
     -------
-    (P,) float64
-
-    Notes
-    -----
-    An image is crown × tree + (1 − crown) × background + ground seen by
-    each pixel + noise. Only the tree depends on the species, always through
-    the weights ``CROWN``, so the weighted mean of the pixels is sufficient.
-    Its covariance is diagonal plus a few factors; Woodbury inverts it.
+    (N, T), (N, T)
+        Masks miss clouds under a low sun.
     """
-    weight = (CROWN**2).sum()
-    around = (1 - CROWN) * view.background[..., None, None]
-    tree = ((images - around) * CROWN).sum(axis=(-2, -1)) / weight
-    variance = DATE_NOISE**2 + PIXEL_NOISE**2 / weight  # (C,)
-    precision = (~missing)[..., None] / variance  # (N, T, C)
-    local = Scene(*(part[place] for part in view))
-    mean, loadings = signal(traits, local)
-    seen = GROUND_SPREAD * local.contrast / np.sqrt(weight)
-    loadings = np.concatenate([loadings, seen[:, None]], axis=1)
-    pairs = len(place)
-    scale = np.sqrt(precision[place]).reshape(pairs, -1)
-    residual = (tree[place] - mean).reshape(pairs, -1) * scale
-    loadings = loadings.reshape(pairs, loadings.shape[1], -1)
-    loadings = loadings * scale[:, None]
-    inner = loadings @ loadings.transpose(0, 2, 1)
-    inner[:, range(inner.shape[1]), range(inner.shape[1])] += 1
-    projected = (loadings @ residual[..., None])[..., 0]
-    solved = np.linalg.solve(inner, projected[..., None])[..., 0]
-    return -0.5 * ((residual**2).sum(axis=1) - (projected * solved).sum(axis=1)
-                   + np.linalg.slogdet(inner)[1])
-
-
-def cloud_probability(view: Scene, lat) -> np.ndarray:
-    """Chance that a month has no clear observation: (N, T)."""
     wet = 0.04 + 0.5 * (1 - np.exp(-view.rain / 190))
-    month = np.arange(MONTHS)
-    season = -np.cos(2 * np.pi * (month - 0.5) / 12)
+    season = -np.cos(2 * np.pi * (np.arange(MONTHS) + 0.83) / 12)
     height = 90 - np.abs(np.asarray(lat)[:, None]
                          - 23.4 * season)  # of the sun at noon, degrees
-    return np.maximum(wet, _sigmoid((9 - height) / 2))
-
+    missed = 0.015 * _sigmoid((34 - height) / 1.5)
+    return np.maximum(wet, _sigmoid((9 - height) / 2)), missed
