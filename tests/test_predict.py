@@ -193,14 +193,15 @@ def test_the_prior_of_the_training_places_goes_with_the_model(
     model.save_pretrained(tmp_path / "model")
     points = test.table[["decimalLatitude", "decimalLongitude", "species"]]
     how = {"model": tmp_path / "model", "source": Planet(), "batch": 64,
-           "cache": tmp_path, "progress": False, "year": 2020}
+           "cache": tmp_path, "progress": False, "year": 2020,
+           "coverage": 0.6}  # of an untrained model, larger sets are cut
     found = explore.predict(points, **how)
     alone = explore.predict(points, prior=False, **how)
     right = [(one["predicted_species"] == points["species"]).mean()
              for one in (found, alone)]
     assert right[0] > right[1]
     assert explore.score_answers(found, "species").loc[
-        "in set", "value"] > 0.8, "fitted on the very samples"
+        "in set", "value"] > 0.5, "fitted on the very samples"
 
 
 @pytest.mark.parametrize("text", [
