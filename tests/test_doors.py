@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import geotree
-from geotree import evaluation, plots, taxonomy
+from geotree import evaluation, plots, prior, taxonomy
 from geotree.evaluation import calibration
 from geotree.planet.source import Planet
 
@@ -156,6 +156,8 @@ MADE = {
         VALID["model"](images, environment, VALID["classes"])),
     "planet.source.Planet.prior": VALID["planet"].prior,
     "planet.source.Planet.presence": VALID["planet"].presence,
+    "prior.best": lambda p_pixels, labels: prior.best(
+        p_pixels, VALID["answers"], labels),
     "planet.source.Planet.posterior": VALID["planet"].posterior,
     "plots.pixels.patch_strip": _patch_strip,
     "plots.pixels.phenology": _phenology,
