@@ -93,3 +93,25 @@ def test_the_import_takes_no_time():
                                   text=True, capture_output=True,
                                   check=True).stdout) for _ in range(4)]
     assert min(tries) < 0.3, f"{min(tries):.2f} s"
+
+
+def test_nothing_is_longer_than_one_takes_in_at_once():
+    """300 lines a file, 50 a function besides its docstring, and six
+    arguments by position."""
+    large = []
+    for path, tree in TREES.items():
+        lines = (HOUSE / path).read_text("utf-8").splitlines()
+        if len(lines) > 300:
+            large.append(f"{path}: {len(lines)} lines")
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            first = node.body[0].end_lineno if ast.get_docstring(
+                node) is not None else node.lineno - 1
+            own = [line for line in lines[first:node.end_lineno]
+                   if line.strip() and not line.strip().startswith("#")]
+            places = node.args.posonlyargs + node.args.args
+            first = places[0].arg if places else ""
+            if len(own) > 50 or len(places) > 6 + (first in ("self", "cls")):
+                large.append(f"{path}, line {node.lineno}: {node.name}")
+    assert not large

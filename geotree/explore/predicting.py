@@ -106,9 +106,8 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     known = dated(frame, source, year, **columns)
     status, reason = (known[name].to_numpy(object)
                       for name in ("status", "reason"))
-    rows = np.flatnonzero(known["decimalLatitude"].notna()
-                          & known["year"].notna())
-    asked = known.iloc[rows]
+    asked = known.dropna(subset=["decimalLatitude", "year"])
+    rows = known.index.get_indexer(asked.index)
     seen = Seen(
         source, lat=asked["decimalLatitude"], lon=asked["decimalLongitude"],
         year=asked["year"].to_numpy(int), cache=seeing.cache_folder(cache),

@@ -15,7 +15,6 @@ import pandas as pd
 from geotree import checks, data, taxonomy
 from geotree.planet import climate, niches, patch, spectra, traits
 from geotree.planet.tables import TABLES
-from geotree.planet.traits import stable_hash
 from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
 from geotree.variables import (
     MONTHS,
@@ -175,7 +174,7 @@ class Planet:
         lon = table["decimalLongitude"].to_numpy(float)
         state = climate.climate(lat=lat, lon=lon, seed=self.seed)
         view = spectra.scene(state)
-        row_traits = self._row_traits(table)
+        row_traits = traits.of_rows(table, self.classes, seed=self.seed)
         n, sizes = len(table), {"measure": 27, **patch.DRAWS}
         normal = np.empty((n, sum(sizes.values())))
         noise = np.empty((n, patch.NOISE_DRAWS), np.float32)
@@ -191,7 +190,7 @@ class Planet:
         chance, leak, level, gaps = np.split(
             chance, [MONTHS, 2 * MONTHS, 3 * MONTHS], axis=1)
         season = normal["tree"][:, 0]
-        season[:] = np.sqrt(0.5) * (season + self._year(table))
+        season[:] = np.sqrt(0.5) * (season + traits.season(table, self.seed))
         images = patch.draw(view, *spectra.signal(row_traits, view), normal,
                             noise)
         np.exp(images, out=images)
@@ -204,26 +203,6 @@ class Planet:
         status = np.where((chance < hidden).all(axis=1), NO_IMAGERY, OK)
         return (images, self._measure(lat, lon, state, normal["measure"],
                                       gaps), status.astype(np.uint8))
-
-    def _row_traits(self, table):
-        classes = taxonomy.complete(
-            table[["species", "genus", "family", "leafType"]], self.classes)
-        classes["leafType"] = classes["leafType"].replace(
-            "Unknown", self.classes["leafType"].mode().iat[0])
-        unique = classes.drop_duplicates(ignore_index=True)
-        key = pd.MultiIndex.from_frame(unique)
-        rows = key.get_indexer(pd.MultiIndex.from_frame(classes))
-        return traits.draw(unique, seed=self.seed).iloc[rows]
-
-    def _year(self, table) -> np.ndarray:
-        """How warm the year was in that part of the world, s.d. of 1."""
-        lat = np.floor(table["decimalLatitude"] / 10).astype(int)
-        lon = np.floor(table["decimalLongitude"] / 10).astype(int)
-        places = list(zip(table["year"].astype(int), lat, lon, strict=True))
-        known = {place: np.random.default_rng(
-            stable_hash(self.seed, "year", *place)).normal()
-            for place in set(places)}
-        return np.array([known[place] for place in places])
 
     def _measure(self, lat, lon, state, noise, gaps) -> np.ndarray:
         """The 27 variables as an instrument would give them: (N, V)."""

@@ -12,6 +12,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from geotree import taxonomy
 from geotree.planet.tables import TABLES
 
 LEAF_TYPES, TRAITS = TABLES["leaf types"], TABLES["traits"]
@@ -67,3 +68,31 @@ def draw(classes: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             [effect[name] for name in classes[rank]])
     values = np.fmax(np.fmin(values, limits[:, 1]), limits[:, 0])
     return pd.DataFrame(values, columns=names, index=classes.index)
+
+
+def of_rows(table: pd.DataFrame, classes: pd.DataFrame, *,
+            seed: int) -> pd.DataFrame:
+    """Traits of each row of an occurrence table: (N, 9).
+
+    ``classes`` are those of the planet; another species has what its genus
+    and family suggest.
+    """
+    names = taxonomy.complete(
+        table[["species", "genus", "family", "leafType"]], classes)
+    names["leafType"] = names["leafType"].replace(
+        "Unknown", classes["leafType"].mode().iat[0])
+    unique = names.drop_duplicates(ignore_index=True)
+    rows = pd.MultiIndex.from_frame(unique).get_indexer(
+        pd.MultiIndex.from_frame(names))
+    return draw(unique, seed=seed).iloc[rows]
+
+
+def season(table: pd.DataFrame, seed: int) -> np.ndarray:
+    """How warm the year of a row was in its part of the world: (N,), s.d. 1.
+    """
+    lat = np.floor(table["decimalLatitude"] / 10).astype(int)
+    lon = np.floor(table["decimalLongitude"] / 10).astype(int)
+    places = list(zip(table["year"].astype(int), lat, lon, strict=True))
+    known = {place: np.random.default_rng(
+        stable_hash(seed, "year", *place)).normal() for place in set(places)}
+    return np.array([known[place] for place in places])
