@@ -150,15 +150,16 @@ print("; ".join(f"{name} {share:.0%}" for name, share in where.items()))
 # print(f"ten species: {first:.0%}; the last tenth: {last} of {len(share)}")
 # ```
 #
-# A few species dominate and many share the rest. A model that is right on the
-# ten looks good in the mean and knows next to nothing: keep this in mind
-# whenever a single accuracy is reported.
+# The ten have far more than their share, and a long list of species divides
+# the last tenth. A model may be right on the frequent ones, look good in the
+# mean and know next to nothing of that list: keep this in mind whenever a
+# single accuracy is reported.
 #
 # </details>
 
 # %% [markdown]
-# Abundance is as uneven as space. A few species fill the table; most are
-# rare.
+# Abundance is as uneven as space. A few species have hundreds of records,
+# and many have a handful.
 
 # %% mystnb={"image": {"alt": "Number of records per species on a logarithmic axis, from the most to the least recorded species."}}
 import matplotlib.pyplot as plt
@@ -207,8 +208,8 @@ plots.table(occurrences.removed(flagged))
 
 # %% [markdown]
 # A rule whose column is missing counts nothing, and says so. Two rules read
-# the title of a record's dataset: one request a dataset, where the release
-# sent one a record.
+# the title of the dataset that a record belongs to. GBIF is asked for it once
+# for each dataset; the release asked once for each record.
 
 # %%
 flagged.attrs["unchecked"]

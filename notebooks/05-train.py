@@ -67,7 +67,7 @@ print(chain.provenance())
 # The idea is that of CLIP {cite}`radford2021clip`.
 #
 # Here are four toy places and five toy names, two of which share a genus, as
-# have the next two.
+# do the next two.
 
 # %%
 torch.manual_seed(0)
@@ -98,7 +98,7 @@ torch.testing.assert_close(by_hand, library)
 
 # %% [markdown]
 # A step of training moves the vectors so that this number falls. To see it,
-# let the names stand still and move each place a little against its gradient:
+# let the names stand still and move each place once against its gradient:
 
 # %%
 x = image.clone().requires_grad_()
@@ -154,7 +154,7 @@ print(f"One step brought each place closer to its own name, by "
 #
 # CLIP trains differently: each image has to find its own text among those of
 # the same batch (*InfoNCE*). With millions of different captions that works.
-# With a hundred species, a batch holds the same name several times, and an
+# With a few hundred species, a batch holds the same name several times, and an
 # image is asked to prefer its own copy of a text to another copy. One may mark
 # such twins by labels, so that both count as right. Does it help?
 
@@ -174,7 +174,7 @@ torch.testing.assert_close(*gradients)
 # pulls cancel, with labels and without. So the twins are not what hurts. What
 # a batch lacks is the *other* names: those that nobody in it happens to carry.
 # The study of [chapter 06](06-zero-shot) trained the model in all three ways,
-# on simulated records:
+# on simulated records of its own:
 
 # %%
 study = results.read("planet")
@@ -252,9 +252,10 @@ assert not torch.allclose(once, mixed)  # December first is another year
 # random, so that the model learns to do without any of them; chapters 06 and
 # 10 make use of that.
 #
-# After each epoch the validation records are scored, and the epoch with the
-# lowest validation loss is kept. A checkpoint is written, too: a run that was
-# killed goes on where it stopped, equal to the bit.
+# After each epoch the validation records are scored. The last epoch is kept,
+# for the learning rate has fallen to zero by then; `keep="loss"` keeps the one
+# with the lowest validation loss instead. A checkpoint is written, too: a run
+# that was killed goes on where it stopped, equal to the bit.
 #
 # The same call trains on several GPUs: [chapter 11](11-own-trees) has the
 # recipe.
@@ -274,9 +275,8 @@ shown = ["epoch", "loss", "validation_loss", "validation_top1"]
 history[shown].tail(3).round(3)
 
 # %%
-best_epoch = history.loc[history["validation_loss"].idxmin()]
-print(f"Kept: epoch {best_epoch['epoch']:.0f} of {len(history)}, which names "
-      f"{best_epoch['validation_top1']:.1%} of the validation records.")
+print(f"Kept: the last of {len(history)} epochs, which names "
+      f"{history['validation_top1'].iloc[-1]:.1%} of the validation records.")
 
 # %% [markdown]
 # ## How good could it be?
@@ -294,14 +294,15 @@ limit = None if best is None else evaluation.hits(best, held.labels).mean()
 print("no optimum is known for real occurrences" if limit is None
       else f"Bayes optimum of the validation samples: {limit:.1%} top-1")
 
-# %% mystnb={"image": {"alt": "Loss of training and validation by epoch, and validation top-1 approaching the Bayes optimum."}}
+# %% mystnb={"image": {"alt": "Loss of training and validation by epoch, and validation top-1 beside the Bayes optimum where it is known."}}
 plots.history(history, optimum=limit);
 
 # %% [markdown]
 # ## Test samples, looked at once
 #
-# The validation records helped to choose the epoch, so their score flatters a
-# little. The test samples have helped to choose nothing, and they lie in
+# The validation records are there to choose by: a number of epochs, a learning
+# rate, one recipe among several. Whatever was chosen by them, their score
+# flatters. The test samples have helped to choose nothing, and they lie in
 # blocks of the globe that training did not see. They are looked at once, at
 # the end.
 
