@@ -114,11 +114,12 @@ explore.embedding_explorer(points, shown, test.classes,
 # %% [markdown]
 # ## The taxa that the release shows
 #
-# With a hundred species, colours run out. GlobalGeoTree's figures show five
+# With so many species, colours run out. GlobalGeoTree's figures show five
 # families, five genera of one of them, and five species of one of those, kept
 # in a JSON file, so that two papers can show the same taxa. Its file is read
-# here, and ours is read by its scripts. The further down the tree of names,
-# the more alike the samples, and the harder the task.
+# here, and ours is read by its scripts. Where fewer have enough records, fewer
+# are shown. The further down the tree of names, the more alike the samples,
+# and the harder the task.
 
 # %%
 often = test.table["species"].value_counts().iloc[:5]
@@ -277,8 +278,9 @@ print(f"median distance to it: {np.median(apart):,.0f} km")
 # %% [markdown]
 # A distance alone decides nothing, for relatives do live near each other. So
 # hide the coordinates from the model, then all 27 variables, and ask again. If
-# the families fall apart while the continents stay, it was the place. We count
-# both: neighbours that share the family, and neighbours on the same continent.
+# the families hold together while the continents mix, the model sees trees; if
+# both fall apart, it was the place. We count both: neighbours that share the
+# family, and neighbours on the same continent.
 
 # %%
 continent = world.continent(world.country_code(
@@ -307,14 +309,15 @@ plots.embedding(points, np.asarray(continent)[rows]);
 
 # %%
 lost = told["nothing hidden"] - told["pixels alone"]
-print(f"Without the 27 variables {lost.iloc[0]:.0f} of 100 neighbours no "
-      f"longer share the family, {lost.iloc[1]:.0f} no longer the "
-      "continent.")
+print(f"Without the 27 variables the share of neighbours of one family falls "
+      f"by {lost.iloc[0]:.0f} points, that of one continent by "
+      f"{lost.iloc[1]:.0f}.")
 
 # %% [markdown]
 # So the question in the heading has an answer in numbers. What is left in the
-# last row is what the model sees in pixels; what was lost on the way there is
-# geography, and the map above shows how much of its order is that of the
+# last row, above what chance gives, is what this model sees in pixels; what
+# was lost on the way there it had from the coordinates, the climate, the soil
+# and the terrain. The map above shows how much of its order is that of the
 # globe.
 #
 # ## Checks

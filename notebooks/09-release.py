@@ -484,9 +484,11 @@ print("moved by both:    ", *sorted(released & mended))
 print("by mended only:   ", *sorted(mended - released))
 
 # %% [markdown]
-# The second line is what the release left random. A fault need not cost
-# accuracy, since the other layers learn around it; what each one costs is
-# measured on [the page of changes](../book/changes).
+# The second line is what the release leaves as it was born: three parts that
+# stay random, and the factor of the scores (`logit_scale`), which it sets once
+# and for all. A fault need not cost accuracy, since the other layers learn
+# around it; what each one costs is measured on [the page of
+# changes](../book/changes).
 
 # %% [markdown]
 # ## The real files

@@ -87,10 +87,10 @@ print(f"temperature {temperature:.2f}: the model was {said}; weight of "
 
 # %% [markdown]
 # A temperature above one says that the model was too sure and had to be
-# calmed; a weight of zero would say that the records nearby add nothing. With
-# both, we can ask. A question is a place; the answer holds a probability for
-# each name of the class table. Here are the five likeliest for a place in the
-# Alps:
+# calmed, one below that it was too modest; a weight of zero would say that the
+# records nearby add nothing. With both, we can ask. A question is a place; the
+# answer holds a probability for each name of the class table. Here are the
+# five likeliest for a place in the Alps:
 
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}
@@ -99,9 +99,9 @@ odds = pd.Series(one.prior[0], classes["species"])
 100 * odds.nlargest(5).rename("probability (%)").to_frame().round(3)
 
 # %% [markdown]
-# The planet rendered what a satellite would
-# see of the tree that fits there best, and the five likeliest names are above.
-# When the first two are close, a single name would pretend to know.
+# The planet rendered what a satellite would see of the tree that fits there
+# best, and the five likeliest names are above. When the first two are close, a
+# single name would pretend to know.
 
 # %% [markdown]
 # ## As deep as it is sure
@@ -193,8 +193,9 @@ print("right species:", ", ".join(f"{name} {share}"
 
 # %% [markdown]
 # Each bar holds all test records. The darker a part, the closer the answer was
-# to the truth. How much of the first bar is dark is what a satellite alone can
-# do here; the rest is geography.
+# to the truth. How much of the first bar is dark is what this model makes of
+# pixels alone; [the planet's page](../book/planet) says how far the best
+# possible reader gets with them. What the later bars have more is geography.
 
 # %% [markdown]
 # ## The world
@@ -312,14 +313,15 @@ known = maps["probability"].copy(
     data=known[:, columns].T.reshape(maps["probability"].shape))
 known = known.where((maps["probability"].notnull()) & (known > 0))
 
-# %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with: the same regions are dark in both."}}
+# %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with, to see whether the same regions are dark."}}
 plots.range_panels(maps["probability"], known);
 
 # %% [markdown]
 # The upper and the lower map of a species should be dark in the same places.
 # Eyes forgive a lot, so put a number beside the picture: the rank correlation
 # of the two, cell by cell, is one if they agree on which of any two cells is
-# the likelier one.
+# the likelier one, and zero if they have nothing to do with each other. The
+# farther below one, the less should single cells be compared.
 
 # %%
 from scipy.stats import spearmanr

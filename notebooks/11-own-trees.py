@@ -275,8 +275,8 @@ pd.DataFrame({name: explore.score_answers(one, "species")["value"]
               for name, one in both.items()}).round(3)
 
 # %% [markdown]
-# What you know and tell is worth as much as what is learnt: the list costs
-# nothing, and it excludes a hundred wrong names at once.
+# What you know counts beside what is learnt: the list costs nothing, and it
+# excludes at once all names that you know to be wrong.
 #
 # But these places were drawn from all over the species' ranges, some next to a
 # training record. A fairer question: how good is the recipe where it has never
@@ -303,9 +303,10 @@ print(f"right in {right.mean():.0%} of {len(right)} records; naming the "
       f"most frequent species each time: {usual:.0%}")
 
 # %% [markdown]
-# Each fold is judged by records of blocks that its model never saw. The epoch
-# is chosen on the same fold, which flatters a little; three epochs leave
-# little to choose.
+# Each fold is judged by records of blocks that fine-tuning never saw. They are
+# handed to training as validation, but choose nothing: the last epoch is kept.
+# One thing flatters: the model of chapter 05, from which each fold starts, was
+# trained on other trees all over the planet, in some of these blocks too.
 
 # %% [markdown]
 # ## A map of my region
@@ -367,7 +368,8 @@ print(f"{often[8]}: {hit[new].sum()} of {new.sum()} right; "
 
 # %% [markdown]
 # The others are counted, too, because learning one name must not cost the
-# eight that were there.
+# eight that were there. These are a handful of records: enough to notice that
+# a name was forgotten, too few to say how good the model is.
 #
 # ## The same in six lines
 #
