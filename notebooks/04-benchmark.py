@@ -374,9 +374,9 @@ print(f"{len(records):,} records of {records['species'].nunique()} species; "
       f"a site holds {truth['survey'].sum(1).mean():.1f} species")
 
 # %% [markdown]
-# Models of shares beside models of presence. The error is what a model loses
-# in AUC against the truth itself, which cannot foresee single trees either:
-# AUC is the chance that a site with the species is ranked above one without.
+# Models of shares beside models of presence. *AUC* is the chance that a site
+# with the species is ranked above one without. The error is what a model loses
+# in AUC against the truth itself, which cannot foresee single trees either.
 
 # %%
 variables = [name for name in VARIABLE_NAMES

@@ -174,7 +174,7 @@ torch.testing.assert_close(*gradients)
 # pulls cancel, with labels and without. So the twins are not what hurts. What
 # a batch lacks is the *other* names: those that nobody in it happens to carry.
 # The study of [chapter 06](06-zero-shot) trained the model in all three ways,
-# on simulated records of its own:
+# on records of the planet as it was before, when it had fewer species:
 
 # %%
 study = results.read("planet")

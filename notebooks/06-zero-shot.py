@@ -440,9 +440,10 @@ print(f"The place inside the model gives {inside:.1%}, beside it as a prior "
 # with several seeds, on a smaller model than above; the differences are
 # paired, over blocks and seeds together. That is too long for a page, so the
 # numbers were computed before, on simulated records, and are kept with the
-# commit and the hash of the data that made them. Those records are not the
-# ones of this page, and may be easier or harder: the optimum of both, printed
-# below, tells. So compare arms with each other, not with the scores above.
+# commit and the hash of the data that made them. They are of the planet as it
+# was at that commit, with fewer species that were easier to tell apart; the
+# optimum of both, printed below, says how much easier. So compare arms with
+# each other, not with the scores above.
 
 # %%
 study = results.read("planet")

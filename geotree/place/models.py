@@ -210,8 +210,8 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
         From an occurrence table to a model, e.g. ``place.Nearest``.
     fold : (N,) int
         From ``splits.folds``. Rows of species that no other fold holds get
-        probability zero for the right class, and a warning that names the
-        species: they belong in no score, see ``splits.untrained``.
+        probability zero for the right class, and a warning that names some
+        of the species: they belong in no score, see ``splits.untrained``.
 
     Examples
     --------
@@ -222,7 +222,7 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
     if len(lost):
         warnings.warn(
             f"{lost.sum()} rows of {len(lost)} species have no row in "
-            f"another fold to learn from: {', '.join(lost.index)}. Leave "
+            f"another fold to learn from: {checks.few(lost.index)}. Leave "
             "them out of the score; see splits.untrained.", stacklevel=2)
     answer = np.empty((len(table), len(classes)), np.float32)
     for number in np.unique(fold):
