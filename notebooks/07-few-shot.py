@@ -325,11 +325,16 @@ one = evaluation.score(
     blocks=evaluation.spatial_blocks(new.table.iloc[query])).iloc[0]
 spread = scores[(scores["method"] == "class means and name")
                 & (scores["shots"] == 3)]["top1"]
-print(f"3 shots: spread over draws ± {100 * spread.std():.1f} points (one "
-      f"standard deviation); interval of one draw over blocks from "
+print(f"3 shots, over {spread.size} draws: {spread.mean():.1%}, with a spread "
+      f"of ± {100 * spread.std():.1f} points (one standard deviation)\n"
+      f"3 shots, the first draw alone: {one['value']:.1%}, over blocks from "
       f"{one['low']:.1%} to {one['high']:.1%}")
 
 # %% [markdown]
+# Look whether the interval of the one draw holds the mean over draws. Where it
+# does not, that draw was lucky or unlucky, and no interval over blocks can
+# say so.
+#
 # Methods are best compared on the same draws, pair by pair. Does the name help
 # when there is a single record?
 
@@ -384,7 +389,17 @@ by_rank = evaluation.score(
     blocks=evaluation.spatial_blocks(new.table.iloc[query]))
 100 * by_rank.pivot(index="rank", columns="metric", values="value").round(3)
 
+# %%
+named = classes.to_numpy()[answer.argmax(axis=1)]
+same = named == classes.to_numpy()[labels[query]]
+wrong = pd.DataFrame(same, columns=classes.columns).query("not species")
+print(f"Of {len(wrong)} wrong names {wrong['genus'].mean():.0%} have the "
+      f"right genus, {wrong['family'].mean():.0%} the right family.")
+
 # %% [markdown]
+# That is not the fault of the rule alone: a wrong name can only be that of a
+# relative where one is among the held-out species.
+#
 # ## Real records, place alone
 #
 # All of this was simulated. How far does the nearest support *place* get on

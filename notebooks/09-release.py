@@ -77,7 +77,7 @@ print(chain.provenance())
 
 # %%
 path = occurrences.write_release(table.head(3), out / "table.csv")
-print(path.read_text()[:230])
+print(*path.read_text("utf-8").splitlines()[:2], sep="\n")
 
 # %%
 back = occurrences.read_release(path)
