@@ -102,7 +102,8 @@ def _made_from(name: str) -> str:
                   run.gbif | {"taxa": taxa and files.sha256(taxa)},
                   rarity_limits(), run.source != "planet"]
         if not table:
-            before += [run.records, run.seed, of_planet()["faults"]]
+            before += [run.records, run.seed, of_planet()["faults"],
+                       None if run.route else planet().attrs()]
     elif name == "cube":
         before = [_identity(_ready("occurrences")), source().attrs()]
     elif name == "shards":

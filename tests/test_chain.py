@@ -8,6 +8,7 @@ import pytest
 
 from geotree import chain, occurrences, shards
 from geotree.planet.source import Planet
+from geotree.planet.tables import TABLES
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +182,15 @@ def test_what_was_made_from_something_else_is_made_again(made, change,
     if change == {"epochs": 2}:
         chain.model()
         assert ages(made)["model"] != before["model"]
+
+
+def test_what_another_planet_made_is_made_again(made, monkeypatch):
+    before = ages(made)
+    monkeypatch.setitem(TABLES, "crowds", TABLES["crowds"][1:])
+    chain.splits()
+    after = ages(made)
+    assert {name for name in after if after[name] == before[name]} == {
+        "model"}
 
 
 def test_a_table_put_in_the_folder_is_used_and_noticed(made):

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from geotree import checks, data, taxonomy
+from geotree import checks, data, files, taxonomy
 from geotree.planet import climate, niches, patch, spectra, traits
 from geotree.planet.tables import TABLES
 from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
@@ -140,6 +140,7 @@ class Planet:
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
         return {"source": self.name, "planet_seed": self.seed,
+                "planet_tables": files.fingerprint(TABLES, self.species),
                 "product": "simulated surface reflectance × 10,000",
                 "grid": "5 × 5 pixels of 10 m around the occurrence",
                 "title": "Simulated planet: not real imagery"}
