@@ -16,6 +16,12 @@ function node(tag, properties = {}, ...children) {
   return made;
 }
 
+/** The element of a widget; JupyterLab leaves the arrow keys to it. */
+function own(el, ...names) {
+  el.classList.add("gt", ...names);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
 /** Bytes from a kernel or a page as numbers of a type. */
 function numbers(view, Type) {
   if (!view) return new Type(0);

@@ -108,7 +108,7 @@ function render({ model, el }) {
       : closest(at(here), move));
   };
 
-  el.classList.add("gt");
+  own(el);
   el.append(legend, canvas, about,
     node("p", { className: "gt-note" }, data.note));
   model.on("change:color", () => {

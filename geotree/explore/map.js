@@ -307,7 +307,7 @@ function render({ model, el }) {
       next += size;
     }
   }
-  el.classList.add("gt");
+  own(el);
   el.append(...(grid ? [chart, jumps] : []), controls, headline, body);
   for (const name of ["color", "prior", "checklist"])
     on(name, () => { recolor(); draw(); explain(); });

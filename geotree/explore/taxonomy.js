@@ -74,7 +74,7 @@ function render({ model, el }) {
         part.open = Boolean(word) && !part.parentNode.hidden;
       }
     } });
-  el.classList.add("gt", "gt-taxa");
+  own(el, "gt-taxa");
   el.append(node("div", { className: "gt-body" },
     node("section", { "aria-label": "Families, genera and species" }, search,
       node("div", { className: "gt-tree", tabIndex: 0 },
