@@ -19,7 +19,8 @@ function node(tag, properties = {}, ...children) {
 /** The element of a widget; JupyterLab leaves the arrow keys to it. */
 function own(el, ...names) {
   el.classList.add("gt", ...names);
-  el.setAttribute("data-lm-suppress-shortcuts", "true");
+  el.addEventListener("focusin", event => event.target.setAttribute(
+    "data-lm-suppress-shortcuts", "true"));
 }
 
 /** Bytes from a kernel or a page as numbers of a type. */
