@@ -1,8 +1,8 @@
-"""The range prior: what a place allows, kept apart from what pixels say.
+"""The range prior: what a place allows, kept apart from what is seen there.
 
-A model that reads both cannot say which of the two convinced it. Two
-models and one number can: ``log p = log p_pixels + a · log p_place``.
-Explained in chapter 06.
+What is seen are pixels, climate, soil and terrain. A model that reads the
+place, too, cannot say which convinced it. Two models and one number can:
+``log p = log p_seen + a · log p_place``. Explained in chapter 06.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ QUICK = ("nearest places", "kernel of places")
 _DOUBT = 1e-3  # share of the records that stand outside any known range
 
 
-def combine(p_pixels: np.ndarray, p_place: np.ndarray, weight: float, *,
+def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float, *,
             doubt: float = _DOUBT) -> np.ndarray:
-    """Weigh what pixels say by what the place allows.
+    """Weigh what is seen by what the place allows.
 
     Parameters
     ----------
-    p_pixels, p_place : (N, K) float
+    p_seen, p_place : (N, K) float
         Probabilities of one class table; rows sum to one.
     weight : float
-        ``a``, 0 or more; 0 gives ``p_pixels`` back. See
+        ``a``, 0 or more; 0 gives ``p_seen`` back. See
         :func:`fit_weight`.
     doubt : float
         Share of an even chance mixed into ``p_place``, so that no species
@@ -36,33 +36,33 @@ def combine(p_pixels: np.ndarray, p_place: np.ndarray, weight: float, *,
 
     Returns
     -------
-    (N, K) of the dtype of ``p_pixels``
+    (N, K) of the dtype of ``p_seen``
         Rows sum to one.
     """
-    pixels = checks.probabilities(p_pixels)
-    if pixels.shape != np.shape(p_place):
-        raise ValueError(f"pixels give shape {pixels.shape}, the place "
+    seen = checks.probabilities(p_seen)
+    if seen.shape != np.shape(p_place):
+        raise ValueError(f"what is seen has shape {seen.shape}, the place "
                          f"{np.shape(p_place)}: ask both about the same "
                          "samples and classes.")
     if weight < 0 or not 0 < doubt < 1:
         raise ValueError(f"weight is {weight} and doubt {doubt}, expected "
                          "0 or more, and 0 to 1.")
     if weight == 0:
-        return pixels.copy()
+        return seen.copy()
     allowed = (1 - doubt) * checks.probabilities(p_place).astype(np.float64)
-    allowed += doubt / pixels.shape[1]
-    return _normalised(np.log(np.maximum(pixels, FLOOR))
-                       + weight * np.log(allowed), pixels.dtype)
+    allowed += doubt / seen.shape[1]
+    return _normalised(np.log(np.maximum(seen, FLOOR))
+                       + weight * np.log(allowed), seen.dtype)
 
 
-def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
+def fit_weight(p_seen: np.ndarray, p_place: np.ndarray,
                labels: np.ndarray, *, doubt: float = _DOUBT,
                most: float = 2.0) -> float:
     """The weight of the place that suits a validation part best.
 
     Parameters
     ----------
-    p_pixels, p_place : (N, K) float
+    p_seen, p_place : (N, K) float
     labels : (N,) int
     most : float
         Largest weight tried.
@@ -76,7 +76,7 @@ def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
     from scipy.optimize import minimize_scalar
 
     def loss(weight: float) -> float:
-        mixed = combine(p_pixels, p_place, weight, doubt=doubt)
+        mixed = combine(p_seen, p_place, weight, doubt=doubt)
         return float(log_loss(mixed, labels).mean())
 
     found = minimize_scalar(loss, bounds=(0, most), method="bounded",
@@ -84,13 +84,13 @@ def fit_weight(p_pixels: np.ndarray, p_place: np.ndarray,
     return float(found.x) if found.fun < loss(0.0) else 0.0
 
 
-def best(p_pixels: np.ndarray, p_places: dict[str, np.ndarray],
+def best(p_seen: np.ndarray, p_places: dict[str, np.ndarray],
          labels: np.ndarray) -> tuple[str, float]:
     """Which of several range priors suits a validation part best.
 
     Parameters
     ----------
-    p_pixels : (N, K) float
+    p_seen : (N, K) float
     p_places : dict of (N, K) float
         By name, what each model says of the place.
     labels : (N,) int
@@ -102,8 +102,8 @@ def best(p_pixels: np.ndarray, p_places: dict[str, np.ndarray],
     """
     found = {}
     for name, p_place in p_places.items():
-        weight = fit_weight(p_pixels, p_place, labels)
-        loss = log_loss(combine(p_pixels, p_place, weight), labels).mean()
+        weight = fit_weight(p_seen, p_place, labels)
+        loss = log_loss(combine(p_seen, p_place, weight), labels).mean()
         found[name] = loss, weight
     name = min(found, key=found.get)
     return name, found[name][1]

@@ -33,7 +33,7 @@ def _valid():
 
     return {
         "images": found.reflectance, "environment": found.environment,
-        "probabilities": odds, "p_pixels": odds, "p_place": odds[::-1],
+        "probabilities": odds, "p_seen": odds, "p_place": odds[::-1],
         "first": odds, "second": odds[::-1], "labels": np.arange(N),
         "lat": table["decimalLatitude"].to_numpy(),
         "lon": table["decimalLongitude"].to_numpy(),
@@ -80,7 +80,7 @@ BAD = {
     "lon": {"no number": _spoiled(VALID["lon"], 1, np.nan),
             "sentinel": _spoiled(VALID["lon"], 1, -9999.0)},
 }
-for _name in ("p_pixels", "p_place", "first", "second"):
+for _name in ("p_seen", "p_place", "first", "second"):
     BAD[_name] = BAD["probabilities"]
 
 
@@ -156,8 +156,8 @@ MADE = {
         VALID["model"](images, environment, VALID["classes"])),
     "planet.source.Planet.prior": VALID["planet"].prior,
     "planet.source.Planet.presence": VALID["planet"].presence,
-    "prior.best": lambda p_pixels, labels: prior.best(
-        p_pixels, VALID["answers"], labels),
+    "prior.best": lambda p_seen, labels: prior.best(
+        p_seen, VALID["answers"], labels),
     "planet.source.Planet.posterior": VALID["planet"].posterior,
     "plots.pixels.patch_strip": _patch_strip,
     "plots.pixels.phenology": _phenology,

@@ -37,10 +37,10 @@ def test_a_real_source_needs_the_place_alone(answers):
     np.testing.assert_array_equal(answers.lat, [10, 60])
     np.testing.assert_array_equal(answers.lon, [-20, 15])
     assert (answers.truth == -1).all()
-    names = CLASSES["species"][answers.pixels.argmax(axis=1)].tolist()
+    names = CLASSES["species"][answers.seen.argmax(axis=1)].tolist()
     assert names == ["Pinus nigra", "Acer rubrum"]
-    np.testing.assert_allclose(answers.pixels.sum(axis=1), 1, rtol=1e-5)
-    assert answers.prior is answers.pixels
+    np.testing.assert_allclose(answers.seen.sum(axis=1), 1, rtol=1e-5)
+    assert answers.prior is answers.seen
 
 
 def test_a_place_gets_the_same_pixels_each_time_and_of_its_own():
@@ -68,7 +68,7 @@ def test_the_planet_grows_its_likeliest_tree_or_draws_one():
 def test_a_place_without_trees_has_no_answer():
     sea = explore.ask(Compass(), Planet(), CLASSES, lat=0.0, lon=-30.0)
     assert len(sea) == 0
-    assert sea.pixels.shape == (0, 3)
+    assert sea.seen.shape == (0, 3)
     assert packing.pack(sea)["country"] == []
 
 
@@ -93,11 +93,11 @@ def test_temperature_softens_and_the_place_joins_in():
     plain = explore.ask(Compass(), Everywhere(), CLASSES, **asking)
     modest = explore.ask(Compass(), Everywhere(), CLASSES, temperature=3.0,
                          **asking)
-    assert modest.pixels.max() < plain.pixels.max()
+    assert modest.seen.max() < plain.seen.max()
     joined = explore.ask(Compass(), Everywhere(), CLASSES, weight=3.0,
                          place=place.Nearest(known, neighbours=1), **asking)
-    np.testing.assert_array_equal(joined.pixels, plain.pixels)
-    assert joined.prior[0].argmax() == 2 != plain.pixels[0].argmax()
+    np.testing.assert_array_equal(joined.seen, plain.seen)
+    assert joined.prior[0].argmax() == 2 != plain.seen[0].argmax()
 
 
 # --- bytes ----------------------------------------------------------------
@@ -107,11 +107,11 @@ def test_packed_answers_say_the_same(answers):
                         note="by hand")
     np.testing.assert_allclose(np.frombuffer(data["lat"], "<f4"), [10, 60])
     part = {key: np.frombuffer(value, kind) for (key, value), kind in zip(
-        data["pixels"].items(), ("<u4", "<u2", "<u2"), strict=True)}
+        data["seen"].items(), ("<u4", "<u2", "<u2"), strict=True)}
     rows = np.repeat([0, 1], np.diff(part["start"]))
     dense = np.zeros((2, 3))
     dense[rows, part["species"]] = part["share"] / 65535
-    np.testing.assert_allclose(dense, answers.pixels, atol=1 / 500)
+    np.testing.assert_allclose(dense, answers.seen, atol=1 / 500)
     assert data["checklists"] == {"SE": [2]}
     assert data["country"] == ["", "SE"]
     green = np.frombuffer(data["ndvi"], "i1").reshape(2, 12)

@@ -470,7 +470,7 @@ def test_ask_keeps_duplicates_years_and_reasons():
             lon=[280, -80, 0, 0, -80], year=[2020, 2020, 2020, 2020, 2021])
     assert found.row.tolist() == [0, 1, 4]
     np.testing.assert_array_equal(found.lon, [-80, -80, -80])
-    np.testing.assert_array_equal(found.pixels[0], found.pixels[1])
+    np.testing.assert_array_equal(found.seen[0], found.seen[1])
     assert found.status.tolist() == ["ok", "ok", "no imagery", "failed",
                                      "ok"]
     assert found.reason[3] == "timed out at -70"

@@ -100,8 +100,8 @@ def at(view, lat, lon):
 
     x, y = equal_earth(lon, lat)
     box = view.tab.locator(".gt-canvas").bounding_box()
-    return {"x": (x + 2.72) / 5.44 * box["width"],
-            "y": (1.31 - y) / 2.35 * box["height"]}
+    scale = max(box["width"] / 5.44, box["height"] / 2.35)
+    return {"x": box["width"] / 2 + x * scale, "y": (1.31 - y) * scale}
 
 
 def test_it_opens_with_an_answer_as_deep_as_it_is_sure(world):
@@ -120,9 +120,28 @@ def test_a_click_asks_there(world, width):
     view = world(width)
     view.tab.locator(".gt-canvas").click(position=at(view, -15.0, -55.0))
     says(view, "Brazil: Pinus nigra (species), 90 % sure.")
-    view.tab.locator(".gt-canvas").click(position=at(view, 0.0, -140.0))
+    view.tab.locator(".gt-canvas").click(position=at(view, 0.0, -25.0))
     says(view, "no tree is known here")
     assert view.errors == []
+
+
+def test_on_a_phone_the_map_is_tall_and_fingers_hit(world):
+    """Targets of 24 pixels or more; what is asked for comes into view."""
+    view = world("phone")
+    box = view.tab.locator(".gt-canvas").bounding_box()
+    assert box["height"] > 0.8 * box["width"]
+    small = view.tab.evaluate("""() => [...document.querySelectorAll(
+        ".gt :is(button, select, input, summary, canvas[tabindex])")].filter(
+            one => { const box = one.getBoundingClientRect();
+                     return Math.min(box.width, box.height) < 24; })
+        .map(one => one.outerHTML)""")
+    assert small == []
+    view.tab.get_by_role("button", name="Tasmania").click()
+    view.tab.wait_for_function("""() => {
+        const map = document.querySelector(".gt-canvas");
+        return map.getContext("2d").getImageData(0, 0, map.width, map.height)
+            .data.some((_, i, all) => i % 4 === 0
+                && Math.min(all[i], all[i + 1], all[i + 2]) > 240); }""")
 
 
 def test_keys_move_and_ask(world):

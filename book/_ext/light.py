@@ -1,11 +1,14 @@
-"""Light pages: formulas without a script, icons without a library.
+"""Light pages: no script for formulas, no library of icons, late data.
 
 The theme brings 1.5 MB of icons as a script and 0.4 MB as fonts and styles,
 and formulas would bring another 1.2 MB. A page uses some twenty icons,
-which fonts of these alone show as well; browsers draw MathML.
+which fonts of these alone show as well; browsers draw MathML. What a widget
+draws from is loaded when the reader comes to it.
 """
 
 import io
+import json
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from docutils.utils.math.latex2mathml import tex2mathml
 _ICON = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"(?:[^"]*)"\}')
 _SCRIPT = re.compile(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>'
                      r'(?:</script>)?\n?')
+_STATE = re.compile(r'<script type="application/json" id="(geotree-\w+)'
+                    r'-state">(.+?)</script>', re.DOTALL)
 _SOURCE = re.compile(r'src:url\(([^)]*?)(fa-[\w-]+)\.woff2\)[^;}]*')
 
 
@@ -41,7 +46,7 @@ def _lighten(app, error):
     for page in out.rglob("*.html"):
         text = page.read_text("utf-8")
         used.update(re.findall(r"\bfa-[\w-]+", text))
-        page.write_text(_SCRIPT.sub("", text), "utf-8")
+        page.write_text(_late(_SCRIPT.sub("", text), page, out), "utf-8")
     for script in out.joinpath("_static").rglob("*.js"):
         if script.name != "fontawesome.js":
             used.update(re.findall(r"\bfa-[\w-]+",
@@ -64,6 +69,23 @@ def _lighten(app, error):
     letters = {int(code, 16) for sheet in out.rglob("*.css") for code in
                re.findall(r'"\\([ef][0-9a-f]{3})"', sheet.read_text("utf-8"))}
     _subset(out / "_static" / "vendor" / "fontawesome" / "webfonts", letters)
+
+
+def _late(text: str, page: Path, out: Path) -> str:
+    """A page whose widgets' data stand in files of their own.
+
+    As scripts, which a page that was opened from a disk can load, too.
+    """
+    def apart(found):
+        file = out / "_static" / "widgets" / f"{found[1]}.js"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'document.getElementById("{found[1]}-state")'
+                        f'.textContent = {json.dumps(found[2])};', "utf-8")
+        where = Path(os.path.relpath(file, page.parent)).as_posix()
+        return (f'<script type="application/json" id="{found[1]}-state" '
+                f'data-src="{where}"></script>')
+
+    return _STATE.sub(apart, text)
 
 
 def _quantise(path: Path) -> None:

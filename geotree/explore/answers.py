@@ -18,7 +18,7 @@ from geotree.variables import BANDS, MONTHS, PATCH, VARIABLES
 class Answers:
     """What :func:`ask` found out: N answers about M places.
 
-    ``prior`` is ``pixels`` where no range prior was given. ``truth`` is the
+    ``prior`` is ``seen`` where no range prior was given. ``truth`` is the
     class of the tree that a simulated source rendered, −1 where unknown.
     """
 
@@ -27,7 +27,7 @@ class Answers:
     lon: np.ndarray  # (N,) degrees
     images: np.ndarray  # (N, T, C, H, W) uint16
     environment: np.ndarray  # (N, V) float32
-    pixels: np.ndarray  # (N, K) probabilities from what is seen
+    seen: np.ndarray  # (N, K) probabilities from pixels and variables
     prior: np.ndarray  # (N, K) the same, joined with the range prior
     truth: np.ndarray  # (N,) int64
     row: np.ndarray  # (N,) int64, which of the M places asked for

@@ -31,7 +31,7 @@ class Judge:
 
     def answers(self, images, environment
                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Probabilities, some rows at a time: pixels, and with the place.
+        """Probabilities, some at a time: of what is seen, and with the place.
 
         Parameters
         ----------

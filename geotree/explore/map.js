@@ -38,14 +38,14 @@ function read(data) {
     ndvi: numbers(data.ndvi, Int8Array),
     environment: numbers(data.environment, Float32Array),
     truth: numbers(data.truth, Int16Array),
-    pixels: rows(data.pixels), prior: rows(data.prior) };
+    seen: rows(data.seen), prior: rows(data.prior) };
   found.xy = [...found.lat].map((lat, i) => project(found.lon[i], lat));
   return found;
 }
 
 /** Probabilities of a place as [class, share], and what the list left out. */
 function shares(found, i, prior, checklist) {
-  const from = prior ? found.prior : found.pixels;
+  const from = prior ? found.prior : found.seen;
   const known = checklist && found.checklists[found.country[i]];
   let rows = [];
   for (let j = from.start[i]; j < from.start[i + 1]; j++)
@@ -142,7 +142,8 @@ function render({ model, el }) {
         onclick: () => zoomTo(2) }, "+"),
       node("button", { type: "button", "aria-label": "Zoom out",
         onclick: () => zoomTo(0.5) }, "−")));
-  const scale = () => canvas.width / WIDE * view.zoom;
+  const scale = () => view.zoom  // a canvas taller than the world crops it
+    * Math.max(canvas.width / WIDE, canvas.height / TALL);
   const toScreen = ([x, y]) => [canvas.width / 2 + (x - view.x) * scale(),
     canvas.height / 2 - (y - view.y) * scale()];
 
@@ -164,13 +165,13 @@ function render({ model, el }) {
   function draw() {
     if (!grid || !canvas.clientWidth) return;
     canvas.width = canvas.clientWidth * (window.devicePixelRatio || 1);
-    canvas.height = canvas.width * TALL / WIDE;
-    const limit = (half, low, high) => view.zoom === 1 ? (low + high) / 2
-      : Math.max(low + half, Math.min(high - half, view[half === sideX ? "x"
-        : "y"]));
-    const sideX = WIDE / view.zoom / 2, sideY = TALL / view.zoom / 2;
-    view.x = limit(sideX, WEST, WEST + WIDE);
-    view.y = limit(sideY, NORTH - TALL, NORTH);
+    canvas.height = canvas.clientHeight * (window.devicePixelRatio || 1);
+    const limit = (value, side, low, high) => {
+      const half = Math.min(side / scale(), high - low) / 2;
+      return Math.max(low + half, Math.min(high - half, value));
+    };
+    view.x = limit(view.x, canvas.width, WEST, WEST + WIDE);
+    view.y = limit(view.y, canvas.height, NORTH - TALL, NORTH);
     const pen = canvas.getContext("2d");
     pen.fillStyle = "#0a1722";
     pen.fillRect(0, 0, canvas.width, canvas.height);
@@ -198,6 +199,14 @@ function render({ model, el }) {
     }
   }
 
+  /** Bring the place into view, where it is not, and draw. */
+  function follow() {
+    const [x, y] = project(place[1], place[0]);
+    if (Math.abs(x - view.x) * scale() > 0.48 * canvas.width) view.x = x;
+    if (Math.abs(y - view.y) * scale() > 0.48 * canvas.height) view.y = y;
+    draw();
+  }
+
   const at = event => {
     const frame = canvas.getBoundingClientRect();
     const ratio = canvas.width / frame.width;
@@ -210,7 +219,8 @@ function render({ model, el }) {
   let grip = null;
   canvas.onpointerdown = event => { grip = [event.clientX, event.clientY, 0]; };
   canvas.onpointermove = event => {
-    if (!grip || view.zoom === 1) return;
+    const whole = canvas.width / scale() > 0.99 * WIDE;
+    if (!grip || whole) return;
     const [dx, dy] = [event.clientX - grip[0], event.clientY - grip[1]];
     const ratio = canvas.width / canvas.clientWidth / scale();
     view.x -= dx * ratio;
@@ -232,7 +242,7 @@ function render({ model, el }) {
       place ||= [20, 0];
       place = [Math.max(-56, Math.min(83, place[0] + move[0] * step)),
         (place[1] + move[1] * step + 540) % 360 - 180];
-      draw();
+      follow();
     } else if (event.key === "Enter" && place) look(...place);
     else if ("+=".includes(event.key)) zoomTo(2);
     else if (event.key === "-") zoomTo(0.5);
@@ -251,7 +261,7 @@ function render({ model, el }) {
     const near = grid ? nearest(grid, lat, lon) : -1;
     shown = near < 0 ? null : [grid, near];
     set("place", [lat, lon]);
-    draw();
+    follow();
     explain(grid && near < 0);
   }
 

@@ -60,7 +60,7 @@ def pack(answers: Answers, *, checklists: dict | None = None,
         "atlas": atlas(answers.images), "ndvi": greenness(answers.images),
         "environment": to_bytes(answers.environment[:, shown] * scale, "<f4"),
         "variables": [[item.title, item.unit] for item in about],
-        "pixels": _sparse(answers.pixels), "prior": _sparse(answers.prior),
+        "seen": _sparse(answers.seen), "prior": _sparse(answers.prior),
         "truth": to_bytes(answers.truth, "<i2"), "note": note,
         "leafColors": plots.LEAF_COLORS, "cycle": list(plots.CYCLE)}
 
