@@ -28,13 +28,14 @@ from geotree.run import (
     settings,
     source,
     use,
+    use_planet,
 )
 
 __all__ = ["Run", "cube", "folder", "making", "model", "occurrences",
            "optimum", "parts", "planet", "provenance", "rarity_limits",
            "raw_occurrences", "real_table", "samples", "seen_classes",
            "settings", "shards", "simulated", "source", "splits", "stamp",
-           "use"]
+           "use", "use_planet"]
 NOTES = "chain.json"
 FILES = {"occurrences": "occurrences.parquet", "cube": "cube.zarr",
          "shards": "shards", "split": "split.parquet", "model": "model"}

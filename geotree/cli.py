@@ -124,7 +124,7 @@ def train(cube, *, out, start, rate, **how):
         how["learning_rate"] = rate
     training.fit(model, learnt, checked, out=work / "run",
                  settings=training.Settings(**how))
-    prior.attach(model, learnt, checked)
+    prior.attach(model, learnt)
     model.save_pretrained(out)
     score = evaluation.score(
         evaluation.predict(model, test, data.classes), test.labels,

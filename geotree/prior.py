@@ -109,16 +109,16 @@ def best(p_seen: np.ndarray, p_places: dict[str, np.ndarray],
     return name, found[name][1]
 
 
-def attach(model, train, validation) -> float:
+def attach(model, train) -> float:
     """Give a model the range prior of its training records.
 
     Parameters
     ----------
     model
-        Trained by ``training.fit``. Gets ``prior``, the places of the
-        training records, and in its card the model and weight of the place
-        and the thresholds of sets that hold with it.
-    train, validation : Shards
+        Trained by ``training.fit`` with validation samples. Gets
+        ``prior``, the places of the training records, and in its card the
+        model and weight of the place.
+    train : Shards
         As it was trained.
 
     Returns
@@ -126,23 +126,19 @@ def attach(model, train, validation) -> float:
     float
         The weight; see :func:`fit_weight`.
     """
-    known = validation.table["species"].isin(model.classes["species"])
-    some = validation.select(known.to_numpy())
-    labels = taxonomy.labels(some.table, model.classes)
+    if model.held is None:
+        raise ValueError("the model has no validation samples to weigh the "
+                         "place by: give training.fit some.")
     odds = calibration.soften(evaluation.predict(
-        model, some, model.classes), model.temperature)
+        model, np.stack(model.held["features"]), model.classes),
+        model.temperature)
     where = {name: place.MODELS[name](train.table).predict(
-        some.table, model.classes) for name in QUICK}
-    name, weight = best(odds, where, labels)
-    odds = combine(odds, where[name], weight)
+        model.held, model.classes) for name in QUICK}
+    name, weight = best(odds, where, taxonomy.labels(model.held,
+                                                     model.classes))
     model.prior = train.table[["species", "decimalLatitude",
                                "decimalLongitude"]]
-    model.card = {
-        **model.card, "prior_model": name, "prior_weight": weight,
-        "prior_thresholds": {
-            str(coverage): float(calibration.conformal(
-                odds, labels, coverage=coverage)[0])
-            for coverage in model.thresholds}}
+    model.card = {**model.card, "prior_model": name, "prior_weight": weight}
     return weight
 
 

@@ -66,6 +66,18 @@ def use(run: Run | None = None, **changes) -> Run | None:
     return _used
 
 
+def use_planet() -> None:
+    """Take the planet's records from here on, in this process.
+
+    For a page that a table of one's own cannot show. Where that lies in the
+    planet's folder, the planet gets another.
+    """
+    before = folder()
+    use(settings(), table="", route="", source="planet")
+    if folder() == before:
+        use(settings(), data=str(before / "of the planet"))
+
+
 def settings() -> Run:
     """The settings of this run: those of :func:`use`, or the environment."""
     return _used or _from_environment()
@@ -192,7 +204,7 @@ def _own(path: Path) -> pd.DataFrame:
         points = from_points(path)
         if "species" not in points:
             raise
-    year = settings().options.get("year", 2020)
+    year = settings().options.get("year", sources.YEAR)
     if points["year"].isna().all() and isinstance(year, int):
         print(f"'{path.name}' has no years: its pixels are of {year}.")
         points["year"] = year

@@ -50,7 +50,7 @@ parts = chain.parts()
 if parts["held out"].table["species"].nunique() < 2:
     print("Fewer than two species of this table are held out: it has too "
           "few, or none has a relative. So this page is of the planet.")
-    chain.use(chain.settings(), table="", route="", source="planet")
+    chain.use_planet()
     parts = chain.parts()
 model = chain.model()
 print(chain.provenance())

@@ -54,7 +54,7 @@ counts = parts["held out"].table["species"].value_counts()
 if (counts > max(SHOTS)).sum() < 2:
     print("Fewer than two species with enough records are held out of this "
           "table. So this page is of the planet.")
-    chain.use(chain.settings(), table="", route="", source="planet")
+    chain.use_planet()
     parts = chain.parts()
 
 # %%

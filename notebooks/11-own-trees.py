@@ -188,7 +188,7 @@ history[["loss", "validation_loss", "validation_top1"]].round(3).tail(3)
 # honest ([how sure](06-how-sure)).
 
 # %%
-weight = prior.attach(model, train, validation)
+weight = prior.attach(model, train)
 model.save_pretrained(folder / "model")
 print(f"weight of the place {weight:.2f}, "
       f"temperature {model.temperature:.2f}")

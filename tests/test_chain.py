@@ -204,6 +204,9 @@ def test_a_table_put_in_the_folder_is_used_and_noticed(made):
                                    own["species"])
     assert "your 'occurrences.parquet'" in chain.provenance()
     assert chain.optimum(None, None) is None, "its truth is not known"
+    chain.use_planet()  # for a page that has to be of another table
+    assert chain.simulated() and chain.folder().is_relative_to(made)
+    assert chain.folder() != made and (made / "occurrences.parquet").exists()
 
 
 @pytest.mark.parametrize("name", ["shards", "split", "model"])

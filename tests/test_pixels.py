@@ -432,6 +432,14 @@ def test_the_year_counts_where_the_source_goes_by_it(tmp_path):
     assert not source.fetched
 
 
+def test_a_row_without_a_year_stops_no_other(tmp_path):
+    table = Planet().occurrences(100).head(6)
+    table["year"] = table["year"].astype("Int64")
+    table.loc[table.index[2], "year"] = pd.NA
+    cube = download(table, tmp_path / "cube.zarr", Planet())
+    assert (cube["status"] == OK).all()
+
+
 def test_a_table_that_grows_survives_kills(tmp_path):
     """Whenever a growing run is killed, the samples before it stay."""
     store = tmp_path / "cube.zarr"

@@ -188,7 +188,7 @@ def test_the_prior_of_the_training_places_goes_with_the_model(
                                       embedding=16, buckets=64), seed=0)
     training.fit(model, train, test, out=tmp_path / "run", progress=False,
                  settings=training.Settings(epochs=1, batch_size=64))
-    weight = prior.attach(model, train, test)
+    weight = prior.attach(model, train)
     assert weight > 0.1, "an untrained model needs the place"
     model.save_pretrained(tmp_path / "model")
     points = test.table[["decimalLatitude", "decimalLongitude", "species"]]
@@ -359,18 +359,39 @@ def test_own_years_need_a_column(ask):
         ask(points, year="own")
 
 
-def test_a_list_narrows_what_a_set_promises(tmp_path):
-    how = {"source": Everywhere(), "cache": tmp_path, "progress": False}
-    with pytest.warns(UserWarning, match="90% among all 3 species. With the "
-                                         "2 of your list"):
-        explore.predict(MESSY[:1], model=Compass(), **how,
-                        checklist=["Acer rubrum", "Pinus nigra"])
-    model = Compass()
-    model.thresholds = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        explore.predict(MESSY[:1], model=model, **how,
-                        checklist=["Acer rubrum", "Pinus nigra"])
+def test_sets_are_fitted_anew_for_a_list(tmp_path):
+    """By hand: the right one's share among the two that are listed."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 3)).astype(np.float32) * 8
+    label = rng.integers(0, 3, 60)
+    model, two = Compass(), ["Acer rubrum", "Pinus nigra"]
+    model.temperature = 4.0
+    model.held = pd.DataFrame({
+        "species": CLASSES["species"].to_numpy()[label],
+        "decimalLatitude": 50.0, "decimalLongitude": 20.0,
+        "features": list(features)})
+    points = pd.DataFrame({"lat": rng.uniform(-55, 75, 300),
+                           "lon": rng.uniform(-180, 180, 300)})
+    how = {"source": Everywhere(), "cache": tmp_path, "progress": False,
+           "coverage": 0.75, "model": model}
+    with pytest.warns(UserWarning, match="anew for the 2 .* on 39 valid"):
+        found = explore.predict(points, checklist=two, **how)
+    odds = np.exp(features[:, [0, 2]] / 4)
+    odds /= odds.sum(axis=1, keepdims=True)
+    mine = label != 1
+    right = odds[np.arange(60), label // 2][mine]
+    least = np.sort(right)[int((len(right) + 1) * 0.25) - 1]
+    listed = found[["species_1_probability", "species_2_probability"]]
+    size = (listed >= least).sum(axis=1).clip(lower=1)
+    assert found["set_size"].tolist() == size.tolist()
+    assert 0 < (size == 1).sum() < 300
+    assert found["species_3"].isna().all(), "what is not listed has no name"
+    # A handful of samples rules out nothing, of the list and no more.
+    model.held = model.held[model.held["species"].isin(two)].head(2)
+    with pytest.warns(UserWarning, match="each set is the whole list"):
+        found = explore.predict(points[:5], checklist=two, **how)
+    assert (found["set_size"] == 2).all()
+    assert not found["set"].str.contains("saccharum").any()
 
 
 def test_a_source_that_is_gone_is_given_up(ask):

@@ -48,6 +48,9 @@ def _asked(model):
 
 def _features(model, data, size: int):
     """Image features batch by batch; says which samples show nothing."""
+    if isinstance(data, np.ndarray):  # worked out before
+        yield model.scale().new_tensor(data)
+        return
     blank: list = []
     for batch in _batches(data, size):
         blank += _blank(batch)
@@ -97,6 +100,8 @@ def embed(model, data: Shards | Batch, *,
 def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
                     batch_size: int = 512) -> Iterator[np.ndarray]:
     """:func:`predict`, some rows at a time: many samples, many classes.
+
+    ``data`` may be features that :func:`embed` gave.
 
     ``evaluation.score`` takes them as they come, so that ten thousand
     samples and twenty thousand classes fit in any memory.

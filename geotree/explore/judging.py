@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import evaluation, world
+from geotree import evaluation, taxonomy, world
 from geotree.evaluation import calibration
 from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
@@ -44,20 +44,77 @@ class Judge:
         (B, K), (B, K) float32
             B is small where the classes are many.
         """
-        done, blank = 0, np.zeros(len(images), np.int64)
-        for found in evaluation.predict_batches(self.model, Batch(
-                images, environment, blank, blank), self.classes):
+        blank = np.zeros(len(images), np.int64)
+        return self._judged(Batch(images, environment, blank, blank),
+                            environment[:, 1::-1])
+
+    def _judged(self, data, where) -> Iterator[tuple]:
+        """Answers for samples or their features, at (N, 2) lat and lon."""
+        done = 0
+        for found in evaluation.predict_batches(self.model, data,
+                                                self.classes):
             rows = slice(done, done := done + len(found))
             if self.temperature != 1:
                 found = calibration.soften(found, self.temperature)
             joined = found
             if self.place is not None:
                 joined = combine(found, self.place.predict(
-                    environment[rows, 1::-1], self.classes), self.weight)
+                    where[rows], self.classes), self.weight)
             if self.allowed is not None:
                 joined = restrict(
                     np.maximum(joined, calibration.FLOOR), self.allowed)
             yield found, joined
+
+    def least(self, coverage: float) -> np.ndarray:
+        """Probability at which each class enters a set: (K,).
+
+        Fitted on the model's validation samples of the classes that are
+        allowed, judged as the answers are. Where the folder has none, its
+        thresholds are of all names; zero, so that all are in each set,
+        where it promises nothing.
+
+        Parameters
+        ----------
+        coverage : float
+            How often a set shall hold the right name, where that is allowed.
+        """
+        inside = (np.ones(len(self.classes), bool) if self.allowed is None
+                  else self.allowed)
+        held, known = (getattr(self.model, name, None)
+                       for name in ("held", "thresholds"))
+        if held is not None:
+            held = held[held["species"].isin(self.classes["species"][inside])]
+            value = self._fitted(held, coverage) if len(held) else 0.0
+            if self.allowed is not None:
+                enough = "" if value else (
+                    ", too few to rule out any: each set is the whole list")
+                warnings.warn(
+                    f"sets were fitted anew for the {inside.sum()} species "
+                    f"of your list, on {len(held)} validation samples of "
+                    f"them{enough}. They hold the right name in "
+                    f"{coverage:.0%} where the tree is one of these, and "
+                    "nowhere else.", stacklevel=3)
+        elif known and coverage not in known:
+            raise ValueError(f"coverage is {coverage!r}, expected one that "
+                             "the model was fitted for: "
+                             f"{', '.join(map(str, sorted(known)))}.")
+        else:  # of all names and of pixels alone
+            plain = self.allowed is None and self.place is None
+            value = (known or {}).get(coverage, 0.0) if plain else 0.0
+        return np.where(inside, value, np.inf)
+
+    def _fitted(self, held: pd.DataFrame, coverage: float) -> float:
+        """The threshold of a set, from the right classes' probabilities."""
+        where = held[["decimalLatitude", "decimalLongitude"]].to_numpy()
+        labels, done, right = taxonomy.labels(held, self.classes), 0, []
+        for _, odds in self._judged(np.stack(held["features"]), where):
+            rows = np.arange(len(odds))
+            right.append(odds[rows, labels[done + rows]])
+            done += len(odds)
+        right = np.concatenate(right)  # (N,)
+        return float(calibration.conformal(
+            np.stack([right, 1 - right], axis=1), np.zeros(len(right), int),
+            coverage=coverage)[0])
 
 
 def loaded(model, device: str):
@@ -123,22 +180,6 @@ def _known_from(country, records, classes) -> np.ndarray:
                          f"{', '.join(sorted(set(codes) - {''}))}.")
     return classes["species"].isin(
         records["species"][codes == code]).to_numpy()
-
-
-def least(model, coverage: float, *, prior: bool) -> float:
-    """Probability at which a species enters a set of some coverage.
-
-    Zero, so that all are in it, where the model's folder promises nothing.
-    """
-    known = getattr(model, "thresholds", None) or {}
-    if prior and "prior_thresholds" in model.card:
-        known = {float(share): value for share, value
-                 in model.card["prior_thresholds"].items()}
-    if known and coverage not in known:
-        raise ValueError(f"coverage is {coverage!r}, expected one that the "
-                         "model was fitted for: "
-                         f"{', '.join(map(str, sorted(known)))}.")
-    return known.get(coverage, 0.0)
 
 
 def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:

@@ -7,7 +7,6 @@ with places × species. Used in chapter 11.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 
 from geotree import checks, occurrences, taxonomy
 from geotree.explore import seeing
-from geotree.explore.judging import judge, least, loaded
+from geotree.explore.judging import judge, loaded
 from geotree.explore.seeing import STATUS, Seen
 from geotree.explore.sheet import Sheet
 from geotree.sources import NO_IMAGERY, OK
@@ -45,9 +44,9 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     threshold : float
         Probability from which a name counts as sure.
     coverage : float
-        How often a set shall hold the right name. Promised among all names
-        of the model; a list narrows them, and a warning says that then it
-        holds only where the tree is on the list.
+        How often a set shall hold the right name. With a list, sets are
+        fitted anew on the validation samples that go with the model, and a
+        warning says that they hold only where the tree is on the list.
     prior : bool
         Use what the model's training records say of the place.
     checklist : path or list of str, optional
@@ -94,13 +93,8 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     checks.one_of(rank, taxonomy.RANKS, name="rank")
     checks.number(threshold, name="threshold", low=0, high=1)
     checks.number(top, name="top", low=1, whole=True)
-    enough = least(model, coverage, prior=judged.place is not None)
-    if judged.allowed is not None and enough:
-        warnings.warn(
-            f"sets were fitted to hold the right name in {coverage:.0%} "
-            f"among all {len(judged.classes)} species. With the "
-            f"{judged.allowed.sum()} of your list they do so where the tree "
-            "is one of these, and nowhere else.", stacklevel=2)
+    checks.number(coverage, name="coverage", low=1e-6, high=1 - 1e-6)
+    enough = judged.least(coverage)
     frame = (points if isinstance(points, pd.DataFrame)
              else occurrences.reading.frame(points))
     known = dated(frame, source, year, **columns)

@@ -21,14 +21,13 @@ from tqdm import tqdm
 
 from geotree import checks, files, pixels, sources, taxonomy
 from geotree.network import DownloadError, ServiceError, redact
-from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, Pixels
+from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, YEAR, Pixels
 
 # Why a place has no answer, or that it has one.
 STATUS = {OK: "ok", NO_IMAGERY: "no imagery", FAILED: "failed"}
 _NAMES = np.array(["", *STATUS.values()], object)  # by number
 NO_PLACE = "not on the globe"
 NO_TREE = "no tree"  # a simulated source knows of none here
-YEAR = 2020  # of the pixels, where nobody says another
 _BLOCK = 2048  # places whose pixels are in memory at once
 _HOPELESS = 0.999  # share of failures at which a source is given up
 # What an occurrence table has, and a place where nobody has looked has not.

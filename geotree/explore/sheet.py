@@ -86,9 +86,10 @@ class Sheet:
                 column[deep] = found[deep]
         for number in range(1, self.top + 1):
             column = f"{self.rank}_{number}"
-            columns[column] = self.names[self.first[:, number - 1]]
-            columns[f"{column}_probability"] = self.odds[
-                :, number - 1 - self.top]
+            odds = self.odds[:, number - 1 - self.top]
+            columns[column] = self.names[np.where(  # a list leaves none
+                odds > 0, self.first[:, number - 1], -1)]
+            columns[f"{column}_probability"] = odds
         sets = np.full(n, None, object)
         for row in np.flatnonzero(self.size >= 0):
             code = self.set[row]

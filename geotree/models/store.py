@@ -22,7 +22,9 @@ import geotree
 from geotree import checks, files, hub, network
 from geotree.models.names import RANKS
 
-WEIGHTS, CARD, PRIOR = "model.safetensors", "card.json", "prior.parquet"
+WEIGHTS, CARD = "model.safetensors", "card.json"
+# Tables beside the weights, where there are any.
+TABLES = {"prior": "prior.parquet", "held": "held.parquet"}
 _MOST = 5  # names listed in an error
 
 
@@ -38,6 +40,9 @@ class Whole:
     thresholds : dict of float
         Coverage → least softened probability at which a class enters a
         prediction set.
+    held : DataFrame or None
+        Validation samples: ``species``, place, and their image ``features``
+        (D,). Sets for any list, coverage and prior are fitted on them.
     prior : DataFrame or None
         Records of the range prior; its weight is ``card["prior_weight"]``.
     card : dict
@@ -47,6 +52,7 @@ class Whole:
     classes: pd.DataFrame | None = None
     temperature: float = 1.0
     thresholds: dict[float, float] = {}
+    held: pd.DataFrame | None = None
     prior: pd.DataFrame | None = None
     card: dict = {}
 
@@ -105,8 +111,9 @@ def save(model: nn.Module, folder: str | Path, *,
     contents = {WEIGHTS: to_bytes({
         name: value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()})}
-    if getattr(model, "prior", None) is not None:
-        contents[PRIOR] = model.prior.to_parquet(index=False)
+    for name, file in TABLES.items():
+        if getattr(model, name, None) is not None:
+            contents[file] = getattr(model, name).to_parquet(index=False)
     config = getattr(model, "config", None)
     card = {**getattr(model, "card", {}), **(card or {}),
             "model": type(model).__name__,
@@ -164,10 +171,11 @@ def read_card(folder: str | Path) -> dict:
             "again, or write it with model.save_pretrained(card=…).")
     if (not isinstance(card.get("config"), dict)
             or not isinstance(card.get("files"), dict)
-            or not {WEIGHTS} <= card["files"].keys() <= {WEIGHTS, PRIOR}):
+            or not {WEIGHTS} <= card["files"].keys() <= {
+                WEIGHTS, *TABLES.values()}):
         raise ValueError(f"'{path}' is not the card of a model folder: "
                          f"expected 'config' and the 'files' {WEIGHTS} and, "
-                         f"where there is a prior, {PRIOR}.")
+                         f"where there are any, {', '.join(TABLES.values())}.")
     return card
 
 
@@ -210,7 +218,9 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
         checks.number(float(coverage), name="coverage", low=0, high=1):
         checks.number(least, name="threshold", low=0, high=1)
         for coverage, least in (card.get("thresholds") or {}).items()}
-    model.prior = (pd.read_parquet(paths[PRIOR]) if PRIOR in paths else None)
+    for name, file in TABLES.items():
+        setattr(model, name, pd.read_parquet(paths[file])
+                if file in paths else None)
     model.card = card
     return model.eval()
 

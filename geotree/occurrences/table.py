@@ -44,8 +44,8 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         With the columns of ``COLUMNS``, those of ``OPTIONAL`` where there
         are any; of any index and of any of pandas' types; not modified.
     named : bool
-        Whether each row needs its names. Pixels can be fetched for places
-        of which nobody knows the tree.
+        Whether each row needs its names and year. Pixels can be fetched for
+        places of which nobody knows the tree.
 
     Returns
     -------
@@ -80,7 +80,8 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         | {name: column(came, name, report) if name in POSITIVE
            else came[name] for name in came if name not in COLUMNS})
     # The release's tars tell no year: all unknown is known to be unknown.
-    undated = {"year": "Int64"} if result["year"].isna().all() else {}
+    undated = ({"year": "Int64"} if not named or result["year"].isna().all()
+               else {})
     for name in COLUMNS:
         if name not in (*optional, *undated):
             _refuse(result, result[name].isna(), f"{name} is missing",

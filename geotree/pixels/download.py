@@ -42,8 +42,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     Parameters
     ----------
     table : DataFrame
-        Occurrence table; a row may lack its year where the source looks at
-        one year alone.
+        Occurrence table; a row without a year fails where the source looks
+        at that of each.
     source : Source
         Where the pixels come from, e.g. ``Planet()``.
     store : path

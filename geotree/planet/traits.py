@@ -92,7 +92,8 @@ def season(table: pd.DataFrame, seed: int) -> np.ndarray:
     """
     lat = np.floor(table["decimalLatitude"] / 10).astype(int)
     lon = np.floor(table["decimalLongitude"] / 10).astype(int)
-    places = list(zip(table["year"].astype(int), lat, lon, strict=True))
+    year = table["year"].fillna(0).astype(int)
+    places = list(zip(year, lat, lon, strict=True))
     known = {place: np.random.default_rng(
         stable_hash(seed, "year", *place)).normal() for place in set(places)}
     return np.array([known[place] for place in places])

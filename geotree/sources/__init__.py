@@ -28,6 +28,7 @@ from geotree.variables import (
 
 # Status of a sample in a cube.
 PENDING, OK, NO_IMAGERY, FAILED = 0, 1, 2, 3
+YEAR = 2020  # of the pixels, where nobody says another
 _SHAPE = (MONTHS, len(BAND_NAMES), PATCH, PATCH)
 BYTES = 2 * int(np.prod(_SHAPE)) + 4 * len(VARIABLE_NAMES) + 1  # a sample
 _FIRST = 2015  # year of the first image of Sentinel-2

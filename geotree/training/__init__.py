@@ -36,6 +36,7 @@ FEW_SHOT = RELEASE | {"epochs": 10, "batch_size": 128, "accumulate": 1}
 # Shares of right answers that prediction sets can be asked to hold.
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 _MOST = 20_000_000  # probabilities to calibrate on, 80 MB
+_HELD = 5000  # samples, that go with the model
 _FEW = 2000  # samples
 _SMALLEST, _LARGEST = 32, 256  # batch, where the settings name none
 _EPOCHS = 10  # where neither the settings nor least_steps ask for more
@@ -174,6 +175,7 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
                   None if out is None else Path(out))
         run.go(resume=resume, progress=progress)
     model.classes = _extended(model, run.classes)
+    model.thresholds, model.held = {}, None  # were of other weights
     if validation is not None:
         calibrate(model, validation, classes=model.classes)
     model.card = {**getattr(model, "card", {}),
@@ -195,10 +197,13 @@ def _extended(model, classes: pd.DataFrame) -> pd.DataFrame:
 def calibrate(model, data, *, classes: pd.DataFrame) -> None:
     """Fit temperature and conformal thresholds, and keep them in the model.
 
+    With the features that they rest on, so that they can be fitted anew for
+    fewer names; see :func:`geotree.explore.predict`.
+
     Parameters
     ----------
     model
-        Gets ``classes``, ``temperature`` and ``thresholds``; see
+        Gets ``classes``, ``temperature``, ``thresholds`` and ``held``; see
         :class:`geotree.models.store.Whole`.
     data : Shards
         Samples that it was not trained on. Of very many, every n-th.
@@ -207,10 +212,15 @@ def calibrate(model, data, *, classes: pd.DataFrame) -> None:
     """
     known = data.table["species"].isin(classes["species"]).to_numpy()
     rows = np.flatnonzero(known)
-    some = data.select(rows[::max(1, len(rows) * len(classes) // _MOST)])
+    most = min(_HELD, max(1, _MOST // len(classes)))
+    some = data.select(rows[::max(1, math.ceil(len(rows) / most))])
+    features = evaluation.embed(model, some)  # (N, D)
     labels = taxonomy.labels(some.table, classes)
-    odds = evaluation.predict(model, some, classes)
+    odds = evaluation.predict(model, features, classes)
     model.classes = classes
+    model.held = some.table[[
+        "species", "decimalLatitude", "decimalLongitude"]].reset_index(
+            drop=True).assign(features=list(features))
     model.temperature = calibration.temperature(odds, labels)
     odds = calibration.soften(odds, model.temperature)
     model.thresholds = {
