@@ -34,11 +34,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import numpy as np
@@ -200,20 +206,14 @@ plots.patch_strip(found.reflectance, few["species"]);
 # season for some trees and stays for others, and that is a difference which
 # no single image shows.
 #
-# How much of the ground is that? Each patch is 50 m wide. Below it stands in
-# the middle of its surroundings. Signed in to Earth Engine, this is a map to
-# move in, made by geemap {cite}`wu2020geemap`; otherwise the planet draws the
-# ground around the tree, patch by patch as it would fetch it.
+# Where is that on the ground? Signed in to Earth Engine, the next cell gives a
+# map to move in, made by geemap {cite}`wu2020geemap`: the composite of July,
+# the patch, and the records around it. The planet has no ground between its
+# trees, so without Earth Engine the cell shows nothing.
 
 # %%
-import matplotlib.pyplot as plt
-from geotree.sources import grid
-
 one = few.iloc[0]
 lat, lon = one["decimalLatitude"], one["decimalLongitude"]
-steps = np.arange(-4, 5) * 50 / 111_195  # degrees, a patch each
-north, east = np.meshgrid(-steps, steps / np.cos(np.radians(lat)),
-                          indexing="ij")
 
 
 # %%
@@ -237,24 +237,8 @@ def engine_map():
 
 
 # %%
-def planet_picture():
-    """The ground around the tree in July as the planet renders it."""
-    around = few.iloc[[0] * north.size].assign(
-        gbifID=np.arange(north.size), decimalLatitude=lat + north.ravel(),
-        decimalLongitude=lon + east.ravel())
-    images = chain.planet().fetch(around).reflectance[:, 6]
-    color = plots.true_color(images).reshape(9, 9, 5, 5, 3)
-    fig, ax = plt.subplots(figsize=(4, 4))
-    ax.imshow(color.transpose(0, 2, 1, 3, 4).reshape(45, 45, 3),
-              extent=(-225, 225, -225, 225))
-    ax.add_patch(plt.Rectangle((-25, -25), 50, 50, fill=False, color="w"))
-    ax.set(xlabel="east (m)", ylabel="north (m)",
-           title=f"{one['species']}, July")
-
-
-# %% mystnb={"image": {"alt": "The ground around a tree in true colour, 450 m wide, with the patch of 50 m marked in the middle."}}
-signed_in = source.name == "earthengine"
-engine_map() if signed_in else planet_picture()
+if source.name == "earthengine":
+    display(engine_map())
 
 # %% [markdown]
 # Where exactly does a patch begin? If it were centred on the record, every
@@ -264,6 +248,8 @@ engine_map() if signed_in else planet_picture()
 # blurred by resampling. Norway and Svalbard have zones of their own.
 
 # %%
+from geotree.sources import grid
+
 patch = grid.patches(lat=few["decimalLatitude"],
                      lon=few["decimalLongitude"])
 pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
@@ -277,7 +263,9 @@ pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
 # of it. Leaves reflect the near infrared and swallow red, and bare ground does
 # neither, so the *normalised difference vegetation index* compares the two:
 # $\mathrm{NDVI} = (B_8 - B_4) / (B_8 + B_4)$. It is near one over dense
-# leaves, near zero over soil. By hand for one pixel, then with the library.
+# leaves, near zero over soil. Why the quotient, and not just the difference?
+# In the shade of a slope both bands are darker alike; the quotient stays. By
+# hand for one pixel of each tree, then with the library.
 
 # %%
 july = found.reflectance[:, 6]  # (N, C, H, W)
@@ -286,6 +274,37 @@ seen = july[:, 3, 2, 2] != variables.NODATA
 by_hand = (nir - red) / (nir + red)
 library = variables.ndvi(july)[:, 2, 2]
 np.testing.assert_allclose(by_hand[seen], library[seen], rtol=1e-5)
+
+# %% [markdown]
+# And a whole patch: the first of the four trees in its greenest month, as the
+# eye would see it, and as one number a pixel. It is all that there is of this
+# tree in that month, 25 pixels of ten metres.
+
+# %% mystnb={"image": {"alt": "A patch of five by five pixels, 50 metres wide, in true colour, and beside it the NDVI of each pixel as a number and as a shade."}}
+import calendar
+
+import matplotlib.pyplot as plt
+
+green = variables.ndvi(found.reflectance[0])  # (T, H, W)
+month = int(np.nan_to_num(green[:, 2, 2], nan=-1).argmax())
+fig, (left, right) = plt.subplots(1, 2, figsize=(6.5, 3.3))
+left.imshow(plots.true_color(found.reflectance[0])[month])
+right.imshow(green[month], vmin=0, vmax=1)
+for (row, column), value in np.ndenumerate(green[month]):
+    right.text(column, row, f"{value:.2f}", ha="center", va="center",
+               color="w" if value < 0.6 else "k")
+for ax, title in ((left, "true colour"), (right, "NDVI")):
+    ax.set(xticks=[], yticks=[],
+           title=f"{title}, {calendar.month_name[month + 1]}, 50 m wide")
+
+# %%
+print(f"{one['species']}: in its greenest month the NDVI of the patch goes "
+      f"from {np.nanmin(green[month]):.2f} to {np.nanmax(green[month]):.2f}")
+
+# %% [markdown]
+# The tree stands in the middle. What lies around it is in the patch, too, and
+# a crown rarely fills a pixel. So the same tree beside a meadow and in a wood
+# gives other numbers, and a model has to live with that.
 
 # %% [markdown]
 # ## The whole table, in chunks

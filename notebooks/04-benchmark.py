@@ -35,11 +35,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import matplotlib.pyplot as plt
@@ -66,6 +72,12 @@ print(chain.provenance())
 # | *seen species* | the record | other records of the species |
 # | *held-out species* | the species | its name, and records of its relatives |
 # | *k-shot* | the species | exactly k records of it, none of them scored |
+#
+# Why be so strict about words? Because readers take a number for the answer to
+# their own question. A nursery plants species that are known, and asks the
+# first. A botanist in a region without records asks the second. Someone who
+# has just found a rare tree, and has three records of it, asks the third. A
+# score on one of them says next to nothing about the other two.
 #
 # The first question has a second one inside: new record, but how far from
 # the nearest training record? That is what the next sections are about.
@@ -94,6 +106,12 @@ ax.set(xlabel="km to the nearest record", ylabel="share of records",
              f"{np.mean(nearest < 1):.0%} have one within 1 km");
 
 # %% [markdown]
+# The dotted line stands at one kilometre. What lies left of it are pairs that
+# share a forest, a week of weather and often an observer. Deal rows out at
+# random, and many such pairs end up with one half in training and the other in
+# the test.
+
+# %% [markdown]
 # ## A rule that reads no pixel
 #
 # To find out what nearness alone is worth, we need a model that has nothing
@@ -113,6 +131,10 @@ library = place.Nearest(toy).predict(np.array([[0.0, 0.0]]), names)
 np.testing.assert_allclose(library[0], by_hand, rtol=1e-4)
 
 # %% [markdown]
+# Why let the votes fade with distance, and not simply ask the nearest record?
+# Because a single odd record would then decide alone. With weights, a far
+# neighbour still counts, though less.
+#
 # This rule knows nothing of trees, of climate or of satellites. It is the
 # first thing that any claim of skill has to beat.
 #
@@ -122,8 +144,10 @@ np.testing.assert_allclose(library[0], by_hand, rtol=1e-4)
 # asked about new forests? Then whole forests must be new in the test. About
 # next year? Then a year must be. So not rows are dealt out but whole *units*:
 # rows, blocks of the globe, countries or years; a *buffer* takes away the
-# training rows around each test row. All ways go through one function and end
-# in one column.
+# training rows around each test row. Why a buffer, when blocks are apart
+# already? Two trees on both sides of a block's border may stand a hundred
+# metres from each other, and without it one of them is tested on the other.
+# All ways go through one function and end in one column.
 
 # %%
 kinds = {"random rows": {"kind": "random"},
@@ -270,6 +294,10 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
       f"the interval {width['5° blocks'] / width['rows']:.1f} times")
 
 # %% [markdown]
+# Where blocks widen the interval, rows are no independent witnesses, and an
+# interval over rows would have promised a precision that nobody has. It is
+# the same score and the same records; only the honesty differs.
+#
 # The library's interval is a little wider than the one by hand: quantiles
 # of few blocks, or of uneven ones, lie too close together, and it takes
 # them further out {cite}`hesterberg2015bootstrap`. A mean over species gets
@@ -403,6 +431,11 @@ lost = pd.DataFrame([{"model": name, **judged.compare(
     chance, model.predict(survey), there, blocks=block)}
     for name, model in asked.items()])
 
+# %% [markdown]
+# In the figure, a bar of no length would be a model that ranks sites as well
+# as someone who knows the truth. All five learnt from the same records; the
+# upper two answer with shares, the lower three with presence.
+
 # %% mystnb={"image": {"alt": "AUC lost against the truth by two models of shares and three of presence, with intervals; presence loses less than shares."}}
 _, ax = plt.subplots(figsize=(7.5, 2.6))
 ax.barh(lost["model"], lost["difference"], color=plots.CYCLE[0])
@@ -455,6 +488,13 @@ print(f"Longitude and latitude alone name {random['value']:.0%} of the "
       f"{real[real['model'] == 'most frequent']['value'].max():.1%}.")
 
 # %% [markdown]
+# Why do real records fall so much further than the planet's? People come back.
+# One park with a plaque at each tree gives a hundred records of the same few
+# species within a short walk, and a random split deals them out to both sides.
+# The planet's observers have favourite places, too, but at each of them the
+# species is drawn afresh.
+
+# %% [markdown]
 # Let that sink in. A model that reads pixels *and* coordinates and reports a
 # random split may have looked at nothing but the coordinates.
 #
@@ -491,10 +531,11 @@ plots.table(pair.loc[vote["split"]], index=True, formats={
     column: "{:,.0f}" if column[0] == "n" else "{:.3f}" for column in pair})
 
 # %% [markdown]
-# Not all of that gain is due to better labels. Fewer species are easier to
-# tell apart, whichever go. So as many species were left out at random, twenty
-# times; what the audit gains beyond their mean is what its choice is worth.
-# In points of accuracy:
+# Read it row by row: the left half has the shares, the right one how many rows
+# they rest on. Not all of that gain is due to better labels. Fewer species are
+# easier to tell apart, whichever go. So as many species were left out at
+# random, twenty times; what the audit gains beyond their mean is what its
+# choice is worth. In points of accuracy:
 
 # %%
 gain = kept[kept["metric"] == "audit_gain"]
@@ -503,6 +544,10 @@ plots.table(100 * gain.pivot(index="split", columns="group",
 
 # %% [markdown]
 # ### Can place alone do better?
+#
+# Why work so hard on a model that nobody wants in the end? Because it is the
+# bar. The cheapest way to a fine result is a lazy baseline, and a claim about
+# satellites is worth as much as the rival that it was held against.
 #
 # On 5° blocks a vote of few neighbours is hard to beat. We tried densities,
 # extra trees on turned coordinates, a network in the manner of SINR
@@ -541,7 +586,13 @@ gains.pivot(index="model", columns="data", values=[
 #
 # From here on the book uses 1° blocks for species that it has seen: large
 # enough that a test forest is new, small enough that nearly every species
-# remains in training. The split is a file like all others of the chain, and
+# remains in training. Why not five degrees, or whole countries, if those are
+# harder? Because a split is a question, and not a sport. Ours asks about a new
+# forest in a region that has been visited. Larger blocks ask about regions
+# where nobody has been; and they take so many species out of training that a
+# low score no longer says which of the two was the trouble.
+#
+# The split is a file like all others of the chain, and
 # every later chapter opens the same one.
 
 # %%
@@ -555,11 +606,19 @@ plots.style(chain.stamp())
 plots.occurrence_map(table.assign(part=parts.values), by="part");
 
 # %% [markdown]
+# Test blocks should lie all over the map, and not in one corner. A split that
+# happens to put all of a continent into training can say nothing about that
+# continent, and no score would tell.
+
+# %% [markdown]
 # ## Species that training never sees
 #
 # For the second task whole species are held out: one half leave a relative
 # of their genus in training, the other half lost the whole genus, and only
-# the family is left to speak for them.
+# the family is left to speak for them. Why both? A model that reads names will
+# lean on what the name shares with others. A species whose cousins are known
+# is one question, a species of a genus that nobody has seen is a harder one,
+# and in the field both turn up.
 
 # %%
 held = table[(parts == "held out").values]
@@ -587,6 +646,12 @@ assert not set(support) & set(query)
 support, query
 
 # %% [markdown]
+# The first array has the rows to learn from, two of each class, the second all
+# others, and no row is in both. That is all there is to it; but a score in
+# which a support record is also a query counts answers that were given
+# beforehand.
+
+# %% [markdown]
 # ## The release's recipe, at any size
 #
 # The release's benchmark takes a third of its species from each category of
@@ -596,6 +661,10 @@ support, query
 
 # %%
 table.drop_duplicates("species")["rarity"].value_counts()
+
+# %% [markdown]
+# These counts decide whether the recipe can be followed: it wants as many
+# species of each kind, and as many rows of each of them.
 
 # %%
 try:
@@ -609,7 +678,8 @@ except ValueError as error:
 #
 # Leakage, test records that training has seen in one form or another, is the
 # most common fault of all, and nothing in a score shows it. So three checks
-# fail loudly: by record, by species, by place.
+# fail loudly: by record, by species, by place. A check that passes prints
+# nothing; so here, no news is good news.
 
 # %%
 splits.check_leakage(table, parts)

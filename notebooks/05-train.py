@@ -33,11 +33,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import numpy as np
@@ -104,6 +110,10 @@ torch.testing.assert_close(by_hand, library)
 x = image.clone().requires_grad_()
 training.class_loss(10 * x @ names.T, right).backward()
 moved = F.normalize(image - 0.5 * x.grad, dim=-1)
+
+# %% [markdown]
+# What did the step do? For each place, the cosine with its own name and with
+# the best of the wrong ones, before and after:
 
 # %%
 def cosines(places):
@@ -186,6 +196,10 @@ for row in pairs.itertuples():
 
 # %% [markdown]
 # ## What the model reads
+#
+# Why not stretch everything into one long row of numbers and let a plain
+# network read that? It would do, until a cloud hides May. Then some of the
+# numbers are missing, and a plain network has no way to leave them out.
 #
 # A *transformer* works on a list of *tokens*, each a vector, and lets every
 # token look at all others. Ours reads twelve tokens for the months and four
@@ -273,6 +287,11 @@ history = training.fit(
     out=chain.folder() / "training")
 shown = ["epoch", "loss", "validation_loss", "validation_top1"]
 history[shown].tail(3).round(3)
+
+# %% [markdown]
+# The loss falls on both parts as long as the model learns something that holds
+# elsewhere. Once it falls in training alone, the model is learning its records
+# by heart.
 
 # %%
 print(f"Kept: the last of {len(history)} epochs, which names "

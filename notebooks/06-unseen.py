@@ -32,11 +32,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import numpy as np
@@ -164,6 +170,10 @@ shown = result[result["metric"] == "top1"].set_index(
 # We can help the new names with a handicap: take some nats (natural logarithms
 # of probability) from each seen name before choosing.
 # %% [markdown]
+# Why is the handicap needed at all? In training a new name was never right,
+# for none of its records was there. Each seen name was pulled towards places
+# again and again, and so it scores higher, whatever the place.
+#
 # So the class table is now that of all species. We ask about two kinds of
 # records: those of the test, whose species training has seen, and those of the
 # held-out species.
@@ -204,6 +214,10 @@ print(f"Asked plainly, it names {rows[0][2]:.1%} of the records of new "
 # its name only. A flora lists the countries where it is native and says
 # whether it drops its leaves. That is knowledge, not training data, and it is
 # there for nearly every tree on Earth.
+#
+# Why countries and leaves, and not height or bark? Because they rule out. A
+# species that grows in Chile alone can be struck off in Norway, without a look
+# at any pixel; and leaves that fall are something that a satellite sees.
 #
 # We give it to the model. A seen species competes by its probability, an
 # unseen one by its countries and its leaf type, and the stranger a sample
@@ -296,7 +310,8 @@ if rows:
 # %% [markdown]
 # ## Does it notice what it never learnt?
 #
-# The worst answer to an unknown tree is a confident wrong name. Could the
+# Floras have gaps, and the next tree may be one that no list knows. The worst
+# answer to an unknown tree is a confident wrong name. Could the
 # model say "I do not know this one"? A record of a held-out species should
 # look strange, and that of a held-out genus all the more. We try two scores of
 # strangeness: the best probability of any trained name, and the best cosine to
@@ -337,6 +352,10 @@ for score, values in {"best probability": sure, "best cosine": {
 noticed = pd.DataFrame(rows, columns=["score", "held out", "AUROC"])
 noticed.round(3)
 
+# %% [markdown]
+# Two scores, two kinds of strangers. Compare each number with a half, which is
+# what guessing gives.
+
 # %%
 best = noticed.loc[noticed["AUROC"].idxmax(), "score"]
 both = noticed[noticed["score"] == best].set_index("held out")["AUROC"]
@@ -374,6 +393,7 @@ print(f"By the {best}, a strange record looks stranger than a usual one "
 # %% [markdown]
 # ## Checks
 #
+# All of this would be worthless if a single record had slipped into training.
 # The page stands and falls with one claim, that nothing of these species was
 # seen. So it is checked by name and by record.
 

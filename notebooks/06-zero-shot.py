@@ -35,11 +35,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import numpy as np
@@ -333,6 +339,11 @@ for name, row in one.iloc[1:].iterrows():
 #
 # $$\log p = \log p_{\text{seen}} + a \cdot \log p_{\text{place}} +
 # \text{const}$$
+#
+# Why logarithms? Two independent witnesses multiply: what both find likely
+# stays likely, and what one of them rules out is gone. These two are not quite
+# independent, since climate depends on the place, and that is why the second
+# one gets a weight and not a full vote.
 #
 # One number, `a`, says how much the place counts. It is fitted on validation;
 # `a = 0` is allowed and means that the place does not help. Then anyone can

@@ -33,11 +33,17 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     get_ipython().run_line_magic("pip", f"install -q {source}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import matplotlib.pyplot as plt
@@ -75,6 +81,11 @@ print(chain.provenance())
 #    that still hold the support.
 # 3. **New means new.** Its "new" species were all in the pre-training.
 #
+# Why be so strict? With one record a class, a second one doubles what can be
+# learnt, so "up to three" is another task. A support record among the queries
+# is right by mere memory. And a species that was trained on a thousand times
+# is not learnt from three records, whatever the table is called.
+#
 # A species needs one record more than shots, so for up to ten shots we keep
 # the held-out species that have more than ten, and say how many that costs.
 
@@ -92,7 +103,14 @@ print(f"{len(labels):,} records of {k} species; {len(counts) - k} species "
       f"with {(~enough).sum()} records are too rare")
 
 # %% [markdown]
-# The features of all samples are computed once. On the planet we also note
+# Those that are too rare are the very ones for which few-shot learning is
+# wanted most. But with no record left over there is nothing to ask, and a
+# benchmark without them is a little kinder than the field. Every benchmark of
+# this kind has that limit; ours counts it.
+
+# %% [markdown]
+# The features of all samples are computed once, for the model stays as it is
+# until the section on fine-tuning. On the planet we also note
 # which of them the Bayes optimum names right, since some queries cannot be
 # told apart by anyone.
 
@@ -108,7 +126,9 @@ ideal = (np.full(len(labels), np.nan) if best is None
 #
 # How can one learn from three records at all? Not by training a network from
 # nothing. But the model of chapter 05 already turns each sample into a vector
-# in which relatives lie close together. So average these *features* over the
+# in which relatives lie close together. That is the hard part, and it is done.
+# What is left is to say where in that space the new class lies, and for that a
+# few points may do. So average these *features* over the
 # support records of a class: the mean is called its *prototype*
 # {cite}`snell2017prototypical`. Then give each query to the nearest mean. By
 # hand on two toy classes, then with the library.
@@ -165,10 +185,17 @@ for shots in SHOTS:
 # %% [markdown]
 # ## Fine-tuning
 #
+# So far the model itself has not moved. Could it not simply be trained on the
+# support? It could, and it is dangerous: there are far more weights to turn
+# than examples to turn them by, so it can learn the examples by heart and
+# forget what a tree looks like.
+#
 # The model already has an idea of each name. A few steps on the support
 # records change it. Few are trained like many, on a copy: each step sees all
-# of the support, slowly, so that little of what was known is lost. Few draws
-# on this page, since each costs seconds.
+# of the support, slowly, so that little of what was known is lost. In training
+# parts of the input were hidden at random; here none are, since with so few
+# records each part of each of them is needed. Few draws on this page, since
+# each costs seconds.
 
 # %%
 import copy
@@ -230,6 +257,10 @@ print(f"Class means go from {means[SHOTS[0]]:.0f} % with {SHOTS[0]} record "
 # %%
 100 * scores.pivot_table(index="method", columns="shots",
                          values="of optimum", dropna=False).round(3)
+
+# %% [markdown]
+# This table is the fairer one. Where even the optimum is wrong, two species
+# look alike and live in one place, and no rule can be blamed for it.
 
 # %% [markdown]
 # In the figure each dot is one draw. Look at the first column: if the dots of
@@ -310,6 +341,9 @@ for shots, one in (100 * gain).groupby("shots"):
 # %% [markdown]
 # ## Spread is not an interval
 #
+# You report a score with a "±". What may others do with it? That depends on
+# what was repeated.
+#
 # The dots of one column say how much the *draw of the support* matters: a
 # spread, in the table as `std`. They share nearly all queries, so their spread
 # says nothing about other forests. For that, draw blocks of the globe for one
@@ -380,6 +414,7 @@ print(f"1 shot: the name changes top-1 by {100 * gain.mean():+.1f} points on "
 # %% [markdown]
 # ## By rank
 #
+# A wrong name can be a near miss or a blunder, and top-1 counts both alike.
 # Where the species is wrong, is at least the genus right? The same answers,
 # summed by rank, in percent:
 
@@ -430,7 +465,9 @@ pd.DataFrame({"mean (%)": (100 * drawn.mean()).round(1),
 #
 # And a trap: two things are called "top-1". One may count right answers among
 # the *queries*, or among *all rows*, where the support stays in the
-# denominator as if it had been answered wrongly. Only the first keeps our
+# denominator as if it had been answered wrongly. Take a species of twelve
+# records and ten shots: the first way asks about two records, the second
+# divides by twelve, of which ten can only be wrong. Only the first keeps our
 # rules.
 
 # %%

@@ -32,12 +32,18 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     package = f"'geotree[maps] @ {source}'"
     get_ipython().run_line_magic("pip", f"install -q {package}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
     from google.colab import output
     output.enable_custom_widget_manager()
 
@@ -59,7 +65,10 @@ print(chain.provenance())
 # The model turns each sample into a vector of length one with 128 numbers, its
 # *features*. Nobody can look at 128 dimensions. *t-SNE*
 # {cite}`vandermaaten2008tsne` lays the samples out on paper so that neighbours
-# in that space stay neighbours. It keeps the near and gives up the far:
+# in that space stay neighbours. Why not simply look at the two directions in
+# which the samples spread most? Because species differ in many small ways at
+# once, and two directions show two of them. t-SNE keeps the near and gives up
+# the far:
 # distances between separate groups mean nothing, nor does the size of a group.
 # Its one setting, the *perplexity*, is about how many neighbours each sample
 # cares for.
@@ -100,6 +109,11 @@ plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 plots.embedding(points, table["family"]);
 
 # %% [markdown]
+# How clean these regions are can be argued about for ever, and a section below
+# puts a number in the place of the argument. For now, look where colours mix:
+# is it along borders, or everywhere?
+
+# %% [markdown]
 # Are the points at the border between two colours mistakes, or trees that look
 # like both? Ask them. Point at one, or move with the arrow keys: it says its
 # name and place, and shows its greenest month. A name in the legend hides the
@@ -113,6 +127,10 @@ explore.embedding_explorer(points, shown, test.classes,
 
 # %% [markdown]
 # ## The taxa that the release shows
+#
+# You want to compare your map with one in a paper, and the paper shows other
+# species. Then nothing can be compared: some groups are easy to keep apart and
+# others are not, and whoever picks them picks the result.
 #
 # With so many species, colours run out. GlobalGeoTree's figures show five
 # families, five genera of one of them, and five species of one of those, kept
@@ -143,8 +161,8 @@ def draw_map(features, rank, ax=None):
 draw_map(features, "family");
 
 # %% [markdown]
-# Five families are an easy start. Next, the genera of one of them, and then
-# the species of one of these.
+# Five families are an easy start: they differ in leaves, seasons and climate.
+# Next, the genera of one of them, and then the species of one of these.
 
 # %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five genera of one family."}}
 draw_map(features, "genus");
@@ -190,6 +208,11 @@ plain /= np.linalg.norm(plain, axis=1, keepdims=True)
 
 # %% mystnb={"image": {"alt": "t-SNE map of plain statistics of pixels and variables of the same five families."}}
 draw_map(plain, "family");
+
+# %% [markdown]
+# If this map has regions as clean as the one above, the model has not added
+# what the picture seemed to show. Your eye will want to decide that at once.
+# Do not let it; the next section counts.
 
 # %% [markdown]
 # CLIP and RemoteCLIP {cite}`radford2021clip,liu2024remoteclip` see true
@@ -276,7 +299,9 @@ apart = splits.distance_km(test.table["decimalLatitude"],
 print(f"median distance to it: {np.median(apart):,.0f} km")
 
 # %% [markdown]
-# A distance alone decides nothing, for relatives do live near each other. So
+# A distance alone decides nothing, for relatives do live near each other: two
+# firs that are neighbours on the globe may be neighbours in the model because
+# it knows firs, or because it knows the valley. So
 # hide the coordinates from the model, then all 27 variables, and ask again. If
 # the families hold together while the continents mix, the model sees trees; if
 # both fall apart, it was the place. We count both: neighbours that share the

@@ -35,12 +35,18 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     package = f"'geotree[release] @ {source}'"
     get_ipython().run_line_magic("pip", f"install -q {package}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import json
@@ -72,8 +78,10 @@ print(chain.provenance())
 # in the same form and at a small size, from the records of chapter 01 and the
 # cube of chapter 02, which `chain` opens.
 #
-# The tables are CSV files with column names of their own. Both directions are
-# one call.
+# The tables are CSV files with column names of their own. Why translate them
+# at all? Because other tools do not know these names, while those of Darwin
+# Core mean the same wherever occurrences are read. Both directions are one
+# call.
 
 # %%
 path = occurrences.write_release(table.head(3), out / "table.csv")
@@ -140,6 +148,10 @@ print({name: auxiliary_data[0][name] for name in ("longitude", "bio01")})
 seen = [row["sample_id"] for batch in test_loader for row in batch[2]]
 assert seen == release.load().ids.tolist()
 len(test_loader), len(seen)
+
+# %% [markdown]
+# The second number is how many samples were read, and the assertion says
+# which: all of the shard, in the order of the file.
 
 # %% [markdown]
 # ## The hub, without a disk
@@ -219,6 +231,8 @@ print(f"{requests} requests for {len(tars)} tar(s), {size:,} bytes: "
 # %% [markdown]
 # All samples came, each byte once. Who trains for many epochs reads every
 # byte in each of them; to convert while it arrives pays from the second on.
+# That is a matter of the line, not of taste: a line that fills a disk in a day
+# would be busy for a month with thirty epochs.
 # A conversion that breaks off goes on with the tars that are left.
 
 # %%
@@ -231,7 +245,13 @@ kept = sum(file.path.stat().st_size for file in packed.files)
 print(f"{again - requests} more requests, {bytes_now - size:,} bytes; kept: "
       f"{kept:,} bytes, {kept / len(packed):,.0f} a sample")
 
+# %% [markdown]
+# The same bytes had to come once more, since nothing had been kept of the
+# first reading. What is kept now is smaller than what came, and from here on
+# nothing comes from the hub at all.
+
 # %%
+assert kept < size  # 16 bits instead of 64
 server.shutdown()
 
 # %% [markdown]
@@ -252,11 +272,12 @@ for name, millions in parts.items():
 print(f"{'all':20} {sum(parts.values()):7.2f} million parameters")
 
 # %% [markdown]
-# Nearly all of it is CLIP, text and vision; what is new and has to be learnt
-# from trees is small. This page uses a small one of the same build, with
-# random weights, and a vocabulary trained on our names. It has learnt nothing
-# yet, so its answers are worthless; but *how* it computes them is what the
-# large one does, and that is what we look at. The text that it reads for a
+# Why look at where the parameters sit? Because it tells what was learnt from
+# trees. Nearly all of it is CLIP, text and vision; what is new and has to be
+# learnt from trees is small. This page uses a small one of the same build,
+# with random weights, and a vocabulary trained on our names. It has learnt
+# nothing yet, so its answers are worthless; but *how* it computes them is what
+# the large one does, and that is what we look at. The text that it reads for a
 # species is this:
 
 # %%
@@ -290,7 +311,10 @@ model = GeoTreeClip.from_pretrained(path, config=small,
 
 # %% [markdown]
 # Parameter names differ between generations of the library that CLIP comes
-# from. Both are understood.
+# from. That sounds like a trifle. But a weight that is not found by its name
+# is not loaded, and a tolerant loader would leave that layer random without a
+# word. So both kinds of names are understood, and a name that is neither is an
+# error.
 
 # %%
 old = checkpoint.release_names(model.temporal_extractor.state_dict(
@@ -365,11 +389,20 @@ with torch.no_grad():
 predictions.shape
 
 # %% [markdown]
+# One row for each sample, one column for each name, and each row sums to one.
+# With random weights the numbers mean nothing yet; their shape and order are
+# those that the large model gives.
+
+# %% [markdown]
 # ## What it computes, and what that means
 #
-# Here comes the part that you have to know before you compare any number.
-# Before the encoders see them, values are scaled to −1 … 1 by the lowest and
-# highest *of the batch*. By hand, for the variables:
+# Here comes the part that you have to know before you compare any number. A
+# network wants its inputs in one range, be they metres or degrees. So before
+# the encoders see them, values are scaled to −1 … 1, and the question is by
+# which bounds. The release takes the lowest and highest *of the batch*. That
+# needs no constants, and in training, with large and shuffled batches, the
+# bounds hardly move; the trouble begins when somebody asks about one place. By
+# hand, for the variables:
 
 # %%
 from geotree.release import scaling
@@ -405,9 +438,9 @@ with torch.no_grad():
 torch.testing.assert_close(*fixed, atol=1e-5, rtol=1e-4)
 
 # %% [markdown]
-# A second surprise. The attention over months has no code for the month, so it
-# sees twelve images in a bag. December to January gives what January to
-# December gave:
+# A second surprise, and a quieter one. The attention over months has no code
+# for the month, so it sees twelve images in a bag. December to January gives
+# what January to December gave:
 
 # %%
 batch = release.select(range(64)).load()
@@ -415,6 +448,11 @@ with torch.no_grad():
     forth, back = (model.encode_images(x, batch.environment)
                    for x in (batch.images, batch.images[:, ::-1]))
 print(f"largest difference {(forth - back).abs().max():.1e}")
+
+# %% [markdown]
+# A difference as small as that is rounding. To such a model autumn is a spring
+# that was dealt in another order, and the curve by which [chapter
+# 02](02-download) explains why a year is worth fetching is out of its reach.
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -447,7 +485,9 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # %% [markdown]
 # ## Its recipe
 #
-# `recipe="release"` trains as the release did, for those who must compare. It
+# Why keep a recipe that has known faults? Because two numbers can be compared
+# only if they were made alike, and yours may have to stand beside one from
+# the paper. `recipe="release"` trains as the release did. It
 # starts from CLIP's text weights (`model.load_text_tower()`, from the hub; not
 # here), and three parts are not handed to its optimiser: they stay as random
 # as they were born. To see it, train one epoch by each recipe and look which
@@ -516,7 +556,8 @@ print("by mended only:   ", *sorted(mended - released))
 # %% [markdown]
 # ## Checks
 #
-# The two layouts of shards, that of the release and ours, hold the same
+# If you convert your shards, you want to be sure that nothing was lost on the
+# way. The two layouts of shards, that of the release and ours, hold the same
 # numbers; ours in fewer bytes, as [chapter 03](03-shards) explains.
 
 # %%
@@ -576,6 +617,10 @@ for read in (lambda: next(iter(GGTDataset(out / "trap.tar")
     except ValueError as error:
         print(str(error).replace(str(out), "…"))
 assert not (out / "trapped").exists()
+
+# %% [markdown]
+# Both were refused before anything ran. The messages name the file, and what
+# in it is no tensor.
 
 # %% [markdown]
 # > **Exercise 3** (hard)

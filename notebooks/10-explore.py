@@ -33,12 +33,18 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     package = f"'geotree[maps,stac] @ {source}'"
     get_ipython().run_line_magic("pip", f"install -q {package}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
     from google.colab import output
     output.enable_custom_widget_manager()
 
@@ -61,6 +67,10 @@ print(note)
 
 # %% [markdown]
 # ## Honest first
+#
+# Why begin with confidence, and not with the map? Because a map shows every
+# cell in the same firm colours, and readers believe colours. What a
+# probability is worth has to be settled before it is painted.
 #
 # An answer is only as good as its confidence. Two numbers are fitted on the
 # validation part: a temperature that makes the model neither too sure nor too
@@ -131,6 +141,11 @@ share = answers["rank"].fillna("unsure").value_counts(normalize=True)
 100 * share.rename("answers (%)").to_frame().round(2)
 
 # %% [markdown]
+# Each row is a rank at which the model stopped, with the share of test records
+# that got this far and no further; `unsure` are those for which even the leaf
+# type did not reach the threshold. A model that answers at the species every
+# time would have one row.
+#
 # When it commits itself, is it right? If the confidence is honest, at least
 # eight in ten are, at each rank.
 
@@ -142,6 +157,11 @@ committed = committed.assign(right=right).groupby("rank")["right"]
 kept = committed.agg(["mean", "size"]).reindex(taxonomy.RANKS)
 pd.DataFrame({"right (%)": (100 * kept["mean"]).round(1),
               "n": kept["size"].astype("Int64")})
+
+# %% [markdown]
+# A rank well below eight in ten is one at which the model promises more than
+# it keeps. Look at `n` before you judge: of a few records, one or two make the
+# difference.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -203,7 +223,9 @@ print("right species:", ", ".join(f"{name} {share}"
 # Now we ask everywhere: a grid over the land, one question a cell. The planet
 # renders what a satellite would see of the tree that fits best there, and the
 # model says which leaf type it sees. It is a map of predictions, not of
-# forests; this one opens the book.
+# forests; this one opens the book. Cells of two degrees are coarse: one of
+# them holds plains and mountains. But each halving asks four times as many
+# questions, and says nothing new about the model.
 
 # %%
 step = 2.0  # degrees
@@ -286,9 +308,15 @@ plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
 # ## Where does it grow?
 #
 # The other way round: one species, all places. Foresters and ecologists call
-# this a *range map*. Each cell is asked at several places; their mean is the
-# map, their spread its uncertainty. On the planet we can put the true
-# probability beside it, the one that the records were drawn from.
+# this a *range map*. Why is the first map not enough? It shows the winner of
+# each cell, and a species that comes second everywhere would not be on it at
+# all. So here we keep its probability, wherever it comes in.
+#
+# A cell of three degrees has valleys and summits, and one question in its
+# middle would take one of them for all. So each cell is asked at several
+# places; their mean is the map, their spread its uncertainty. On the planet we
+# can put the true probability beside it, the one that the records were drawn
+# from.
 
 # %%
 species = ["Fagus sylvatica", "Populus tremuloides", "Ceiba pentandra",
@@ -378,6 +406,10 @@ even = explore.range_maps(model, source, classes, species[-1], step=3.0,
 for kind, part in (("degrees", maps), ("area", even)):
     share = float(part["probability"].sel(species=species[-1]).mean())
     print(f"{species[-1]}, mean over cells of equal {kind}: {share:.2%}")
+
+# %% [markdown]
+# Where the two means differ, the first one counted the north too often, or too
+# seldom. Quote the second if anyone asks for an area.
 
 # %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of the six species."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2))

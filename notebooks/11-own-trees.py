@@ -35,12 +35,18 @@
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
+import importlib.util
 import sys
 
 if "google.colab" in sys.modules:
     source = "git+https://github.com/geotree-book/geotree@v0.1.0"
     package = f"'geotree[stac] @ {source}'"
     get_ipython().run_line_magic("pip", f"install -q {package}")
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("geotree") is None:
+        sys.exit("geotree was not installed, see above. Without a network, "
+                 "set `source` in this cell to a wheel that you have: "
+                 "file:///content/geotree-0.1.0-py3-none-any.whl")
 
 # %%
 import numpy as np
@@ -164,7 +170,8 @@ part.value_counts()
 # %% [markdown]
 # ## Fine-tune
 #
-# Two hundred records are few to learn from pixels from nothing. A model that
+# Why not train a model of your own from the start? Two hundred records are too
+# few to learn from pixels from nothing. A model that
 # has seen many trees knows what a spring looks like; it only has to learn
 # which of your eight names goes with which. `chain.model()` is that model, the
 # one of chapter 05. *Fine-tuning* goes on with its training on your records.
@@ -196,7 +203,8 @@ print(f"weight of the place {weight:.2f}, "
 # %% [markdown]
 # ## Ask
 #
-# Now the question that all this was for: a thousand places where nobody has
+# A model that only knows your plots tells you what you knew. Now the question
+# that all this was for: a thousand places where nobody has
 # looked. One call reads them, fetches their pixels and answers, one row out
 # for each row in.
 
@@ -249,7 +257,8 @@ answers[["predicted_genus", "predicted_species", "sure_rank", "set_size",
 # %% [markdown]
 # ## Is it right?
 #
-# Here the truth is known, so the answers can be scored. On the Earth you would
+# A table full of names looks finished, and that is the danger. Here the truth
+# is known, so the answers can be scored. On the Earth you would
 # keep some of your own records back for this, whole blocks of them. The table
 # has shares with 95 % intervals. `likeliest` says how often the first name is
 # right, `listed` how often one of the few that are listed, and `sure` how

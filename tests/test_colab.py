@@ -94,7 +94,8 @@ def registry(tmp_path_factory):
          tmp_path_factory.mktemp("registry")], env=CLEAN, text=True,
         capture_output=True)
     if answer.returncode:
-        lacking("pip finds no packages, so no fresh environment can be made: "
+        lacking("pip finds no packages, so no fresh environment can be made; "
+                "set PIP_INDEX_URL or PIP_FIND_LINKS to where they are: "
                 + (answer.stderr.strip().splitlines() or [""])[-1])
 
 
@@ -130,6 +131,32 @@ def test_the_wheel_has_all_that_is_not_python(wheel, tmp_path):
     kept = {f"geotree/data/results/{path.name}"
             for path in (ROOT / "results").glob("*.csv")}
     assert packed == here | kept and len(here) > 6 and len(kept) > 1
+
+
+def test_set_up_without_a_network_says_what_to_set(tmp_path):
+    """In a Python that has no geotree, and to which pip brings none."""
+    venv.create(tmp_path, symlinks=True)
+    script = f"""
+import json, sys, types
+class Shell:
+    def run_line_magic(self, name, line):
+        print("ERROR: no network", file=sys.stderr)
+get_ipython = Shell
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+said = []
+for code in {[setup(path) for path in CHAPTERS]!r}:
+    try:
+        exec(code)
+    except SystemExit as error:
+        said.append(error.code)
+print(json.dumps(said))
+"""
+    said = json.loads(subprocess.run(
+        [tmp_path / "bin/python", "-I", "-c", script], check=True, text=True,
+        capture_output=True, env=CLEAN).stdout)
+    assert len(said) == len(CHAPTERS)
+    for one in said:
+        assert "Without a network, set `source`" in one
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

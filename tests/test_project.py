@@ -177,6 +177,7 @@ def test_citation_is_complete():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "license"} <= set(citation)
+    assert citation["date-released"].isoformat() > "2026"  # a date, no text
     assert citation["license"] == project()["license"] == "Apache-2.0"
     paper, = citation["references"]
     assert paper["doi"] == "10.5194/essd-18-1379-2026"

@@ -123,7 +123,7 @@ def write_answers(answers: pd.DataFrame, path: str | Path) -> Path:
     Parameters
     ----------
     answers : DataFrame
-        From :func:`geotree.explore.predict`.
+        From :func:`geotree.explore.predict`, or a table of occurrences.
     path : path
         ``.csv``, ``.tsv``, either with ``.gz``, ``.parquet``, or
         ``.geoparquet`` with a point for each place.
@@ -159,9 +159,10 @@ def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    lat, lon = (pd.to_numeric(answers[str(answers.attrs[name])],
+    lat, lon = (pd.to_numeric(answers[str(answers.attrs.get(name, usual))],
                               errors="coerce").to_numpy(float)
-                for name in ("lat", "lon"))
+                for name, usual in (("lat", "decimalLatitude"),
+                                    ("lon", "decimalLongitude")))
     points = np.zeros(len(answers), [("order", "u1"), ("kind", "<u4"),
                                      ("x", "<f8"), ("y", "<f8")])
     points["order"], points["kind"] = 1, 1  # little endian, a point
