@@ -43,6 +43,7 @@ STAGES = {
 }
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
           "names": "cost and worth of a step with 90 names and 21,001",
+          "share": "share of the optimum after up to 10⁶ samples",
           "growth": "cost of each stage at 10³ … 10⁶ samples, and the plan",
           "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
 
@@ -115,6 +116,8 @@ def _run(name: str, options, samples: Samples, folder: Path
         return curve.measure(samples).to_dict("records")
     if name == "names":
         return curve.names(samples).to_dict("records")
+    if name == "share":
+        return list(curve.share())
     return [STAGES[name](samples, options.runs).row()]
 
 

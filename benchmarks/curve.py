@@ -1,7 +1,8 @@
 """What a sample teaches: accuracy after the same samples.
 
 :func:`measure` compares two models, :func:`names` one model's steps with few
-names, with many, and with some of the many.
+names, with many, and with some of the many, :func:`share` new samples with
+few that come again.
 
 The compact model and the release's architecture start from random weights
 and see the same batches of the planet in the same order. The release's
@@ -15,18 +16,22 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from itertools import count as from_here
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from benchmarks.data import Samples, many_classes
 from benchmarks.models import release_tokens
 from geotree import evaluation, splits, taxonomy, training
 from geotree.models.compact import CompactClip
+from geotree.planet import Planet
 from geotree.release.model import GeoTreeClip, ReleaseConfig
-from geotree.shards import take
+from geotree.shards import Batch, take
 from geotree.training import losses
 
 SEEN = (512, 1024, 2048, 4096)  # samples at which both are scored
@@ -150,3 +155,95 @@ def _batches(samples, rows, total: int, size: int):
     order = np.concatenate([rng.permutation(rows) for _ in range(passes)])
     for start in range(0, total, size):
         yield take(samples, order[start:start + size])
+
+
+def share(*, most: int = 2**20, few: int = 8192, least: int = 2048,
+          test: int = 2048, batch: int = 256) -> Iterator[dict]:
+    """Share of the Bayes optimum against samples seen, new ones or a few.
+
+    The rate is constant after a warm-up, and the weights that are scored are
+    the mean of about the last tenth of the steps, so that each point is that
+    of a run of its length. Test samples are of 1° blocks of their own.
+
+    Yields
+    ------
+    dict
+        ``model, seen, seconds, top1, low, high, n, optimum, records`` at
+        each doubling; the few stop at 16 passes.
+    """
+    planet = Planet()
+    held = next(_drawn(planet, 5 * test, apart=True))
+    again = take(next(_drawn(planet, 2 * few)), slice(few))
+    for name, some, last in (
+            ("few, again and again",
+             _batches(again, np.arange(few), 16 * few, batch), 16 * few),
+            ("each seen once", _once(planet, batch), most)):
+        model = CompactClip(seed=0)
+        model.fit_normalisation(again)
+        for row in _shares(model, some, least, last, held):
+            yield {"model": name, **row}
+
+
+def _drawn(planet: Planet, n: int, *, apart: bool = False
+           ) -> Iterator[Batch]:
+    """New records without end, ``n`` at a time, less those of the test."""
+    for seed in from_here(1):
+        table = planet.occurrences(n, seed=seed)
+        block = np.floor(table[["decimalLatitude", "decimalLongitude"]])
+        table = table[(block.sum(axis=1) % 5 == 0) == apart]
+        pixels = planet.fetch(table)
+        yield Batch(pixels.reflectance, pixels.environment,
+                    taxonomy.labels(table, planet.classes),
+                    table["gbifID"].to_numpy())
+
+
+def _once(planet: Planet, size: int) -> Iterator[Batch]:
+    for some in _drawn(planet, 16_384):
+        for start in range(0, len(some.ids) - size + 1, size):
+            yield take(some, slice(start, start + size))
+
+
+def _shares(model, batches, point: int, last: int, held: Batch
+            ) -> Iterator[dict]:
+    """Train on ``last`` samples; a row at ``point`` and each doubling."""
+    planet, settings = Planet(), training.Settings().filled(
+        last, len(Planet().classes), drop_last=False)[0]
+    choice = losses.Choice(planet.classes, [
+        (settings.rank_weight, torch.as_tensor(
+            taxonomy.members(planet.classes, rank)[1]))
+        for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)])
+    best = planet.posterior(held.images, held.environment)
+    places = pd.DataFrame(held.environment[:, :2], columns=[
+        "decimalLongitude", "decimalLatitude"])
+    mean = AveragedModel(model, avg_fn=lambda old, new, n: old + (
+        new - old) * min(1, 10 / (n + 1)))
+    optimizer = torch.optim.AdamW(losses.all_parameters(model, settings))
+    torch.manual_seed(0)
+    seen, seconds = 0, 0.0
+    for step, batch in enumerate(batches):
+        started = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1, (step + 1) / 100)
+        hidden = losses.hide(batch, settings)
+        loss = losses.over_classes(model.train(), hidden._replace(
+            labels=torch.as_tensor(batch.labels)), choice, settings)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        mean.update_parameters(model)
+        seconds += time.perf_counter() - started
+        seen += len(batch.ids)
+        if seen >= point:
+            point *= 2
+            odds = evaluation.predict(mean.module, held, planet.classes)
+            top1 = evaluation.score(
+                odds, held.labels, planet.classes, ranks=["species"],
+                blocks=evaluation.spatial_blocks(places)).query(
+                    "metric == 'top1'").iloc[0]
+            yield {"seen": seen, "seconds": seconds, "top1": top1["value"],
+                   "low": top1["low"], "high": top1["high"],
+                   "n": int(top1["n"]), "optimum": float(
+                       evaluation.hits(best, held.labels).mean())}
+        if seen >= last:
+            return

@@ -85,6 +85,30 @@ def test_order_of_months_matters(model, batch):
                                embed(blind, batch), atol=1e-5, rtol=1e-4)
 
 
+def test_bands_that_nearly_repeat_each_other_are_told_apart(batch):
+    rng = np.random.default_rng(0)
+    level = rng.uniform(500, 5000, (64, 12, 1, 1, 1))
+    images = (level * rng.uniform(0.85, 1.15, batch.images.shape)).astype(
+        np.uint16)
+    model = CompactClip(SMALL)
+    model.fit_normalisation(batch._replace(images=images))
+    _, rings, seen = model._rings(images)
+    white = model._months(images)[0][seen][:, :rings.shape[-1]]
+    before, after = (torch.corrcoef(rows.T).abs().fill_diagonal_(0).max()
+                     for rows in (rings[seen], white))
+    assert before > 0.95 and after < 0.2
+
+
+def test_climate_and_soil_speak_at_once(model, batch):
+    alone = batch.environment.copy()
+    alone[:, :3] = np.nan
+    begin = model.tokens(batch.images, alone).values[:, 0]
+    assert (begin - begin[:1]).abs().max() > 1e-3
+    alone[:] = np.nan
+    begin = model.tokens(batch.images, alone).values[:, 0]
+    torch.testing.assert_close(begin, begin[:1].expand_as(begin))
+
+
 def test_a_missing_month_has_no_say(model, batch):
     gone = batch.images.copy()
     gone[:, 4] = variables.NODATA
@@ -169,6 +193,15 @@ def test_weights_of_another_model_are_refused(model, tmp_path):
         CompactClip.from_pretrained(folder)
     change(folder, model="GeoTreeClip")
     with pytest.raises(ValueError, match="holds a GeoTreeClip"):
+        CompactClip.from_pretrained(folder)
+
+
+def test_weights_of_an_older_model_are_refused(model, tmp_path):
+    older = copy.deepcopy(model)
+    del older.ring_mean, older.ring_whiten
+    older.month = torch.nn.Linear(270, SMALL.width)  # as it once was
+    folder = older.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="ring_.* have to be trained again"):
         CompactClip.from_pretrained(folder)
 
 

@@ -3,7 +3,9 @@
 An image encoder and a name encoder give unit vectors; the cosine of the
 two, times a learnable scale, says how well a species fits a place. Twelve
 month tokens and four tokens of environment go through a small transformer
-that never looks at what is missing. Chapter 05.
+that never looks at what is missing. Bands and neighbouring pixels nearly
+repeat each other, and species differ in what is left: so months are whitened
+first. Chapter 05.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 from geotree import checks
 from geotree import variables as v
 from geotree.models import store
+from geotree.models.constants import RINGS, moments, whitening
 from geotree.models.names import NameEncoder
 
 _PIXELS = v.PATCH * v.PATCH
-_CENTRE = _PIXELS // 2  # the pixel that holds the tree
+_FAR = 8.0  # standard deviations, at which values are cut off
 _MILLIMETRES = [i for i, x in enumerate(v.VARIABLES) if x.unit == "mm"]
 _LON, _LAT, _ASPECT = map(v.VARIABLE_NAMES.index,
                           ("longitude", "latitude", "aspect"))
@@ -118,13 +120,17 @@ class CompactClip(store.Whole, nn.Module):
                  for name, part in v.GROUPS.items()}
         sizes["location"] += 3 + 6 * len(_FREQUENCIES)
         sizes["terrain"] += 2
+        rings = bands * RINGS.shape[1]
         # Constants of the normalisation travel with the weights.
         for name, size in (("band", bands), ("variable", len(v.VARIABLES))):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
-        self.month = nn.Linear(bands * (_PIXELS + 2), width)
+        self.register_buffer("ring_mean", torch.zeros(rings))
+        self.register_buffer("ring_whiten", torch.eye(rings))
+        self.month = nn.Linear(rings + bands * _PIXELS, width)
         self.month_code = nn.Embedding(v.MONTHS, width)
         self.season_code = nn.Embedding(v.MONTHS, width)
+        sizes["all"] = sum(sizes.values())
         self.groups = nn.ModuleDict({
             name: nn.Sequential(nn.Linear(size, width), nn.GELU(),
                                 nn.Linear(width, width))
@@ -157,8 +163,8 @@ class CompactClip(store.Whole, nn.Module):
         """Set the constants from training samples (a ``shards.Batch``).
 
         Mean and standard deviation of the logarithm of reflectance for each
-        band, and of each variable, over what is not missing. They are saved
-        with the weights, so that a prediction never depends on its batch.
+        band and each variable, over what is not missing; what whitens rings.
+        Saved with the weights: a prediction never depends on its batch.
         """
         pixels, valid = self._pixels(batch.images)
         if not valid.any():
@@ -166,10 +172,12 @@ class CompactClip(store.Whole, nn.Module):
                 f"all {len(pixels):,} samples have no valid pixel: nothing "
                 "to normalise by. Are the images' missing values 65535?")
         values, known = self._variables(batch.environment)
-        self.band_mean, self.band_std = _moments(
+        self.band_mean, self.band_std = moments(
             pixels.permute(0, 1, 3, 2).flatten(0, 2),
             valid.permute(0, 1, 3, 2).flatten(0, 2))
-        self.variable_mean, self.variable_std = _moments(values, known)
+        self.variable_mean, self.variable_std = moments(values, known)
+        _, rings, seen = self._rings(batch.images)
+        self.ring_mean, self.ring_whiten = whitening(rings[seen])
 
     def _pixels(self, images) -> tuple[Tensor, Tensor]:
         """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
@@ -191,22 +199,30 @@ class CompactClip(store.Whole, nn.Module):
         values[:, _MILLIMETRES] = torch.log1p(rain)
         return values, known
 
-    def _months(self, images) -> tuple[Tensor, Tensor]:
-        """Normalised pixels (B, T, C·27) and months present (B, T)."""
+    def _rings(self, images) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels (B, T, C·25) against their patch, means of its rings
+        (B, T, C·R), and months present (B, T).
+        """
         pixels, valid = self._pixels(images)
         pixels = (pixels - self.band_mean[:, None]) / self.band_std[:, None]
         count = valid.sum(-1, keepdim=True)
         mean = (pixels * valid).sum(-1, keepdim=True) / count.clamp(min=1)
         pixels = torch.where(valid, pixels, mean)  # gaps: mean of the patch
-        centre = pixels[..., _CENTRE, None]
-        x = torch.cat([pixels, centre, mean], dim=-1).flatten(2)
-        return x, (count > 0).any(dim=2).squeeze(-1)
+        return ((pixels - mean).flatten(2),
+                (pixels @ RINGS.to(self.device)).flatten(2),
+                (count > 0).any(dim=2).squeeze(-1))
+
+    def _months(self, images) -> tuple[Tensor, Tensor]:
+        """White rings and pixels (B, T, C·(R + 25)), and months present."""
+        pixels, rings, seen = self._rings(images)
+        white = (rings - self.ring_mean) @ self.ring_whiten
+        return torch.cat([white.clamp(-_FAR, _FAR), pixels], dim=-1), seen
 
     def _environment(self, environment) -> tuple[dict[str, Tensor], Tensor]:
         """Values ⊕ missing flags of each group, and groups present (B, 4)."""
         raw, known = self._variables(environment)
         values = known * ((raw - self.variable_mean)
-                          / self.variable_std).clamp(-8, 8)
+                          / self.variable_std).clamp(-_FAR, _FAR)
         lon, lat, aspect = (torch.deg2rad(raw[:, i])
                             for i in (_LON, _LAT, _ASPECT))
         sphere = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(),
@@ -221,6 +237,7 @@ class CompactClip(store.Whole, nn.Module):
             name: torch.cat([values[:, part], (~known[:, part]).float(),
                              *([extra[name]] if name in extra else [])], -1)
             for name, part in v.GROUPS.items()}
+        groups["all"] = torch.cat(list(groups.values()), dim=-1)
         present = [known[:, part].any(-1) for part in v.GROUPS.values()]
         return groups, torch.stack(present, dim=-1)
 
@@ -237,8 +254,9 @@ class CompactClip(store.Whole, nn.Module):
                                  north.roll(v.MONTHS // 2, 0), north)
             placed = known[:, 0] & lat.isfinite()
             x = x + self.month_code.weight + season * placed[:, None, None]
-        place = [layer(groups[name]) for name, layer in self.groups.items()]
-        summary = self.summary.expand(len(x), 1, -1)
+        *place, together = (layer(groups[name])
+                            for name, layer in self.groups.items())
+        summary = (self.summary + together)[:, None]  # all groups at once
         values = torch.cat([summary, x, torch.stack(place, dim=1)], dim=1)
         always = torch.ones_like(months[:, :1])
         return Tokens(values, torch.cat([always, months, known], dim=1))
@@ -280,20 +298,3 @@ class CompactClip(store.Whole, nn.Module):
     def scale(self) -> Tensor:
         """Factor of the cosines, at most 100 as in CLIP."""
         return self.logit_scale.clamp(max=math.log(100.0)).exp()
-
-
-def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column over its valid rows.
-
-    With NumPy: Apple's GPUs have no float64.
-    """
-    device = values.device
-    values, valid = values.cpu().numpy(), valid.cpu().numpy()
-    count = valid.sum(0).clip(min=1)
-    values = values.astype(np.float64) * valid
-    mean = values.sum(0) / count
-    std = np.sqrt((((values - mean) * valid) ** 2).sum(0) / count)
-    # A column that is constant or all missing carries nothing: leave it.
-    std = np.where(std > 1e-6, std, 1.0)
-    return tuple(torch.from_numpy(x.astype(np.float32)).to(device)
-                 for x in (mean, std))

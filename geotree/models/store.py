@@ -251,7 +251,8 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *,
         raise ValueError(
             f"{where} holds another model than this {type(model).__name__}: "
             f"{_some(problems)} Build the model with the configuration it "
-            "was trained with.") from error
+            "was trained with; weights of an older GeoTree have other parts "
+            "and have to be trained again.") from error
 
 
 def commit() -> str | None:
