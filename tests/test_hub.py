@@ -61,11 +61,10 @@ def test_lists_and_files_arrive_and_are_kept(options, server):
         found = hub.fetch(path, **options)
         assert found.read_bytes() == content
         assert COMMIT in found.parts
-    assert hub.table(**options).read_bytes() == TABLE
     assert hub.checkpoint(**options).read_bytes() == FILES[hub.CHECKPOINT]
     before = len(server.requests)
     assert hub.fetch("README.md", revision=COMMIT, **options).exists()
-    assert hub.table(**options).read_bytes() == TABLE
+    assert hub.fetch("files/GlobalGeoTree.csv", **options).exists()
     assert len(server.requests) == before
 
 
@@ -95,7 +94,8 @@ from geotree.release import hub
 from geotree.release.towers import ReleaseConfig
 model = GeoTreeClip.from_pretrained(
     hub.DATASET, tokenizer="me/tree", config=ReleaseConfig(*{SIZES}))
-print(model.text_encoder.tokenizer("Acer")["input_ids"], hub.table())
+print(model.text_encoder.tokenizer("Acer")["input_ids"],
+      hub.fetch("files/GlobalGeoTree.csv"))
 name = "{REPO}/GlobalGeoTree-6M/c.tar"
 if os.environ["HF_HUB_OFFLINE"] == "0":  # private, streamed, then fetched
     print(GGTDataset(f"hf://{{name}}").files[0].open().read(9) == b"\\0" * 9)
@@ -267,6 +267,27 @@ def test_tars_stream_once_and_nothing_is_kept(streaming, server, tars, cache,
     assert abs(about - len(tars[0])) <= 0.2 * len(tars[0])
     with pytest.raises(ValueError, match="given twice"):
         GGTDataset([streaming, streaming])
+
+
+def test_a_program_without_a_token_streams(streaming, server, tars, tmp_path):
+    """As someone new to the hub runs it; each byte comes once."""
+    program = f"""
+from geotree import GGTDataset
+data = GGTDataset("hf://{REPO}/GlobalGeoTree-6M", batch_size=16)
+print(sum(len(batch[0]) for batch in data.get_dataloader()))"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True,
+        env={name: value for name, value in os.environ.items()
+             if not name.startswith("HF_")} | {
+            "PYTHONPATH": str(Path(hub.__file__).parents[2]),
+            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")},
+        timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(tars[0])
+    assert server.sent == sum(map(len, tars[1].values()))
+    assert len(server.requests) <= 2 + 3 * 3
+    assert {*server.tokens} == {None}
+    assert not [*tmp_path.rglob("*.tar")]
 
 
 @pytest.mark.filterwarnings("ignore:the samples of")

@@ -255,7 +255,8 @@ def test_a_sample_of_a_million_members_is_refused(bare, written):
 ODD = {  # kind: does the release's loader yield it?
     "all missing": True, "null": True, "absent": True, "list": True,
     "list of two": True, "whole numbers": True, "text as a list": True,
-    "whole pixels": True, "no id": True, "an empty level": True,
+    "whole pixels": True, "no id": True, "an id of letters": True,
+    "more fields": True, "bfloat16": True, "an empty level": True,
     "no auxiliary": False, "no place": False}
 
 
@@ -277,6 +278,12 @@ def odd(kind, key):
         del auxiliary["bio07"]
     elif kind == "no place":
         auxiliary["longitude"] = None
+    elif kind == "bfloat16":
+        images = images.bfloat16()
+    elif kind == "an id of letters":
+        auxiliary["sample_id"] = "x"
+    elif kind == "more fields":
+        auxiliary["landcover"] = 3
     elif kind == "no id":
         del auxiliary["sample_id"]
     elif kind == "whole numbers":
@@ -293,7 +300,7 @@ def odd(kind, key):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_twelve_odd_samples_give_the_same_ten(tmp_path, workers):
+def test_odd_samples_are_read_as_the_release_reads_them(tmp_path, workers):
     """What the release's loader yields of them, and the same values."""
     samples = [odd(kind, 100 + i) for i, kind in enumerate(ODD)]
     path = tmp_path / "odd.tar"
@@ -304,13 +311,13 @@ def test_twelve_odd_samples_give_the_same_ten(tmp_path, workers):
             tar.addfile(info, io.BytesIO(content))
     data = GGTDataset(path, batch_size=5, num_workers=workers)
     with pytest.warns(UserWarning, match="skipped 2 samples, the first: .*"
-                      "odd.tar', record 110: it lacks auxiliary") as told:
+                      "odd.tar', record 113: it lacks auxiliary") as told:
         batches = list(data.get_dataloader())
     assert len(told) == 1 and data.skipped == 2
     found = [row for batch in batches for row in zip(*batch, strict=True)]
     expected = [one for one, kind in zip(samples, ODD, strict=True)
                 if ODD[kind]]
-    assert len(found) == len(expected) == 10
+    assert len(found) == len(expected) == 13
     for (images, text, auxiliary, months, known), (
             pixel_values, names, values, _), kind in zip(
                 found, expected, ODD, strict=False):
@@ -322,17 +329,16 @@ def test_twelve_odd_samples_give_the_same_ten(tmp_path, workers):
             assert torch.equal(images.isnan(), gone)
             assert torch.equal(images[~gone], pixel_values[~gone].float())
         assert text == names
-        assert auxiliary == {"sample_id": None} | {
-            name: values.get(name) or 0 for name in VARIABLE_NAMES} | {
-                name: values[name] for name in values if name == "sample_id"}
+        assert auxiliary == {"sample_id": None} | values | {
+            name: values.get(name) or 0 for name in VARIABLE_NAMES}
         assert known.tolist() == [values.get(name) is not None
                                   for name in VARIABLE_NAMES]
     with pytest.raises(shards.ShardError, match="record 100: .*no valid"):
         ids(GGTDataset(path, strict=True))
-    with pytest.warns(UserWarning, match="skipped 7 samples"):
+    with pytest.warns(UserWarning, match="skipped 8 samples"):
         strict = ids(GGTDataset(path, strict=True, on_error="skip",
                                 num_workers=workers))
-    assert strict == [101, 103, 105, 106, 107]
+    assert strict == [101, 103, 105, 106, 107, 110, 111]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])

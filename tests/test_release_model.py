@@ -420,7 +420,7 @@ def test_scaling_by_the_batch_is_warned_of_and_fixed_needs_constants(
 
 @pytest.fixture
 def pth(model, tmp_path):
-    return model.to_release(tmp_path / "GGT_6M.pth")
+    return model.to_release(tmp_path / "GGT_6M.pth", transformers="4.24.0")
 
 
 def read(path, vocabulary, **options):
@@ -460,7 +460,8 @@ def published_state(model, positions=40):
 @pytest.mark.parametrize("towers", [True, False], ids=["v4", "v5"])
 @pytest.mark.parametrize("positions", [True, False])
 @pytest.mark.parametrize("added", ["", "module.", "_orig_mod.",
-                                   "module._orig_mod.", "_orig_mod.module."])
+                                   "module._orig_mod.", "_orig_mod.module.",
+                                   "model.", "_fsdp_wrapped_module."])
 def test_names_of_all_ways_to_train_load(model, vocabulary, batch, classes,
                                          tmp_path, towers, positions, added):
     state = published_state(model, 40 if positions else None)
@@ -500,8 +501,8 @@ def test_other_places_types_and_files_load(model, vocabulary, batch, classes,
 def test_a_part_of_a_state_leaves_the_rest_as_it_was(model, vocabulary):
     fresh = make(vocabulary, seed=1, temperature=0.2)
     before = {name: x.clone() for name, x in fresh.state_dict().items()}
-    assert fresh.scale().item() == pytest.approx(5) and (
-        fresh.temperature == 0.2)
+    assert fresh.scale().item() == pytest.approx(5)
+    assert fresh.temperature == 1  # that of answers is another
     part = {name: x for name, x in published_state(model).items()
             if name.startswith("text_encoder")}
     left = fresh.load_state_dict(part, strict=False)
@@ -599,9 +600,10 @@ def test_no_step_needs_float64(vocabulary, batch, classes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "least"), [
+    (torch.float16, 0.99), (torch.bfloat16, 0.85)])  # 11 and 8 bits
 def test_half_the_bits_give_nearly_the_same(model, vocabulary, batch, classes,
-                                            kind):
+                                            kind, least):
     inputs = as_release(batch, classes)
     half = make(vocabulary, normalization="batch").to(kind)
     with torch.autocast("cpu", dtype=kind):
@@ -610,7 +612,7 @@ def test_half_the_bits_give_nearly_the_same(model, vocabulary, batch, classes,
         for one, other in zip(found, model(*inputs), strict=True):
             near = torch.nn.functional.cosine_similarity(
                 one.float(), other, dim=-1)
-            assert one.isfinite().all() and near.min() > 0.99
+            assert one.isfinite().all() and near.min() > least
     half.fit_normalisation(batch)
     half.normalization = "fixed"
     assert half(batch.images, batch.environment, classes).isfinite().all()
@@ -626,12 +628,19 @@ def test_it_can_be_compiled(model, batch, classes):
     torch._dynamo.reset()
 
 
-def test_newer_transformers_expect_no_positions_of_text(model, tmp_path):
-    path = model.to_release(tmp_path / "new.pth", position_ids=False)
+@pytest.mark.parametrize(("version", "count"), [
+    ("4.24.0", 2), ("4.30.2", 2), ("4.31.0", 1), ("5.0.0", 1), (None, 1)])
+def test_a_checkpoint_suits_the_version_that_reads_it(model, tmp_path,
+                                                      version, count):
+    """The text tower has its positions in the state until 4.31; default:
+    as the one that is installed.
+    """
+    path = model.to_release(tmp_path / "new.pth", transformers=version)
     names = [name for name in torch.load(path, weights_only=True)[
         "model_state_dict"] if name.endswith("position_ids")]
-    assert names == ["temporal_extractor.clip_vit.model.vision_model."
-                     "embeddings.position_ids"]
+    assert len(names) == count and "clip_vit" in names[0]
+    own = model.text_encoder.text_encoder.state_dict()
+    assert version or ("embeddings.position_ids" in own) == (count == 2)
 
 
 def test_our_folder_keeps_constants_and_card(vocabulary, batch, classes,

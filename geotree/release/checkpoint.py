@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from torch import Tensor
 
 from geotree import files
 
-_TOWERS = {"temporal_extractor.clip_vit.model.": "vision_model.",
+# The towers' names here, and what transformers before 5.6 puts behind them.
+_SHELLS = {"temporal_extractor.clip_vit.model.": "vision_model.",
            "text_encoder.text_encoder.": "text_model."}
 _POSITIONS = "embeddings.position_ids"
-_ADDED = ("module", "_orig_mod")  # by DDP and torch.compile
+# By DDP, torch.compile, FSDP and checkpointing of activations.
+_ADDED = re.compile(r"(^|\.)(?:(?:module|_orig_mod|_fsdp_wrapped_module|"
+                    r"_checkpoint_wrapped_module)\.)+")
 STATES = ("model_state_dict", "state_dict", "model")
 
 
@@ -34,10 +38,9 @@ def our_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     found = {}
     for given, value in state.items():
-        name = ".".join(x for x in given.split(".") if x not in _ADDED)
-        for tower, inner in _TOWERS.items():
-            if name.startswith(tower + inner):
-                name = tower + name.removeprefix(tower + inner)
+        name = _ADDED.sub(r"\1", given).removeprefix("model.")  # Lightning
+        for tower, shell in _SHELLS.items():
+            name = name.replace(tower + shell, tower)
         if name in found:
             raise ValueError(f"{given} is {name}, which is there already. "
                              "Keep one of the two.")
@@ -55,14 +58,12 @@ def release_names(state: dict[str, Tensor], *,
     text_positions : int or None
         Length of the text tower's buffer; None leaves it out.
     """
-    vision, text = (tower + inner for tower, inner in _TOWERS.items())
-    found = {vision + _POSITIONS: torch.arange(2)[None]}
-    if text_positions is not None:
-        found[text + _POSITIONS] = torch.arange(text_positions)[None]
+    found = {tower + shell + _POSITIONS: torch.arange(length)[None]
+             for (tower, shell), length in zip(
+                 _SHELLS.items(), (2, text_positions), strict=True) if length}
     for name, value in state.items():
-        for tower, inner in _TOWERS.items():
-            if name.startswith(tower):
-                name = tower + inner + name.removeprefix(tower)
+        for tower, shell in _SHELLS.items():
+            name = name.replace(tower, tower + shell)
         found[name] = value
     return found
 

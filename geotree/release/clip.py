@@ -9,7 +9,6 @@ Chapter 09.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,38 +26,30 @@ from geotree.release.model import CLIP
 _RGB = [v.BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images
 _STD = (0.26862954, 0.26130258, 0.27577711)
+_BRIGHTEST = 0.3  # reflectance that becomes 1, as in ESA's TCI
 _CHUNK = 256  # images at once
 
 
-@dataclass(frozen=True)
-class ClipConfig:
-    """Where the weights come from, and how images are shown to them."""
-
-    source: str = CLIP
-    brightest: float = 0.3  # reflectance that becomes 1, as in ESA's TCI
-
-
-def true_color(images, *, brightest: float = 0.3) -> tuple[Tensor, Tensor]:
+def true_color(images) -> tuple[Tensor, Tensor]:
     """Red, green, blue of each month, and the months present.
 
     Parameters
     ----------
     images : (B, T, C, H, W) uint16 or int32
         Digital numbers; 65535 is missing.
-    brightest : float
-        Reflectance that becomes 1; 0 is 0, in between is linear.
 
     Returns
     -------
     (B, T, 3, H, W) float32, (B, T) bool
-        0 to 1; a missing pixel has the mean of its patch.
+        0 to 1, linear up to a reflectance of 0.3; a missing pixel has the
+        mean of its patch.
     """
     checks.images(images)
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     bands = images[:, :, _RGB].to(torch.float32)
     valid = bands != v.NODATA
-    values = (bands * v.REFLECTANCE_SCALE / brightest).clamp(0, 1) * valid
+    values = (bands * v.REFLECTANCE_SCALE / _BRIGHTEST).clamp(0, 1) * valid
     count = valid.sum(dim=(3, 4), keepdim=True)
     mean = values.sum(dim=(3, 4), keepdim=True) / count.clamp(min=1)
     return (torch.where(valid, values, mean),
@@ -72,10 +63,10 @@ class ClipBaseline(nn.Module):
     evaluation and fine-tuning are the same calls.
     """
 
-    def __init__(self, clip: nn.Module, tokenizer: str | Path = CLIP, *,
-                 config: ClipConfig | None = None) -> None:
+    def __init__(self, clip: nn.Module, tokenizer: str | Path = CLIP
+                 ) -> None:
         super().__init__()
-        self.clip, self.config, self.card = clip, config or ClipConfig(), {}
+        self.clip, self.card = clip, {}
         text = clip.config.text_config
         self.tokens = tokens.Reader(tokenizer, text.vocab_size,
                                     text.max_position_embeddings)
@@ -83,27 +74,22 @@ class ClipBaseline(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path = CLIP, *,
-                        tokenizer: str | Path | None = None,
-                        brightest: float = 0.3) -> ClipBaseline:
+                        tokenizer: str | Path | None = None
+                        ) -> ClipBaseline:
         """CLIP by hub id, or a folder that transformers wrote."""
         from transformers import CLIPModel
 
-        clip = CLIPModel.from_pretrained(source)
-        return cls(clip, tokenizer or source, config=ClipConfig(
-            str(source), brightest)).eval()
+        return cls(CLIPModel.from_pretrained(source),
+                   tokenizer or source).eval()
 
     @classmethod
     def from_open_clip(cls, path: str | Path, *,
-                       tokenizer: str | Path = CLIP,
-                       activation: str = "gelu", head: int = 64,
-                       brightest: float = 0.3) -> ClipBaseline:
+                       tokenizer: str | Path = CLIP, head: int = 64
+                       ) -> ClipBaseline:
         """A ViT of open_clip, such as ``RemoteCLIP-ViT-B-32.pt``.
 
         Parameters
         ----------
-        activation : str
-            ``"gelu"`` as in open_clip's own models and RemoteCLIP;
-            ``"quick_gelu"`` for weights of OpenAI.
         head : int
             Width of an attention head.
         """
@@ -111,14 +97,13 @@ class ClipBaseline(nn.Module):
 
         state = checkpoint.read(path)
         try:
-            clip = CLIPModel(CLIPConfig(**_sizes(state, activation, head)))
+            clip = CLIPModel(CLIPConfig(**_sizes(state, head)))
             state = _from_open_clip(state)
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"'{path}' holds no ViT of open_clip "
                              f"({error!r}).") from error
         store.load_state(clip, state, where=f"'{path}'")
-        return cls(clip, tokenizer, config=ClipConfig(
-            str(path), brightest)).eval()
+        return cls(clip, tokenizer).eval()
 
     @property
     def device(self) -> torch.device:
@@ -132,7 +117,7 @@ class ClipBaseline(nn.Module):
 
         ``environment`` is not looked at.
         """
-        pixels, present = true_color(images, brightest=self.config.brightest)
+        pixels, present = true_color(images)
         side = self.clip.config.vision_config.image_size
         mean, std = (torch.tensor(x, device=self.device)[:, None, None]
                      for x in (_MEAN, _STD))
@@ -154,10 +139,8 @@ class ClipBaseline(nn.Module):
 
     def encode_taxa(self, classes: pd.DataFrame) -> Tensor:
         """Unit vectors (K, D) of the rows of a class table."""
-        ids, mask = self.tokens(taxonomy.prompts(classes), self.device)
-        hidden = self.clip.text_model(input_ids=ids, attention_mask=mask
-                                      ).last_hidden_state
-        last = hidden[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+        last = self.tokens.ends(self.clip.text_model,
+                                taxonomy.prompts(classes), self.device)
         return F.normalize(self.clip.text_projection(last).float(), dim=-1)
 
     def forward(self, images, environment, classes) -> Tensor:
@@ -187,7 +170,7 @@ def load(source: str | Path | nn.Module) -> nn.Module:
     return ClipBaseline.from_pretrained(source)
 
 
-def _sizes(state: dict[str, Tensor], activation: str, head: int) -> dict:
+def _sizes(state: dict[str, Tensor], head: int) -> dict:
     """The configuration that the shapes of a state tell."""
     def tower(prefix, width):
         blocks = {name.split("resblocks.")[1].split(".")[0]
@@ -197,7 +180,7 @@ def _sizes(state: dict[str, Tensor], activation: str, head: int) -> dict:
         return {"hidden_size": width, "num_hidden_layers": len(blocks),
                 "num_attention_heads": max(width // head, 1),
                 "intermediate_size": state[first].shape[0],
-                "hidden_act": activation,
+                "hidden_act": "gelu",  # of open_clip and RemoteCLIP
                 "projection_dim": state["text_projection"].shape[1]}
 
     vocabulary, width = state["token_embedding.weight"].shape

@@ -52,11 +52,6 @@ def checkpoint(**options) -> Path:
     return fetch(CHECKPOINT, **options)
 
 
-def table(name: str = "GlobalGeoTree.csv", **options) -> Path:
-    """A table of the release; options as of :func:`fetch`."""
-    return fetch(f"files/{name}", **options)
-
-
 def shards(part: str = PARTS[1], *, repo: str = DATASET, **options
            ) -> list[str]:
     """Paths of the tars in a folder of the repository, for :func:`fetch`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,7 @@ SCORING = 100.0  # and scores with this factor of the cosines
 NORMALIZATIONS = ("batch", "fixed")
 
 
-class GeoTreeClip(nn.Module):
+class GeoTreeClip(store.Whole, nn.Module):
     """The released architecture, with the released names and outputs.
 
     Parameters
@@ -50,7 +50,8 @@ class GeoTreeClip(nn.Module):
         constants that :meth:`fit_normalisation` sets and that are saved
         with the weights. None: fixed where constants are known.
     temperature : float
-        The scale starts at its inverse.
+        Of the contrastive loss: the scale starts at its inverse. The
+        attribute ``temperature`` is that of answers, 1 until calibrated.
 
     Examples
     --------
@@ -59,6 +60,8 @@ class GeoTreeClip(nn.Module):
     ...     images, text_data, auxiliary_data, image_mask, aux_mask)
     """
 
+    Config = ReleaseConfig
+
     def __init__(self, config: ReleaseConfig | None = None, *,
                  tokenizer: str | Path = CLIP,
                  normalization: str | None = None,
@@ -66,10 +69,9 @@ class GeoTreeClip(nn.Module):
         super().__init__()
         checks.one_of(normalization, (None, *NORMALIZATIONS),
                       name="normalization")
-        self.temperature = checks.number(temperature, low=1e-6,
-                                         name="temperature")
+        checks.number(temperature, low=1e-6, name="temperature")
         self.config = config = config or ReleaseConfig()
-        self.normalization, self.card = normalization, {}
+        self.normalization = normalization
         width = config.text_width
         self.temporal_extractor = TemporalExtractor(config)
         self.auxiliary_encoder = AuxiliaryEncoder(config.hidden)
@@ -208,7 +210,7 @@ class GeoTreeClip(nn.Module):
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
         """Write ``model.safetensors`` and ``card.json`` into ``folder``."""
-        return store.save(self, folder, card={
+        return super().save_pretrained(folder, card={
             **(card or {}), "normalization": self.normalization})
 
     @classmethod
@@ -237,18 +239,14 @@ class GeoTreeClip(nn.Module):
                 else store.find(source))
         if path.name == store.WEIGHTS and (path.parent / store.CARD).exists():
             path = path.parent  # the card has its hash
-        card = {} if path.is_file() else store.read_card(path)
-        if card:
-            known = {field.name for field in fields(ReleaseConfig)}
-            config = ReleaseConfig(**{name: value for name, value
-                                      in card["config"].items()
-                                      if name in known})
-        model = cls(config, tokenizer=tokenizer, normalization=(
-            normalization or card.get("normalization")))
-        if card:
-            return store.load(model, path, card)
-        state = _complete(model, checkpoint.read(path))
-        store.load_state(model, state, where=f"'{path}'")
+        if not path.is_file():
+            model = super().from_pretrained(path)
+            model.text_encoder.tokens.source = tokenizer
+            model.normalization = (normalization
+                                   or model.card.get("normalization"))
+            return model
+        model = cls(config, tokenizer=tokenizer, normalization=normalization)
+        store.load_state(model, checkpoint.read(path), where=f"'{path}'")
         bad = [name for name, value in model.named_parameters()
                if not value.isfinite().all()]
         if bad:
@@ -257,44 +255,42 @@ class GeoTreeClip(nn.Module):
         return model.eval()
 
     def to_release(self, path: str | Path, *,
-                   position_ids: bool = True) -> Path:
-        """Write a checkpoint with the 433 entries of the published one.
+                   transformers: str | None = None) -> Path:
+        """Write a checkpoint for the release's own code.
 
         Parameters
         ----------
-        position_ids : bool
-            Whether the text tower's buffer is in it, as published. In the
-            release's own code transformers before 4.31 asks for it, and
-            later ones refuse it and the published file: no one file is
-            for both. Here both are read.
+        transformers : str, optional
+            Version of the library that will read it; default: the one that
+            is installed. Before 4.31 the text tower asks for a buffer of
+            positions (``"4.24"`` gives the 433 entries of the published
+            file); later ones refuse it, and so the published file. Here
+            both are read.
         """
+        version = transformers or metadata.version("transformers")
+        positions = [int(x) for x in version.split(".")[:2]] < [4, 31]
         state = {name: value for name, value in self.state_dict().items()
                  if name not in _OWN}
         return checkpoint.write(state, path, text_positions=(
-            self.config.positions if position_ids else None))
+            self.config.positions if positions else None))
 
 
 # What our state has and the release's lacks.
 _OWN = ("image_range", "aux_range", "logit_scale")
 
 
-def _complete(model: GeoTreeClip, state: dict[str, Tensor]
-              ) -> dict[str, Tensor]:
-    """A state under our names; what the release's lacks is as it was.
+def _read_names(module, state_dict, prefix, *args) -> None:
+    """Let ``load_state_dict`` take the release's names, as in its README.
 
-    A whole model of the release is scored with the published factor.
+    What the release's state lacks stays as it was; a whole model of the
+    release is scored with the published factor.
     """
-    found, own = checkpoint.our_names(state), model.state_dict()
+    found = checkpoint.our_names({
+        name.removeprefix(prefix): state_dict.pop(name)
+        for name in [*state_dict] if name.startswith(prefix)})
+    own = module.state_dict()
     published = {name: own[name] for name in _OWN}
     if own.keys() - found.keys() == {*_OWN}:
         published["logit_scale"] = torch.tensor(math.log(SCORING))
-    return published | found
-
-
-def _read_names(module, state_dict, prefix, *args) -> None:
-    """Let ``load_state_dict`` take the release's names, as in its README."""
-    complete = _complete(module, {
-        name.removeprefix(prefix): state_dict.pop(name)
-        for name in [*state_dict] if name.startswith(prefix)})
-    state_dict.update({prefix + name: value
-                       for name, value in complete.items()})
+    state_dict.update({prefix + name: value for name, value
+                       in (published | found).items()})

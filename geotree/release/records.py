@@ -82,10 +82,11 @@ def levels(sample: Sample, *, strict: bool = True) -> dict:
 
 
 def auxiliary(sample: Sample, *, strict: bool = True
-              ) -> tuple[int | None, np.ndarray]:
-    """``sample_id`` and the variables: (V,) float64, NaN = missing.
+              ) -> tuple[dict, np.ndarray]:
+    """``auxiliary.json`` and its variables: (V,) float64, NaN = missing.
 
-    Read strictly, there is an id, and each variable, if only as null.
+    Read strictly, ``sample_id`` is there and a whole number, and each
+    variable is there, if only as null.
     """
     content = _dictionary(sample, "auxiliary.json", strict)
     needed = ("sample_id", *VARIABLE_NAMES) if strict else ()
@@ -95,18 +96,19 @@ def auxiliary(sample: Sample, *, strict: bool = True
     if missing:
         raise Absent(f"auxiliary.json lacks {', '.join(missing[:5])}")
     try:
-        number = content.get("sample_id")
-        if number is not None or strict:
+        if strict:
+            number = content["sample_id"]
             if isinstance(number, float) and not number.is_integer():
                 raise ValueError(f"sample_id {number} is no whole number")
             np.int64(number := int(number))
+            content = content | {"sample_id": number}
         values = np.array([content.get(name) for name in VARIABLE_NAMES],
                           dtype=np.float64)
         if strict and np.isinf(values.astype(np.float32)).any():
             raise ValueError("a variable is infinite")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"auxiliary.json: {error}") from error
-    return number, values
+    return content, values
 
 
 def reflectance(sample: Sample) -> np.ndarray:
@@ -137,7 +139,7 @@ def decode(sample: Sample) -> tuple[np.ndarray, np.ndarray, int, dict]:
     """
     found = levels(sample)
     names = {ours: str(found[theirs]) for theirs, ours in LEVELS.items()}
-    number, environment = auxiliary(sample)
+    content, environment = auxiliary(sample)
     values = reflectance(sample)
     known = np.isfinite(values)
     if not known.any():
@@ -149,13 +151,14 @@ def decode(sample: Sample) -> tuple[np.ndarray, np.ndarray, int, dict]:
     np.rint(images, out=images, casting="unsafe")
     images = images.clip(0, NODATA - 1).astype(np.uint16)
     images[~known] = NODATA
-    return images, environment.astype(np.float32), number, names
+    return (images, environment.astype(np.float32), content["sample_id"],
+            names)
 
 
 def as_released(sample: Sample, *, strict: bool) -> tuple:
     """A sample as the release hands it on."""
     names = levels(sample, strict=strict)
-    number, values = auxiliary(sample, strict=strict)
+    content, values = auxiliary(sample, strict=strict)
     images = reflectance(sample).astype(np.float32)
     valid = np.isfinite(images)                           # (T, C, H, W)
     months = valid.reshape(len(images), -1).any(axis=1)   # (T,)
@@ -163,6 +166,6 @@ def as_released(sample: Sample, *, strict: bool) -> tuple:
         raise ValueError("images.pth has no valid pixel")
     images[~valid] = np.nan if months.any() else 0
     known = np.isfinite(values)                           # (V,)
-    variables = {"sample_id": number} | dict(zip(
+    variables = {"sample_id": None} | content | dict(zip(
         VARIABLE_NAMES, np.where(known, values, 0.0).tolist(), strict=True))
     return images, names, variables, months, known

@@ -169,8 +169,8 @@ class Scan:
 def _row(sample: Sample) -> tuple[dict, tuple, str]:
     """What a table says of a sample, where it lies, and its key."""
     names = release_records.levels(sample)
-    number, values = release_records.auxiliary(sample)
-    row = {"gbifID": number, "decimalLatitude": float(values[1]),
+    content, values = release_records.auxiliary(sample)
+    row = {"gbifID": content["sample_id"], "decimalLatitude": float(values[1]),
            "decimalLongitude": float(values[0]),
            **{ours: str(names[theirs]) for theirs, ours in LEVELS.items()}}
     return row, (sample.start, sample.stop - sample.start, 1, 0), sample.key

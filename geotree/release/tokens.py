@@ -6,17 +6,16 @@ can be trained on taxon names, for runs without a network. Chapter 09.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from geotree.hub import hub_file
 
 _FILES = ("vocab.json", "merges.txt")
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 class Reader:
@@ -33,6 +32,13 @@ class Reader:
                                return_tensors="pt")
         return (found["input_ids"].to(device),
                 found["attention_mask"].to(device))
+
+    def ends(self, tower, texts: Sequence[str], device) -> Tensor:
+        """What a text tower has at the end mark of each text: (K, D)."""
+        ids, mask = self(texts, device)
+        hidden = tower(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden[torch.arange(len(ids), device=device),
+                      mask.sum(dim=1) - 1]
 
     @cached_property
     def tokenizer(self):
@@ -72,32 +78,19 @@ def train(texts: Sequence[str], folder: str | Path, *,
     texts : list of str
         e.g. ``taxonomy.prompts(classes)``.
     size : int
-        Tokens, at most; 514 are letters and marks.
+        Tokens, at most; some 420 are letters and marks.
 
     Returns
     -------
     path
         The folder, to be given as ``tokenizer=``.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fresh = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    reader = CLIPTokenizer().backend_tokenizer
-    fresh.normalizer, fresh.pre_tokenizer = (reader.normalizer,
-                                             reader.pre_tokenizer)
-    fresh.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=max(size - 514, 0) + len(letters), show_progress=False,
-        initial_alphabet=letters, end_of_word_suffix="</w>"))
-    merges = json.loads(fresh.to_str())["model"]["merges"]
-    names = dict.fromkeys([*letters, *(f"{x}</w>" for x in letters),
-                           *("".join(pair) for pair in merges), START, END])
+    # Each letter is a word, too: then no word ends with an unknown one.
+    trained = CLIPTokenizer().train_new_from_iterator(
+        [*texts, *map(chr, range(256))], size, show_progress=False)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(
-        {name: number for number, name in enumerate(names)}), "utf-8")
-    (folder / "merges.txt").write_text("\n".join(
-        ["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n",
-        "utf-8")
+    trained.backend_tokenizer.model.save(str(folder))
     return folder

@@ -168,11 +168,7 @@ class TextEncoder(nn.Module):
         """
         place, texts = pd.factorize(prompts(text_data))
         device = next(self.parameters()).device
-        ids, mask = self.tokens(texts, device)
-        hidden = self.text_encoder(input_ids=ids, attention_mask=mask
-                                   ).last_hidden_state
-        last = mask.sum(dim=1) - 1  # (K,) the end token
-        return hidden[torch.arange(len(ids), device=device), last][
+        return self.tokens.ends(self.text_encoder, texts, device)[
             torch.as_tensor(place, device=device)]
 
 
