@@ -29,6 +29,7 @@ from geotree import (
 )
 from geotree.shards import Batch, memory, take
 from geotree.training import losses
+from geotree.variables import NODATA
 from studies import results
 
 FULL = "compact model"
@@ -308,8 +309,44 @@ def few_shots(*, shots=(1, 3, 5, 10), draws: int = 10, steps: int = 25,
     return pd.concat(found, ignore_index=True)
 
 
+def halves(*, seeds: int = 3, epochs: int = 10) -> pd.DataFrame:
+    """Which half costs: place or pixels, the truth put in for one of them.
+
+    What is likely is what the place says, times what the pixels add to it.
+    Of the model, the first is learnt without pixels, and the second is what
+    the whole model says beyond it.
+    """
+    planet = _Planet(epochs)
+    images, environment = planet.test.images, planet.test.environment
+    best = chain.optimum(planet.test, planet.classes)
+    true = chain.planet().prior(lon=environment[:, 0], lat=environment[:, 1])
+    true = true[:, pd.Index(chain.planet().classes["species"]).get_indexer(
+        planet.classes["species"])]
+    hidden = planet.test._replace(images=np.full_like(images, NODATA))
+    blind, found = Arm(settings={"month_dropout": 1.0}), []
+    for seed in range(seeds):
+        whole, learnt = (
+            evaluation.predict(fit(arm, planet.train, planet.classes,
+                                   epochs=epochs, seed=seed), data,
+                               planet.classes)
+            for arm, data in ((ARMS[FULL], planet.test), (blind, hidden)))
+        adds = best / np.where(true > 0, true, 1)
+        for name, one in {
+                "place learnt, pixels learnt": whole,
+                "place learnt, pixels true": learnt * adds,
+                "place true, pixels learnt": true * whole / learnt,
+                "place learnt, no pixels": learnt,
+                "place true, no pixels": true}.items():
+            found.append(planet.score(
+                one / one.sum(axis=1, keepdims=True), seed=seed,
+                model=f"half | {name}"))
+        print(f"halves, seed {seed}", flush=True)
+    return pd.concat(found, ignore_index=True)
+
+
 def everything(*, seeds: int = 3, epochs: int = 4) -> pd.DataFrame:
-    """Learning curve, shots and ablations, for ``results/planet.csv``."""
+    """Curve, shots, halves and ablations, for ``results/planet.csv``."""
     return pd.concat([few_shots(), learning_curve(seeds=seeds),
+                      halves(seeds=seeds),
                       ablations(seeds=seeds, epochs=epochs)],
                      ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -80,12 +81,12 @@ def test_at_most_so_many_records_of_a_class():
 
 # Whole studies, small --------------------------------------------------------
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
+@pytest.fixture
+def small(monkeypatch, tmp_path):
     """The chain on a planet of a few hundred records."""
-    folder = tmp_path_factory.mktemp("chain")
-    yield chain.use(data=str(folder), records=900, block_degrees=5.0)
-    chain.use()
+    monkeypatch.setenv("GEOTREE_DATA", str(tmp_path))
+    run = replace(chain.Run(), records=900, block_degrees=5.0)
+    monkeypatch.setattr(chain, "settings", lambda: run)
 
 
 def test_the_studies_run_and_say_what_made_them(small):
@@ -105,6 +106,16 @@ def test_the_studies_run_and_say_what_made_them(small):
     held = parts[parts["task"] == "held-out species"]["settings"]
     among, = {json.loads(text)["optimum"] for text in held}
     assert optimum != among > 0.4
+
+
+def test_the_truth_for_both_halves_is_the_optimum(small):
+    found = ablations.halves(seeds=1, epochs=1)
+    top1 = found[(found["metric"] == "top1") & (found["rank"] == "species")
+                 & (found["by"] == "all")].set_index("model")["value"]
+    optimum = json.loads(found["settings"].iloc[0])["optimum"]
+    assert len(top1) == 5 and (top1 <= optimum + 0.1).all()
+    assert top1["half | place learnt, pixels true"] > top1[
+        "half | place learnt, no pixels"]
 
 
 def test_shots_of_a_study_are_exact(small):

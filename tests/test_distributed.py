@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killing import Run
 
 from geotree import pixels, shards
 from geotree.planet.source import Planet
@@ -56,33 +55,22 @@ def folder(tmp_path_factory):
     return where
 
 
-def start(folder, out, *, processes=1, epochs=2):
-    """The processes, started by hand."""
+def start(folder, out, *, processes, epochs=2):
     out.mkdir(exist_ok=True)
-    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
-             "MASTER_PORT": str(port())} if processes > 1 else {}
-    return [Run(f"import os\nos.environ |= {world | {'RANK': str(rank)}}"
-                + PROGRAM, folder / "shards", out, epochs)
-            for rank in range(processes)]
-
-
-def launch(folder, out, *, processes, epochs=2):
-    """The same by ``torchrun``."""
+    launcher = [] if processes == 1 else [
+        "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={processes}"]
+    command = [sys.executable, *launcher, str(folder / "train.py"),
+               str(folder / "shards"), str(out), str(epochs)]
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc-per-node={processes}", folder / "train.py",
-         folder / "shards", out, str(epochs)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"})
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def run(folder, out, **options):
-    for process in start(folder, out, **options):
-        process.finish(240)
-    return histories(out)
-
-
-def histories(out):
+    process = start(folder, out, **options)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
     return [json.loads(path.read_text())
             for path in sorted(out.glob("history-*.json"))]
 
@@ -100,22 +88,15 @@ def same(one, other, tolerance):
 @pytest.fixture(scope="module")
 def alone(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
-    return run(folder, out)[0], out
+    return run(folder, out, processes=1)[0], out
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_curve_is_that_of_one_process(folder, alone, tmp_path, processes):
-    """Two by ``torchrun``, three started by hand."""
     expected, one = alone
-    if processes == 2:
-        launched = launch(folder, tmp_path, processes=2)
-        said, _ = launched.communicate(timeout=240)
-        assert launched.returncode == 0, said
-    else:
-        run(folder, tmp_path, processes=processes)
-    found = histories(tmp_path)
-    assert len(found) == processes
-    for rank, history in enumerate(found):
+    histories = run(folder, tmp_path, processes=processes)
+    assert len(histories) == processes
+    for rank, history in enumerate(histories):
         assert history["step"] == expected["step"]
         for name in ("loss", "validation_loss", "validation_top1"):
             np.testing.assert_allclose(history[name], expected[name],
@@ -128,23 +109,22 @@ def test_curve_is_that_of_one_process(folder, alone, tmp_path, processes):
 def test_goes_on_with_another_number_of_processes(folder, alone, tmp_path):
     _, one = alone
     whole = tmp_path / "whole"
-    run(folder, whole, epochs=3)
+    run(folder, whole, processes=1, epochs=3)
     parts = tmp_path / "parts"
-    parts.mkdir()
-    process = launch(folder, parts, processes=2, epochs=3)
-    wait_for(parts / "checkpoint.pt", lambda: process.poll() is None)
+    process = start(folder, parts, processes=2, epochs=3)
+    wait_for(parts / "checkpoint.pt", process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert not (parts / "history-0.json").exists()
-    run(folder, parts, epochs=3)
+    run(folder, parts, processes=1, epochs=3)
     same(load(parts), load(whole), 2e-3)
 
 
-def wait_for(path, alive):
+def wait_for(path, process):
     for _ in range(6000):
         if path.exists():
             return
-        assert alive(), f"ended before {path.name} came"
+        assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
     raise AssertionError(f"{path.name} never came")
 
@@ -153,11 +133,20 @@ def test_a_killed_process_ends_the_run_and_keeps_the_checkpoint(folder,
                                                                 tmp_path):
     """Started by hand, so that no launcher ends the other one first."""
     out = tmp_path / "out"
-    first, other = start(folder, out, processes=2, epochs=500)
-    wait_for(out / "checkpoint.pt", first.is_alive)
-    other.kill()
-    good, said = first.end(120)
-    assert not good
+    out.mkdir()
+    processes = [subprocess.Popen(
+        [sys.executable, str(folder / "train.py"), str(folder / "shards"),
+         str(out), "500"],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {
+            "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)})
+        for free_port in [port()] for rank in (0, 1)]
+    wait_for(out / "checkpoint.pt", processes[0])
+    processes[1].send_signal(signal.SIGKILL)
+    said, _ = processes[0].communicate(timeout=120)
+    processes[1].communicate()
+    assert processes[0].returncode == 1
     assert "process 0 of 2 has lost another one" in said
     assert "checkpoint.pt" in said
     state = torch.load(out / "checkpoint.pt", weights_only=True)
