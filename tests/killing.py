@@ -1,4 +1,5 @@
-"""Processes that are killed at random moments, and disks that are full."""
+"""Processes of their own that start at once: killed, short of disk, or whole.
+"""
 
 import io
 import multiprocessing
@@ -9,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 
 KILLS = 5
 # Children are forked from one process that has imported the slow packages.
@@ -18,7 +19,8 @@ _CONTEXT.set_forkserver_preload([
     "killing", "geotree.pixels", "geotree.occurrences.snapshot", "duckdb",
     "pygbif", "ee", "rasterio", "geotree.sources.stac",
     "geotree.sources.earthengine", "geotree.cli", "geotree.explore",
-    "geotree.models.compact"])
+    "geotree.models.compact", "geotree.planet.source", "geotree.plots",
+    "geotree.training", "matplotlib.pyplot", "sklearn.ensemble"])
 
 
 class Run:
@@ -35,10 +37,16 @@ class Run:
         self.process.start()
         sender.close()
 
-    def finish(self):
-        """Wait for an end that has to be a good one; what was printed."""
-        good, text = self.told.recv() if self.told.poll(120) else (0, "?")
+    def end(self, seconds=120):
+        """Whether it ended well, and what was printed or else complained."""
+        said = (self.told.recv() if self.told.poll(seconds)
+                else (False, f"not ended after {seconds} s"))
         self.process.join(10)
+        return said
+
+    def finish(self, seconds=120):
+        """Wait for an end that has to be a good one; what was printed."""
+        good, text = self.end(seconds)
         assert good, text
         return text
 
@@ -55,7 +63,7 @@ class Run:
 def _work(sender, code, args, environment, full):
     os.environ.update(environment)
     sys.argv[1:] = args
-    out = io.StringIO()
+    out, complaints = io.StringIO(), io.StringIO()
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error instead
 
@@ -63,10 +71,10 @@ def _work(sender, code, args, environment, full):
         resource.setrlimit(resource.RLIMIT_FSIZE, (full, full))
 
     try:
-        with redirect_stdout(out):
+        with redirect_stdout(out), redirect_stderr(complaints):
             exec(code, {"fill_disk": fill_disk, "full": full})
     except BaseException:
-        sender.send((False, traceback.format_exc()))
+        sender.send((False, complaints.getvalue() + traceback.format_exc()))
     else:
         sender.send((True, out.getvalue()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -81,12 +80,12 @@ def test_at_most_so_many_records_of_a_class():
 
 # Whole studies, small --------------------------------------------------------
 
-@pytest.fixture
-def small(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
     """The chain on a planet of a few hundred records."""
-    monkeypatch.setenv("GEOTREE_DATA", str(tmp_path))
-    run = replace(chain.Run(), records=900, block_degrees=5.0)
-    monkeypatch.setattr(chain, "settings", lambda: run)
+    folder = tmp_path_factory.mktemp("chain")
+    yield chain.use(data=str(folder), records=900, block_degrees=5.0)
+    chain.use()
 
 
 def test_the_studies_run_and_say_what_made_them(small):

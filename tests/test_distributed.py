@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killing import Run
 
 from geotree import pixels, shards
 from geotree.planet.source import Planet
@@ -55,22 +56,33 @@ def folder(tmp_path_factory):
     return where
 
 
-def start(folder, out, *, processes, epochs=2):
+def start(folder, out, *, processes=1, epochs=2):
+    """The processes, started by hand."""
     out.mkdir(exist_ok=True)
-    launcher = [] if processes == 1 else [
-        "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={processes}"]
-    command = [sys.executable, *launcher, str(folder / "train.py"),
-               str(folder / "shards"), str(out), str(epochs)]
+    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": str(port())} if processes > 1 else {}
+    return [Run(f"import os\nos.environ |= {world | {'RANK': str(rank)}}"
+                + PROGRAM, folder / "shards", out, epochs)
+            for rank in range(processes)]
+
+
+def launch(folder, out, *, processes, epochs=2):
+    """The same by ``torchrun``."""
     return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         f"--nproc-per-node={processes}", folder / "train.py",
+         folder / "shards", out, str(epochs)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def run(folder, out, **options):
-    process = start(folder, out, **options)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said
+    for process in start(folder, out, **options):
+        process.finish(240)
+    return histories(out)
+
+
+def histories(out):
     return [json.loads(path.read_text())
             for path in sorted(out.glob("history-*.json"))]
 
@@ -88,15 +100,22 @@ def same(one, other, tolerance):
 @pytest.fixture(scope="module")
 def alone(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
-    return run(folder, out, processes=1)[0], out
+    return run(folder, out)[0], out
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_curve_is_that_of_one_process(folder, alone, tmp_path, processes):
+    """Two by ``torchrun``, three started by hand."""
     expected, one = alone
-    histories = run(folder, tmp_path, processes=processes)
-    assert len(histories) == processes
-    for rank, history in enumerate(histories):
+    if processes == 2:
+        launched = launch(folder, tmp_path, processes=2)
+        said, _ = launched.communicate(timeout=240)
+        assert launched.returncode == 0, said
+    else:
+        run(folder, tmp_path, processes=processes)
+    found = histories(tmp_path)
+    assert len(found) == processes
+    for rank, history in enumerate(found):
         assert history["step"] == expected["step"]
         for name in ("loss", "validation_loss", "validation_top1"):
             np.testing.assert_allclose(history[name], expected[name],
@@ -109,22 +128,23 @@ def test_curve_is_that_of_one_process(folder, alone, tmp_path, processes):
 def test_goes_on_with_another_number_of_processes(folder, alone, tmp_path):
     _, one = alone
     whole = tmp_path / "whole"
-    run(folder, whole, processes=1, epochs=3)
+    run(folder, whole, epochs=3)
     parts = tmp_path / "parts"
-    process = start(folder, parts, processes=2, epochs=3)
-    wait_for(parts / "checkpoint.pt", process)
+    parts.mkdir()
+    process = launch(folder, parts, processes=2, epochs=3)
+    wait_for(parts / "checkpoint.pt", lambda: process.poll() is None)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert not (parts / "history-0.json").exists()
-    run(folder, parts, processes=1, epochs=3)
+    run(folder, parts, epochs=3)
     same(load(parts), load(whole), 2e-3)
 
 
-def wait_for(path, process):
+def wait_for(path, alive):
     for _ in range(6000):
         if path.exists():
             return
-        assert process.poll() is None, process.stdout.read()
+        assert alive(), f"ended before {path.name} came"
         time.sleep(0.02)
     raise AssertionError(f"{path.name} never came")
 
@@ -133,20 +153,11 @@ def test_a_killed_process_ends_the_run_and_keeps_the_checkpoint(folder,
                                                                 tmp_path):
     """Started by hand, so that no launcher ends the other one first."""
     out = tmp_path / "out"
-    out.mkdir()
-    processes = [subprocess.Popen(
-        [sys.executable, str(folder / "train.py"), str(folder / "shards"),
-         str(out), "500"],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {
-            "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)})
-        for free_port in [port()] for rank in (0, 1)]
-    wait_for(out / "checkpoint.pt", processes[0])
-    processes[1].send_signal(signal.SIGKILL)
-    said, _ = processes[0].communicate(timeout=120)
-    processes[1].communicate()
-    assert processes[0].returncode == 1
+    first, other = start(folder, out, processes=2, epochs=500)
+    wait_for(out / "checkpoint.pt", first.is_alive)
+    other.kill()
+    good, said = first.end(120)
+    assert not good
     assert "process 0 of 2 has lost another one" in said
     assert "checkpoint.pt" in said
     state = torch.load(out / "checkpoint.pt", weights_only=True)

@@ -4,6 +4,7 @@ The notebooks of a book that was built from what stands here have run, and
 are not run again; the scripts then start with a copy of its data. Without
 such a book, all chapters share one empty folder, so each step of the chain
 is made once. That each runs from an empty folder alone is tested elsewhere.
+A script has a process of its own, forked where the packages are imported.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+from killing import Run
 
 from geotree import chain
 
@@ -49,12 +51,17 @@ def places(book, folder):
     return data, elsewhere
 
 
-def run(command: list[str], places, **more) -> None:
+def settings(data: Path) -> dict[str, str]:
+    return CLEAN | {"GEOTREE_DATA": str(data), "MPLBACKEND": "Agg"}
+
+
+def run(code: str, places, **more) -> None:
+    """Run a program in a process and a folder of its own."""
     data, elsewhere = places
-    done = subprocess.run(
-        command, cwd=elsewhere, text=True, capture_output=True, timeout=600,
-        env=CLEAN | {"GEOTREE_DATA": str(data), "MPLBACKEND": "Agg"} | more)
-    assert done.returncode == 0, done.stderr[-3000:]
+    start = ["import os", "os.environ.clear()",
+             f"os.environ.update({settings(data) | more})",
+             f"os.chdir({str(elsewhere)!r})"]
+    Run("\n".join([*start, code])).finish(600)
     assert not list(elsewhere.iterdir()), "files beside the data folder"
 
 
@@ -67,8 +74,11 @@ def test_runs_as_a_notebook(chapter, book, places):
         return
     path = ROOT / "notebooks" / f"{chapter}.ipynb"
     before = path.read_bytes()
-    run([str(Path(sys.executable).with_name("jupyter-execute")), str(path)],
-        places)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("jupyter-execute"), path],
+        cwd=places[1], text=True, capture_output=True, env=settings(
+            places[0]))
+    assert done.returncode == 0, done.stderr[-3000:]
     assert path.read_bytes() == before
 
 
@@ -108,7 +118,7 @@ def program(chapter: str) -> str:
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_runs_as_a_script_and_so_do_the_solutions(chapter, places):
     """Each solution on its own, where the reader has run the chapter."""
-    run([sys.executable, "-c", program(chapter)], places)
+    run(program(chapter), places)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +143,5 @@ def own(tmp_path_factory):
 def test_a_small_table_of_ones_own_goes_through(chapter, own):
     """No country, no source, nobody to hold out: said, and passed over."""
     small = "from geotree import chain\nchain.use(records=3000, epochs=1)\n"
-    run([sys.executable, "-c", small + program(chapter)],
-        (own / "data", own / "elsewhere"),
+    run(small + program(chapter), (own / "data", own / "elsewhere"),
         GEOTREE_TABLE=str(own / "eight.csv"))

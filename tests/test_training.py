@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from killing import Run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import evaluation, files, pixels, shards, taxonomy, training
@@ -222,27 +221,18 @@ torch.save(model.state_dict(), sys.argv[2] + "/final.pt")
 def test_killed_it_goes_on_to_the_same_weights(data, tmp_path):
     """A real process, really killed, between two checkpoints."""
     folder = data.files[0].path.parent
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(training.__file__).parents[2])}
-
-    def start(out):
-        return subprocess.Popen([sys.executable, "-c", KILLED, str(folder),
-                                 str(out)], env=environment)
-
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert start(whole).wait(timeout=200) == 0
-    process = start(parts)
+    Run(KILLED, folder, whole).finish()
+    process = Run(KILLED, folder, parts)
     log = parts / training.LOG
     for _ in range(2000):
         if log.exists() and len(log.read_text().splitlines()) >= 3:
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
     assert not (parts / "final.pt").exists()
     assert (parts / training.CHECKPOINT).exists()
-    assert start(parts).wait(timeout=200) == 0
+    Run(KILLED, folder, parts).finish()
     one, other = (torch.load(folder / "final.pt", weights_only=True)
                   for folder in (whole, parts))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -449,19 +439,14 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_weights(halves,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_saves_and_says_how_to_go_on(data, tmp_path, number):
-    folder = data.files[0].path.parent
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder), str(tmp_path)],
-        stderr=subprocess.PIPE, text=True, env=os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(training.__file__).parents[2])})
+    process = Run(KILLED, data.files[0].path.parent, tmp_path)
     while not (tmp_path / training.LOG).exists():
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.02)
     time.sleep(0.3)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode != 0 and "Call fit again" in said
+    os.kill(process.process.pid, number)
+    good, said = process.end(30)
+    assert not good and "Call fit again" in said
     state = checkpoints.read(tmp_path / training.CHECKPOINT,
                              torch.device("cpu"))
     assert f"Stopped at step {state['step']} of" in said
