@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import (
+    away,
     curve,
     files,
     growth,
@@ -38,9 +39,11 @@ STAGES = {
     "rank-21001": models.rank_many,
     "places": models.find_places,
     "memory": memory.train,
+    "train-away": away.train,
     "import": reading.start,
     "explore": reading.answer,
 }
+WITHOUT = {"import"}  # stages that no sample goes through
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
           "names": "cost and worth of a step with 90 names and 21,001",
           "share": "share of the optimum after up to 10⁶ samples",
@@ -118,7 +121,10 @@ def _run(name: str, options, samples: Samples, folder: Path
         return curve.names(samples).to_dict("records")
     if name == "share":
         return list(curve.share())
-    return [STAGES[name](samples, options.runs).row()]
+    result = STAGES[name](samples, options.runs)
+    if name not in WITHOUT:
+        result.note = "; ".join(filter(None, (result.note, samples.about)))
+    return [result.row()]
 
 
 def _line(row: dict) -> str:

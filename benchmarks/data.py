@@ -26,6 +26,12 @@ class Samples:
     def table(self) -> pd.DataFrame:
         return Planet().occurrences(self.n)
 
+    @property
+    def about(self) -> str:
+        """What a note says of these samples."""
+        return (f"input: {len(self.table):,} samples of "
+                f"{self.table['species'].nunique()} names")
+
     @cached_property
     def cube(self):
         path = self.folder / "cube.zarr"

@@ -88,10 +88,15 @@ def _counts(counts) -> str:
 
 
 @cli.command()
-@click.argument("cube")
-@options("out", "start", "epochs", "batch_size", "rate", "seed", "device")
-def train(cube, *, out, start, rate, **how):
-    """Train a model on a cube that 'fetch' made of named trees.
+@click.argument("data")
+@options("out", "start", "epochs", "batch_size", "rate", "seed", "device",
+         "cache", "cache_gb")
+def train(data, *, out, start, rate, cache, cache_gb, **how):
+    """Train a model on a cube that 'fetch' made of named trees, or shards.
+
+    Shards may lie far away: in an object store (s3://), on the hub
+    (hf://datasets/owner/name/folder) or a web server (https://). They are
+    read from there, and what has come is kept for the next epoch.
 
     A tenth of the places, in blocks, tells how modest the model has to be;
     a fifth is never trained on and gives the score. What is needed to go
@@ -100,6 +105,7 @@ def train(cube, *, out, start, rate, **how):
     \b
     geotree train trees.zarr -o model
     geotree train trees.zarr -o mine --from model --epochs 10
+    geotree train s3://bucket/shards -o model --cache-gb 50
     """
     from geotree import (
         evaluation,
@@ -113,8 +119,11 @@ def train(cube, *, out, start, rate, **how):
     from geotree.models.compact import CompactClip
 
     work = Path(f"{out}.training")
-    data = shards.write(pixels.open(cube), occurrences.read(
-        f"{cube}.parquet"), work / "shards")
+    if "://" in data or (Path(data) / shards.INDEX).exists():
+        data = shards.open(data, cache=cache, cache_gb=cache_gb)
+    else:
+        data = shards.write(pixels.open(data), occurrences.read(
+            f"{data}.parquet"), work / "shards")
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))

@@ -113,6 +113,12 @@ def lock(path: str | Path, *, wait: float = 0) -> Iterator[None]:
         held.release()
 
 
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """Where fetched files are kept: ``GEOTREE_CACHE`` unless told."""
+    return Path(cache or os.environ.get("GEOTREE_CACHE")
+                or Path.home() / ".cache" / "geotree")
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:

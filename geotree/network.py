@@ -25,7 +25,7 @@ LONGEST = 64.0  # s, between two tries
 PATIENCE = 600.0  # s; who is to wait longer is told, and comes back
 LIMIT = 10, 60  # s, to connect and between two bytes
 WHOLE = 60.0  # s, for all of a small answer
-_BUSY = (408, 420, 425, 429)  # and 500 or more
+BUSY = (408, 420, 425, 429)  # and 500 or more
 
 
 class DownloadError(OSError):
@@ -209,7 +209,7 @@ def ask(url: str, *, method: str = "GET", read: Callable = json.loads,
                            ) from error
         said = data[:150].decode(errors="replace")
         text = f"'{url}' answers {code} ({said})"
-        if code >= 500 or code in _BUSY:
+        if code >= 500 or code in BUSY:
             raise Unsteady(text, after=retry_after(answer))
         raise ServiceError(errno.EIO, text)
 

@@ -127,8 +127,7 @@ def options(*names: str):
 
 def open_source(name: str, year: int | str | None, yes: bool) -> Asking:
     """A source by name, with the settings of the environment."""
-    from geotree import sources
-    from geotree.explore import cache_folder
+    from geotree import files, sources
 
     make, about = sources.by_name(name), {}
     if name != "planet" and year is not None:
@@ -136,7 +135,7 @@ def open_source(name: str, year: int | str | None, yes: bool) -> Asking:
     if name == "earthengine":
         about["tier"] = os.environ.get("GEOTREE_EE_TIER", "community")
     if name == "stac":
-        about["cache"] = cache_folder() / "scenes"
+        about["cache"] = files.cache_folder() / "scenes"
         about |= {key: os.environ[variable] for key, variable in (
             ("url", "GEOTREE_STAC_URL"), ("rasters", "GEOTREE_STAC_RASTERS"),
             ("collection", "GEOTREE_STAC_COLLECTION"))

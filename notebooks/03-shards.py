@@ -167,6 +167,45 @@ else:
 # </details>
 
 # %% [markdown]
+# ## When they lie far away
+#
+# The data of a continent do not fit a laptop, and a rented machine comes with
+# an empty disk. Shards are read from where they lie, by an address in place of
+# the folder:
+#
+# ```python
+# shards.open("s3://bucket/shards")              # an object store
+# shards.open("hf://datasets/owner/name/shards")  # the Hugging Face hub
+# shards.open("https://host.org/shards")          # a web server with ranges
+# ```
+#
+# or `geotree train s3://bucket/shards -o model`, once `pip install
+# 'geotree[far]'` has brought what asks them. The index comes first, the table
+# when it is asked for, then the records one by one, some ahead of their use.
+# Each is compared with its checksum as on the disk, and what has come is kept
+# (10 GB of it, unless told) for the next epoch or the next run. A `file://`
+# address goes the same way without a network: do the same samples come, in the
+# same order?
+
+# %%
+import shutil
+import tempfile
+
+cache = tempfile.mkdtemp()
+far = shards.open(out.resolve().as_uri(), cache=cache)
+pairs = zip(far.batches(512, shuffle=True), data.batches(512, shuffle=True),
+            strict=True)
+assert all((one.images == other.images).all() and
+           (one.ids == other.ids).all() for one, other in pairs)
+shutil.rmtree(cache)
+print(f"{len(far):,} samples came")
+
+# %% [markdown]
+# Same samples, same order, whatever the way. Nothing else changes either: a
+# store that is slow to answer is asked for more at a time, one that is busy is
+# asked again later, and one that has no such record, or whose shards were
+# written anew in between, says so by name.
+#
 # ## Other tools read them too
 #
 # Data outlive the code that wrote them. A plain tar of NumPy arrays can be
@@ -206,8 +245,6 @@ data.verify()
 # copy.
 
 # %%
-import shutil
-import tempfile
 from pathlib import Path
 
 folder = tempfile.mkdtemp()

@@ -172,13 +172,13 @@ class LoopbackHub:
         fault = waiting.pop(0) if waiting else ""
         if fault in ("429", "500"):
             return self.send(request, int(fault), b"", Retry_After="0")
-        start, status, headers = 0, 200, {}
+        start, stop, status, headers = 0, len(data), 200, {}
         if found := re.fullmatch(r"bytes=(\d+)-(\d*)",
                                  request.headers.get("Range", "")):
             start, status = int(found[1]), 206
-            headers["Content_Range"] = (
-                f"bytes {start}-{len(data) - 1}/{len(data)}")
-        body = data[start:]
+            stop = min(int(found[2] or len(data)) + 1, len(data))
+            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+        body = data[start:stop]
         if fault == "endless":  # 300 MB where few bytes are listed
             self.send(request, 200, Content_Length=str(300_000_000))
             try:

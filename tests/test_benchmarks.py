@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import (
+    away,
     curve,
     files,
     gpu,
@@ -98,6 +99,12 @@ def test_every_stage_of_files_runs(samples):
         assert row["ours"] > 0 and row["limit"] > 0
         assert row["share_of_limit"] < 1.5, row["stage"]
     assert files.size(samples, 1).ours < 6300
+
+
+def test_training_from_a_slow_store_sees_every_sample(samples):
+    pytest.importorskip("aiohttp")
+    found = away.train(samples, runs=1)
+    assert found.ours > 0 and f"{len(samples.packed):,} samples" in found.note
 
 
 def test_an_index_of_ten_million_samples_opens(samples):

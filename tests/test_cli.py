@@ -72,6 +72,10 @@ def test_from_a_messy_table_to_a_map(folder, run, tmp_path):
     told = run(f"train {tmp_path}/trees.zarr -o {tmp_path}/model --epochs 2 "
                f"--from {folder}/model")
     assert "8 species; right in" in told
+    address = (tmp_path / "model.training/shards").as_uri()
+    assert told.split(": ")[-1] == run(
+        f"train {address} -o {tmp_path}/again --epochs 2 "
+        f"--from {folder}/model --cache {tmp_path}/cache").split(": ")[-1]
     run(f"predict trees.csv -o {tmp_path}/a.csv --model {tmp_path}/model")
     came = pd.read_csv(folder / "trees.csv", sep=";", dtype=str)
     found = pd.read_csv(tmp_path / "a.csv", dtype=str)

@@ -9,7 +9,7 @@ from geotree.explore.answers import Answers, ask
 from geotree.explore.mapfiles import write_geotiff, write_zarr
 from geotree.explore.predicting import dated, predict
 from geotree.explore.ranges import name_map, range_maps
-from geotree.explore.seeing import cache_folder, places
+from geotree.explore.seeing import places
 from geotree.explore.sheet import kind_of, score_answers, write_answers
 
 # Loaded when they are asked for: they need ipywidgets.
@@ -18,7 +18,7 @@ _WIDGETS = {"explorer": ("AnswerMap", "Explorer", "answer_map", "checklists",
             "samples": ("EmbeddingExplorer", "TaxonomyExplorer",
                         "embedding_explorer", "taxonomy_explorer")}
 __all__ = ["AnswerMap", "Answers", "EmbeddingExplorer", "Explorer",
-           "TaxonomyExplorer", "answer_map", "ask", "cache_folder",
+           "TaxonomyExplorer", "answer_map", "ask",
            "checklists", "dated", "embedding_explorer", "kind_of", "name_map",
            "places", "predict", "range_maps", "score_answers",
            "taxonomy_explorer", "what_grows_here", "write_answers",

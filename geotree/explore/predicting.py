@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks, occurrences, taxonomy
+from geotree import checks, files, occurrences, taxonomy
 from geotree.explore import seeing
 from geotree.explore.judging import judge, loaded
 from geotree.explore.seeing import STATUS, Seen
@@ -104,7 +104,7 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     rows = known.index.get_indexer(asked.index)
     seen = Seen(
         source, lat=asked["decimalLatitude"], lon=asked["decimalLongitude"],
-        year=asked["year"].to_numpy(int), cache=seeing.cache_folder(cache),
+        year=asked["year"].to_numpy(int), cache=files.cache_folder(cache),
         species=asked["species"].fillna("") if "species" in asked else None,
         batch=batch, progress=progress)
     sheet = Sheet(len(seen.table), judged.classes, rank=rank, top=top,

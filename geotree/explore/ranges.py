@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geotree import checks, globe, taxonomy, world
+from geotree import checks, files, globe, taxonomy, world
 from geotree.explore import seeing
 from geotree.explore.judging import Judge, judge, loaded
 from geotree.explore.seeing import NO_TREE, STATUS, Seen
@@ -134,7 +134,7 @@ def name_map(model, source, *, region: tuple[float, float, float, float],
     sure = {rank: np.full(cells, np.nan, np.float32) for rank in groups}
     for rows, odds in grid.asked(
             judged, source, batch=batch, year=year, progress=progress,
-            cache=seeing.cache_folder(cache)):
+            cache=files.cache_folder(cache)):
         cell, of = np.unique(rows // samples, return_inverse=True)
         mean = taxonomy.sum_groups(odds.T, of).T  # (cells, K)
         mean /= mean.sum(axis=1, keepdims=True)

@@ -8,7 +8,6 @@ flat. Used by :func:`geotree.explore.ask`, ``predict`` and both maps.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,12 +32,6 @@ _HOPELESS = 0.999  # share of failures at which a source is given up
 # What an occurrence table has, and a place where nobody has looked has not.
 _UNKNOWN = {"coordinateUncertaintyInMeters": np.nan, "countryCode": None,
             "datasetKey": None, "license": None, "taxonKey": 0}
-
-
-def cache_folder(cache: str | Path | None = None) -> Path:
-    """Where fetched pixels are kept: ``GEOTREE_CACHE`` unless told."""
-    return Path(cache or os.environ.get("GEOTREE_CACHE")
-                or Path.home() / ".cache" / "geotree")
 
 
 def year_of(source, year=None):
@@ -225,7 +218,7 @@ class Seen:
 
     def _download(self, cache, batch: int) -> None:
         """Fill the cube, and read why rows failed."""
-        store = cache_folder(cache) / "points" / (
+        store = files.cache_folder(cache) / "points" / (
             files.fingerprint(self.source.attrs()) + ".zarr")
         lost = "no reason given"
         try:

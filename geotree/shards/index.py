@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files, occurrences, taxonomy
+from geotree.network import ServiceError
+from geotree.shards import far
 from geotree.shards.batch import ShardError
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES
 
@@ -55,34 +57,37 @@ def layout(name: str):
     return import_module(LAYOUTS[name])
 
 
-def find(paths) -> tuple[list[Path], dict[Path, dict]]:
+def find(paths, **options) -> tuple[list[Path], dict[Path, dict]]:
     """The tars of folders and files, and the index of each folder with one.
+
+    ``options`` are those of :func:`geotree.shards.far.at`.
 
     Raises
     ------
     FileNotFoundError
         Nothing is there.
     ValueError
-        A tar is there twice, or an address is given.
+        A tar is there twice, or a command is given.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     tars, found = [], {}
     for name in map(os.fspath, paths):
-        if "://" in name or name.startswith("pipe:"):
-            raise ValueError(
-                f"'{name}' is an address or a command, expected a file. "
-                "Fetch it first: geotree.release.hub.fetch(…) checks what "
-                "arrives.")
-        path = Path(name)
+        if name.startswith("pipe:"):
+            raise ValueError(f"'{name}' is a command, expected a file, a "
+                             "folder or an address.")
+        away = "://" in name
+        path = far.at(name, **options) if away else Path(name)
         folder = path if path.is_dir() else path.parent
-        if folder not in found and (folder / INDEX).exists():
+        if folder not in found and (away or (folder / INDEX).exists()):
             found[folder] = load(folder)
         if not path.is_dir():
             tars.append(path)
         elif folder in found:
             tars += [folder / name for name in found[folder]["shards"]]
-            _left_out(set(_tars(folder)) - set(tars), f"not in its {INDEX}")
+            if not away:
+                _left_out(set(_tars(folder)) - set(tars),
+                          f"not in its {INDEX}")
         else:
             tars += _tars(folder)
     if not tars:
@@ -159,8 +164,7 @@ def load(folder: Path) -> dict:
     """
     path = folder / INDEX
     try:
-        raw = path.read_bytes()
-        index = json.loads(raw)
+        index = json.loads(raw := path.read_bytes())
         for name, must in (("schema", SCHEMA), ("bands", [*BAND_NAMES]),
                            ("variables", [*VARIABLE_NAMES])):
             if index[name] != must:
@@ -171,6 +175,8 @@ def load(folder: Path) -> dict:
         if raw[:end] != _SEAL + _hash(raw[end:]):
             raise ValueError("its contents do not have the SHA-256 that it "
                              "begins with: damaged or changed")
+    except (ServiceError, FileNotFoundError):
+        raise  # the way there is at fault, or nothing is there
     except (KeyError, TypeError, ValueError, OSError,
             RecursionError) as error:
         raise ShardError(path, "the index", f"no index of shards ({error!r})"
@@ -189,9 +195,12 @@ def load(folder: Path) -> dict:
 
 def side(folder: Path, index: dict, name: str, read: Callable):
     """Read a file beside an index, once its hash is what the index says."""
-    path = folder / name
+    path, told = folder / name, index["files"][name]
     try:
-        found, told = files.sha256(path), index["files"][name]
+        here = path.copy(told) if isinstance(path, far.Far) else path
+        found = files.sha256(here)
+    except ServiceError:
+        raise
     except OSError as error:
         raise ShardError(path, "beside the index",
                          f"cannot be read ({error.strerror})") from error
@@ -199,7 +208,7 @@ def side(folder: Path, index: dict, name: str, read: Callable):
         raise ShardError(path, "beside the index", "SHA-256 is "
                          f"{found[:12]}…, the index says {told[:12]}…: "
                          "damaged or replaced")
-    return read(path)
+    return read(here)
 
 
 class Index:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,15 +23,16 @@ _MIXED = 2048  # samples, or a batch where it is larger, when shuffling
 
 
 def open(paths, *, on_error: str = "raise",
-         classes: pd.DataFrame | None = None) -> Shards:
-    """Open shards; nothing is read but their index.
+         classes: pd.DataFrame | None = None, **far) -> Shards:
+    """Open shards, here or far away; nothing is read but their index.
 
     Parameters
     ----------
-    paths : path or list of paths
+    paths : path, address or list of them
         A folder of shards, some of its tars, or tars of the release. Tars
         without an index are scanned for names and ids when these are first
-        asked for.
+        asked for. Addresses (``s3://``, ``hf://datasets/``, ``https://``)
+        need an index: records are read from where they lie, some ahead.
     on_error : "raise" or "skip"
         What a damaged record does: stop with a :class:`ShardError` that
         names file and record, or be left out, warned of and counted in
@@ -39,6 +41,9 @@ def open(paths, *, on_error: str = "raise",
         Class table that labels must follow, e.g. a model's. Shards with an
         index must carry the same one; in tars without, a species that it
         lacks is an error.
+    far
+        ``cache``, ``cache_gb`` and ``storage_options`` of addresses; see
+        :func:`geotree.shards.far.at`.
 
     Returns
     -------
@@ -50,11 +55,13 @@ def open(paths, *, on_error: str = "raise",
         Nothing is there.
     ShardError
         The index cannot be read, or something beside it is damaged.
+    ServiceError
+        There is no right to an address, or it does not answer.
     ValueError
         The shards carry another class table, or a tar is given twice.
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
-    tars, found = find(paths)
+    tars, found = find(paths, **far)
     indexed = [path.parent in found for path in tars]
     if not any(indexed):
         source = layout("release").Scan(tars, on_error=on_error,
@@ -243,7 +250,8 @@ class Shards:
             if file.sha256 is None:
                 raise ShardError(file.path, "the tar", f"no {INDEX} beside "
                                  "it says what its SHA-256 should be")
-            found = sha256(file.path)
+            found = (sha256(file.path) if isinstance(file.path, Path)
+                     else file.path.sha256())
             if found != file.sha256:
                 raise ShardError(
                     file.path, "the tar", f"SHA-256 is {found[:12]}…, the "

@@ -15,12 +15,15 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geotree import checks
+from geotree.network import ServiceError
 from geotree.shards.batch import Batch, ShardError, take
 from geotree.shards.index import TABLE, Shard, layout
 from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
@@ -32,7 +35,6 @@ COLUMNS = {"images": ("<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
 _NPY = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<..)', 'fortran_order': "
                   rb"False, 'shape': \(([\d, ]+)\), \} *\n", re.DOTALL)
 _BLOCK = 512  # bytes; a tar is made of these
-_AHEAD = 4  # records that the disk is told of before they are read
 _SMALL = 1 << 16  # bytes; of such records it reads ahead unasked
 
 
@@ -169,12 +171,13 @@ class Records:
             low, high = wanted.searchsorted((starts, ends))
             order = order[(high > low)[order]]
         places = file.records[["offset", "length"]].tolist()
-        memory = np.empty(file.records["length"].max(initial=0), np.uint8)
-        with _open(file) as tar:
+        with closing(_open(file)) as tar:
+            for record in order[:tar.ahead]:
+                tar.announce(*places[record])
             for at, record in enumerate(order):
-                for later in order[at + _AHEAD:at + _AHEAD + 1]:
-                    _announce(tar, *places[later])
-                found = self._checked(number, record, tar, memory)
+                for later in order[at + tar.ahead:at + tar.ahead + 1]:
+                    tar.announce(*places[later])
+                found = self._checked(number, record, tar)
                 if wanted is None:
                     yield found, ends[record] - starts[record]
                     continue
@@ -190,40 +193,35 @@ class Records:
         record = int(ends.searchsorted(row, "right"))
         batch = self._seen.get((number, record))
         if batch is None:
-            offset, length, *_ = file.records[record].tolist()
-            with _open(file) as tar:
-                batch = self._checked(number, record, tar,
-                                      np.empty(length, np.uint8))
-                if isinstance(batch, ShardError):
-                    raise batch
-                if self.source.layout == "packed":  # views of the file
-                    if number not in self._maps:
-                        self._maps[number] = np.memmap(tar, np.uint8, "r")
-                    data = self._maps[number][offset:offset + length]
-                    batch = decode(data, self._species)
-                    self._seen[number, record] = batch
+            with closing(_open(file)) as tar:
+                batch = self._checked(number, record, tar)
+            if isinstance(batch, ShardError):
+                raise batch
+            if self.source.layout == "packed" and isinstance(file.path, Path):
+                if number not in self._maps:  # views of the file
+                    self._maps[number] = np.memmap(file.path, np.uint8, "r")
+                offset, length, *_ = file.records[record].tolist()
+                batch = decode(self._maps[number][offset:offset + length],
+                               self._species)
+                self._seen[number, record] = batch
         images, environment, label, key = take(batch, int(
             row - ends[record] + len(batch.ids)))
         return Batch(images.copy(), environment.copy(), label, key)
 
-    def _checked(self, number: int, record: int, tar, memory: np.ndarray
-                 ) -> Batch | ShardError:
-        """Read a record into memory and decode it, if it is as it should be.
-        """
+    def _checked(self, number: int, record: int, tar) -> Batch | ShardError:
+        """Read a record and decode it, if it is as it should be."""
         file = self.source.files[number]
         offset, length, samples, told = file.records[record].tolist()
         row = int(self.starts[number] + self.ends[number][record])
         ids = self.source.ids[row - samples:row]
         try:
-            tar.seek(offset)
-            data = memory[:tar.readinto(memory[:length])]
-            if len(data) < length:
-                raise ValueError(
-                    f"the file is cut off, {length - len(data):,} of "
-                    f"{length:,} bytes are missing")
-            if file.sha256 is not None and checksum(data) != told:
-                raise ValueError(f"its checksum is {checksum(data):08x}, the "
-                                 f"index says {told:08x}")
+            for anew in (False, True):  # the way here may be at fault
+                data = tar.read(offset, length, anew=anew)
+                damage = _damage(data, length, told, file)
+                if not damage:
+                    break
+            else:
+                raise ValueError(damage)
             batch = layout(self.source.layout).decode(data, self._species)
             shapes = [column.shape for column in batch]
             if shapes != [(samples, *x) for _, x in COLUMNS.values()]:
@@ -231,6 +229,8 @@ class Records:
             if (batch.ids != ids).any():
                 raise ValueError(f"its ids are not those of {TABLE}")
             return batch
+        except (ServiceError, FileNotFoundError):
+            raise  # the way there is at fault, or all of the tar is gone
         except (ValueError, OSError) as error:
             name = (f"record {record} of {len(file.records)}"
                     if file.keys is None else f"record {file.keys[record]}")
@@ -239,17 +239,48 @@ class Records:
             return ShardError(file.path, name, reason, samples)
 
 
+def _damage(data: np.ndarray, length: int, told: int, file: Shard) -> str:
+    """What tells bytes from those that the index tells of, if anything."""
+    if len(data) < length:
+        return (f"the file is cut off, {length - len(data):,} of {length:,} "
+                "bytes are missing")
+    if file.sha256 is not None and (found := checksum(data)) != told:
+        return f"its checksum is {found:08x}, the index says {told:08x}"
+    return ""
+
+
 def _open(file: Shard):
+    if not isinstance(file.path, Path):
+        return file.path.records(file.sha256)
     try:
-        return file.path.open("rb", buffering=0)
+        return _Here(file.path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"'{file.path}' is in the index but not on disk. Fetch it, or "
             "write the shards again.") from error
 
 
-def _announce(tar, offset: int, length: int) -> None:
-    """Let the disk fetch a record while others are used."""
-    if length > _SMALL and hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(tar.fileno(), offset, length,
-                         os.POSIX_FADV_WILLNEED)
+class _Here:
+    """A tar on this disk; :class:`geotree.shards.far.Ranges` is another's.
+    """
+
+    ahead = 4  # records that are announced before they are read
+
+    def __init__(self, path: Path):
+        self._file = path.open("rb", buffering=0)
+        self._memory = np.empty(0, np.uint8)
+        self.close = self._file.close
+
+    def announce(self, offset: int, length: int) -> None:
+        """Let the disk fetch a record while others are used."""
+        if length > _SMALL and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), offset, length,
+                             os.POSIX_FADV_WILLNEED)
+
+    def read(self, offset: int, length: int, *, anew: bool = False
+             ) -> np.ndarray:
+        """Bytes of a record, gone when the next is read."""
+        if len(self._memory) < length:
+            self._memory = np.empty(length, np.uint8)
+        self._file.seek(offset)
+        return self._memory[:self._file.readinto(self._memory[:length])]

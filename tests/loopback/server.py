@@ -41,6 +41,7 @@ class Service:
     def __init__(self, *, tls=None, busy_at=64, port=0):
         self.log, self.faults, self.busy_at = [], [], busy_at
         self.seconds = 0.0  # that an answer takes
+        self.ranges = True  # whether parts can be had
         self.active = self.most = 0
         self._lock = threading.Lock()
         self._tls, self._port = tls, port
@@ -168,7 +169,7 @@ def handler_of(service):
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)",
                                   call["headers"].get("range", ""))
             headers = {**headers, "Accept_Ranges": "bytes"}
-            if not wanted or status != 200:
+            if not wanted or status != 200 or not service.ranges:
                 return body, status, headers
             first = int(wanted[1])
             last = min(int(wanted[2] or len(body) - 1), len(body) - 1)
