@@ -330,7 +330,8 @@ shutil.rmtree(folder)
 # %% [markdown]
 # ## Recap
 #
-# - Packed records of 16-bit pixels: a fifth of the release's bytes.
+# - Packed records of 16-bit numbers: pixels in a quarter of the release's
+#   bytes.
 # - One global shuffle at write time; an index instead of a scan.
 # - Damage is an error or a count, never silence.
 #

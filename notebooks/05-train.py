@@ -209,8 +209,10 @@ for row in pairs.itertuples():
 # of its own, or the order of months would not matter: spring and autumn would
 # be one.
 #
-# The second tuple says which tokens are there for the first sample: 1 if there
-# is anything to see.
+# One more token comes first and stands for the sample as a whole: it looks at
+# all others, and what it has gathered in the end is the vector. The second
+# tuple says which tokens are there for the first sample: 1 if there is
+# anything to see.
 
 # %%
 tiny = CompactClip(CompactConfig(width=32, depth=1))

@@ -43,6 +43,11 @@ def address():
 def scroll_through(tab):
     """Bring everything into view once, so that lazy parts load."""
     tab.evaluate("""async () => {
+        for (const one of document.querySelectorAll(".geotree-widget")) {
+            one.scrollIntoView();  // its data load now, and it is drawn
+            for (let i = 0; i < 500 && !one.matches(".gt"); i++)
+                await new Promise(done => setTimeout(done, 20));
+        }
         for (let y = 0; y < document.body.scrollHeight; y += 800) {
             window.scrollTo(0, y);
             await new Promise(done => setTimeout(done, 10));
@@ -111,6 +116,8 @@ def test_page(page, width, look, address):
 def test_the_map_answers_in_the_page(look, address):
     view = look()
     view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    assert not any("/widgets/" in one.url for one in view.responses)
+    view.tab.locator(".geotree-widget").first.scroll_into_view_if_needed()
     canvas = view.tab.locator(".gt-canvas")
     canvas.scroll_into_view_if_needed()
     before = view.tab.inner_text(".gt-headline")
@@ -132,6 +139,7 @@ def test_the_map_answers_in_the_page(look, address):
 def test_the_map_works_from_a_file_with_no_server(look, address):
     view = look("phone")
     view.tab.goto((HTML / f"{EXPLORER}.html").as_uri(), wait_until="load")
+    view.tab.locator(".geotree-widget").first.scroll_into_view_if_needed()
     view.tab.get_by_role("button", name="Taiga").click()
     view.tab.wait_for_function("document.querySelector('.gt-headline')"
                                ".innerText.includes('Russia')")
@@ -141,6 +149,7 @@ def test_the_map_works_from_a_file_with_no_server(look, address):
 def test_a_point_of_the_t_sne_map_says_what_it_is(look, address):
     view = look()
     view.tab.goto(f"{address}/notebooks/08-t-sne.html", wait_until="load")
+    view.tab.locator(".geotree-widget").first.scroll_into_view_if_needed()
     canvas = view.tab.locator(".gt-points")
     canvas.scroll_into_view_if_needed()
     canvas.hover()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from geotree.shards import Batch
 from geotree.taxonomy import class_table
 
 __all__ = ["browser", "look"]
+ROOT = Path(__file__).resolve().parents[1]
 CLASSES = class_table(pd.DataFrame({
     "species": ["Acer rubrum", "Acer saccharum", "Pinus nigra"],
     "genus": ["Acer", "Acer", "Pinus"],
@@ -142,6 +146,29 @@ def test_on_a_phone_the_map_is_tall_and_fingers_hit(world):
         return map.getContext("2d").getImageData(0, 0, map.width, map.height)
             .data.some((_, i, all) => i % 4 === 0
                 && Math.min(all[i], all[i + 1], all[i + 2]) > 240); }""")
+
+
+def test_in_a_book_the_data_load_when_the_widget_comes_near(
+        page, look, tmp_path):
+    """From a disk, too, where a page may load scripts and nothing else."""
+    spec = importlib.util.spec_from_file_location(
+        "light", ROOT / "book/_ext/light.py")
+    light = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(light)
+    address = page(explore.answer_map(answers(), step=2.0, at=(47.0, 3.0)))
+    path = tmp_path / "page.html"
+    text = path.read_text("utf-8").replace(
+        "<h1>", '<h1 style="margin-bottom: 3000px">')
+    late = light._late(text, path, tmp_path)
+    assert '{"base64":' in text and '{"base64":' not in late
+    path.write_text(late, "utf-8")
+    view = look()
+    view.tab.goto(address, wait_until="load")
+    view.tab.wait_for_timeout(200)
+    assert view.tab.locator(".gt-canvas").count() == 0
+    view.tab.locator(".geotree-widget").scroll_into_view_if_needed()
+    says(view, "47.0° N, 3.0° E, France")
+    assert (view.outside, view.errors) == ([], [])
 
 
 def test_keys_move_and_ask(world):
