@@ -109,6 +109,7 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     """
     from geotree import (
         evaluation,
+        models,
         occurrences,
         pixels,
         prior,
@@ -127,7 +128,7 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))
-    model = (CompactClip.from_pretrained(start) if start
+    model = (models.load(start) if start
              else CompactClip(seed=how["seed"]))
     if rate is not None:
         how["learning_rate"] = rate

@@ -428,7 +428,7 @@ print(f"{often[8]}: {hit[new].sum()} of {new.sum()} right; "
 # the settings that its authors fine-tune with.
 #
 # ```python
-# from geotree import GeoTreeClip
+# from geotree import GeoTreeClip, training
 #
 # model = GeoTreeClip.from_pretrained("yann111/GlobalGeoTree")
 # settings = training.Settings(**training.FEW_SHOT)

@@ -119,11 +119,11 @@ class Judge:
 
 def loaded(model, device: str):
     """The model of a folder or hub id, where it shall work."""
-    from geotree.models.compact import CompactClip
+    from geotree import models
     from geotree.training import pick_device
 
     if isinstance(model, str | os.PathLike):
-        model = CompactClip.from_pretrained(model)
+        model = models.load(model)
     return model.to(pick_device(device)) if hasattr(model, "to") else model
 
 

@@ -16,7 +16,41 @@ Optional: ``config`` (a dataclass), ``fit_normalisation(batch)`` and
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 _NEEDED = ("encode_images", "encode_taxa", "scale")
+# Where the classes that a card names are; loaded when one is asked for.
+_KNOWN = {"CompactClip": "geotree.models.compact",
+          "GeoTreeClip": "geotree.release.model"}
+_RELEASE = "yann111/GlobalGeoTree"  # has a checkpoint, and no card
+
+
+def load(source: str | Path):
+    """A model of any known class, by its folder, hub id or checkpoint.
+
+    Parameters
+    ----------
+    source : path or hub id
+        A folder that ``save_pretrained`` wrote, or its hub id; or the
+        release's checkpoint (``.pth``, or the id of its hub).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No model there, or one of a class that is not known here.
+    """
+    from geotree.models import store
+
+    name = "GeoTreeClip"
+    if str(source) != _RELEASE and Path(source).suffix != ".pth":
+        folder = store.find(source)
+        name = store.read_card(folder).get("model")
+        if name not in _KNOWN:
+            raise ValueError(f"'{folder}' holds a {name}, expected one of "
+                             f"{', '.join(_KNOWN)}. Read it with "
+                             f"{name}.from_pretrained and pass the model.")
+    return getattr(import_module(_KNOWN[name]), name).from_pretrained(source)
 
 
 def check(model, batch, classes) -> None:

@@ -79,9 +79,10 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     >>> points = occurrences.from_points("trees.csv")
     >>> points[points["status"] == "ok"]
     """
-    where = "table"
     if not isinstance(table, pd.DataFrame):
-        where, table = f"'{os.fspath(table)}'", reading.frame(table)
+        table = reading.frame(table)
+    file = table.attrs.get("file")
+    where = f"'{file}'" if file else "table"
     checks.columns(table, [], where=where)
     if table.empty:
         raise ValueError(f"{where} has no rows, expected one for each place.")

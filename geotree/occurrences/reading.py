@@ -44,7 +44,9 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     with path.open("rb") as file:
         magic = file.read(4)
     try:
-        return (_parquet if magic == b"PAR1" else _text)(path)
+        table = (_parquet if magic == b"PAR1" else _text)(path)
+        table.attrs["file"] = os.fspath(path)
+        return table
     except EOFError as error:
         raise ValueError(f"'{path}' is cut short ({error}). Fetch or copy "
                          "it again.") from error
