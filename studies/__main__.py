@@ -31,6 +31,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, default=4)
     _out(command, "planet.csv")
     command.set_defaults(work=_ablations)
+    command = commands.add_parser(
+        "survey", help="presence-only records against a survey")
+    command.add_argument("folder", help="presence.parquet, "
+                         "background.parquet and survey.parquet")
+    command.add_argument("--data", default="Swiss trees",
+                         help="name of the data in the results")
+    _out(command, "survey.csv")
+    command.set_defaults(work=_survey)
     return new
 
 
@@ -61,6 +69,13 @@ def _ablations(chosen) -> None:
     from studies import ablations
 
     found = ablations.everything(seeds=chosen.seeds, epochs=chosen.epochs)
+    print(results.write(found, chosen.out))
+
+
+def _survey(chosen) -> None:
+    from studies import survey
+
+    found = survey.everything(chosen.folder, chosen.data)
     print(results.write(found, chosen.out))
 
 

@@ -22,7 +22,7 @@ from geotree.evaluation.results import COLUMNS, KEY, check, folder, read
 
 __all__ = ["COLUMNS", "KEY", "TASKS", "check", "commit", "compare", "device",
            "excluded", "folder", "read", "rows", "table_hash", "write"]
-TASKS = ("seen species", "held-out species", "k-shot")
+TASKS = ("seen species", "held-out species", "k-shot", "presence")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -53,10 +53,10 @@ def device() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, {card}"
 
 
-def table_hash(table: pd.DataFrame) -> str:
+def table_hash(table: pd.DataFrame, columns=(
+        "gbifID", "species", "decimalLatitude", "decimalLongitude")) -> str:
     """Twelve digits that change with any place or name of a table."""
-    columns = ["gbifID", "species", "decimalLatitude", "decimalLongitude"]
-    rows = pd.util.hash_pandas_object(table[columns], index=False)
+    rows = pd.util.hash_pandas_object(table[list(columns)], index=False)
     return hashlib.sha256(np.sort(rows.to_numpy()).tobytes()).hexdigest()[:12]
 
 
