@@ -14,6 +14,7 @@ import numpy as np
 from geotree.variables import (
     BAND_NAMES,
     BANDS,
+    GROUPS,
     MONTHS,
     NODATA,
     PATCH,
@@ -22,6 +23,10 @@ from geotree.variables import (
 )
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
+_GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
+_DIM = 100, 256  # digital numbers that a sample, or 8 of them, go beyond
+_LOW, _HIGH = np.array([(one.low, one.high) for one in VARIABLES]).T
+_SOIL = GROUPS["soil"]
 
 
 def images(values, *, where: str = "images", months: int | None = MONTHS):
@@ -41,8 +46,11 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
     Raises
     ------
     ValueError
-        Another shape, floats, int16, or reflectance of 0 to 1.
+        Another shape, floats, int16, a month of nothing but 0, or numbers
+        that no unit of 10,000 gives: of 0 to 1, of 0 to 255, below zero
+        and turned round.
     """
+    kind = _kind(values, where)
     shape, expected = tuple(np.shape(values)), (len(BANDS), PATCH, PATCH)
     if (len(shape) != 5 or shape[2:] != expected
             or months not in (None, shape[1])):
@@ -50,7 +58,6 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
         raise ValueError(
             f"{where} has shape {shape}, expected (samples, {count}months, "
             f"10 bands {BAND_NAMES[0]} … {BAND_NAMES[-1]}, 5, 5).")
-    kind = str(values.dtype).removeprefix("torch.")
     if kind not in ("uint16", "int32", "int64"):
         raise ValueError(
             f"{where} is {kind}, expected whole digital numbers: uint16 or "
@@ -62,16 +69,28 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
     # torch cannot compare uint16; a copy of 32 bits can be.
     numbers = values if isinstance(values, np.ndarray) else values.int()
     low, seen = int(numbers.min()), numbers[numbers != NODATA]
-    high = int(seen.max()) if len(seen) else 0
-    if low < 0 or high > NODATA:
+    high = int(seen.max()) if len(seen) else NODATA
+    if (low < 0 or high > NODATA
+            or (seen > _BRIGHTEST).sum() > _GLARE * len(seen)):
         raise ValueError(
             f"{where} runs from {low} to {high}, expected 0 to "
-            f"{_BRIGHTEST}, and {NODATA} where missing. Pass the sign for "
-            "missing to variables.digital_numbers.")
-    if high == 1:
+            f"{_BRIGHTEST} but for a few, and {NODATA} where missing. Pass "
+            "the sign for missing, the unit and the offset to "
+            "variables.digital_numbers: 1,000 taken off in 16 bits turns "
+            "what is dark into 65,000.")
+    if high < _DIM[shape[0] >= 8]:
         raise ValueError(
-            f"{where} holds nothing but 0 and 1: reflectance cut to whole "
-            "numbers? Multiply by 10,000 before, or give reflectance to "
+            f"{where} runs from {low} to {high}, where 10,000 is a "
+            "reflectance of 1: reflectance cut to whole numbers, percent or "
+            "8 bits? Multiply before it is cut, or give reflectance to "
+            "variables.digital_numbers.")
+    black = (numbers == 0).reshape(*shape[:2], -1).all(2)  # (N, T)
+    if black.any():
+        row, month = (int(i[0]) for i in np.nonzero(np.asarray(
+            black if isinstance(values, np.ndarray) else black.cpu())))
+        raise ValueError(
+            f"{where} is 0 in all bands of month {month + 1} of sample "
+            f"{row}: Sentinel-2's sign for missing. Pass nodata=0 to "
             "variables.digital_numbers.")
     return values
 
@@ -82,23 +101,48 @@ def environment(values, *, where: str = "environment"):
     Returns
     -------
     The same array or tensor, unchanged.
+
+    Raises
+    ------
+    ValueError
+        Another shape or type, or a value beyond ``low`` and ``high`` of
+        ``variables.VARIABLES``, as signs for missing are (-9999).
     """
-    shape = tuple(np.shape(values))
+    kind, shape = _kind(values, where), tuple(np.shape(values))
     if len(shape) != 2 or shape[1] != len(VARIABLES):
         raise ValueError(
             f"{where} has shape {shape}, expected (samples, 27) in the order "
             f"{VARIABLE_NAMES[0]}, {VARIABLE_NAMES[1]}, … "
             f"{VARIABLE_NAMES[-1]}.")
-    kind = str(values.dtype).removeprefix("torch.")
     if "float" not in kind:
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
-    infinite = abs(values) == math.inf
-    if infinite.any():
-        row, column = (int(i[0]) for i in np.nonzero(np.asarray(infinite)))
-        raise ValueError(f"{where} is infinite in row {row}, "
-                         f"{VARIABLE_NAMES[column]}. Missing is NaN.")
+    numbers = values if isinstance(values, np.ndarray) else np.asarray(
+        values.detach().float().cpu())
+    bad = (numbers < _LOW) | (numbers > _HIGH)  # (N, 27), NaN is neither
+    if bad.any():
+        row, column = (int(i[0]) for i in np.nonzero(bad))
+        raise ValueError(
+            f"{where} is {numbers[row, column]:g} in row {row}, "
+            f"{VARIABLE_NAMES[column]}, expected {_LOW[column]:g} to "
+            f"{_HIGH[column]:g} in stored units (variables.VARIABLES). "
+            "Missing is NaN.")
+    soil = numbers[:, _SOIL]
+    if soil.size and 0 < np.nanmax(soil, initial=0) <= 1:
+        raise ValueError(f"{where}: soil moisture is {np.nanmax(soil):g} at "
+                         "most, in true units? Stored are thousandths, see "
+                         "variables.VARIABLES.")
     return values
+
+
+def _kind(values, where: str) -> str:
+    """The type of an array's or tensor's numbers, as numpy calls it."""
+    if (not hasattr(values, "dtype") or not hasattr(values, "reshape")
+            or isinstance(values, np.ma.MaskedArray)):
+        raise ValueError(f"{where} is a {type(values).__name__}, expected a "
+                         "plain array or a tensor; of a masked array, "
+                         ".filled(sign for missing).")
+    return str(values.dtype).removeprefix("torch.")
 
 
 def labels(values, k: int, *, where: str = "labels") -> np.ndarray:

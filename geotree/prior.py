@@ -44,9 +44,8 @@ def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float, *,
         raise ValueError(f"what is seen has shape {seen.shape}, the place "
                          f"{np.shape(p_place)}: ask both about the same "
                          "samples and classes.")
-    if weight < 0 or not 0 < doubt < 1:
-        raise ValueError(f"weight is {weight} and doubt {doubt}, expected "
-                         "0 or more, and 0 to 1.")
+    checks.number(weight, name="weight", low=0)
+    checks.number(doubt, name="doubt", low=1e-12, high=1 - 1e-12)
     if weight == 0:
         return seen.copy()
     allowed = (1 - doubt) * checks.probabilities(p_place).astype(np.float64)
@@ -164,6 +163,7 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     Menon et al. (2021), post-hoc logit adjustment.
     """
     values = checks.probabilities(probabilities)
+    checks.number(tau, name="tau")
     share = np.asarray(frequency, float)
     if share.shape != (values.shape[1],) or not (share > 0).any() or (
             share < 0).any():

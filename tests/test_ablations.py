@@ -30,7 +30,7 @@ def make_batch(n: int, seed: int = 0) -> Batch:
     images = rng.integers(200, 400, (n, 12, 10, 5, 5))
     images[:, :, 3] += (labels * 900)[:, None, None, None]
     images[rng.random((n, 12)) < 0.2] = 65535
-    environment = rng.normal(0, 1, (n, 27)).astype(np.float32)
+    environment = rng.uniform(2, 80, (n, 27)).astype(np.float32)
     return Batch(images.astype(np.uint16), environment, labels, np.arange(n))
 
 

@@ -21,7 +21,7 @@ def pixels(value, dtype="uint16", n=2):
 
 
 @quick
-@given(st.sampled_from(KINDS), st.integers(2, 20_000), st.booleans(),
+@given(st.sampled_from(KINDS), st.integers(100, 20_000), st.booleans(),
        st.booleans())
 def test_whole_digital_numbers_pass(dtype, value, gaps, tensor):
     images = pixels(value, dtype)
@@ -48,10 +48,34 @@ def test_another_sign_for_missing_is_refused(value):
         checks.images(images)
 
 
-def test_reflectance_cut_to_whole_numbers_is_refused():
-    images = pixels(0)
-    images[0, 0] = 1
-    with pytest.raises(ValueError, match="10,000"):
+def _spread(n=9):
+    return np.random.default_rng(0).integers(150, 5000, (n, *SHAPE)).astype(
+        np.uint16)
+
+
+OTHER_UNITS = {
+    "cut to whole numbers": (lambda x: x // 5000, "10,000"),
+    "percent": (lambda x: x // 100, "percent"),
+    "8 bits": (lambda x: x // 20, "8 bits"),
+    "100,000 for 1": (lambda x: (10 * x.astype(int)).clip(0, 65534), "unit"),
+    "bytes in the other order": (lambda x: x.byteswap(), "30000"),
+    "an offset taken off in 16 bits": (lambda x: x - np.uint16(2000), "dark"),
+    "0 for missing": (lambda x: np.where(np.arange(12)[:, None, None, None]
+                                         == 7, 0, x), "0 in all bands of "
+                      "month 8 of sample 0"),
+    "a masked array": (lambda x: np.ma.masked_less(x, 200), "filled"),
+    "a list": (lambda x: x.tolist(), "list")}
+
+
+@pytest.mark.parametrize("what", OTHER_UNITS)
+def test_numbers_of_another_unit_are_refused(what):
+    change, told = OTHER_UNITS[what]
+    images = change(_spread())
+    if type(images) is np.ndarray:
+        images = np.ascontiguousarray(images, np.uint16)
+        with pytest.raises(ValueError, match=told):
+            checks.images(torch.from_numpy(images))
+    with pytest.raises(ValueError, match=told):
         checks.images(images)
 
 
@@ -89,6 +113,24 @@ def test_environment_is_float_and_finite_or_missing():
         checks.environment(values)
     with pytest.raises(ValueError, match="27"):
         checks.environment(np.zeros((27, 3), np.float32))
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    (0, 200), (1, 90.5), (2, -9999), (2, -32768), (5, 65535), (8, -3.4e38),
+    (8, 2830), (19, -1), (19, -9999), (11, 1e20), (4, -1), (26, 32767)])
+def test_a_sign_for_missing_is_no_environment(column, value):
+    values = np.zeros((3, 27), np.float32)
+    values[1, column] = value
+    for one in (values, torch.from_numpy(values)):
+        with pytest.raises(ValueError, match="in row 1, .*Missing is NaN"):
+            checks.environment(one)
+
+
+def test_soil_moisture_in_true_units_is_refused():
+    values = np.full((3, 27), np.nan, np.float32)
+    values[:, 5:8] = 0.31
+    with pytest.raises(ValueError, match="thousandths"):
+        checks.environment(values)
 
 
 @quick

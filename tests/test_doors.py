@@ -96,6 +96,7 @@ INSIDE = {
     "sources.expressions": "dates, not probabilities",
     "sources.layers": "asked by sources, about a validated table",
     "shards.records": "a row number, not probabilities",
+    "evaluation.metrics.rows_at_once": "asked by metrics, about columns",
     "release": "floats and their masks are the release's own form",
     "training.losses": "asked by fit, of batches that shards have checked",
 }
@@ -209,7 +210,23 @@ def _doors():
             key: VALID[key] for key in {*needed, *guarded} if key in VALID}
 
 
+def _numbers():
+    """Doors with a number, whose other arguments are at hand."""
+    for name, one in _public():
+        about = inspect.signature(one).parameters
+        needed = [key for key, way in about.items()
+                  if way.default is way.empty]
+        for key, way in about.items() if {*needed} <= {*VALID} else ():
+            one_number = VALID[key] if key in needed else way.default
+            if isinstance(one_number, int | float) and not isinstance(
+                    one_number, bool) and needed and (
+                    key not in ("seed", "brightest", "offset")):
+                yield name, one, key, {key: VALID[key] for key in needed}
+
+
 DOORS = {name: door for name, *door in _doors()}
+NUMBERS = {(name, key): (one, arguments)
+           for name, one, key, arguments in _numbers()}
 CASES = [(name, key, what) for name, (_, guarded, _) in DOORS.items()
          for key in guarded for what in BAD[key]]
 
@@ -226,3 +243,14 @@ def test_a_door_is_locked(name, key, what):
     call, _, arguments = DOORS[name]
     with pytest.raises(ValueError):
         call(**arguments | {key: BAD[key][what]})
+
+
+@pytest.mark.parametrize(("name", "key"), NUMBERS)
+def test_no_number_is_no_number(name, key):
+    one, arguments = NUMBERS[name, key]
+    try:
+        one(**arguments)
+    except (TypeError, AttributeError, ValueError):
+        pytest.skip("its other arguments are not at hand")
+    with pytest.raises((ValueError, TypeError)):
+        one(**arguments | {key: np.nan})

@@ -177,6 +177,8 @@ def test_a_normal_name_is_normal(name):
     ("Xanthoceras sorbifolium", "Xanthoceras sorbifolium"),
     ("Ilex xanthina", "Ilex xanthina"),
     ("Tilia×europaea", "Tilia × europaea"),
+    ("xCuprocyparis leylandii", "×Cuprocyparis leylandii"),
+    ("Quercus robur L. & Mill.", "Quercus robur"),
     ("Hippophae\u0308 rhamnoides", "Hippophaë rhamnoides"),
 ])
 def test_names_of_all_spellings(came, normal):
@@ -187,7 +189,11 @@ def test_names_of_all_spellings(came, normal):
 @pytest.mark.parametrize("name", [
     "", " ", "unknown", "Undetermined", "sp.", "indet.", "Quercus sp.",
     "Quercus", "Quercus cf. robur", "Quercus spec", "Salix aff. alba", "12",
-    "Unknown tree", "n/a", "Quercus ?", None, float("nan"), 5])
+    "Unknown tree", "n/a", "Quercus ?", None, float("nan"), 5,
+    "Betula pendula × pubescens", "Betula pendula x Betula pubescens",
+    "Acer rubrum/nigrum", "Acer rubrum; Acer nigrum", "Acer rubrum?",
+    "Acer rubrum or A. nigrum", "Crataegus sect. Coccineae", "Dead tree",
+    "Not identified", "Silver birch"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))
 

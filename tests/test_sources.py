@@ -106,11 +106,15 @@ WRONG = [
      "int64, expected uint16"),
     (lambda p: p._replace(reflectance=np.where(
         p.reflectance == NODATA, NODATA, p.reflectance > 900
-    ).astype(np.uint16)), "nothing but 0 and 1"),
+    ).astype(np.uint16)), "cut to whole numbers"),
     (lambda p: p._replace(status=p.status[:-1]), "8, 8, 7 samples"),
+    (lambda p: p._replace(status=p.status[:, None]), "status have shape"),
+    (lambda p: p._replace(reflectance=np.repeat(p.reflectance[:1], 8, 0)),
+     "very pixels of another place"),
+    (tuple, "expected sources.Pixels"),
     (lambda p: p._replace(environment=p.environment[:, :26]), "27"),
     (lambda p: p._replace(environment=put(p.environment, (3, 9), np.inf)),
-     "infinite in row 3, bio02"),
+     "inf in row 3, bio02"),
     (lambda p: p._replace(environment=np.nan_to_num(p.environment).astype(
         int)), "float32"),
     (lambda p: p._replace(status=p.status * 0), "status"),

@@ -239,7 +239,8 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
     calibration part.
     """
     values = checks.probabilities(probabilities, k=np.size(least))
-    return values >= checks.one_each(least, values.shape[1], where="least")
+    least = checks.one_each(least, values.shape[1], where="least")
+    return values >= checks.shares(least[None], where="least")
 
 
 def coverage_table(sets: np.ndarray, labels: np.ndarray,

@@ -48,6 +48,7 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
     Equal probabilities and probability zero: see :func:`positions`. Rows
     need not sum to one; logits, which may be negative, are refused.
     """
+    checks.number(k, name="k", low=1, whole=True)
     return positions(probabilities, labels) <= k
 
 

@@ -19,7 +19,8 @@ _VAGUE = re.compile(
     r"\b(?:spec|specs|sp|spp|indet|cf|aff|species|unknown|undetermined|"
     r"hybrid|nov)\b", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-_SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)")
+_SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)|^[xX](?=[A-Z][a-z])")
+_TWO = re.compile(r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und)\b")  # names, or doubt
 _WORD = r"[a-zà-ÿ][a-zà-ÿ-]+"
 _NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")
 
@@ -29,7 +30,8 @@ def normal(name) -> str:
 
     Composed letters, single spaces, ``×`` for hybrids (a nothogenus is
     written ``×Cuprocyparis``), a capital genus; authors and what is below
-    the species are left away. What does not read as genus and epithet stays
+    the species are left away. What does not read as genus and epithet, or
+    names two species or a doubt ("Acer rubrum/nigrum", "Acer rubrum?"), stays
     as it is but for its letters and spaces; "" stands for no name at all,
     as do "unknown", "undetermined", "sp." and their like.
     """
@@ -48,7 +50,8 @@ def normal(name) -> str:
         at = 1 if plain.startswith("×") else 0
         plain = plain[:at] + plain[at:].capitalize()
     found = _NAME.match(plain)
-    if not found or not found[4] or found[4] in ("subsp", "var", "f", "ex"):
+    if (not found or not found[4] or found[4] in _WORDS["no epithets"]
+            or _TWO.search(plain, found.end())):
         return text
     return (f"{found[1] or ''}{found[2]} {found[3] or ''}{found[4]}")
 
@@ -56,7 +59,8 @@ def normal(name) -> str:
 def is_species(name: str) -> bool:
     """Whether a normal name is a genus with an epithet."""
     found = _NAME.fullmatch(name)
-    return bool(found and found[4] and not _VAGUE.search(name))
+    return bool(found and found[4] and found[4] not in _WORDS["no epithets"]
+                and not _VAGUE.search(name))
 
 
 def genus(species: pd.Series) -> pd.Series:

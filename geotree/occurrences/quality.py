@@ -160,7 +160,8 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
         known = set(map(names.plain, words))
         text = _text(table, name)
         bad |= text.isin([one for one in text.unique() if known & set(
-            map(names.plain, re.split("[;,| ]+", one)))]).to_numpy()
+            map(names.plain, re.split("[;,|\t]+", one)
+                + re.split("[;,|\\s]+", one)))]).to_numpy()
     for name, (low, high) in rule.get("outside", {}).items():
         if name in table:
             values = pd.to_numeric(table[name])

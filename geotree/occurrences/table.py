@@ -228,8 +228,8 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
                             ("decimalLongitude", -180, 180),
                             ("year", FIRST_YEAR, last)):
         bad = ~table[name].between(low, high).fillna(True).astype(bool)
-        swapped = high == 90 and table["decimalLongitude"][bad].abs().le(
-            90).all()
+        swapped = (high == 90 and table["decimalLongitude"][bad].abs().le(
+            90).all() and table[name][bad].abs().le(180).all())
         _refuse(table, bad, f"{name} is out of {low} … {high}",
                 ("Are latitude and longitude swapped? " if swapped else "")
                 + "Correct these rows or drop them.", name)

@@ -81,6 +81,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     table = occurrences.validate(_dated(table, source), named=False)
     checks.number(chunk, name="chunk", low=1, whole=True)
     checks.number(workers, name="workers", low=1, whole=True)
+    checks.number(max_failed, name="max_failed", low=0, high=1)
+    checks.number(timeout, name="timeout", low=0)
     store = Path(store)
     with files.lock(store):
         try:

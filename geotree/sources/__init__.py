@@ -126,6 +126,8 @@ class Imagery:
         if year != "own":
             checks.number(year, name="year ('own': of each row)", low=_FIRST,
                           whole=True)
+        checks.number(workers, name="workers", low=1, whole=True)
+        checks.number(wait, name="wait", low=0)
         self.year, self.workers, self.wait = year, workers, wait
         self._pool = Pool(workers)
 
@@ -201,6 +203,7 @@ def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
     ServiceError
         The source does not answer in time, or refuses.
     """
+    checks.number(max_failed, name="max_failed", low=0, high=1)
     source.plan(table).check()
     future = Pool(1).submit(source.fetch, table)
     try:
@@ -233,9 +236,12 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
 
     Types, shapes and units are those of :class:`Pixels`; each row has the
     place of its row of the table; ``OK`` means that a pixel was seen, and
-    ``NO_IMAGERY`` that none was.
+    ``NO_IMAGERY`` that none was. Places apart never look alike to the bit.
     """
     where, n = f"source {source.name!r}", len(table)
+    if not isinstance(found, Pixels):
+        raise ValueError(f"{where} returned a {type(found).__name__}, "
+                         "expected sources.Pixels.")
     images, environment = found.reflectance, found.environment
     checks.images(images, where=f"{where}: reflectance")
     checks.environment(environment, where=f"{where}: environment")
@@ -245,6 +251,7 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
             f"{where} returned {len(images)}, {len(environment)}, "
             f"{status.size} samples (pixels, variables, status), expected "
             f"{n}.")
+    checks.one_each(status, n, where=f"{where}: status")
     if images.dtype != np.uint16:
         raise ValueError(f"{where}: reflectance is {images.dtype}, expected "
                          f"uint16 with {NODATA} where nothing was seen.")
@@ -260,7 +267,9 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
     for bad, what in (
             (~near & (status != FAILED), "is of another place than row"),
             ((status == OK) & ~seen, "is OK without a valid pixel, row"),
-            ((status == NO_IMAGERY) & seen, "has pixels and no imagery, row")):
+            ((status == NO_IMAGERY) & seen, "has pixels and no imagery, row"),
+            (seen & _copies(images, lat, lon),
+             "has the very pixels of another place, row")):
         if bad.any():
             row = int(bad.argmax())
             raise ValueError(
@@ -270,3 +279,11 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
                 f"longitude {lon[row]:.6f}). Samples have to come in the "
                 "order of the table.")
     return found
+
+
+def _copies(images, lat, lon) -> np.ndarray:
+    """Which patches are those of a place a kilometre or more away: (N,)."""
+    alike = pd.DataFrame({"patch": [hash(one.tobytes()) for one in images],
+                          "lat": lat, "lon": lon}).groupby("patch")
+    spread = alike.transform("max") - alike.transform("min")  # degrees
+    return (spread > 0.01).any(axis=1).to_numpy()

@@ -83,7 +83,14 @@ class EarthEngine(Imagery):
                  workers: int = 32, points: int = 25, chunk: int = 256,
                  tag: str = "geotree", wait: float = 1.0):
         checks.one_of(tier, TIERS, name="tier")
-        checks.number(share, name="share", low=0, high=1)
+        for name, value, limits in (
+                ("share", share, {"low": 0, "high": 1}),
+                ("cloud_score", cloud_score or 0, {"low": 0, "high": 1}),
+                ("cloudy", cloudy, {"low": 0, "high": 100}),
+                ("eecu_seconds", eecu_seconds, {"low": 0}),
+                ("points", points, {"low": 1, "whole": True}),
+                ("chunk", chunk, {"low": 1, "whole": True})):
+            checks.number(value, name=name, **limits)
         super().__init__(year=year, workers=workers, wait=wait)
         self.project = project or os.environ.get("EE_PROJECT_ID")
         self.cloud_score, self.cloudy = cloud_score, cloudy

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import files
+from geotree import checks, files
 from geotree.network import ServiceError, is_here, redact
 from geotree.sources import BYTES, Imagery, Pixels, Plan, layers, scenes
 from geotree.sources.grid import PIXEL
@@ -77,6 +77,8 @@ class Stac(Imagery):
                  cloudy: float = 80.0, tile: str = "grid:code",
                  sign: Callable[[str], str] | None = None,
                  workers: int = 12, wait: float = 1.0):
+        checks.number(looks, name="looks", low=1, whole=True)
+        checks.number(cloudy, name="cloudy", low=0, high=100)
         super().__init__(year=year, workers=workers, wait=wait)
         self.cache, self.url, self.sign = Path(cache), url, sign
         self.collection, self.tile = collection, tile

@@ -22,6 +22,8 @@ def rarity(table: pd.DataFrame, *, rare: int = 100,
     them "Common". The release's limits are the defaults; they suit millions
     of records.
     """
+    checks.number(rare, name="rare", low=0)
+    checks.number(frequent, name="frequent", low=rare)
     records = table.groupby("species")["species"].transform("size")
     values = np.select([records <= rare, records < frequent],
                        CATEGORIES[:2], CATEGORIES[2])

@@ -82,7 +82,9 @@ class Settings:
                  {"low": 1, "whole": True}),
                 ("pixel_dropout month_dropout group_dropout location_dropout "
                  "label_smoothing", {"low": 0, "high": 1}),
-                ("learning_rate", {"low": 0})):
+                ("seed", {"low": 0, "whole": True}),
+                ("weight_decay clip warmup", {"low": 0}),
+                ("learning_rate", {"low": 1e-30})):
             for name in names.split():
                 if getattr(self, name) is not None:
                     checks.number(getattr(self, name), name=name, **limits)
