@@ -32,16 +32,14 @@ _SOIL = GROUPS["soil"]
 def images(values, *, where: str = "images", months: int | None = MONTHS):
     """Pixels as digital numbers: (N, T, 10, 5, 5) uint16, int32 or int64.
 
+    Comes back as it is: an array or a tensor.
+
     Parameters
     ----------
     values : array or tensor
         10,000 is a reflectance of 1; 65535 is missing.
     months : int, optional
         The number of composites; None: any.
-
-    Returns
-    -------
-    The same array or tensor, unchanged.
 
     Raises
     ------
@@ -88,25 +86,17 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
     if black.any():
         row, month = (int(i[0]) for i in np.nonzero(np.asarray(
             black if isinstance(values, np.ndarray) else black.cpu())))
-        raise ValueError(
-            f"{where} is 0 in all bands of month {month + 1} of sample "
-            f"{row}: Sentinel-2's sign for missing. Pass nodata=0 to "
-            "variables.digital_numbers.")
+        raise ValueError(f"{where} is 0 in all bands of month {month + 1} of "
+                         f"sample {row}: Sentinel-2's sign for missing. Pass "
+                         "nodata=0 to variables.digital_numbers.")
     return values
 
 
 def environment(values, *, where: str = "environment"):
     """Variables in stored units: (N, 27) float, NaN where missing.
 
-    Returns
-    -------
-    The same array or tensor, unchanged.
-
-    Raises
-    ------
-    ValueError
-        Another shape or type, or a value beyond ``low`` and ``high`` of
-        ``variables.VARIABLES``, as signs for missing are (-9999).
+    Comes back as it is. Refused are another shape or type, and values beyond
+    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing.
     """
     kind, shape = _kind(values, where), tuple(np.shape(values))
     if len(shape) != 2 or shape[1] != len(VARIABLES):
@@ -130,14 +120,13 @@ def environment(values, *, where: str = "environment"):
     soil = numbers[:, _SOIL]
     if soil.size and 0 < np.nanmax(soil, initial=0) <= 1:
         raise ValueError(f"{where}: soil moisture is {np.nanmax(soil):g} at "
-                         "most, in true units? Stored are thousandths, see "
-                         "variables.VARIABLES.")
+                         "most. Stored are thousandths of cm³/cm³.")
     return values
 
 
 def _kind(values, where: str) -> str:
     """The type of an array's or tensor's numbers, as numpy calls it."""
-    if (not hasattr(values, "dtype") or not hasattr(values, "reshape")
+    if (not {"dtype", "reshape"} <= {*dir(values)}
             or isinstance(values, np.ma.MaskedArray)):
         raise ValueError(f"{where} is a {type(values).__name__}, expected a "
                          "plain array or a tensor; of a masked array, "
@@ -191,10 +180,7 @@ def probabilities(values, *, k: int | None = None, n: int | None = None,
 
 def shares(values, *, k: int | None = None,
            where: str = "probabilities") -> np.ndarray:
-    """Rows of finite numbers, none below zero: (N, K), of any sum.
-
-    As :func:`probabilities`, for parts of an answer.
-    """
+    """Rows of finite numbers, none below zero: (N, K), of any sum."""
     values = _rows(values, k, None, where)
     if values.size and not (values.min() >= 0 and values.max() < math.inf):
         raise ValueError(f"{where} run from {values.min():.4g} to "

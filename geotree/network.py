@@ -25,6 +25,7 @@ LONGEST = 64.0  # s, between two tries
 PATIENCE = 600.0  # s; who is to wait longer is told, and comes back
 LIMIT = 10, 60  # s, to connect and between two bytes
 WHOLE = 60.0  # s, for all of a small answer
+ENOUGH = 120.0  # s spent on small answers that never come whole
 BUSY = (408, 420, 425, 429)  # and 500 or more
 
 
@@ -213,10 +214,11 @@ def ask(url: str, *, method: str = "GET", read: Callable = json.loads,
             raise Unsteady(text, after=retry_after(answer))
         raise ServiceError(errno.EIO, text)
 
-    return patient(once, wait=wait)
+    return patient(once, wait=wait, enough=ENOUGH)
 
 
-def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
+def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES,
+            enough: float = float("inf")):
     """Call until it works, with a random pause that doubles.
 
     Parameters
@@ -225,6 +227,8 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
         Raises :class:`Unsteady` where another try may help.
     wait : float
         Upper limit of the first pause in seconds.
+    enough : float
+        Seconds that calls may take in all; then no other is made.
 
     Raises
     ------
@@ -232,11 +236,14 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
         ``tries`` calls in a row failed, or the service wants to be left
         alone for longer than ``PATIENCE``; the message says until when.
     """
-    for number in range(tries):
+    spent = 0.0
+    for number in range(1, tries + 1):
+        start = time.monotonic()
         try:
             return call()
         except Unsteady as error:
             last = error
+        spent += time.monotonic() - start
         if (last.after or 0) > PATIENCE:
             # A century is as good as never, and no date beyond year 9999.
             then = datetime.now(UTC) + timedelta(
@@ -245,9 +252,10 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES):
                 errno.EAGAIN, f"{last}, and asks to come back after "
                 f"{then:%Y-%m-%d %H:%M} UTC. What is finished is kept: call "
                 "again then to go on") from last
-        if number < tries - 1:
-            pause = random.uniform(0, min(LONGEST, wait * 2**number))
-            time.sleep(max(pause, last.after or 0))
+        if number == tries or spent > enough:
+            break
+        pause = random.uniform(0, min(LONGEST, wait * 2**(number - 1)))
+        time.sleep(max(pause, last.after or 0))
     raise ServiceError(
-        errno.EAGAIN, f"{last}; tried {tries} times. What is finished is "
+        errno.EAGAIN, f"{last}; tried {number} times. What is finished is "
         "kept: call again later to go on") from last

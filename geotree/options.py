@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
+import time
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -42,16 +44,28 @@ class Command(click.Group):
                     f"{text}: '{path}'" if path else text) from error
 
     def heed_signals(self) -> None:
-        """Ctrl-C and SIGTERM end the command within two seconds."""
+        """Ctrl-C and SIGTERM end the command within two seconds.
+
+        Python hears a signal between two of its own steps, which may be long
+        in coming; the system writes its number down at once.
+        """
         def stop(number, _):
-            click.echo(f"\nStopped. {HINT}", err=True)
             Command.number = number
-            # A thread that waits for a service may not hold up the end.
-            timer = threading.Timer(1.5, os._exit, (128 + number,))
-            timer.daemon = True
-            timer.start()
             raise KeyboardInterrupt
 
+        def watch():
+            while True:
+                number = read.recv(1)[0]
+                # Whoever took the signal over ends by itself.
+                if signal.getsignal(number) is stop:
+                    click.echo(f"\nStopped. {HINT}", err=True)
+                    time.sleep(1.5)
+                    os._exit(128 + number)
+
+        read, write = socket.socketpair()
+        write.setblocking(False)
+        signal.set_wakeup_fd(write.detach(), warn_on_full_buffer=False)
+        threading.Thread(target=watch, daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
 
