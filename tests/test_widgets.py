@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from browser import browser, look, violations
+from matplotlib import pyplot as plt
 from playwright.sync_api import expect
 
-from geotree import explore
+from geotree import explore, plots
 from geotree.explore.answers import Answers
 from geotree.shards import Batch
 from geotree.taxonomy import class_table
@@ -325,3 +329,48 @@ def test_embedding_says_what_a_point_is(page, look):
     expect(about).to_contain_text("Acer rubrum")
     view.tab.get_by_role("button", name="Evergreen Needleleaf").click()
     assert view.errors == []
+
+
+HARM = "<img src=nowhere onerror=hit=1><script>hit=2</script>"
+ENDS = f"</script></style></svg>{HARM}"
+
+
+def test_a_name_that_means_harm_is_text_in_every_page(page, look, tmp_path):
+    """Widgets, tables, figures and what notebooks show of frames and cubes."""
+    evil = CLASSES.assign(species=[HARM, ENDS, f'"\'>{HARM}'],
+                          genus=[HARM, HARM, ENDS], family=[ENDS, ENDS, HARM])
+    place = pd.DataFrame({
+        "decimalLatitude": [47.0], "decimalLongitude": [3.0],
+        "species": [HARM], "countryCode": [ENDS], "locality": [ENDS],
+        "datasetName": [HARM], HARM: [ENDS]})
+    told = dataclasses.replace(answers(), classes=evil)
+    figure, axes = plt.subplots(1, 2)
+    plots.differences(pd.DataFrame(
+        {"model": evil["species"], "value": 0.5, "low": 0.4, "high": 0.6}),
+        names=("value", "low", "high"), ax=axes[0])
+    plots.occurrence_map(place, by="species", ax=axes[1])
+    axes[0].set_title(ENDS)
+    with plt.rc_context({"svg.fonttype": "none"}):  # text as text
+        figure.savefig(tmp_path / "figure.svg")
+    cube = xr.Dataset({"x": ("sample", [HARM])}, attrs={"source": ENDS})
+    shown = [plots.table(place, index=True).to_html(), place.to_html(),
+             (tmp_path / "figure.svg").read_text().split("\n", 4)[4],
+             cube._repr_html_()]
+    rest = SimpleNamespace(page=lambda: "".join(shown))
+    view = look()
+    for widget in (explore.answer_map(told, step=2.0, at=(47.0, 3.0),
+                                      known=place, note=ENDS),
+                   explore.taxonomy_explorer(batch(6), evil, chosen=[HARM],
+                                             note=ENDS),
+                   explore.embedding_explorer(np.eye(6, 2), batch(6), evil,
+                                              note=ENDS), rest):
+        view.tab.goto(page(widget))
+        view.tab.wait_for_function("document.readyState == 'complete'")
+        if widget is not rest:
+            view.tab.wait_for_selector("canvas")
+        expect(view.tab.locator("body")).to_contain_text("onerror=hit")
+        for control in view.tab.locator("button:visible").all()[:8]:
+            control.click(timeout=1000, no_wait_after=True)
+        assert view.tab.evaluate("typeof hit") == "undefined"
+        assert not view.tab.locator("img[src=nowhere]").count()
+    assert not view.errors and not view.outside
