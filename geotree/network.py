@@ -172,49 +172,69 @@ def body(answer, *, seconds: float | None = None, size: int = 1 << 26
     return bytes(have)
 
 
-def ask(url: str, *, method: str = "GET", read: Callable = json.loads,
-        wait: float = 1.0, **options):
+def ask(url: str, *, wait: float = 1.0, **options):
     """A small answer of a service, read whole and asked for again if need be.
 
     Parameters
     ----------
-    read : callable
-        Reads the body; fails where that is no answer.
     wait : float
         As in :func:`patient`.
     options
-        As ``requests.request`` takes them.
+        As :func:`once` takes them.
 
     Raises
     ------
     ServiceError
         The service refuses, fails for long, or sends without end.
     """
+    return patient(lambda: once(url, **options), wait=wait, enough=ENOUGH)
+
+
+def once(url: str, *, method: str = "GET", read: Callable = json.loads,
+         send: Callable | None = None, advice: str = "", **options):
+    """One try of :func:`ask`.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the body; fails where that is no answer.
+    send : callable, optional
+        ``request`` of a session; default: a connection of its own.
+    advice : str
+        What to do where the service refuses.
+    options
+        As ``requests.request`` takes them.
+
+    Raises
+    ------
+    Unsteady, ServiceError
+    """
     import requests
 
-    def once():
-        try:
-            answer = requests.request(method, url, stream=True,
-                                      timeout=LIMIT, **options)
-            data, code = body(answer), answer.status_code
-            if code < 400:
-                return read(data)
-        except requests.RequestException as error:
-            text = f"no answer from '{url}' ({error!s:.150})"
-            if isinstance(error, ValueError):  # no address at all
-                raise ServiceError(errno.EINVAL, text) from error
-            raise Unsteady(text) from error
-        except (ValueError, LookupError, TypeError, AttributeError,
-                RecursionError) as error:
-            raise Unsteady(f"no whole answer from '{url}' ({error!s:.150})"
-                           ) from error
-        said = data[:150].decode(errors="replace")
-        text = f"'{url}' answers {code} ({said})"
-        if code >= 500 or code in BUSY:
-            raise Unsteady(text, after=retry_after(answer))
-        raise ServiceError(errno.EIO, text)
+    try:
+        answer = (send or requests.request)(
+            method, url, stream=True, timeout=LIMIT, **options)
+        data = body(answer)
+        if answer.status_code < 300:
+            return read(data)
+    except requests.RequestException as error:
+        text = f"no answer from '{url}' ({error!s:.150})"
+        if isinstance(error, ValueError):  # no address at all
+            raise ServiceError(errno.EINVAL, text) from error
+        raise Unsteady(text) from error
+    except (ValueError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:
+        raise Unsteady(f"no whole answer from '{url}' ({error!s:.150})"
+                       ) from error
+    raise refusal(answer, f" ({data[:150].decode(errors='replace')}){advice}")
 
-    return patient(once, wait=wait, enough=ENOUGH)
+
+def refusal(answer, told: str = "") -> Exception:
+    """What an answer of another status than 2xx means."""
+    text = f"'{answer.url}' answers {answer.status_code}{told}"
+    if answer.status_code >= 500 or answer.status_code in BUSY:
+        return Unsteady(text, after=retry_after(answer))
+    return ServiceError(errno.EIO, text)
 
 
 def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES,

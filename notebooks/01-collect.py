@@ -92,9 +92,8 @@ raw[["species", "genus", "family", "leafType"]].head()
 # - `snapshot` reads the Parquet files that GBIF publishes each month, from
 #   a folder or straight from an object store, and needs no account.
 #
-# All three give the same table {cite}`gbif2026api`. They are asked through
-# pygbif, GBIF's client for Python; what it lacks, such as patience when GBIF
-# is busy, is added behind it.
+# All three give the same table {cite}`gbif2026api`. When GBIF is busy, they
+# wait and ask again; a run that is stopped goes on where it was.
 
 # %%
 sizes = [1_000, 100_000, 6_000_000]

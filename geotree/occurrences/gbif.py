@@ -1,39 +1,44 @@
-"""GBIF: names through ``pygbif``, its client for Python, the rest plainly.
+"""What is asked of GBIF: plain requests, each with one owner of its retries.
 
-``pygbif`` 0.7 knows how names are matched. It passes on what ``requests``
-takes, so it gets our limits of time and size. Records, titles and downloads
-are four plain requests: there ``pygbif`` uses http without TLS, for the
-password too. Each request has one owner of its retries, :func:`patient`.
+All go over https but for tests, and the password to nobody else.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import json
-import logging
 import os
 import re
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import geotree
-from geotree.network import ServiceError, Unsteady, body, patient, retry_after
+from geotree.network import (
+    LIMIT,
+    ServiceError,
+    Unsteady,
+    ask,
+    once,
+    patient,
+    refusal,
+)
 
 URL = "https://api.gbif.org"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys
-TIMEOUT = (10, 60)  # s, to connect and between two bytes
 PAGE = 300  # GBIF cuts longer pages without a word
 DEEPEST = 100_000  # offset + limit
 ALIVE = ("PREPARING", "RUNNING", "SUSPENDED", "SUCCEEDED")
-_BUSY = (420, 429, 500, 502, 503, 504)
 _SKEW = 600.0  # s, by which GBIF's clock may be behind
 _SLOWEST = 1_000  # bytes/s of a download, else it starts again from there
-_AGENT = (f"geotree/{geotree.__version__} "
-          "(https://github.com/geotree-book/geotree)")
+_AGENT = {"User-Agent": f"geotree/{geotree.__version__} "
+          "(https://github.com/geotree-book/geotree)"}
+_ADVICE = (". Set GBIF_USER (the user name, not the address) and GBIF_PWD, or "
+           "make an account at gbif.org; no account is needed for "
+           "route='snapshot'")
 
 
 class Client:
@@ -68,16 +73,9 @@ class Client:
         judge : callable
             Reads the answer; fails where it is none.
         """
-        def once():
-            answer = _pygbif().species.name_backbone(
-                scientificName=name, kingdom="Plantae",
-                family=family or None, checklistKey=BACKBONE, stream=True,
-                timeout=TIMEOUT, verify=self.verify, auth=self._address,
-                allow_redirects=False, hooks={"response": _plain})
-            judge(answer)
-            return answer
-
-        return self._patient(once, "match of names")
+        return self._get("v2/species/match", judge, {
+            "scientificName": name, "kingdom": "Plantae",
+            "family": family or None, "checklistKey": BACKBONE})
 
     def search(self, **query) -> dict:
         """One page of records."""
@@ -112,33 +110,37 @@ class Client:
             account's downloads are looked through first.
         """
         account, began = _account(self.url), since or time.time()
-        sent = since is not None
-        path = "v1/occurrence/download/request"
+        sent, how = since is not None, {
+            "auth": account, "allow_redirects": False, "advice": _ADVICE,
+            **self._how}
 
-        def once():
+        def order():
             nonlocal sent
-            if sent and (key := self._ordered(request, began, account)):
+            if sent and (key := self._ordered(request, began, how)):
                 return key
             sent = True
-            with self._send("POST", path, json=request, auth=account
-                            ) as answer:
-                key = body(answer, size=1_000).decode().strip().strip('"')
-            if not re.fullmatch(r"[0-9]+-[0-9]+", key):
-                raise Unsteady("GBIF's answer is no key of a download")
-            return key
+            return once(f"{self.url}/v1/occurrence/download/request",
+                        method="POST", json=request, read=_key, **how)
 
-        return self._patient(once, path)
+        return patient(order, wait=self.wait)
 
     def save(self, path: str, file: Path) -> None:
         """Fetch a large file; goes on where an earlier try broke off."""
+        import requests
+        import urllib3
+
         part = file.with_name(f".{file.name}.part")
 
         def more():
             have = part.stat().st_size if part.exists() else 0
-            with self._send("GET", path, headers={
-                    "Range": f"bytes={have}-"}) as answer:
+            with self._session.get(
+                    f"{self.url}/{path}", stream=True, timeout=LIMIT,
+                    verify=self.verify, auth=_nobody, headers={
+                        **_AGENT, "Range": f"bytes={have}-"}) as answer:
                 if answer.status_code == 416:  # nothing is left to send
                     return
+                if answer.status_code not in (200, 206):
+                    raise refusal(answer)
                 whole = answer.status_code == 200
                 have = 0 if whole else have
                 size = have + int(answer.headers["Content-Length"])
@@ -147,14 +149,22 @@ class Client:
                     while block := answer.raw.read1(1 << 16):
                         have += target.write(block)
                         gone = time.monotonic() - began
-                        if gone > TIMEOUT[1] and (
+                        if gone > LIMIT[1] and (
                                 have - start < _SLOWEST * gone):
                             break
             if have != size:
                 raise Unsteady(f"'{path}' broke off, or came too slowly")
 
+        def steadily():
+            try:
+                more()
+            except (requests.RequestException, KeyError, ValueError,
+                    urllib3.exceptions.HTTPError) as error:
+                raise Unsteady(f"'{path}' broke off ({error!s:.150})"
+                               ) from error
+
         try:
-            self._patient(more, path)
+            patient(steadily, wait=self.wait)
             os.replace(part, file)
         except OSError as error:
             if isinstance(error, ServiceError):
@@ -164,99 +174,48 @@ class Client:
                 "What has come is kept: free some space, then call again"
             ) from error
 
-    def _ordered(self, request, began, account) -> str | None:
+    def _ordered(self, request, began, how) -> str | None:
         """Key of the newest living download of this request, if any."""
-        path = ("v1/occurrence/download/user/"
-                + quote(account.username.decode(), safe=""))
-        with self._send("GET", path, params={"limit": 100}, auth=account
-                        ) as answer:
-            for one in json.loads(body(answer))["results"]:
+        def read(data):
+            for one in json.loads(data)["results"]:
                 made = datetime.fromisoformat(one["created"]).timestamp()
                 if (one["status"] in ALIVE and made > began - _SKEW
                         and _essence(one["request"]) == _essence(request)):
                     return one["key"]
-        return None
+            return None
+
+        name = quote(how["auth"].username.decode(), safe="")
+        return once(f"{self.url}/v1/occurrence/download/user/{name}",
+                    params={"limit": 100}, read=read, **how)
 
     def _get(self, path: str, read: Callable, query=None) -> dict:
         """JSON that ``read`` can read: it fails, or gives False, else."""
-        def once():
-            with self._send("GET", path, params=query) as answer:
-                found = json.loads(body(answer))
-            if read(found) is False:
-                raise ValueError(path)
-            return found
+        return ask(f"{self.url}/{path}", params=query, wait=self.wait,
+                   read=partial(_checked, read), auth=_nobody, **self._how)
 
-        return self._patient(once, path)
-
-    def _patient(self, once: Callable, path: str):
-        import requests
-        import urllib3
-
-        def calmly():
-            try:
-                return once()
-            except (requests.RequestException,
-                    urllib3.exceptions.HTTPError) as error:
-                raise Unsteady(
-                    f"no whole answer from GBIF ({type(error).__name__}: "
-                    f"{str(error)[-150:]})") from error
-            except (ValueError, KeyError, TypeError, AttributeError,
-                    RecursionError) as error:
-                raise Unsteady(f"GBIF's answer to '{path}' is not what it "
-                               "should be") from error
-
-        return patient(calmly, wait=self.wait)
-
-    def _address(self, request):
-        """As ``auth``: to our service, and nothing from ~/.netrc."""
-        request.url = request.url.replace(URL, self.url, 1)
-        request.headers["User-Agent"] += f" {_AGENT}"
-        return request
-
-    def _send(self, method, path, *, auth=None, headers=None, **options):
-        return _good(self._session.request(
-            method, f"{self.url}/{path}", timeout=TIMEOUT, stream=True,
-            verify=self.verify, allow_redirects=auth is None,
-            headers={"User-Agent": _AGENT, **(headers or {})},
-            auth=auth or (lambda request: request), **options))
+    @property
+    def _how(self) -> dict:
+        return {"send": self._session.request, "verify": self.verify,
+                "headers": _AGENT}
 
 
-def _good(answer):
-    """An answer of a good status; it is not read yet."""
-    code, path = answer.status_code, answer.url.split("?")[0]
-    if code in (200, 201, 206, 416):
-        return answer
-    answer.close()
-    if code in _BUSY:
-        raise Unsteady(f"GBIF answers {code} to '{path}'",
-                       after=retry_after(answer))
-    if code in (401, 403):
-        raise ServiceError(
-            errno.EACCES, f"GBIF refuses '{path}' with {code}. Set "
-            "GBIF_USER (the user name, not the address) and GBIF_PWD, "
-            "or make an account at gbif.org; no account is needed for "
-            "route='snapshot'")
-    raise ServiceError(errno.EINVAL, f"GBIF answers {code} to '{path}'")
+def _nobody(request):
+    """As ``auth``: nothing from ~/.netrc."""
+    return request
 
 
-def _plain(answer, **_):
-    """For ``requests``: the answer, in memory, with the type of JSON."""
-    data = body(_good(answer))
-    json.loads(data)
-    answer.raw = io.BytesIO(data)
-    answer.headers["Content-Type"] = "application/json"
-    return answer
+def _checked(read, data):
+    found = json.loads(data)
+    if read(found) is False:
+        raise ValueError("not what it should be")
+    return found
 
 
-def _pygbif():
-    """The library, without the log that its import opens for everyone."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    import pygbif
-
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    return pygbif
+def _key(data: bytes) -> str:
+    key = data.decode().strip().strip('"')
+    if not re.fullmatch(r"[0-9]+-[0-9]+", key):
+        raise ValueError("no key of a download")
+    return key
 
 
 def _account(url):
