@@ -127,7 +127,10 @@ class LoopbackHub:
                              X_Error_Code="RepoNotFound")
         self.json(request, {"id": repo.partition("/")[2], "sha": self.commit,
                             "siblings": [
-                                {"rfilename": path, "size": len(data)}
+                                {"rfilename": path, "size": len(data),
+                                 "lfs": {"size": len(data), "sha256":
+                                         hashlib.sha256(data).hexdigest(),
+                                         "pointerSize": 130}}
                                 for path, data
                                 in self.repositories[repo].items()]})
 

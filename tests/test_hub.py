@@ -308,6 +308,11 @@ def test_a_cut_stream_goes_on_and_a_damaged_one_is_named(streaming, server,
     with pytest.raises(shards.ShardError, match="shard-000001.tar', after"):
         ids(GGTDataset(streaming))
     data = GGTDataset(streaming)
+    kept = server.repositories[REPO][name]  # a digit that still reads well
+    server.repositories[REPO][name] = kept.replace(b".1", b".2", 1)
+    with pytest.raises(OSError, match="another SHA-256 than the hub lists"):
+        ids(data)
+    data = GGTDataset(streaming)
     del server.repositories[REPO][name]
     with pytest.raises(ServiceError, match="cannot read 'hf://"):
         ids(data)

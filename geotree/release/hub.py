@@ -9,6 +9,7 @@ settings hold: ``HF_HOME`` and ``HF_HUB_CACHE`` (folders), ``HF_ENDPOINT``
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import re
 from collections.abc import Iterable
@@ -60,12 +61,17 @@ def shards(part: str = PARTS[1], *, repo: str = DATASET, **options
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar of the hub that is read as it comes; nothing of it is kept."""
+    """A tar of the hub that is read as it comes; nothing of it is kept.
+
+    With its last byte its SHA-256 is compared with the hub's, where that
+    lists one: what is damaged has been read by then, and is told of.
+    """
 
     repo: str
     path: str  # in the repository
     commit: str
     size: int  # bytes
+    sha256: str | None = None  # as the hub lists it
     endpoint: str | None = None  # of the hub; None: the user's
     token: bool | str | None = None
 
@@ -91,6 +97,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, tar: Tar) -> None:
         self._tar, self._file, self._came = tar, None, 0
+        self._hash = hashlib.sha256()
 
     def readable(self) -> bool:
         return True
@@ -107,6 +114,12 @@ class _Stream(io.RawIOBase):
         except Exception as error:  # of several HTTP libraries
             raise _refused(f"read '{self._tar}'", error) from error
         self._came += len(data)
+        self._hash.update(data)
+        if (self._came == self._tar.size and self._tar.sha256
+                not in (None, self._hash.hexdigest())):
+            raise ServiceError(
+                errno.EIO, f"'{self._tar}' has another SHA-256 than the hub "
+                "lists: some of its samples came damaged. Read it again")
         if not data and self._came < self._tar.size:
             raise ServiceError(
                 errno.EIO, f"'{self._tar}' ended after {self._came:,} of "
@@ -174,9 +187,10 @@ def _listed(repo: str, revision: str | None = None,
     try:
         listed = HfApi(endpoint=endpoint, token=token).repo_info(
             repo, repo_type="dataset", revision=revision, files_metadata=True)
-        return [Tar(repo, one.rfilename, listed.sha, int(one.size), endpoint,
-                    token) for one in sorted(listed.siblings,
-                                             key=lambda one: one.rfilename)
+        return [Tar(repo, one.rfilename, listed.sha, int(one.size),
+                    one.lfs and one.lfs.sha256, endpoint, token)
+                for one in sorted(listed.siblings,
+                                  key=lambda one: one.rfilename)
                 if one.rfilename.endswith(".tar")]
     except Exception as error:  # of several HTTP libraries
         raise _refused(f"list '{repo}'", error) from error
