@@ -161,8 +161,9 @@ def draw_map(features, rank, ax=None):
 draw_map(features, "family");
 
 # %% [markdown]
-# Five families are an easy start: they differ in leaves, seasons and climate.
-# Next, the genera of one of them, and then the species of one of these.
+# Five families should be an easy start, for most families differ in leaves,
+# seasons or climate. Next, the genera of one of them, and then the species of
+# one of these.
 
 # %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five genera of one family."}}
 draw_map(features, "genus");
