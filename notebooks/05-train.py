@@ -183,8 +183,8 @@ torch.testing.assert_close(*gradients)
 # The two gradients are equal: where two texts are exactly the same, their
 # pulls cancel, with labels and without. So the twins are not what hurts. What
 # a batch lacks is the *other* names: those that nobody in it happens to carry.
-# The study of [chapter 06](06-zero-shot) trained the model in all three ways,
-# on records of the planet as it was before, when it had fewer species:
+# The study of [chapter 06](06-zero-shot) trained a smaller model in all three
+# ways:
 
 # %%
 study = results.read("planet")
@@ -353,6 +353,36 @@ print("species top-1 on test:", text)
 # once however many records it has. The line below it has the 95 % interval
 # over blocks. Whether that is skill, or merely what anyone could say who knows
 # the place, is the question of the next chapter.
+#
+# ## Where the rest is lost
+#
+# What is likely is what the place says, times what the pixels add. Of the
+# planet both are known, so in a kept study (a smaller model) the truth could
+# take the place of what was learnt, one half at a time. The share of the
+# optimum says which half costs:
+
+# %%
+import json
+
+half = study[study["model"].str.startswith("half") & (
+    study["rank"] == "species") & (study["metric"] == "top1")]
+limits = half["settings"].map(lambda text: json.loads(text)["optimum"])
+half = half.assign(share=100 * half["value"] / limits, model=half[
+    "model"].str.removeprefix("half | "))
+half.groupby("model")["share"].agg(["mean", "min", "max"]).round(1)
+
+# %%
+share = half.groupby("model")["share"].mean()
+place, pixels = (100 - share[name] for name in (
+    "place learnt, pixels true", "place true, pixels learnt"))
+print(f"Learnt instead of known, the place costs {place:.0f} % of the "
+      f"optimum and the pixels {pixels:.0f} %.")
+
+# %% [markdown]
+# Each species has a few records to learn its colours from, and that is what
+# limits both halves: more passes over them do not help, other samples do. The
+# page on [speed](../book/speed) draws how far up to hundreds of thousands of
+# them lead.
 #
 # ## Checks
 #

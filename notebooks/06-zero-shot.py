@@ -450,11 +450,10 @@ print(f"The place inside the model gives {inside:.1%}, beside it as a prior "
 # *ablation*: take one part away, train again, compare. Each arm was trained
 # with several seeds, on a smaller model than above; the differences are
 # paired, over blocks and seeds together. That is too long for a page, so the
-# numbers were computed before, on simulated records, and are kept with the
-# commit and the hash of the data that made them. They are of the planet as it
-# was at that commit, with fewer species that were easier to tell apart; the
-# optimum of both, printed below, says how much easier. So compare arms with
-# each other, not with the scores above.
+# numbers were computed before, on the planet's records of the sample run, and
+# are kept with the commit and the hash of the data that made them. The model
+# is smaller and learns for fewer epochs than the one above, so compare arms
+# with each other, not with the scores above.
 
 # %%
 study = results.read("planet")
@@ -490,7 +489,7 @@ study = study[(study["rank"] == "species") & (study["metric"] == "top1")
               & (study["task"] == "seen species")]
 limits = study["settings"].map(lambda text: json.loads(text)["optimum"])
 study = study.assign(of_optimum=study["value"] / limits)
-arms = study[~study["model"].str.contains("records")]
+arms = study[~study["model"].str.contains("|", regex=False)]
 arms.groupby("model")[["value", "of_optimum"]].agg(["mean", "std"]).round(3)
 
 # %%

@@ -306,17 +306,13 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5));
 
 # %% [markdown]
 # Two draws of fine-tuning prove little. A study made ten, and its numbers are
-# kept with the ablations; `python -m studies ablations` makes them anew. They
-# are of the planet as it was at the commit below, before its pixels were given
-# the spread of the Earth's: fewer species, easier to tell apart. So compare
-# its rows with one another, and not with the table above.
+# kept with the ablations; `python -m studies ablations` makes them anew.
 
 # %%
 study = results.read("planet")
 kept = study[(study["task"] == "k-shot") & (study["metric"] == "top1")].copy()
 kept["shots"] = kept["split"].str.split().str[0].astype(int)
-print("kept results, of the planet of commit",
-      *kept["commit"].unique())
+print("kept results, made at commit", *kept["commit"].unique())
 
 # %%
 again = kept.groupby(["model", "shots"])["value"]
@@ -325,7 +321,7 @@ pd.DataFrame({"mean (%)": 100 * again.mean(), "std": 100 * again.std(),
 
 # %% [markdown]
 # Paired by draw, what do the steps add to the means of the same support, in
-# points, on that planet?
+# points?
 
 # %%
 pairs = kept.pivot(index=["shots", "seed"], columns="model", values="value")
