@@ -379,10 +379,9 @@ print(f"Learnt instead of known, the place costs {place:.0f} % of the "
       f"optimum and the pixels {pixels:.0f} %.")
 
 # %% [markdown]
-# Each species has a few records to learn its colours from, and that is what
-# limits both halves: more passes over them do not help, other samples do. The
-# page on [speed](../book/speed) draws how far up to hundreds of thousands of
-# them lead.
+# A species has a handful or a few dozens of records to learn its colours from.
+# More passes over the same records help less than other records do: the page
+# on [speed](../book/speed) draws both.
 #
 # ## Checks
 #
