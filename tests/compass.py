@@ -77,8 +77,9 @@ class Everywhere:
         environment[:, 1] = lat = table["decimalLatitude"].to_numpy()
         images = np.full((n, 12, 10, 5, 5), 500, np.uint16)
         images[:, :, 3] = 3000  # near infrared: an NDVI of 5 / 7
-        images[:, 0, 0, 0, 0] = 400 + 97 * np.abs(  # no two places look alike
-            lat + 7 * table["decimalLongitude"]) % 1000
+        for pixel, degrees in enumerate((lat, environment[:, 0])):
+            images[:, 0, 0, 0, pixel] = 400 + (  # no two places look alike
+                1000 * (degrees.astype(float) + 180)) % 8999
         images[:, 1] = variables.NODATA
         images[(lat > 80) | (lat < -60)] = variables.NODATA
         status = np.where(lat > 80, NO_IMAGERY, OK)
