@@ -14,8 +14,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -211,12 +212,22 @@ def once(url: str, *, method: str = "GET", read: Callable = json.loads,
     """
     import requests
 
-    try:
+    with in_words(url):
         answer = (send or requests.request)(
             method, url, stream=True, timeout=LIMIT, **options)
         data = body(answer)
         if answer.status_code < 300:
             return read(data)
+    raise refusal(answer, f" ({data[:150].decode(errors='replace')}){advice}")
+
+
+@contextmanager
+def in_words(url: str) -> Iterator[None]:
+    """Say of which address an answer is missing or none."""
+    import requests
+
+    try:
+        yield
     except requests.RequestException as error:
         text = f"no answer from '{url}' ({error!s:.150})"
         if isinstance(error, ValueError):  # no address at all
@@ -226,7 +237,6 @@ def once(url: str, *, method: str = "GET", read: Callable = json.loads,
             RecursionError) as error:
         raise Unsteady(f"no whole answer from '{url}' ({error!s:.150})"
                        ) from error
-    raise refusal(answer, f" ({data[:150].decode(errors='replace')}){advice}")
 
 
 def refusal(answer, told: str = "") -> Exception:

@@ -92,8 +92,9 @@ raw[["species", "genus", "family", "leafType"]].head()
 # - `snapshot` reads the Parquet files that GBIF publishes each month, from
 #   a folder or straight from an object store, and needs no account.
 #
-# All three give the same table {cite}`gbif2026api`. When GBIF is busy, they
-# wait and ask again; a run that is stopped goes on where it was.
+# All three give the same table {cite}`gbif2026api`. Names are matched through
+# pygbif, GBIF's client for Python. When GBIF is busy, all of them wait and ask
+# again; a run that is stopped goes on where it was.
 
 # %%
 sizes = [1_000, 100_000, 6_000_000]

@@ -17,7 +17,7 @@ KILLS = 5
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
     "killing", "geotree.pixels", "geotree.occurrences.snapshot", "duckdb",
-    "ee", "rasterio", "geotree.sources.stac",
+    "pygbif", "ee", "rasterio", "geotree.sources.stac",
     "geotree.sources.earthengine", "geotree.cli", "geotree.explore",
     "geotree.models.compact", "geotree.planet.source", "geotree.plots",
     "geotree.training", "matplotlib.pyplot", "sklearn.ensemble"])

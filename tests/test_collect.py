@@ -266,6 +266,23 @@ def test_a_table_without_doi_says_how_to_get_one(client, taxa, tmp_path):
     assert "2 datasets" in occurrences.cite(table)
 
 
+def test_pygbif_stays_as_it_is_for_others(client, service):
+    import logging
+
+    before = logging.getLogger().handlers[:]
+    client.match("Quercus", "", matching.judge)
+    assert logging.getLogger().handlers == before
+    [call] = service.calls("/match")
+    assert "pygbif" in call["headers"]["user-agent"]
+
+
+def test_pygbif_would_send_the_password_in_the_open():
+    """The reason why downloads do not go through it."""
+    from pygbif.occurrences.download import GbifDownload
+
+    assert GbifDownload("user", "user@example.org").url.startswith("http:")
+
+
 # Refusals -------------------------------------------------------------------
 
 

@@ -1,12 +1,16 @@
-"""What is asked of GBIF: plain requests, each with one owner of its retries.
+"""What is asked of GBIF, each request with one owner of its retries.
 
-All go over https but for tests, and the password to nobody else.
+Names go through ``pygbif``, GBIF's client for Python, with our limits of
+time and size. Records, titles and downloads are plain requests: there
+``pygbif`` 0.7 uses http without TLS, for the password too.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import json
+import logging
 import os
 import re
 import time
@@ -18,10 +22,13 @@ from urllib.parse import quote
 
 import geotree
 from geotree.network import (
+    ENOUGH,
     LIMIT,
     ServiceError,
     Unsteady,
     ask,
+    body,
+    in_words,
     once,
     patient,
     refusal,
@@ -73,9 +80,18 @@ class Client:
         judge : callable
             Reads the answer; fails where it is none.
         """
-        return self._get("v2/species/match", judge, {
-            "scientificName": name, "kingdom": "Plantae",
-            "family": family or None, "checklistKey": BACKBONE})
+        def named():
+            with in_words(f"{self.url}/v2/species/match"):
+                answer = _pygbif().species.name_backbone(
+                    scientificName=name, kingdom="Plantae",
+                    family=family or None, checklistKey=BACKBONE,
+                    stream=True, timeout=LIMIT, verify=self.verify,
+                    auth=self._address, allow_redirects=False,
+                    hooks={"response": _whole})
+                judge(answer)
+                return answer
+
+        return patient(named, wait=self.wait, enough=ENOUGH)
 
     def search(self, **query) -> dict:
         """One page of records."""
@@ -193,10 +209,37 @@ class Client:
         return ask(f"{self.url}/{path}", params=query, wait=self.wait,
                    read=partial(_checked, read), auth=_nobody, **self._how)
 
+    def _address(self, request):
+        """As ``auth``: to our service, and nothing from ~/.netrc."""
+        request.url = request.url.replace(URL, self.url, 1)
+        request.headers["User-Agent"] += f" {_AGENT['User-Agent']}"
+        return request
+
     @property
     def _how(self) -> dict:
         return {"send": self._session.request, "verify": self.verify,
                 "headers": _AGENT}
+
+
+def _whole(answer, **_):
+    """For ``requests``: an answer in memory, with the type of JSON."""
+    data = body(answer)
+    if answer.status_code >= 300:
+        raise refusal(answer, f" ({data[:150].decode(errors='replace')})")
+    answer.raw = io.BytesIO(data)
+    answer.headers["Content-Type"] = "application/json"
+    return answer
+
+
+def _pygbif():
+    """The library, without the log that its import opens for everyone."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    import pygbif
+
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    return pygbif
 
 
 def _nobody(request):

@@ -74,7 +74,7 @@ def judge(answer: dict) -> dict:
     Parameters
     ----------
     answer : dict
-        Of GBIF's ``v2/species/match``.
+        Of GBIF's ``v2/species/match``, pygbif's ``name_backbone``.
     """
     found = answer.get("acceptedUsage") or answer.get("usage") or {}
     about = answer["diagnostics"]

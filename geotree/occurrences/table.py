@@ -120,6 +120,7 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
         There is no such file, or it holds no occurrence table.
     """
     table = reading.frame(path)
+    table.attrs.pop("file", None)  # where it lies is no part of it
     if "speciesKey" in table and "leafType" not in table:
         table["taxonKey"] = table["speciesKey"].fillna("0")
         table["leafType"] = "Unknown"
