@@ -6,6 +6,7 @@ can be trained on taxon names, for runs without a network. Chapter 09.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -93,4 +94,6 @@ def train(texts: Sequence[str], folder: str | Path, *,
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trained.backend_tokenizer.model.save(str(folder))
+    # Its marks, too, which transformers 5.0 keeps beside the model.
+    (folder / "vocab.json").write_text(json.dumps(trained.get_vocab()))
     return folder
