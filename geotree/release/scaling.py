@@ -51,7 +51,8 @@ def pixels(images, mask, device) -> tuple[Tensor, Tensor]:
                 f"expected digital numbers, 0 to {v.NODATA - 1}, and NaN "
                 "where missing. Multiply reflectance by 10,000; turn the "
                 "sign for missing into NaN.")
-    checks.images(images.nan_to_num().to(torch.int32) if floats else images)
+    checks.images(images.nan_to_num(v.NODATA).to(torch.int32)
+                  if floats else images)
     # Numbers become float32 before they move: some devices have no more.
     valid = ~missing.to(device)
     if mask is not None:
