@@ -26,6 +26,9 @@ _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
 _DIM = 100, 256  # digital numbers that a sample, or 8 of them, go beyond
 _LOW, _HIGH = np.array([(one.low, one.high) for one in VARIABLES]).T
+# What models of climate and soil gave is no limit to what others give.
+_SLACK = np.array([one.group in ("climate", "soil") for one in VARIABLES]
+                  ) * (_HIGH - _LOW) / 4
 _SOIL = GROUPS["soil"]
 
 
@@ -96,7 +99,9 @@ def environment(values, *, where: str = "environment"):
     """Variables in stored units: (N, 27) float, NaN where missing.
 
     Comes back as it is. Refused are another shape or type, and values beyond
-    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing.
+    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing;
+    those of climate and soil may reach beyond by a quarter of the range, but
+    not below 0 where all are above.
     """
     kind, shape = _kind(values, where), tuple(np.shape(values))
     if len(shape) != 2 or shape[1] != len(VARIABLES):
@@ -109,12 +114,13 @@ def environment(values, *, where: str = "environment"):
                          "where missing.")
     numbers = values if isinstance(values, np.ndarray) else np.asarray(
         values.detach().float().cpu())
-    bad = (numbers < _LOW) | (numbers > _HIGH)  # (N, 27), NaN is neither
+    bad = ((numbers < _LOW - _SLACK * (_LOW < 0))  # -1 mm is a sign
+           | (numbers > _HIGH + _SLACK))  # (N, 27), NaN is neither
     if bad.any():
         row, column = (int(i[0]) for i in np.nonzero(bad))
         raise ValueError(
             f"{where} is {numbers[row, column]:g} in row {row}, "
-            f"{VARIABLE_NAMES[column]}, expected {_LOW[column]:g} to "
+            f"{VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
             f"{_HIGH[column]:g} in stored units (variables.VARIABLES). "
             "Missing is NaN.")
     soil = numbers[:, _SOIL]

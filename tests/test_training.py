@@ -561,7 +561,7 @@ def test_early_stopping_says_so(halves, tmp_path, capsys):
     model = CompactClip(SMALL, seed=0)
     history = training.fit(model, *halves, out=tmp_path,
                            settings=training.Settings(
-                               epochs=9, batch_size=128, learning_rate=0,
+                               epochs=9, batch_size=128, learning_rate=1e-12,
                                keep="loss", patience=2))
     assert len(history) < 9
     assert "stopped early" in "".join(capsys.readouterr())

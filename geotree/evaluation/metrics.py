@@ -54,7 +54,7 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
 
 def rows_at_once(k: int) -> int:
     """How many rows of ``k`` classes make a chunk of work."""
-    return max(1, _CELLS // max(k, 1))
+    return max(1, int(_CELLS // max(k, 1)))
 
 
 def chunks(values: np.ndarray) -> Iterator[np.ndarray]:

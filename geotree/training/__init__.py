@@ -220,8 +220,8 @@ def calibrate(model, data, *, classes: pd.DataFrame) -> None:
     labels = taxonomy.labels(some.table, classes)
     odds = evaluation.predict(model, features, classes)
     model.classes = classes
-    model.held = some.table[[
-        "species", "decimalLatitude", "decimalLongitude"]].reset_index(
+    model.held = some.table.reindex(columns=[  # own patches have no place
+        "species", "decimalLatitude", "decimalLongitude"]).reset_index(
             drop=True).assign(features=list(features))
     model.temperature = calibration.temperature(odds, labels)
     odds = calibration.soften(odds, model.temperature)
