@@ -26,9 +26,9 @@ _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
 _DIM = 100, 256  # digital numbers that a sample, or 8 of them, go beyond
 _LOW, _HIGH = np.array([(one.low, one.high) for one in VARIABLES]).T
-# What models of climate and soil gave is no limit to what others give.
-_SLACK = np.array([one.group in ("climate", "soil") for one in VARIABLES]
-                  ) * (_HIGH - _LOW) / 4
+# One model of climate or soil is no limit to another; but -1 mm is a sign.
+_SLACK = (_HIGH - _LOW) / 4 * [one.group in ("climate", "soil")
+                               for one in VARIABLES]
 _SOIL = GROUPS["soil"]
 
 
@@ -99,30 +99,28 @@ def environment(values, *, where: str = "environment"):
     """Variables in stored units: (N, 27) float, NaN where missing.
 
     Comes back as it is. Refused are another shape or type, and values beyond
-    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing;
-    those of climate and soil may reach beyond by a quarter of the range, but
-    not below 0 where all are above.
+    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing
+    (of climate and soil: a quarter of the range beyond, but not below 0).
     """
     kind, shape = _kind(values, where), tuple(np.shape(values))
     if len(shape) != 2 or shape[1] != len(VARIABLES):
         raise ValueError(
             f"{where} has shape {shape}, expected (samples, 27) in the order "
-            f"{VARIABLE_NAMES[0]}, {VARIABLE_NAMES[1]}, … "
+            f"of variables.VARIABLES: {VARIABLE_NAMES[0]} … "
             f"{VARIABLE_NAMES[-1]}.")
     if "float" not in kind:
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
     numbers = values if isinstance(values, np.ndarray) else np.asarray(
         values.detach().float().cpu())
-    bad = ((numbers < _LOW - _SLACK * (_LOW < 0))  # -1 mm is a sign
-           | (numbers > _HIGH + _SLACK))  # (N, 27), NaN is neither
+    bad = ((numbers < _LOW - _SLACK * (_LOW < 0))  # (N, 27)
+           | (numbers > _HIGH + _SLACK))  # NaN is neither
     if bad.any():
         row, column = (int(i[0]) for i in np.nonzero(bad))
         raise ValueError(
             f"{where} is {numbers[row, column]:g} in row {row}, "
             f"{VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
-            f"{_HIGH[column]:g} in stored units (variables.VARIABLES). "
-            "Missing is NaN.")
+            f"{_HIGH[column]:g} in stored units. Missing is NaN.")
     soil = numbers[:, _SOIL]
     if soil.size and 0 < np.nanmax(soil, initial=0) <= 1:
         raise ValueError(f"{where}: soil moisture is {np.nanmax(soil):g} at "
@@ -214,12 +212,8 @@ def places(*, lat, lon, where: str = "places"
            ) -> tuple[np.ndarray, np.ndarray]:
     """Places on the globe: two (N,) float64, longitude in [-180, 180).
 
-    A longitude of 180 to 360 is turned, everywhere alike.
-
-    Raises
-    ------
-    ValueError
-        A row is missing or not on the globe. :func:`on_globe` says which.
+    A longitude of 180 to 360 is turned, everywhere alike. A row that is
+    missing or not on the globe is refused; :func:`on_globe` says which.
     """
     lat, lon = (np.atleast_1d(np.asarray(one, np.float64))
                 for one in (lat, lon))
