@@ -47,6 +47,7 @@ WITHOUT = {"import"}  # stages that no sample goes through
 OTHERS = {"curve": "accuracy after the same samples, compact and release",
           "names": "cost and worth of a step with 90 names and 21,001",
           "share": "share of the optimum after up to 10⁶ samples",
+          "map": "a map on a cluster, workers killed (--samples: its cells)",
           "growth": "cost of each stage at 10³ … 10⁶ samples, and the plan",
           "gpu": "everything on one GPU (--toy: on the CPU, tiny)"}
 
@@ -111,6 +112,10 @@ def _run(name: str, options, samples: Samples, folder: Path
 
         return [result.row() for result in gpu.main(toy=options.toy,
                                                     folder=folder)]
+    if name == "map":
+        from benchmarks import mapping
+
+        return mapping.measure(folder, options.samples)
     if name == "growth":
         costs = growth.measure(folder, tuple(options.sizes))
         return [*costs.to_dict("records"),
@@ -131,7 +136,7 @@ def _line(row: dict) -> str:
     if not {"ours", "bytes"} & set(row):
         return ", ".join(value if isinstance(value, str) else
                          f"{name} {value:,.3g}"
-                         for name, value in row.items())
+                         for name, value in row.items() if value is not None)
     if "ours" not in row:
         return (f"{row['stage']:28} {row['samples']:>9,} samples "
                 f"{row['seconds']:>9.2f} s {row['bytes'] / 1e6:>9.1f} MB")

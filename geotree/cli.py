@@ -39,8 +39,8 @@ def cli():
 @cli.command()
 @click.argument("points")
 @options("out", "source", "year", "lat", "lon", "species", "id", "batch",
-         "yes")
-def fetch(points, *, out, source, year, yes, batch, **names):
+         "workers", "yes")
+def fetch(points, *, out, source, year, yes, batch, workers, **names):
     """Fetch the pixels of a table of trees into a cube.
 
     Rows without a usable place, year or name are left out, and counted. A
@@ -67,7 +67,8 @@ def fetch(points, *, out, source, year, yes, batch, **names):
             if lacking:
                 click.echo(f"{lacking:,} species have no known {rank}: give "
                            f"it in a column '{rank}'", err=True)
-    cube = pixels.download(good, source, out, chunk=batch, max_failed=1.0)
+    cube = pixels.download(good, source, out, chunk=batch, max_failed=1.0,
+                           workers=workers)
     if "species" in good:
         occurrences.write(good, f"{out}.parquet")
     click.echo(f"{out}: {len(good):,} of {len(table):,} rows, "
@@ -150,7 +151,7 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
 @click.argument("points")
 @options("out", "model", "source", "year", "lat", "lon", "species", "id",
          "prior", "checklist", "country", "rank", "top", "threshold",
-         "coverage", "batch", "cache", "device", "yes")
+         "coverage", "batch", "cache", "device", "workers", "yes")
 def predict(points, *, out, source, year, yes, **how):
     """Say which tree grows at each place of a table.
 
@@ -178,12 +179,14 @@ def predict(points, *, out, source, year, yes, **how):
 
 @cli.command("map")
 @options("out", "model", "bbox", "step", "samples", "source", "one_year",
-         "prior", "checklist", "country", "batch", "cache", "device", "yes")
+         "prior", "checklist", "country", "batch", "cache", "device",
+         "workers", "yes")
 def map_(*, out, source, year, yes, bbox, **how):
     """Map the likeliest name of each rank, and how sure it is.
 
     A GeoTIFF with two bands a rank, the name's number and the confidence in
     percent. The names and colours lie beside it, where QGIS looks for them.
+    A map that was stopped goes on when it is called again, on any workers.
 
     \b
     geotree map --model model --bbox 5,45,11,48 --step 0.25 -o map.tif

@@ -93,6 +93,9 @@ class Pool:
         self._calls: deque = deque()
         self._lock = threading.Lock()
 
+    def __reduce__(self):  # another process has threads of its own
+        return Pool, (self.workers,)
+
     def submit(self, call: Callable, *args) -> Future:
         """Call in a thread; ``result(seconds)`` of what comes back waits."""
         future: Future = Future()

@@ -6,6 +6,7 @@ from the first moment on.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import threading
 import time
 import warnings
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -79,10 +81,14 @@ class Asking:
     def __getattr__(self, name: str):
         return getattr(self._source, name)
 
+    def __reduce__(self):  # on a worker there is nobody to ask
+        return copy.copy, (self._source,)
+
     def plan(self, table):
-        """The plan of the source, when it is agreed to."""
-        plan = self._source.plan(table)
-        plan.check()
+        """The plan of the source, whose check asks."""
+        return replace(self._source.plan(table), agree=self._agree)
+
+    def _agree(self, plan) -> None:
         if plan.requests and not self._agreed:
             click.echo(f"plan: {plan}", err=True)
             try:
@@ -92,10 +98,9 @@ class Asking:
             if not self._agreed:
                 raise ValueError("nothing was fetched. Pass --yes to go on "
                                  "without the question.")
-        return plan
 
 
-def _year(text: str) -> int | str:
+def _number(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
@@ -121,7 +126,7 @@ def _target(text: str) -> Path:
 
 
 _TYPES = {"int": int, "float": float, "count": click.IntRange(1),
-          "year": _year, "box": _box, "target": _target}
+          "year": _number, "workers": _number, "box": _box, "target": _target}
 
 
 def options(*names: str):

@@ -522,7 +522,7 @@ def test_a_source_is_held_to_its_word():
     ((0, 45, 4, 49), "ok", 2), ((-40, 81, -36, 82.5), "no imagery", 1),
     ((20, -76, 24, -72), "failed", 2), ((-40, 20, -36, 24), "not asked", 0)])
 def test_a_map_tells_apart_what_is_not_known(region, word, asked):
-    from geotree.explore.ranges import CELLS
+    from geotree.explore.tiles import CELLS
 
     source = Everywhere()
     with warnings.catch_warnings(record=True) as told:

@@ -40,8 +40,7 @@ class Answers:
 
 def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
         year=YEAR, place: PlaceModel | None = None, weight: float = 1.0,
-        temperature: float = 1.0, rng: np.random.Generator | None = None
-        ) -> Answers:
+        temperature: float = 1.0) -> Answers:
     """Ask a model which tree grows at M places.
 
     Parameters
@@ -62,8 +61,6 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     temperature : float
         From :func:`geotree.evaluation.calibration.temperature`; above 1
         makes the model more modest.
-    rng : Generator, optional
-        See :func:`places`.
 
     Returns
     -------
@@ -83,8 +80,7 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
         checks.places(lat=lat, lon=lon)  # says what is wrong
     judge = Judge(model, model.classes if classes is None else classes,
                   temperature, place, weight)
-    seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here],
-                rng=rng)
+    seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here])
     parts = [_nothing(len(judge.classes))]
     for rows, images, environment in seen.blocks():
         alone, joined = map(np.concatenate, zip(*judge.answers(

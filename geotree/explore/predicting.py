@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks, files, occurrences, taxonomy
+from geotree import checks, engine, files, occurrences, taxonomy
 from geotree.explore import seeing
 from geotree.explore.judging import judge, loaded
 from geotree.explore.seeing import STATUS, Seen
@@ -25,8 +25,8 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
             threshold: float = 0.8, coverage: float = 0.9,
             prior: bool = True, checklist=None, country: str | None = None,
             year: int | str | None = None, cache: str | Path | None = None,
-            batch: int = 256, device: str = "auto", progress: bool = True,
-            **columns) -> pd.DataFrame:
+            batch: int = 256, device: str = "auto", workers=1,
+            progress: bool = True, **columns) -> pd.DataFrame:
     """Which tree grows at each place of a table: one call for all.
 
     Parameters
@@ -62,6 +62,8 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
         Places a unit of download.
     device : str
         "auto", "cpu", "cuda" or "mps".
+    workers : int, str or dask.distributed.Client
+        Who fetches and answers; see :func:`geotree.engine.open`.
     progress : bool
     **columns
         ``lat``, ``lon``, ``species``, ``id`` of
@@ -102,14 +104,16 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
                       for name in ("status", "reason"))
     asked = known.dropna(subset=["decimalLatitude", "year"])
     rows = known.index.get_indexer(asked.index)
-    seen = Seen(
-        source, lat=asked["decimalLatitude"], lon=asked["decimalLongitude"],
-        year=asked["year"].to_numpy(int), cache=files.cache_folder(cache),
-        species=asked["species"].fillna("") if "species" in asked else None,
-        batch=batch, progress=progress)
-    sheet = Sheet(len(seen.table), judged.classes, rank=rank, top=top,
-                  threshold=threshold, least=enough)
-    months = _answer(seen, judged, sheet)
+    with engine.open(workers) as workers:
+        seen = Seen(
+            source, lat=asked["decimalLatitude"],
+            lon=asked["decimalLongitude"], year=asked["year"].to_numpy(int),
+            cache=files.cache_folder(cache), species=asked[
+                "species"].fillna("") if "species" in asked else None,
+            batch=batch, workers=workers, progress=progress)
+        sheet = Sheet(len(seen.table), judged.classes, rank=rank, top=top,
+                      threshold=threshold, least=enough)
+        months = _answer(seen, judged, sheet, workers)
     status[rows], reason[rows] = seen.status, seen.reason
     seeing.warn_of_failed(status, reason)
     at = np.full(len(frame), -1)
@@ -171,12 +175,20 @@ def dated(points, source, year: int | str | None = None, **columns
     return known
 
 
-def _answer(seen: Seen, judged, sheet: Sheet) -> np.ndarray:
+def _answer(seen: Seen, judged, sheet: Sheet, workers) -> np.ndarray:
     """Fill a sheet with what is seen: (U,) clear months."""
     months = np.zeros(len(seen.table), int)
-    for rows, images, environment in seen.blocks():
-        months[rows] = (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)
-        for _, odds in judged.answers(images, environment):
-            sheet.add(rows[:len(odds)], odds)
-            rows = rows[len(odds):]
+    for (rows, *_), (part, clear) in engine.each(
+            _judged, seen.blocks(), workers=workers,
+            shared=(judged, sheet.blank(0))):
+        sheet.take(rows, part)
+        months[rows] = clear
     return months
+
+
+def _judged(judged, blank: Sheet, rows, images, environment):
+    """The sheet of B rows, and their clear months: (B,)."""
+    part, done = blank.blank(len(rows)), 0
+    for _, odds in judged.answers(images, environment):
+        part.add(np.arange(done, done := done + len(odds)), odds)
+    return part, (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)

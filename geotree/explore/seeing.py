@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ _NAMES = np.array(["", *STATUS.values()], object)  # by number
 NO_PLACE = "not on the globe"
 NO_TREE = "no tree"  # a simulated source knows of none here
 _BLOCK = 2048  # places whose pixels are in memory at once
-_HOPELESS = 0.999  # share of failures at which a source is given up
+HOPELESS = 0.999  # share of failures at which a source is given up
 # What an occurrence table has, and a place where nobody has looked has not.
 _UNKNOWN = {"coordinateUncertaintyInMeters": np.nan, "countryCode": None,
             "datasetKey": None, "license": None, "taxonKey": 0}
@@ -52,8 +51,8 @@ def year_of(source, year=None):
     return fixed
 
 
-def places(source, *, lat, lon, year=YEAR, species=None,
-           rng: np.random.Generator | None = None) -> pd.DataFrame:
+def places(source, *, lat, lon, year=YEAR, species=None, level=None
+           ) -> pd.DataFrame:
     """An occurrence table of places where nobody has looked yet.
 
     Parameters
@@ -69,8 +68,9 @@ def places(source, *, lat, lon, year=YEAR, species=None,
     species : (N,) str, optional
         What stands there, where it is known ("" where not): a simulated
         source renders it.
-    rng : Generator, optional
-        Draw the simulated tree from the prior; default: the likeliest.
+    level : (N,) float, optional
+        From 0 to 1, at random: draws the simulated tree from the prior;
+        default: the likeliest.
 
     Returns
     -------
@@ -89,7 +89,9 @@ def places(source, *, lat, lon, year=YEAR, species=None,
         chosen = np.zeros(len(table), int)
         lost = np.flatnonzero(table["species"] == "")
         for rows in np.split(lost, range(_BLOCK, len(lost), _BLOCK)):
-            chosen[rows] = _grown(source, lat[rows], lon[rows], rng)
+            chosen[rows] = _grown(
+                source.prior(lat=lat[rows], lon=lon[rows]),
+                None if level is None else level[rows, None])
         table.loc[lost, names] = source.classes[names].to_numpy(object)[
             chosen[lost]]
         table = table[chosen >= 0].copy()
@@ -103,15 +105,13 @@ def places(source, *, lat, lon, year=YEAR, species=None,
     return table.assign(gbifID=(key.to_numpy() >> 1).astype(np.int64))
 
 
-def _grown(source, lat, lon, rng) -> np.ndarray:
+def _grown(odds, level) -> np.ndarray:
     """The class that grows at each place, −1 where nothing does: (N,)."""
-    odds = source.prior(lat=lat, lon=lon)  # (N, K)
-    if rng is None:
+    if level is None:
         chosen = odds.argmax(axis=1)
     else:
-        steps = odds.cumsum(axis=1)
-        level = rng.random((len(steps), 1)) * steps[:, -1:]
-        chosen = (steps <= level).sum(axis=1)
+        steps = odds.cumsum(axis=1)  # (N, K)
+        chosen = (steps <= level * steps[:, -1:]).sum(axis=1)
     return np.where(odds.sum(axis=1) > 0, chosen, -1)
 
 
@@ -120,12 +120,12 @@ class Seen:
 
     Parameters
     ----------
-    source, lat, lon, year, species, rng
+    source, lat, lon, year, species, level
         As in :func:`places`.
     cache : path, optional
         Folder of cubes; default: memory alone.
-    batch : int
-        Places a unit of download.
+    batch, workers
+        Of the download.
     progress : bool
 
     Attributes
@@ -134,14 +134,16 @@ class Seen:
         What is fetched: places without doubles, and with a tree.
     back : (M,) int
         Which row of ``table`` is of which place, −1 where none is.
+    gone : bool
+        The service refused everything, and was asked no more.
     """
 
     def __init__(self, source, *, lat, lon, year=YEAR, species=None,
-                 rng=None, cache: str | Path | None = None,
-                 batch: int = 256, progress: bool = False):
+                 level=None, cache: str | Path | None = None,
+                 batch: int = 256, workers=1, progress: bool = False):
         table = places(source, lat=lat, lon=lon, year=year, species=species,
-                       rng=rng)
-        self.source, self.progress = source, progress
+                       level=level)
+        self.source, self.progress, self.gone = source, progress, False
         self.table = table.drop_duplicates("gbifID", ignore_index=True)
         self.back = np.full(np.size(lat), -1)
         self.back[table.index] = pd.Index(
@@ -150,7 +152,7 @@ class Seen:
         self._told = np.full(len(self.table), "", object)
         self._cube = None
         if len(self.table) and cache is not None:
-            self._download(cache, batch)
+            self._download(cache, batch, workers)
         elif len(self.table):
             source.plan(self.table).check()
 
@@ -165,15 +167,10 @@ class Seen:
         told = np.where(self._state == FAILED, self._told, "")
         return np.append(told, "").astype(object)[self.back]
 
-    def blocks(self, edges=None) -> Iterator[tuple]:
+    def blocks(self) -> Iterator[tuple]:
         """What was seen, some places at a time.
 
         Where a service fails for a whole block, nothing more is asked of it.
-
-        Parameters
-        ----------
-        edges : list of int, optional
-            Rows of ``table`` at which a block begins.
 
         Yields
         ------
@@ -182,14 +179,12 @@ class Seen:
         images : (B, T, C, H, W) uint16
         environment : (B, V) float32
         """
-        n = len(self.table)
-        edges = [*(range(0, n, _BLOCK) if edges is None else edges), n]
-        for start, stop in tqdm(list(pairwise(edges)), desc="answers",
-                                unit="block", disable=not self.progress):
-            seen = self._look(slice(start, stop))
-            state = self._state[start:stop]
+        for start in tqdm(range(0, len(self.table), _BLOCK), desc="answers",
+                          unit="block", disable=not self.progress):
+            seen = self._look(slice(start, start + _BLOCK))
+            state = self._state[start:start + _BLOCK]
             if self._cube is None and (state == FAILED).all():
-                self._told[stop:] = self._told[start]
+                self._told[start + _BLOCK:] = self._told[start]
                 return
             good = np.flatnonzero(state == OK)
             if len(good):
@@ -207,7 +202,7 @@ class Seen:
                 seen = sources.fetch(self.table.iloc[rows], self.source,
                                      max_failed=1.0)
         except ServiceError as error:
-            self._told[rows] = error.strerror or str(error)
+            self._told[rows], self.gone = error.strerror or str(error), True
             return None
         self._state[rows] = seen.status
         failed = np.flatnonzero(seen.status == FAILED)
@@ -216,7 +211,7 @@ class Seen:
         self._told[rows.start + failed] = told[:len(failed)]
         return seen
 
-    def _download(self, cache, batch: int) -> None:
+    def _download(self, cache, batch: int, workers) -> None:
         """Fill the cube, and read why rows failed."""
         store = files.cache_folder(cache) / "points" / (
             files.fingerprint(self.source.attrs()) + ".zarr")
@@ -225,7 +220,8 @@ class Seen:
             with _counted_in_the_end():
                 self._cube = pixels.download(
                     self.table, self.source, store, chunk=batch,
-                    max_failed=_HOPELESS, progress=self.progress)
+                    workers=workers, max_failed=HOPELESS,
+                    progress=self.progress)
         except OSError as error:
             cause = error.__cause__ or error
             if not isinstance(cause, ServiceError | DownloadError):
@@ -253,8 +249,12 @@ def _counted_in_the_end() -> Iterator[None]:
 def warn_of_failed(status: np.ndarray, reason: np.ndarray) -> None:
     """Count the places that a service failed for, and say why."""
     failed = status == STATUS[FAILED]
-    if failed.any():
+    tell_failed(int(failed.sum()), len(status), *reason[failed][:1])
+
+
+def tell_failed(failed: int, n: int, why: str = "") -> None:
+    """Warn where a service failed for some of ``n`` places."""
+    if failed:
         warnings.warn(
-            f"{failed.sum():,} of {len(status):,} places could not be "
-            f"fetched, the first: {reason[failed][0]}. They have no answer; "
-            "ask again later.", stacklevel=3)
+            f"{failed:,} of {n:,} places could not be fetched, the first: "
+            f"{why}. They have no answer; ask again later.", stacklevel=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -45,11 +46,26 @@ class Sheet:
         self.names = np.append(self.groups[self.rank][0], None)
         self.top = min(top, len(self.names) - 1)
         self.listed = min(_LISTED, len(self.names) - 1)
-        self.best = np.full((n, len(ranks)), -1, np.int32)
+        self._allocate(n)
+
+    def _allocate(self, n: int) -> None:
+        ranks = len(self.groups)
+        self.best = np.full((n, ranks), -1, np.int32)
         self.first = np.full((n, self.top), -1, np.int32)
-        self.odds = np.full((n, len(ranks) + self.top), np.nan, np.float32)
+        self.odds = np.full((n, ranks + self.top), np.nan, np.float32)
         self.set = np.full((n, self.listed), -1, np.int32)
         self.size = np.full(n, -1, np.int32)
+
+    def blank(self, n: int) -> Sheet:
+        """One of the same kind, for some of the places."""
+        part = copy.copy(self)
+        part._allocate(n)
+        return part
+
+    def take(self, rows: np.ndarray, part: Sheet) -> None:
+        """Note what the sheet of some rows says."""
+        for name in ("best", "first", "odds", "set", "size"):
+            getattr(self, name)[rows] = getattr(part, name)
 
     def add(self, rows: np.ndarray, odds: np.ndarray) -> None:
         """Note the answers of some rows: (B, K) probabilities."""

@@ -6,6 +6,7 @@ fills one. Explained in chapter 02.
 
 from geotree.network import DownloadError
 from geotree.pixels.cube import check, counts, open, verify
-from geotree.pixels.download import download
+from geotree.pixels.download import download, hopeless
 
-__all__ = ["DownloadError", "check", "counts", "download", "open", "verify"]
+__all__ = ["DownloadError", "check", "counts", "download", "hopeless", "open",
+           "verify"]

@@ -1,17 +1,16 @@
 """Download: occurrences + a source → a Zarr cube of pixels.
 
 One chunk of samples is one unit of work: its data are written whole, then
-its status. A run that was interrupted, even by ``kill -9``, goes on with
-what has no status yet. Explained in chapter 02.
+its status, by this process alone; who fetches it, :mod:`geotree.engine`
+tells. A run that was interrupted, even by ``kill -9``, goes on with what
+has no status yet. Explained in chapter 02.
 """
 
 from __future__ import annotations
 
 import errno
-import queue
-import threading
 import warnings
-from concurrent.futures import wait
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from geotree import checks, files, occurrences, sources
-from geotree.network import DownloadError, Pool, ServiceError, redact
+from geotree import checks, engine, files, occurrences, sources
+from geotree.network import DownloadError, redact
 from geotree.pixels import cube
 from geotree.pixels import store as making
 from geotree.sources import FAILED, PENDING, Pixels, Source
@@ -29,7 +28,7 @@ _TRIED = 1000  # samples tried before the share of failures counts
 
 
 def download(table: pd.DataFrame, source: Source, store: str | Path, *,
-             chunk: int = 256, workers: int = 1, max_failed: float = 0.1,
+             chunk: int = 256, workers=1, max_failed: float = 0.1,
              timeout: float = 3600.0, progress: bool = True) -> xr.Dataset:
     """Fill a cube with the pixels of an occurrence table.
 
@@ -50,8 +49,9 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         Zarr folder; made, or gone on with when it is of the same source.
     chunk : int
         Samples a unit of work, in a new cube.
-    workers : int
-        Units at a time (threads).
+    workers : int, str or dask.distributed.Client
+        Who fetches; see :func:`geotree.engine.open`. What a service allows
+        is divided among them.
     max_failed : float
         Share of failed samples, of at least 1,000 tried, above which the
         run stops.
@@ -80,11 +80,10 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     """
     table = occurrences.validate(_dated(table, source), named=False)
     checks.number(chunk, name="chunk", low=1, whole=True)
-    checks.number(workers, name="workers", low=1, whole=True)
     checks.number(max_failed, name="max_failed", low=0, high=1)
     checks.number(timeout, name="timeout", low=0)
     store = Path(store)
-    with files.lock(store):
+    with engine.open(workers) as workers, files.lock(store):
         try:
             group, rows = making.adopt(store, table, source.attrs(),
                                        chunk=chunk)
@@ -127,47 +126,34 @@ def _fill(table, source, group, rows, failures, *, workers, max_failed,
                                      (PENDING, FAILED)))
     missing = missing[np.argsort(rows[missing], kind="stable")]
     units = rows[missing] // group["status"].chunks[0]
-    writing, stop = threading.Lock(), threading.Event()
-
-    def work(members: np.ndarray) -> int:
-        """Fetch and keep a unit."""
-        part = table.iloc[members]
-        found = sources.check(source.fetch(part), part, source)
-        with writing:
-            if not stop.is_set():
+    units = np.split(missing, np.flatnonzero(np.diff(units)) + 1)
+    source, most = sources.among(source, engine.slots(workers))
+    with tqdm(total=len(table), initial=len(table) - len(missing),
+              desc="pixels", unit="sample", disable=not progress) as bar:
+        try:
+            for (part, members), found in engine.each(
+                    _fetch, ((table.iloc[one], one) for one in takewhile(
+                        lambda one: len(one) and not failures.too_many(
+                            max_failed), units)),
+                    shared=(source,), workers=workers, most=most,
+                    timeout=timeout):
                 for name in ("reflectance", "environment", "status"):
                     # The status comes last: it says that the rest is there.
                     making.put(making.array(group, name), rows[members],
                                getattr(found, name))
                 failures.note(part["gbifID"].to_numpy(), found)
-        return len(members)
-
-    pool, done = Pool(workers), queue.SimpleQueue()
-    jobs = [pool.submit(work, members) for members in np.split(
-        missing, np.flatnonzero(np.diff(units)) + 1) if len(members)]
-    with tqdm(total=len(table), initial=len(table) - len(missing),
-              desc="pixels", unit="sample", disable=not progress) as bar:
-        try:
-            for job in jobs:
-                job.add_done_callback(done.put)
-            for _ in jobs:
-                bar.update(done.get(timeout=timeout).result())
-                if failures.too_many(max_failed):
-                    break
-        except queue.Empty as error:
-            stop.set()
-            raise ServiceError(errno.ETIMEDOUT,
-                               sources.late(source, timeout)) from error
-        except KeyboardInterrupt:
-            stop.set()
-            raise
+                bar.update(len(members))
         finally:
-            running = [job for job in jobs if not job.cancel()]
-            if not stop.is_set():
-                wait(running, timeout)  # what was paid for is kept
-            with writing:
-                stop.set()
-                failures.write()
+            failures.write()
+
+
+def _fetch(source, part: pd.DataFrame, members) -> Pixels:
+    return sources.check(source.fetch(part), part, source)
+
+
+def hopeless(failed: int, tried: int, n: int, share: float) -> bool:
+    """Whether more than a share of at least 1,000 samples tried failed."""
+    return failed > share * max(tried, min(_TRIED, n))
 
 
 class _Failures:
@@ -197,8 +183,7 @@ class _Failures:
 
     def too_many(self, share: float) -> bool:
         """Whether it is no use to go on."""
-        return self._new > share * max(self._tried,
-                                       min(_TRIED, len(self.ids)))
+        return hopeless(self._new, self._tried, len(self.ids), share)
 
     def write(self) -> None:
         """List them, in the order of the table; no list if there are none."""

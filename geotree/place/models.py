@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe, splits
+from geotree import checks, files, globe, splits
 
 _CELLS = 20_000_000  # probabilities held at once
 _ROWS = 4096  # places whose neighbours are held at once
@@ -50,6 +50,8 @@ class PlaceModel:
         codes, names = pd.factorize(table["species"], sort=True)
         self.labels, self.species = codes, pd.Index(names)
         self.frequency = np.bincount(codes) / len(codes)
+        self.records = files.fingerprint(table[[
+            "species", "decimalLatitude", "decimalLongitude"]])
 
     def predict(self, where: pd.DataFrame | np.ndarray,
                 classes: pd.DataFrame) -> np.ndarray:
@@ -100,8 +102,6 @@ class Nearest(PlaceModel):
     table : DataFrame
     neighbours : int
         How many vote.
-    weight : callable, optional
-        From distances in km to weights; default 1 / distance, from 1 m on.
     apart_km : float
         Records nearer than this do not vote. Asked about its own records,
         the model then answers as if each had been left out, and all that
@@ -115,7 +115,6 @@ class Nearest(PlaceModel):
     """
 
     def __init__(self, table: pd.DataFrame, *, neighbours: int = 25,
-                 weight: Callable | None = None,
                  apart_km: float = 0.0) -> None:
         from scipy.spatial import KDTree
 
@@ -124,8 +123,11 @@ class Nearest(PlaceModel):
         checks.number(apart_km, name="apart_km", low=0)
         self.tree = KDTree(vectors(table))
         self.neighbours = min(neighbours, len(table))
-        self.weight = weight or (lambda km: 1 / np.maximum(km, 1e-3))
         self.chord = float(globe.chord(apart_km))
+
+    def weight(self, km):
+        """Votes at distances in km: (N, neighbours) each."""
+        return 1 / np.maximum(km, 1e-3)
 
     def odds(self, points):
         skip = (self.tree.query_ball_point(
@@ -172,8 +174,11 @@ class Kernel(Nearest):
                  neighbours: int = 500) -> None:
         checks.number(km, name="km", low=1e-6)
         super().__init__(table, neighbours=neighbours)
+        self.km = km
+
+    def weight(self, km):
         # Beside the nearest record, so that no place is too far for a vote.
-        self.weight = lambda d: np.exp((d[:, :1] - d) / km)
+        return np.exp((km[:, :1] - km) / self.km)
 
 
 class Trees(PlaceModel):

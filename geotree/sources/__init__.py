@@ -6,8 +6,10 @@ cost (:meth:`Source.plan`) and what is there (:meth:`Source.fetch`).
 
 from __future__ import annotations
 
+import copy
 import errno
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -70,6 +72,13 @@ class Plan:
     seconds: float  # estimate
     eecu_hours: float = 0.0  # Earth Engine's unit of work, estimate
     budget: float = float("inf")  # EECU-hours that may be spent
+    agree: Callable[[Plan], None] | None = None  # asked last, may refuse
+
+    def __add__(self, other: Plan) -> Plan:
+        """The plan of two parts of one work, with one budget."""
+        return Plan(*(getattr(self, name) + getattr(other, name) for name in (
+            "samples", "requests", "bytes", "seconds", "eecu_hours")),
+            min(self.budget, other.budget), self.agree or other.agree)
 
     def __str__(self) -> str:
         text = (f"{self.samples:,} samples, {self.requests:,} requests, "
@@ -87,6 +96,8 @@ class Plan:
                 "the next month, or give the source your tier (tier=), the "
                 "share of it that you may spend (share=), or the cost that "
                 "you measured (eecu_seconds=).")
+        if self.agree:
+            self.agree(self)
 
 
 @runtime_checkable
@@ -130,6 +141,13 @@ class Imagery:
         checks.number(wait, name="wait", low=0)
         self.year, self.workers, self.wait = year, workers, wait
         self._pool = Pool(workers)
+
+    def share(self, among: int) -> Imagery:
+        """This source for one of some workers: the quota is theirs all."""
+        part = copy.copy(self)
+        part.workers = max(self.workers // among, 1)
+        part._pool = Pool(part.workers)
+        return part
 
     def _attrs(self, **more) -> dict[str, str | int | float]:
         return {"source": self.name, "imagery_year": self.year,
@@ -179,6 +197,17 @@ def _places(table) -> dict[str, np.ndarray]:
             "lon": table["decimalLongitude"].to_numpy(float)}
 
 
+def among(source: Source, slots: int) -> tuple[Source, int | None]:
+    """A source for each of some that ask at a time, and how many may.
+
+    What a service allows (``workers``, requests at a time) is divided.
+    """
+    quota = getattr(source, "workers", None)
+    if quota is None or slots == 1:
+        return source, None
+    return source.share(most := min(slots, quota)), most
+
+
 def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
           timeout: float = 3600.0) -> Pixels:
     """Plan, fetch and check: the way in for all that is not a cube.
@@ -211,7 +240,10 @@ def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
     except TimeoutError as error:
         if future.done():  # the source's own
             raise
-        raise ServiceError(errno.ETIMEDOUT, late(source, timeout)) from error
+        raise ServiceError(
+            errno.ETIMEDOUT, f"source {source.name!r} has not answered for "
+            f"{timeout:g} s. Call again, or give it more time (timeout=)"
+            ) from error
     found = check(found, table, source)
     failed = int((found.status == FAILED).sum())
     if failed:
@@ -222,13 +254,6 @@ def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
         warnings.warn(f"{told}. They are not without imagery: ask for them "
                       "again", stacklevel=2)
     return found
-
-
-def late(source: Source, seconds: float) -> str:
-    """What to say of a source that does not answer."""
-    return (f"source {source.name!r} has not answered for {seconds:g} s. "
-            "What is finished is kept: call again, or give it more time "
-            "(timeout=)")
 
 
 def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
