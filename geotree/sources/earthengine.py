@@ -20,7 +20,6 @@ from geotree.network import patient
 from geotree.sources import (
     BYTES,
     SEEN,
-    Imagery,
     Pixels,
     Plan,
     calls,
@@ -28,6 +27,7 @@ from geotree.sources import (
     grid,
 )
 from geotree.sources.grid import PIXEL
+from geotree.sources.imagery import Imagery
 from geotree.variables import NODATA, PATCH, VARIABLE_NAMES
 
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}

@@ -20,8 +20,9 @@ import pandas as pd
 
 from geotree import checks, files
 from geotree.network import ServiceError, is_here, redact
-from geotree.sources import BYTES, Imagery, Pixels, Plan, layers, scenes
+from geotree.sources import BYTES, Pixels, Plan, layers, scenes
 from geotree.sources.grid import PIXEL
+from geotree.sources.imagery import Imagery
 from geotree.sources.scenes import EARTH_SEARCH
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
 
