@@ -182,8 +182,7 @@ def test_a_thousand_samples_cost_what_the_plan_says(
     records["gbifID"] = 17 * np.arange(1000) + 1  # each shows something
     running = serve(records)
     made = source(workers=16)
-    pixels.download(records, made, tmp_path / "c.zarr", progress=False,
-                    workers=2)
+    pixels.download(records, made, tmp_path / "c.zarr", progress=False)
     planned = made.plan(records).requests
     assert len(running.log) <= planned <= most
     assert len(running.log) == len(running.calls("compute"))
