@@ -299,7 +299,7 @@ def test_pushed_to_a_hub_it_comes_back(model, classes, tmp_path):
     hub.close()
     assert done.returncode == 0, done.stderr
     assert {*hub.repositories["models/me/trees"]} == {
-        store.WEIGHTS, store.CARD, store.PRIOR}
+        store.WEIGHTS, store.CARD, store.TABLES["prior"]}
     assert "no model 'me/none'" in done.stdout
 
 

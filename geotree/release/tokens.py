@@ -94,6 +94,11 @@ def train(texts: Sequence[str], folder: str | Path, *,
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trained.backend_tokenizer.model.save(str(folder))
-    # Its marks, too, which transformers 5.0 keeps beside the model.
-    (folder / "vocab.json").write_text(json.dumps(trained.get_vocab()))
+    # With its marks, which transformers 5.0 keeps beside the model; they
+    # come last, for CLIP's own code takes the highest number for the end.
+    numbers, marks = trained.get_vocab(), (trained.bos_token,
+                                           trained.eos_token)
+    names = [*sorted(numbers.keys() - {*marks}, key=numbers.get), *marks]
+    (folder / "vocab.json").write_text(json.dumps(
+        {name: number for number, name in enumerate(names)}))
     return folder
