@@ -24,7 +24,7 @@ chart = explore.what_grows_here(
 for lat, lon in ((46.5, 11.0), (47.5, 11.5)):
     started = time.perf_counter()
     chart.ask(lat, lon)
-    assert "pixels" in chart.panel.answer
+    assert "seen" in chart.panel.answer
     print(time.perf_counter() - started)
 """
 

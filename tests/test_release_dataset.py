@@ -371,7 +371,7 @@ def test_a_number_that_is_told_is_not_counted(written, bare, monkeypatch):
 @pytest.mark.parametrize("path", ["pipe:rm -rf x", "https://host/a.tar",
                                   ["hf://datasets/a/b.tar"]])
 def test_addresses_and_commands_are_refused(path):
-    with pytest.raises(ValueError, match="address or a command"):
+    with pytest.raises(ValueError, match="is a command|address or a command"):
         GGTDataset(path)
 
 
