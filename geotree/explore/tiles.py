@@ -85,7 +85,8 @@ class Asked:
     """What is asked in all tiles of a map.
 
     ``summary`` makes layers of a tile's probabilities: (A, K), the place of
-    each row, and ``Grid.samples`` → name: (…, cells). ``layers``: name →
+    each row, and ``Grid.samples`` → name: (…, cells); a ``partial`` with
+    what it depends on as its arguments. ``layers``: name →
     (type, what stands where nothing is known, leading sizes).
     """
 
@@ -201,19 +202,18 @@ def _ask(asked: Asked, group, done, workers, progress: bool) -> None:
 
 def _mark(asked: Asked) -> str:
     """The name of a store: equal for equal questions only."""
-    import joblib
-
     grid, judge, said = asked.grid, asked.judge, None
     if judge.place is not None:  # its records, and what it makes of them
         where = np.column_stack(grid.places(0)[:2])
         said = judge.place.records, judge.place.predict(where, judge.classes)
     state = getattr(judge.model, "state_dict", lambda: vars(judge.model))()
-    return joblib.hash([
-        vars(grid), said, vars(replace(judge, model=None, place=None)),
+    return files.fingerprint(
+        vars(grid), said, replace(judge, model=None, place=None),
         type(judge.model).__qualname__, type(judge.place).__qualname__,
         [(name, one.cpu().numpy() if hasattr(one, "cpu") else one)
          for name, one in state.items()],
-        asked.source.attrs(), asked.year, asked.summary, asked.layers])
+        asked.source.attrs(), asked.year, asked.summary.func.__qualname__,
+        asked.summary.args, asked.layers)
 
 
 def _opened(store, grid: Grid, layers: dict):
