@@ -221,7 +221,7 @@ def once(url: str, *, method: str = "GET", read: Callable = json.loads,
         data = body(answer)
         if answer.status_code < 300:
             return read(data)
-    raise refusal(answer, f" ({data[:150].decode(errors='replace')}){advice}")
+    raise refusal(answer, data, advice)
 
 
 @contextmanager
@@ -242,9 +242,12 @@ def in_words(url: str) -> Iterator[None]:
                        ) from error
 
 
-def refusal(answer, told: str = "") -> Exception:
+def refusal(answer, data: bytes | None = None, advice: str = ""
+            ) -> Exception:
     """What an answer of another status than 2xx means."""
-    text = f"'{answer.url}' answers {answer.status_code}{told}"
+    said = ("" if data is None
+            else f" ({data[:150].decode(errors='replace')})")
+    text = f"'{answer.url}' answers {answer.status_code}{said}{advice}"
     if answer.status_code >= 500 or answer.status_code in BUSY:
         return Unsteady(text, after=retry_after(answer))
     return ServiceError(errno.EIO, text)

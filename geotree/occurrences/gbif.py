@@ -225,7 +225,7 @@ def _whole(answer, **_):
     """For ``requests``: an answer in memory, with the type of JSON."""
     data = body(answer)
     if answer.status_code >= 300:
-        raise refusal(answer, f" ({data[:150].decode(errors='replace')})")
+        raise refusal(answer, data)
     answer.raw = io.BytesIO(data)
     answer.headers["Content-Type"] = "application/json"
     return answer
