@@ -99,10 +99,12 @@ def chapter(lab, browser):
         "window.jupyterapp?.shell.currentWidget?.context?.isReady && "
         "window.jupyterapp.shell.currentWidget.sessionContext.session"
         "?.kernel?.status === 'idle'", timeout=120_000)
+    # A kernel that still runs cells hears a click only after them.
     tab.evaluate("() => { jupyterapp.commands.execute("
-                 "'notebook:run-all-cells'); }")
-    tab.locator(".jp-Notebook .leaflet-container").first.wait_for(
-        timeout=300_000)
+                 "'notebook:run-all-cells').then("
+                 "() => { window.allCellsRan = true; }); }")
+    tab.wait_for_function("window.allCellsRan", timeout=300_000)
+    tab.locator(".jp-Notebook .leaflet-container").first.wait_for()
     yield view
     view.context.close()
 
