@@ -123,11 +123,23 @@ def wait_for_answer(tab, before: str) -> str:
     return headline(tab)
 
 
+def bring_to_rest(tab, element) -> None:
+    """Scroll to it until it stays: Lab lays cells out as they come in."""
+    before = None
+    for _ in range(60):
+        element.scroll_into_view_if_needed()
+        tab.wait_for_timeout(500)
+        if (box := element.bounding_box()) == before:
+            return
+        before = box
+    pytest.fail("the page does not come to rest")
+
+
 def test_the_map_is_clicked_and_the_model_answers(chapter):
     tab = chapter.tab
     chart = tab.locator(".jp-Notebook .leaflet-container").first
-    chart.scroll_into_view_if_needed()
     tab.wait_for_selector(".leaflet-interactive")
+    bring_to_rest(tab, chart)
     expect(tab.locator(".jp-Notebook .gt-headline").first).to_have_text(
         "Choose a place on the map.")
     box = chart.bounding_box()
