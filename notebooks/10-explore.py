@@ -289,9 +289,12 @@ explore.what_grows_here(model, source, classes, known=train.table,
 sure = cells.truth >= 0  # the tree is one of the classes
 truth = classes["leafType"].to_numpy()[cells.truth[sure]]
 guess = kinds[summed[sure].argmax(axis=1)]
-print(f"leaf type right in {np.mean(guess == truth):.1%} of "
-      f"{len(truth):,} cells; the most frequent type alone: "
-      f"{pd.Series(truth).value_counts(normalize=True).iloc[0]:.1%}")
+if len(truth):
+    print(f"leaf type right in {np.mean(guess == truth):.1%} of "
+          f"{len(truth):,} cells; the most frequent type alone: "
+          f"{pd.Series(truth).value_counts(normalize=True).iloc[0]:.1%}")
+else:
+    print("not counted: the trees of these cells are none of the table's")
 
 # %% [markdown]
 # A share over the whole world hides where the mistakes are. So here are the
@@ -321,9 +324,10 @@ plots.error_map(test.table["decimalLatitude"], test.table["decimalLongitude"],
 # %%
 species = ["Fagus sylvatica", "Populus tremuloides", "Ceiba pentandra",
            "Pinus ponderosa", "Acacia aneura", "Larix gmelinii"]
-shared = set(chain.seen_classes()["species"]) & set(
-    source.classes["species"])
-species = [name for name in species if name in shared] or sorted(shared)[:6]
+seen = set(chain.seen_classes()["species"])
+shared = seen & set(source.classes["species"])
+species = ([name for name in species if name in shared]
+           or sorted(shared or seen)[:6])
 
 # %% [markdown]
 # Six species of different climates. Cells where the planet has no tree, or the
@@ -339,7 +343,8 @@ known = source.prior(lat=lat.ravel(), lon=lon.ravel())
 columns = pd.Index(source.classes["species"]).get_indexer(species)
 known = maps["probability"].copy(
     data=known[:, columns].T.reshape(maps["probability"].shape))
-known = known.where((maps["probability"].notnull()) & (known > 0))
+known = known.where(maps["probability"].notnull() & (known > 0)
+                    & known["species"].isin(sorted(shared)))
 
 # %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with, to see whether the same regions are dark."}}
 plots.range_panels(maps["probability"], known);
@@ -357,10 +362,11 @@ from scipy.stats import spearmanr
 agree = {name: spearmanr(*(
     part.sel(species=name).to_numpy().ravel() for part in
     (maps["probability"], known)), nan_policy="omit").statistic
-         for name in species}
-print("rank correlation with the truth, cell by cell: from "
-      f"{min(agree.values()):.2f} ({min(agree, key=agree.get)}) to "
-      f"{max(agree.values()):.2f} ({max(agree, key=agree.get)})")
+         for name in species if name in shared}
+print("rank correlation with the truth, cell by cell: " + (
+    f"from {min(agree.values()):.2f} ({min(agree, key=agree.get)}) to "
+    f"{max(agree.values()):.2f} ({max(agree, key=agree.get)})"
+    if agree else "none, for the planet has none of these species"))
 
 # %% [markdown]
 # > **Exercise 2** (medium)
