@@ -45,6 +45,15 @@ if "google.colab" in sys.modules:
                  "set `source` in this cell to a wheel that you have: "
                  "file:///content/geotree-0.1.0-py3-none-any.whl")
 
+# %% [markdown]
+# `chain` is how the chapters hand on what they make. Each step of this book
+# writes one file: occurrences, cube, shards, split, model.
+# `chain.occurrences()` opens the file where it is, and makes it where it is
+# not, so that any chapter can be opened first; `chain.making(...)` is how a
+# chapter that shows a step writes its file. All of them lie in the folder that
+# `GEOTREE_DATA` names. One sentence says what a page rests on, and each page
+# begins with it:
+
 # %%
 import pandas as pd
 from geotree import chain, occurrences, plots, splits
@@ -62,18 +71,16 @@ print(chain.provenance())
 
 # %%
 raw = chain.raw_occurrences()
-raw.iloc[:5, :7]
+raw[["gbifID", "decimalLatitude", "decimalLongitude", "year"]].head()
 
 # %% [markdown]
-# `chain` is how the chapters hand on what they make. Each step of this book
-# writes one file: occurrences, cube, shards, split, model.
-# `chain.occurrences()` opens the file where it is, and makes it where it is
-# not, so that any chapter can be opened first; `chain.making(...)` is how a
-# chapter that shows a step writes its file. All of them lie in the folder that
-# `GEOTREE_DATA` names.
+# One line is one tree that somebody saw: which number the record has, where
+# the tree stood, and when. A column that is not shown here,
+# `coordinateUncertaintyInMeters`, says how far off the place may be.
 #
-# Each record names its species, and with it a genus, a family and a leaf type.
-# These four names are what a model will have to predict.
+# And which tree was it? Each record names its species, and with it a genus, a
+# family and a leaf type. These four names are what a model will have to
+# predict.
 
 # %%
 raw[["species", "genus", "family", "leafType"]].head()
@@ -81,7 +88,7 @@ raw[["species", "genus", "family", "leafType"]].head()
 # %% [markdown]
 # ## Three ways to ask GBIF
 #
-# This run's records come from where the line above says. With one setting,
+# This page's records come from where its first line says. With one setting,
 # `GEOTREE_ROUTE`, the same cells ask GBIF itself:
 #
 # - `search` brings up to 100,000 records, 300 with each request: for a
@@ -94,7 +101,8 @@ raw[["species", "genus", "family", "leafType"]].head()
 #
 # All three give the same table {cite}`gbif2026api`. Names are matched through
 # pygbif, GBIF's client for Python. When GBIF is busy, all of them wait and ask
-# again; a run that is stopped goes on where it was.
+# again; a run that is stopped goes on where it was. How many requests does
+# each of them need?
 
 # %%
 sizes = [1_000, 100_000, 6_000_000]
@@ -102,12 +110,16 @@ requests = pd.DataFrame({route: [
     occurrences.requests_needed(n, route=route) for n in sizes]
     for route in ("search", "download", "snapshot")}, index=sizes)
 requests["search"] = requests["search"].where(requests.index <= 100_000)
-requests.rename_axis("records").astype("Int64")
+plots.table(requests.rename_axis("records"), "{:,.0f}", index=True)
 
 # %% [markdown]
+# Where the search has no number it is no way at all: it ends long before
+# millions of records. The snapshot asks GBIF for nothing, for it reads files.
+#
 # A name comes first, a key second. Ask GBIF for an oak of no known species
 # and it answers with the key of all oaks; use that key, and one "species"
-# holds a genus. So each answer is judged before its key is used.
+# holds a genus. So each answer is judged before its key is used. Here is such
+# an answer, as GBIF gives it:
 
 # %%
 answer = {
@@ -118,18 +130,22 @@ verdict = occurrences.judge(answer)
 verdict["verdict"], verdict["reason"], verdict["taxonKey"]
 
 # %% [markdown]
-# A table from GBIF remembers how it wants to be cited.
+# The answer was exact, GBIF was sure of it, and it is refused all the same,
+# with the reason: a genus is no species. No key is kept.
+#
+# A table from GBIF remembers how it wants to be cited, for each record is
+# somebody's work. Only invented records have nobody to thank.
 
 # %%
-if run.route:
-    print(occurrences.cite(raw))
+print(occurrences.cite(raw) if run.route else chain.provenance())
 
 # %% [markdown]
 # ## People look where people live
 #
-# A map shows it at once: records crowd around cities and along roads. A
-# model trained on them has seen much of some regions and little of others,
-# and a random test set, drawn from the same crowds, does not notice.
+# Nobody walks through every forest with a notebook. People record trees where
+# they live, where they travel and where somebody pays them to, so records
+# crowd. A model trained on them has seen much of some regions and little of
+# others, and a random test set, drawn from the same crowds, does not notice.
 
 # %% mystnb={"image": {"alt": "World map of all raw records, coloured by leaf type; dense in Europe, North America and eastern Australia."}}
 plots.occurrence_map(raw);
@@ -140,6 +156,16 @@ from geotree import world
 where = pd.Series(world.continent(raw["countryCode"])).value_counts(
     normalize=True)
 print("; ".join(f"{name} {share:.0%}" for name, share in where.items()))
+
+# %% [markdown]
+# A continent is large. How crowded is it within? Lay a grid of one degree
+# over the globe, and begin to count at the fullest cell.
+
+# %%
+cells = (raw[["decimalLatitude", "decimalLongitude"]] // 1).value_counts()
+few = (cells.cumsum() < len(raw) / 2).mean()
+print(f"Of the {len(cells):,} cells of 1° that have any record, the fullest "
+      f"{few:.0%} hold half of all records.")
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -164,8 +190,10 @@ print("; ".join(f"{name} {share:.0%}" for name, share in where.items()))
 # </details>
 
 # %% [markdown]
-# Abundance is as uneven as space. A few species have hundreds of records,
-# and many have a handful.
+# Species are recorded as unevenly as places. Some trees are common, some are
+# conspicuous, and some grow where nobody goes. Sorted from the most to the
+# least recorded, with a logarithmic axis, a table of observations nearly
+# always gives such a curve:
 
 # %% mystnb={"image": {"alt": "Number of records per species on a logarithmic axis, from the most to the least recorded species."}}
 import matplotlib.pyplot as plt
@@ -176,6 +204,11 @@ ax.semilogy(range(1, len(counts) + 1), counts)
 ax.set(xlabel="rank of the species", ylabel="records",
        title=f"n = {len(counts)} species");
 
+# %%
+print(f"The most recorded species has {counts.iloc[0]:,} records, the one in "
+      f"the middle {counts.median():.0f}, and {(counts < 10).sum()} of "
+      f"{len(counts)} have fewer than ten.")
+
 # %% [markdown]
 # ## An audit lists what looks wrong
 #
@@ -183,19 +216,28 @@ ax.set(xlabel="rank of the species", ylabel="records",
 # really a whole family, woodpeckers that pass for trees, and names that
 # were never resolved {cite}`mu2026globalgeotree`. The audit looks for such
 # rows with the table alone. It gives one finding per rule and species, with
-# its evidence; severity `drop` means no species or no tree, `look` asks a
-# person to judge.
+# its evidence; severity `drop` means no species, no tree or no place of its
+# own, `look` asks a person to judge. How many findings, and how many rows?
 
 # %%
 findings = occurrences.audit(raw)
 summary = findings.groupby(["severity", "rule"])["rows"]
-summary.agg(["size", "sum"]).rename(
-    columns={"size": "findings", "sum": "rows"})
+plots.table(summary.agg(findings="size", rows="sum").reset_index())
+
+# %% [markdown]
+# One finding is one species, so a rule with many findings of a few rows each
+# is a fault that is spread thinly, and one with a single finding of many rows
+# is a species that is wrong as a whole. A count convinces nobody, though. So
+# here is the first finding of each rule, with what speaks against it:
 
 # %%
 plots.table(findings.groupby("rule").head(1))
 
 # %% [markdown]
+# The last column decides nothing by itself. An audit sees what a table
+# betrays: a key of the wrong size, two columns that disagree. A beech that was
+# recorded as a hornbeam, with a sound key and in the right country, passes.
+#
 # ## Flag first, filter later
 #
 # A patch of pixels is 50 m wide. A record whose place is uncertain by 30 km
@@ -204,15 +246,25 @@ plots.table(findings.groupby("rule").head(1))
 # what cleaning of such records has taught {cite}`zizka2019coordinatecleaner`,
 # made stricter where a patch asks for it. A list of species that are trees,
 # such as BGCI's GlobalTreeSearch, keeps herbs out: `flag(raw, trees=names)`.
+# These columns are added, and nothing is taken away:
 
 # %%
 flagged = occurrences.flag(raw)
-[name for name in flagged if name.startswith("flag")]
+print(*[name for name in flagged if name.startswith("flag")])
+
+# %% [markdown]
+# Not every flag removes a record. Those that do by default are applied one
+# after the other; `removed` counts what no rule above has removed already, and
+# `left` what remains.
 
 # %%
 plots.table(occurrences.removed(flagged))
 
 # %% [markdown]
+# Read it from the top: a record with two faults goes with the first of them,
+# and the next rule finds it gone. So `flagged` and `removed` differ, and the
+# order of the rules changes the counts but never what is left at the end.
+#
 # A rule whose column is missing counts nothing, and says so. Two rules read
 # the title of the dataset that a record belongs to. GBIF is asked for it once
 # for each dataset; the release asked once for each record.
@@ -233,7 +285,8 @@ flagged.attrs["in part"]
 
 # %% [markdown]
 # Some flags only tell. Trees of a capital are real, though a record without
-# a place of its own is often put there.
+# a place of its own is often put there. And who removes all that seems to
+# stand in the sea, by a coast that is drawn coarsely, removes the mangroves.
 
 # %%
 others = [name for name in occurrences.FLAGS
@@ -241,32 +294,46 @@ others = [name for name in occurrences.FLAGS
 flagged[others].sum().rename("flagged").to_frame()
 
 # %% [markdown]
-# What is left of the default rules is decided here. Records without a known
+# What is left by the default rules is decided here. Records without a known
 # uncertainty stay, because the release's tables know none; add
 # `flagNoUncertainty` to the rules if yours do.
 
 # %%
 table = occurrences.keep(flagged)
-print(f"{len(raw):,} records, {len(table):,} kept, "
-      f"{table['species'].nunique()} species")
+print(f"{len(raw):,} records of {raw['species'].nunique()} species came, "
+      f"{len(table):,} of {table['species'].nunique()} are kept")
 
 # %% [markdown]
 # ## Rare, common, frequent
 #
-# The release calls a species Rare with at most 100 records and Frequent
-# with at least 1,500, in a table of millions. The planet's are lower, as its
-# table is small; a real table keeps its own, or else the release's.
+# How many records are enough to learn a species? Nobody knows, so it is worth
+# watching the rare ones apart. The release calls a species Rare with at most
+# 100 records and Frequent with at least 1,500, in a table of millions. The
+# planet's limits are lower, as its table is small; a real table keeps its own,
+# or else the release's.
 
 # %%
 if "rarity" not in table:  # the release's tables bring their own
     table["rarity"] = splits.rarity(table, **chain.rarity_limits())
-table.groupby("rarity")["species"].agg(["size", "nunique"]).rename(
-    columns={"size": "records", "nunique": "species"})
+plots.table(table.groupby("rarity")["species"].agg(
+    records="size", species="nunique"), "{:,}", index=True)
+
+# %%
+size = table.drop_duplicates("species")["rarity"].value_counts(normalize=True)
+rows = table["rarity"].value_counts(normalize=True)
+print(f"Rare species are {size.get('Rare', 0):.0%} of all species here and "
+      f"have {rows.get('Rare', 0):.0%} of the records.")
 
 # %% [markdown]
+# Keep the two shares apart. Whoever counts records sees the frequent species,
+# whoever counts species sees the rare ones, and most quarrels about how good a
+# model is are quarrels about which of the two was counted.
+#
 # ## Checks
 #
-# What must hold for the next chapter, as code.
+# What must hold for the next chapter, as code: no record twice, no place
+# beyond the poles, no name without an epithet, and a file that reads as it was
+# written.
 
 # %%
 assert table["gbifID"].is_unique

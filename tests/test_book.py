@@ -202,6 +202,32 @@ def test_every_page_is_reached_by_keyboard(look, address):
     assert view.tab.evaluate("document.activeElement.tagName") != "BODY"
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_map_is_reached_within_ten_stops(width, look, address):
+    view = look(width)
+    view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
+    for stop in range(1, 11):
+        view.tab.keyboard.press("Tab")
+        if view.tab.evaluate("document.activeElement.matches('.gt-canvas')"):
+            return
+        if view.tab.evaluate("document.activeElement.matches("
+                             "'#pst-skip-link a, a[href=\"#the-map\"]')"):
+            view.tab.keyboard.press("Enter")
+            if stop > 1:  # its data come when it is in view
+                view.tab.wait_for_selector(".gt-canvas")
+    raise AssertionError("ten stops, and no map")
+
+
+def test_pages_below_a_chapter_have_its_number(written):
+    for page, number in (("zero-shot", "6."), ("unseen", "6.1."),
+                         ("how-sure", "6.2.")):
+        text = written[f"notebooks/06-{page}"]
+        assert text.h1.get_text().startswith(f"{number} ")
+        listed = text.select(".bd-links a.current")[-1].get_text(strip=True)
+        assert listed.startswith(f"{number} ")
+        assert not re.match(r"\d", text.h2.get_text())
+
+
 def test_search_from_any_page(look, address):
     view = look("phone")
     view.tab.goto(f"{address}/{pages()[3]}.html", wait_until="load")

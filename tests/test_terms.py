@@ -52,6 +52,13 @@ def test_the_first_use_alone_is_linked(terms, app):
     assert document.astext().count("shard") == 3  # nothing is lost
 
 
+def test_an_emphasised_term_is_linked_too(terms, app):
+    document = page([nodes.emphasis("", "ECE"), nodes.Text(" is a mean.")],
+                    [nodes.Text("So many EECU-hours, and ECE again.")])
+    terms._link(app, document)
+    assert linked(document) == [("ECE", "ECE"), ("EECU-hour", "EECU-hours")]
+
+
 def test_code_links_and_other_words_stay(terms, app):
     document = page([nodes.literal("", "shard"), nodes.Text(" sharded "),
                      nodes.reference("", "cube")])

@@ -7,6 +7,7 @@ from docutils import nodes
 
 _SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|'
                      r'searchindex)\.js[^"]*"></script>')
+_ARTICLE = '<article class="bd-article">'
 _KERNEL = "application/vnd.jupyter.widget-state+json"
 
 
@@ -65,13 +66,21 @@ def _paste_alt(app, doctree, docname):
             image["alt"] = getattr(app.env, "alt_texts", {}).get(name, "")
 
 
-def _search_where_asked(app, error):
-    """Load the index of all words on the page that searches, only."""
+def _finish(app, error):
+    """Load the index of all words on the page that searches, only.
+
+    And let the first link skip the buttons above an article, too.
+    """
     if error is None and app.builder.name == "html":
         for path in Path(app.outdir).rglob("*.html"):
+            text = path.read_text("utf-8")
             if path.name != "search.html":
-                text = path.read_text("utf-8")
-                path.write_text(_SEARCH.sub("", text), "utf-8")
+                text = _SEARCH.sub("", text)
+            if _ARTICLE in text:
+                text = text.replace('href="#main-content"', 'href="#article"'
+                                    ).replace(_ARTICLE, _ARTICLE[:-1]
+                                              + ' id="article">')
+            path.write_text(text, "utf-8")
 
 
 def setup(app):
@@ -81,5 +90,5 @@ def setup(app):
     app.connect("html-page-context", _plain_lists)
     app.connect("doctree-read", _collect_alt)
     app.connect("doctree-resolved", _paste_alt)
-    app.connect("build-finished", _search_where_asked)
+    app.connect("build-finished", _finish)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -46,7 +46,7 @@ def _link(app, doctree):
         if inside is not None or not _in_paragraph(text):
             continue
         parts = _split(str(text), patterns)
-        if len(parts) > 1:
+        if parts != [text]:  # an emphasised term is a text by itself
             parent.replace(text, parts)
 
 
