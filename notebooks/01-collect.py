@@ -304,6 +304,28 @@ print(f"{len(raw):,} records of {raw['species'].nunique()} species came, "
       f"{len(table):,} of {table['species'].nunique()} are kept")
 
 # %% [markdown]
+# > **Exercise 2** (medium)
+# >
+# > Thin the table to one record per species and 10 km. How many records are
+# > left, and which leaf type loses most?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# thin = occurrences.thin(table, metres=10_000)
+# left = thin["leafType"].value_counts() / table["leafType"].value_counts()
+# print(f"{len(thin):,} of {len(table):,}")
+# print(left.sort_values().round(2))
+# assert len(thin) <= len(table)
+# ```
+#
+# The kind that is recorded most densely loses most, and that is a fact about
+# observers rather than about trees. Thinning does not make the table complete;
+# it only keeps a city park from counting a hundred times.
+#
+# </details>
+
+# %% [markdown]
 # ## Rare, common, frequent
 #
 # How many records are enough to learn a species? Nobody knows, so it is worth
@@ -356,28 +378,6 @@ try:
     occurrences.validate(swapped)
 except ValueError as error:
     print(error)
-
-# %% [markdown]
-# > **Exercise 2** (medium)
-# >
-# > Thin the table to one record per species and 10 km. How many records are
-# > left, and which leaf type loses most?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# thin = occurrences.thin(table, metres=10_000)
-# left = thin["leafType"].value_counts() / table["leafType"].value_counts()
-# print(f"{len(thin):,} of {len(table):,}")
-# print(left.sort_values().round(2))
-# assert len(thin) <= len(table)
-# ```
-#
-# The kind that is recorded most densely loses most, and that is a fact about
-# observers rather than about trees. Thinning does not make the table complete;
-# it only keeps a city park from counting a hundred times.
-#
-# </details>
 
 # %% [markdown]
 # > **Exercise 3** (hard)

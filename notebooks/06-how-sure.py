@@ -55,14 +55,21 @@ plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
 print(chain.provenance())
 
+# %% [markdown]
+# `chain` opens the model of chapter 05, or trains it. Two parts of the split
+# are needed here, and they must not be mixed up: whatever is mended is mended
+# on the validation records, and whether it helped is asked of the test
+# records. Beside the model stands the Bayes optimum where the truth is known:
+# it is right as often as anybody can be, and it knows exactly how often.
+
 # %%
 classes = chain.seen_classes()
 k = len(classes)
 validation = chain.samples("validation", classes)
 test = chain.samples("test", classes)
-places = parts["test"].table
 
 # %%
+guess = evaluation.predict(model, validation, classes)
 compact = evaluation.predict(model, test, classes)
 best = chain.optimum(test, classes)
 
@@ -73,13 +80,13 @@ best = chain.optimum(test, classes)
 # model is *calibrated*. If only half of them are, it is too sure; if nine in
 # ten are, it is too modest, which does less harm but wastes what it knows.
 #
-# One number often mends much of what is wrong: a *temperature* that divides
-# the logits {cite}`guo2017calibration`. Above one it makes all answers less
-# sure, below one surer. It never changes an answer, only how loudly it is
+# One number often mends much of what is wrong. *Temperature scaling*
+# {cite}`guo2017calibration` divides the logits by it, before the softmax makes
+# probabilities of them. A temperature above one makes all answers less sure,
+# one below one surer. It never changes an answer, only how loudly it is
 # said, and it is fitted on validation records.
 
 # %%
-guess = evaluation.predict(model, validation, classes)
 t = calibration.temperature(guess, validation.labels)
 mended = calibration.soften(compact, t)
 assert (mended.argmax(1) == compact.argmax(1)).all()
@@ -101,12 +108,8 @@ if best is not None:
 plots.reliability({name: calibration.reliability(answer, test.labels)
                    for name, answer in models.items()});
 
-# %%
-pd.DataFrame({name: calibration.summary(answer, test.labels)
-              for name, answer in models.items()}).T.round(3).astype(
-                  {"n": int})
-
 # %% [markdown]
+# A picture of bins invites to read every dent. So put numbers beside it.
 # *ECE*, the expected calibration error, is the mean gap in that figure. Few
 # samples are never right exactly as often as they should be: `ece_chance` is
 # the error that a perfect model would show on as many, and below
@@ -116,12 +119,16 @@ pd.DataFrame({name: calibration.summary(answer, test.labels)
 # ECE and is of no use.
 
 # %%
-for name in ("compact model", "with temperature"):
-    found = calibration.summary(models[name], test.labels)
-    proved = found["ece"] > found["ece_chance_95"]
-    print(f"{name}: a mean gap of {100 * found['ece']:.1f} points, "
+told = pd.DataFrame({name: calibration.summary(answer, test.labels)
+                     for name, answer in models.items()}).T
+told.drop(columns="n").round(3)
+
+# %%
+for name, row in told.iterrows():
+    proved = row["ece"] > row["ece_chance_95"]
+    print(f"{name}: a mean gap of {100 * row['ece']:.1f} points, "
           f"{'more' if proved else 'no more'} than chance makes of "
-          f"{found['n']:,.0f} samples ({100 * found['ece_chance_95']:.1f})")
+          f"{row['n']:,.0f} samples ({100 * row['ece_chance_95']:.1f})")
 
 # %% [markdown]
 # The temperature was fitted on validation records, and the test lies in other
@@ -171,8 +178,14 @@ position = int((len(right) + 1) * (1 - coverage)) - 1
 by_hand = np.sort(right)[position]  # nine in ten are at least as likely
 least = calibration.conformal(guess, validation.labels, coverage=coverage)
 np.testing.assert_allclose(least, by_hand)
+print(f"A name is in the set from a probability of {by_hand:.3f} on")
 
 # %% [markdown]
+# That is a low bar, and it has to be: a model that gives its right names
+# little must be allowed to name them all the same. The less a model knows, the
+# lower the bar and the longer the sets. A bad model keeps this promise as well
+# as a good one; it only says less.
+#
 # The promise is one on average: rare species may pay for common ones, and test
 # blocks that differ from the validation's may miss it. The promise can be
 # given to each *group* of species, here by rarity, or to each species; then
@@ -180,7 +193,7 @@ np.testing.assert_allclose(least, by_hand)
 # nothing can be promised.
 #
 # In the table, `coverage` is the share of test records whose set holds the
-# right name, `size` how many names a set has on average.
+# right name, in percent, and `size` how many names a set has on average.
 
 # %%
 rarity = parts["train"].table.drop_duplicates("species").set_index(
@@ -189,41 +202,42 @@ promises = {"on average": None, "each rarity": rarity,
             "each species": np.arange(k)}
 
 # %%
-kept = {}
-for name, to in promises.items():
-    least = calibration.conformal(guess, validation.labels, groups=to)
-    sets = calibration.prediction_sets(compact, least)
-    kept[name] = calibration.coverage_table(sets, test.labels,
-                                            places["rarity"])
-pd.concat(kept, names=["promise", "among"]).round(2)
+sets = {name: calibration.prediction_sets(compact, calibration.conformal(
+    guess, validation.labels, groups=to)) for name, to in promises.items()}
+kept = pd.concat({name: calibration.coverage_table(
+    one, test.labels, rarity[test.labels]) for name, one in sets.items()},
+    names=["promise", "among"])
+kept["coverage"] *= 100
+kept[["coverage", "size", "n"]].round(1)
 
 # %%
-whole = {name: one.loc["all"] for name, one in kept.items()}
-print("; ".join(f"promised {name}: {one['coverage']:.1%} with "
-                f"{one['size']:.1f} of {k} names"
-                for name, one in whole.items()))
+print("; ".join(f"promised {name}: {kept.loc[(name, 'all'), 'coverage']:.1f} "
+                f"% with {kept.loc[(name, 'all'), 'size']:.1f} of {k} names"
+                for name in sets))
 
 # %% [markdown]
 # We promised 90 %. A row below that has not kept the promise for its group,
-# whatever the average says. The promise to each species is dear: where the
-# sets hold most of the names, they say next to nothing. And species by
-# species? We look at those with ten test records or more, because of fewer
-# nothing can be said.
+# whatever the average says. Compare the rows of the rare species: this is what
+# a promise "on average" may hide, and what it costs in names to mend it. The
+# promise to each species is dear: where the sets hold most of the names, they
+# say next to nothing. And species by species? We look at those with ten test
+# records or more, because of fewer nothing can be said.
 
 # %%
 rows = {}
-for name, to in promises.items():
-    least = calibration.conformal(guess, validation.labels, groups=to)
-    each = calibration.coverage_table(
-        calibration.prediction_sets(compact, least), test.labels,
-        classes["species"].to_numpy()[test.labels]).drop("all")
-    often = each[each["n"] >= 10]
-    rows[name] = {"species": len(often), "lowest": often["coverage"].min(),
-                  "below 80 %": (often["coverage"] < 0.8).mean(),
-                  "names in a set": often["size"].mean()}
-pd.DataFrame(rows).T.round(2).astype({"species": int})
+for name, one in sets.items():
+    each = calibration.coverage_table(one, test.labels, test.labels)
+    often = each.drop("all").query("n >= 10")
+    rows[name] = {"species": len(often),
+                  "lowest (%)": 100 * often["coverage"].min(),
+                  "below 80 % (%)": 100 * (often["coverage"] < 0.8).mean()}
+pd.DataFrame(rows).T.round(1)
 
 # %% [markdown]
+# The last column is the share of these species whose own coverage is below
+# 80 %, and the column before it the worst of them all. Where a species has
+# only some ten records, part of that is bad luck.
+#
 # Where coverage falls short of what was promised, look at the split:
 # validation and test lie in different blocks, so they are not quite "from the
 # same place". Conformal sets are no cure for that. They move with the records
@@ -265,37 +279,53 @@ share = deepest["rank"].fillna("no answer").value_counts(normalize=True)
 100 * share.rename("share (%)").to_frame().round(3)
 
 # %% [markdown]
-# And what does silence buy? At each threshold, the table gives the share of
-# records that are answered at the species and how many of these answers are
-# right.
+# So most answers are not names of species. Is that a failure? It is what the
+# model can say at this confidence, and a map of leaf types that holds is worth
+# more than a map of species that does not.
+#
+# And what does silence buy? In the next table a higher threshold is a more
+# careful model: `coverage` is the share of records that get an answer at any
+# rank, `accuracy` how many of these answers are right, and the last four
+# columns say at which rank they were given, as shares of all records.
 
 # %%
 curve = metrics.accuracy_coverage(mended, test.labels, classes,
                                   thresholds=[0, 0.3, 0.5, 0.7, 0.9])
-curve.set_index("threshold").round(2)
+(100 * curve.drop(columns="n").set_index("threshold")).round(0).astype(int)
+
+# %%
+first, last = curve.iloc[0], curve.iloc[-1]
+print(f"Made to name a species every time it is right for "
+      f"{first['accuracy']:.0%}; asked for {last['threshold']:.0%} it answers "
+      f"{last['coverage']:.0%} of the records, right for "
+      f"{last['accuracy']:.0%}, but only {last['species']:.0%} by species.")
 
 # %% [markdown]
-# The same as a curve, for each possible threshold, beside a rival and the
-# optimum. The model answers its surest records first. A curve that stays low
-# to the right is a model that knows what it knows.
+# The other way to be silent keeps to species: answer the surest records, at
+# first few, then more and more, and count the mistakes. A curve that stays low
+# for long is a model that knows what it knows. Beside it a rival, the forest
+# of [chapter 06](06-zero-shot) that reads everything, and the optimum.
 
 # %%
 forest = baselines.answers(parts["train"], parts["test"], classes,
                            names=["forest, all"])["forest, all"]
+curves = {"compact model": mended, "forest, all": forest}
+if best is not None:
+    curves["Bayes optimum"] = best
 
 # %% mystnb={"image": {"alt": "Share of wrong species among the answered samples against the share answered, surest first, for the model, a forest and the Bayes optimum where it is known."}}
-risk = {name: metrics.risk_coverage(answer, test.labels)
-        for name, answer in {"compact model": mended,
-                             "forest, all": forest,
-                             **({} if best is None else
-                                {"Bayes optimum": best})}.items()}
-plots.coverage_curve(risk);
+plots.coverage_curve({name: metrics.risk_coverage(answer, test.labels)
+                      for name, answer in curves.items()});
 
 # %%
 half = mended.max(1) >= np.median(mended.max(1))
 right = evaluation.hits(mended, test.labels)
 print(f"Of the surer half of the records {right[half].mean():.1%} are named "
       f"right, of the other half {right[~half].mean():.1%}.")
+
+# %% [markdown]
+# If the two shares were alike, the confidence would be an ornament. The larger
+# the gap, the more it pays to look at the unsure half yourself.
 
 # %% [markdown]
 # > **Exercise 3** (hard)
@@ -327,7 +357,9 @@ print(f"Of the surer half of the records {right[half].mean():.1%} are named "
 # %% [markdown]
 # ## Checks
 #
-# Mending must not harm where it was fitted, and must not change an answer.
+# Mending must not harm where it was fitted, and must not change an answer. A
+# temperature that made the log loss of its own validation records worse would
+# be a mistake in the search, whatever the test says.
 
 # %%
 fitted = calibration.soften(guess, t)
@@ -353,7 +385,8 @@ except ValueError as error:
 # - Fit temperature and sets on validation, never on the test, and look whether
 #   they hold there.
 # - A calibrated model need not be a good one: look at log loss, too.
-# - A set keeps its promise on average, and not for each species.
+# - A set promises something for the average record, and not for each species;
+#   count whether it is kept.
 # - Where it is unsure, a model may name the genus, or nothing.
 #
 # Handed on: nothing; the numbers above are made on this page.

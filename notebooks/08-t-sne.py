@@ -62,22 +62,28 @@ print(chain.provenance())
 # %% [markdown]
 # ## From 128 dimensions to two
 #
-# The model turns each sample into a vector of length one with 128 numbers, its
-# *features*. Nobody can look at 128 dimensions. *t-SNE*
+# `chain` opens the model of chapter 05 and the test part of the split, or
+# makes them. The model turns each sample into a vector of length one with 128
+# numbers, its *features*. Nobody can look at 128 dimensions. *t-SNE*
 # {cite}`vandermaaten2008tsne` lays the samples out on paper so that neighbours
 # in that space stay neighbours. Why not simply look at the two directions in
 # which the samples spread most? Because species differ in many small ways at
 # once, and two directions show two of them. t-SNE keeps the near and gives up
-# the far:
-# distances between separate groups mean nothing, nor does the size of a group.
-# Its one setting, the *perplexity*, is about how many neighbours each sample
-# cares for.
+# the far: distances between separate groups mean nothing, nor does the size of
+# a group. Its one setting, the *perplexity*, is about how many neighbours each
+# sample cares for.
 
 # %%
 features = evaluation.embed(model, test)
 np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-4)
 features.shape
 
+
+# %% [markdown]
+# As many rows as the test has records. Since all vectors have length one, the
+# nearest neighbour of a sample is the one with the largest product, the
+# *cosine*. The map is made by a function of scikit-learn, which starts from
+# the same place each time, so that the picture is the same tomorrow.
 
 # %%
 def layout(features, perplexity=30):
@@ -100,7 +106,7 @@ points = layout(features[rows])
 # The layout knows no names; they come in afterwards, as colours. If a colour
 # forms a region of its own, then samples of that kind are alike to the model.
 # First the four leaf types, then the most frequent families, on the same
-# layout.
+# layout. A random part of the test is enough, for more points hide each other.
 
 # %% mystnb={"image": {"alt": "t-SNE map of test samples coloured by leaf type."}}
 plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
@@ -111,9 +117,9 @@ plots.embedding(points, table["family"]);
 # %% [markdown]
 # How clean these regions are can be argued about for ever, and a section below
 # puts a number in the place of the argument. For now, look where colours mix:
-# is it along borders, or everywhere?
-
-# %% [markdown]
+# is it along borders, or everywhere? Two colours that mix everywhere are one
+# kind to the model, whatever we call them.
+#
 # Are the points at the border between two colours mistakes, or trees that look
 # like both? Ask them. Point at one, or move with the arrow keys: it says its
 # name and place, and shows its greenest month. A name in the legend hides the
@@ -149,6 +155,11 @@ for rank in selections.RANKS:
     print(f"{rank}:", *selections.names(chosen, rank), sep="  ")
 
 
+# %% [markdown]
+# The taxa were drawn by lot among those with enough records, not picked
+# because they look good, and the file keeps the draw. Read it from the top:
+# the genera are of one of these families, the species of one of these genera.
+
 # %%
 def draw_map(features, rank, ax=None):
     """The chosen taxa of a rank, as neighbours on paper."""
@@ -170,6 +181,11 @@ draw_map(features, "genus");
 
 # %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five species of one genus."}}
 draw_map(features, "species");
+
+# %% [markdown]
+# Three pictures, and the eye compares them at once. It should not: each map
+# has other points and a scale of its own, and a group that is split in two may
+# be one whose middle was left out. What can be compared are numbers, below.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -197,14 +213,16 @@ draw_map(features, "species");
 # A map of raw numbers may show the same groups, and then the model deserves no
 # praise for them. Here are the same families, by the numbers that the random
 # forest of [chapter 06](06-zero-shot) reads: simple statistics of pixels and
-# variables that no model has touched.
+# variables that no model has touched. Each column is brought to the same
+# spread first, or the elevation in metres would drown all reflectances; what
+# is missing counts as usual.
 
 # %%
 batch = test.load()
 numbers = np.concatenate([batch.environment,
                           baselines.statistics(batch)], axis=1)
-plain = (numbers - np.nanmean(numbers, 0)) / np.nanstd(numbers, 0)
-plain = np.nan_to_num(plain)
+plain = np.nan_to_num(
+    (numbers - np.nanmean(numbers, 0)) / np.nanstd(numbers, 0))
 plain /= np.linalg.norm(plain, axis=1, keepdims=True)
 
 # %% mystnb={"image": {"alt": "t-SNE map of plain statistics of pixels and variables of the same five families."}}
@@ -214,8 +232,7 @@ draw_map(plain, "family");
 # If this map has regions as clean as the one above, the model has not added
 # what the picture seemed to show. Your eye will want to decide that at once.
 # Do not let it; the next section counts.
-
-# %% [markdown]
+#
 # CLIP and RemoteCLIP {cite}`radford2021clip,liu2024remoteclip` see true
 # colour only. Their maps join in where their weights are given, a folder,
 # a file or a hub id as in [chapter 06](06-zero-shot).
@@ -249,15 +266,19 @@ def nearest(features):
 
 
 family = test.table["family"].to_numpy()
+share = test.table["family"].value_counts(normalize=True)
+chance = np.square(share).sum()  # two drawn at random are of one family
 for name, vectors in spaces.items():
     shared = (family[nearest(vectors)] == family).mean()
-    print(f"{name}: nearest neighbour of the same family {shared:.1%}")
-share = test.table["family"].value_counts(normalize=True)
-print(f"by chance {np.square(share).sum():.1%}")
+    print(f"{name}: the nearest neighbour is of the same family for "
+          f"{shared:.1%}, by chance for {chance:.1%}")
 
 # %% [markdown]
 # The chance level belongs to the number: where one family fills half of the
-# table, half of all neighbours share it without any skill.
+# table, half of all neighbours share it without any skill. What the statistics
+# reach is the next step up, for they are free. Only what the model has beyond
+# both was learnt, and even that may not be what we hope, as the next section
+# shows.
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -292,25 +313,25 @@ print(f"by chance {np.square(share).sum():.1%}")
 # %%
 from geotree import splits
 
-other = test.table.iloc[nearest(features)]
-apart = splits.distance_km(test.table["decimalLatitude"],
-                           test.table["decimalLongitude"],
-                           other["decimalLatitude"].to_numpy(),
-                           other["decimalLongitude"].to_numpy())
-print(f"median distance to it: {np.median(apart):,.0f} km")
+where = test.table[["decimalLatitude", "decimalLongitude"]].to_numpy().T
+apart = splits.distance_km(*where, *where[:, nearest(features)])
+lot = splits.distance_km(*where, *np.random.default_rng(0).permutation(
+    where, axis=1))
+print(f"median distance to it {np.median(apart):,.0f} km; to a record drawn "
+      f"by lot {np.median(lot):,.0f} km")
 
 # %% [markdown]
 # A distance alone decides nothing, for relatives do live near each other: two
 # firs that are neighbours on the globe may be neighbours in the model because
-# it knows firs, or because it knows the valley. So
-# hide the coordinates from the model, then all 27 variables, and ask again. If
-# the families hold together while the continents mix, the model sees trees; if
-# both fall apart, it was the place. We count both: neighbours that share the
-# family, and neighbours on the same continent.
+# it knows firs, or because it knows the valley. So hide the coordinates from
+# the model, then all 27 variables, and ask again. If the families hold
+# together while the continents mix, the model sees trees; if both fall apart,
+# it was the place. We count both: neighbours that share the family, and
+# neighbours on the same continent.
 
 # %%
-continent = world.continent(world.country_code(
-    lat=test.table["decimalLatitude"], lon=test.table["decimalLongitude"]))
+continent = np.asarray(world.continent(world.country_code(
+    lat=where[0], lon=where[1])))
 
 
 def shares(hidden):
@@ -320,7 +341,7 @@ def shares(hidden):
     near = nearest(evaluation.embed(
         model, batch._replace(environment=environment)))
     return [100 * (names[near] == names).mean()
-            for names in (family, np.asarray(continent))]
+            for names in (family, continent)]
 
 
 # %%
@@ -328,10 +349,12 @@ asked = {"nothing hidden": [], "place hidden": slice(0, 2),
          "pixels alone": slice(None)}
 told = pd.DataFrame({name: shares(hidden) for name, hidden in asked.items()},
                     index=["same family (%)", "same continent (%)"])
+told["by chance"] = [100 * np.square(pd.Series(names).value_counts(
+    normalize=True)).sum() for names in (family, continent)]
 told.T.round(1)
 
 # %% mystnb={"image": {"alt": "The first t-SNE map once more, coloured by continent."}}
-plots.embedding(points, np.asarray(continent)[rows]);
+plots.embedding(points, continent[rows]);
 
 # %%
 lost = told["nothing hidden"] - told["pixels alone"]
@@ -340,15 +363,20 @@ print(f"Without the 27 variables the share of neighbours of one family falls "
       f"{lost.iloc[1]:.0f}.")
 
 # %% [markdown]
-# So the question in the heading has an answer in numbers. What is left in the
-# last row, above what chance gives, is what this model sees in pixels; what
-# was lost on the way there it had from the coordinates, the climate, the soil
-# and the terrain. The map above shows how much of its order is that of the
-# globe.
+# So the question in the heading has an answer in numbers. What is left of the
+# families in the row `pixels alone`, above what chance gives, is what this
+# model sees in pixels; what was lost on the way there it had from the
+# coordinates, the climate, the soil and the terrain. The map above shows how
+# much of its order is that of the globe.
+#
+# This is no reproach. A botanist, too, thinks of the place first. But whoever
+# shows the first map of this page as a proof that a model knows trees should
+# show the last one beside it.
 #
 # ## Checks
 #
 # All points are somewhere, and the same features give the same map.
+
 # %%
 assert np.isfinite(points).all()
 np.testing.assert_array_equal(layout(features[:200]),

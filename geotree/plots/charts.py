@@ -137,15 +137,16 @@ def reliability(tables: dict[str, pd.DataFrame], *,
         By name, from ``calibration.reliability``.
     """
     ax = axes_of(ax, figsize=(4.8, 4.8))
-    ax.plot([0, 1], [0, 100], color=FAINT, linestyle=":", linewidth=1.2)
-    for text, x, y in (("too modest", 0.25, 55), ("too sure", 0.75, 30)):
+    ax.plot([0, 100], [0, 100], color=FAINT, linestyle=":", linewidth=1.2)
+    for text, x, y in (("too modest", 25, 55), ("too sure", 75, 30)):
         ax.text(x, y, text, color=FAINT, ha="center", va="center")
-    _curves(ax, {name: table.assign(low=table["accuracy"] - table["error"],
+    _curves(ax, {name: table.assign(confidence=100 * table["confidence"],
+                                    low=table["accuracy"] - table["error"],
                                     high=table["accuracy"] + table["error"])
                  for name, table in tables.items()},
             "confidence", "accuracy", ("low", "high"), marker="o")
-    ax.set(xlabel="confidence", ylabel="accuracy (%), band: 95 % interval",
-           xlim=(0, 1.01), ylim=(0, 101))
+    ax.set(xlabel="confidence (%)", xlim=(0, 101), ylim=(0, 101),
+           ylabel="accuracy (%), band: 95 % interval")
     _total(ax, pd.Series([table["n"].sum() for table in tables.values()]))
     return ax
 
