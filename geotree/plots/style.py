@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 # Okabe and Ito (2008), safe for colour-blind readers.
@@ -55,8 +56,9 @@ def style(note: str = "") -> None:
 
 def _sign(figure) -> None:
     """Write the note below a new figure, where nothing else is drawn."""
+    dark = sum(to_rgb(figure.get_facecolor())) < 1.5
     figure.text(1, -0.01, _NOTE, ha="right", va="top", fontsize=7.5,
-                color=INK)
+                color=PAPER if dark else INK)
 
 
 def colors(names, *, top: int = len(CYCLE)) -> dict[str, str]:
