@@ -41,10 +41,11 @@ def cli():
 @options("out", "source", "year", "lat", "lon", "species", "id", "batch",
          "workers", "yes")
 def fetch(points, *, out, source, year, yes, batch, workers, **names):
-    """Fetch the pixels of a table of trees into a cube.
+    """Fetch the pixels of a table of trees, or of places, into a cube.
 
     Rows without a usable place, year or name are left out, and counted. A
-    run that stops goes on when it is called again.
+    run that stops goes on when it is called again. Without a column of
+    names the planet shows what grows there.
 
     \b
     geotree fetch trees.csv -o trees.zarr
@@ -60,16 +61,24 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     if good.empty:
         raise ValueError(f"no row of '{points}' can be used: "
                          f"{table['reason'].iloc[0]}.")
-    if "species" in good:
+    if named := "species" in good:
         good = taxonomy.complete(good, sources.by_name("planet")().classes)
         for rank in ("family", "leafType"):
             lacking = good.loc[good[rank] == "Unknown", "species"].nunique()
             if lacking:
                 click.echo(f"{lacking:,} species have no known {rank}: give "
                            f"it in a column '{rank}'", err=True)
+    else:
+        seen = explore.places(source, lat=good["decimalLatitude"],
+                              lon=good["decimalLongitude"],
+                              year=good["year"])
+        if len(seen) < len(good):
+            click.echo(f"{len(good) - len(seen):,} rows: "
+                       "no tree there", err=True)
+        good = seen.assign(gbifID=good["gbifID"].to_numpy()[seen.index])
     cube = pixels.download(good, source, out, chunk=batch, max_failed=1.0,
                            workers=workers)
-    if "species" in good:
+    if named:
         occurrences.write(good, f"{out}.parquet")
     click.echo(f"{out}: {len(good):,} of {len(table):,} rows, "
                + _counts(pixels.counts(cube)))
@@ -124,8 +133,11 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)
     else:
-        data = shards.write(pixels.open(data), occurrences.read(
-            f"{data}.parquet"), work / "shards")
+        cube, names = pixels.open(data), Path(f"{data}.parquet")
+        if not names.exists():
+            raise ValueError(f"'{data}' was fetched without names of trees: "
+                             "a model learns from a table that has them.")
+        data = shards.write(cube, occurrences.read(names), work / "shards")
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))

@@ -102,6 +102,14 @@ def test_from_a_messy_table_to_a_map(folder, run, tmp_path):
     assert "no_tree_by_kin, measured on the list: precision" in told
 
 
+def test_places_without_names_are_fetched_and_not_learnt_from(run, tmp_path):
+    (tmp_path / "places.csv").write_text("lat,lon\n48,11\n0,-30\n")
+    told = run(f"fetch {tmp_path}/places.csv -o {tmp_path}/places.zarr")
+    assert "1 rows: no tree there" in told and "1 of 2 rows, 1 ok" in told
+    told = run(f"train {tmp_path}/places.zarr -o {tmp_path}/model", code=1)
+    assert "without names of trees" in told
+
+
 def test_as_a_process_it_says_what_is_wrong_in_one_line(folder):
     with command("predict", "nothing.csv", "-o", "a.csv", "--model",
                  "model", cwd=folder) as job:
