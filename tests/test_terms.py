@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import jupytext
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
+from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +52,21 @@ def test_the_first_use_alone_is_linked(terms, app):
                                 ("range prior", "range prior"),
                                 ("prior", "prior")]
     assert document.astext().count("shard") == 3  # nothing is lost
+
+
+def test_pages_are_read_anew_when_a_term_has_another_name(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "index.md").write_text("# Page\n\nOf cubes.\n")
+    (tmp_path / "conf.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'book/_ext')!r})\n"
+        "extensions = ['myst_parser', 'terms']\n")
+    for name in ("cube", "cubes of pixels"):
+        (tmp_path / "book/glossary.md").write_text(
+            f"# Terms\n\n```{{glossary}}\n{name}\n  Pixels.\n```\n")
+        said = StringIO()
+        Sphinx(tmp_path, tmp_path, tmp_path / "out", tmp_path / "trees",
+               "html", status=None, warning=said).build()
+        assert "not in glossary" not in said.getvalue()
 
 
 def test_an_emphasised_term_is_linked_too(terms, app):

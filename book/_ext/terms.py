@@ -22,8 +22,14 @@ def _read_terms(app):
     found = re.findall(r"^(?=\S)([^:\n]+)\n(?:(?=\S)[^:\n]+\n)*  \S", text,
                        re.MULTILINE)
     # Longest first: "range prior" before "prior".
-    app.env.glossary_terms = sorted(
-        (name.strip() for name in found), key=len, reverse=True)
+    terms = sorted((name.strip() for name in found), key=len, reverse=True)
+    app.env.other_terms = terms != getattr(app.env, "glossary_terms", terms)
+    app.env.glossary_terms = terms
+
+
+def _outdated(app, env, added, changed, removed):
+    """All pages are read anew when a term came or went."""
+    return env.found_docs if env.other_terms else []
 
 
 def _pattern(term):
@@ -83,6 +89,7 @@ def _reference(term, shown):
 def setup(app):
     """Register with Sphinx."""
     app.connect("builder-inited", _read_terms)
+    app.connect("env-get-outdated", _outdated)
     app.connect("doctree-read", _link)
     return {"parallel_read_safe": True, "parallel_write_safe": True,
             "env_version": 1}
