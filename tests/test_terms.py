@@ -64,7 +64,7 @@ def test_pages_are_read_anew_when_a_term_has_another_name(tmp_path):
         (tmp_path / "book/glossary.md").write_text(
             f"# Terms\n\n```{{glossary}}\n{name}\n  Pixels.\n```\n")
         said = StringIO()
-        Sphinx(tmp_path, tmp_path, tmp_path / "out", tmp_path / "trees",
+        Sphinx(tmp_path, tmp_path, tmp_path / name, tmp_path / "trees",
                "html", status=None, warning=said).build()
         assert "not in glossary" not in said.getvalue()
 
