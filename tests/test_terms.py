@@ -62,11 +62,14 @@ def test_pages_are_read_anew_when_a_term_has_another_name(tmp_path):
         "extensions = ['myst_parser', 'terms']\n")
     for name in ("cube", "cubes of pixels"):
         (tmp_path / "book/glossary.md").write_text(
-            f"# Terms\n\n```{{glossary}}\n{name}\n  Pixels.\n```\n")
+            "# Terms\n\n```{glossary}\n:sorted:\n\n"
+            f"{name}\n  Pixels.\n```\n")
         said = StringIO()
         Sphinx(tmp_path, tmp_path, tmp_path / name, tmp_path / "trees",
                "html", status=None, warning=said).build()
         assert "not in glossary" not in said.getvalue()
+        shown = (tmp_path / name / "index.html").read_text("utf-8")
+        assert ("glossary.html#term" in shown) == (name == "cube")
 
 
 def test_an_emphasised_term_is_linked_too(terms, app):
