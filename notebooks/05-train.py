@@ -55,10 +55,7 @@ from geotree.evaluation import results
 from geotree.models.compact import CompactClip, CompactConfig
 
 plots.style(chain.stamp())
-run = chain.settings()
-
-# %%
-parts = chain.parts()
+run, parts = chain.settings(), chain.parts()
 classes = parts["train"].classes
 print(chain.provenance())
 
@@ -69,11 +66,13 @@ print(chain.provenance())
 # species that it was not built for. So this model has no outputs. It has two
 # *encoders*: one turns a year of pixels and 27 variables into a vector of
 # length one, the other turns a name into such a vector. The better a name fits
-# a place, the larger the cosine of the two. A new species only needs a name.
-# The idea is that of CLIP {cite}`radford2021clip`.
+# a place, the larger the cosine of the two: it is one where both vectors point
+# the same way, and zero where they have nothing in common. A new species only
+# needs a name. The idea is that of CLIP {cite}`radford2021clip`.
 #
-# Here are four toy places and five toy names, two of which share a genus, as
-# do the next two.
+# Before any network, let us see the idea with numbers that fit on a line. Here
+# are four toy places and five toy names, two of which share a genus, as do the
+# next two. `normalize` brings each vector to length one.
 
 # %%
 torch.manual_seed(0)
@@ -115,6 +114,7 @@ moved = F.normalize(image - 0.5 * x.grad, dim=-1)
 # What did the step do? For each place, the cosine with its own name and with
 # the best of the wrong ones, before and after:
 
+
 # %%
 def cosines(places):
     """Of each place with its own name, and with the best wrong one."""
@@ -124,16 +124,21 @@ def cosines(places):
     return own, wrong
 
 
-columns = ["own name, before", "wrong name, before",
-           "own name, after", "wrong name, after"]
-pd.DataFrame(dict(zip(columns, [one.numpy().round(2) for places in (
-    image, moved) for one in cosines(places)], strict=True)))
+before, after = cosines(image), cosines(moved)
+columns = ["own, before", "wrong, before", "own, after", "wrong, after"]
+table = torch.stack([*before, *after], dim=1).numpy()
+pd.DataFrame(table, columns=columns).round(2)
 
 # %%
-gained = cosines(moved)[0] - cosines(image)[0]
+gained = after[0] - before[0]
 assert (gained > 0).all()
 print(f"One step brought each place closer to its own name, by "
       f"{gained.min():.2f} to {gained.max():.2f} in the cosine.")
+
+# %% [markdown]
+# That is all that training does, again and again. Except that it does not
+# move the vectors themselves: it turns the weights of the two encoders, so
+# that places and names which were never seen move along.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -181,10 +186,10 @@ torch.testing.assert_close(*gradients)
 
 # %% [markdown]
 # The two gradients are equal: where two texts are exactly the same, their
-# pulls cancel, with labels and without. So the twins are not what hurts. What
-# a batch lacks is the *other* names: those that nobody in it happens to carry.
-# The study of [chapter 06](06-zero-shot) trained a smaller model in all three
-# ways:
+# pulls cancel, with labels and without, and marking them was for nothing. So
+# the twins are not what hurts. What a batch lacks is the *other* names: those
+# that nobody in it happens to carry. The study of [chapter 06](06-zero-shot)
+# trained a smaller model in all three ways:
 
 # %%
 study = results.read("planet")
@@ -195,6 +200,11 @@ for row in pairs.itertuples():
           f"{100 * row.low:+.1f} to {100 * row.high:+.1f}) against all names")
 
 # %% [markdown]
+# Both ways of pairing are held against the loss of this chapter, on the same
+# test records. An interval that stays below zero says that the batch costs
+# accuracy, and two that are nearly the same say that marking twins does not
+# win it back.
+#
 # ## What the model reads
 #
 # Why not stretch everything into one long row of numbers and let a plain
@@ -215,10 +225,15 @@ for row in pairs.itertuples():
 # anything to see.
 
 # %%
-tiny = CompactClip(CompactConfig(width=32, depth=1))
+tiny = CompactClip(CompactConfig(width=32, depth=1)).eval()
 batch = next(parts["train"].batches(4))
-tokens = tiny.eval().tokens(batch.images, batch.environment)
+tokens = tiny.tokens(batch.images, batch.environment)
 tuple(tokens.values.shape), tokens.present.int()[0].tolist()
+
+# %% [markdown]
+# The first tuple is (samples, tokens, width of a vector). Zeros in the list
+# are months without a clear image; nothing will look at them. And the order of
+# months? Give the model the same year backwards:
 
 # %%
 with torch.no_grad():
@@ -228,7 +243,8 @@ with torch.no_grad():
 assert not torch.allclose(once, mixed)  # December first is another year
 
 # %% [markdown]
-# Read backwards, the same twelve months give another vector, as they should.
+# The same twelve images give another vector, as they should: a tree that
+# greens in May is not one that greens in October.
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -262,11 +278,12 @@ assert not torch.allclose(once, mixed)  # December first is another year
 # %% [markdown]
 # ## Training
 #
-# The recipe is an ordinary one: the optimiser AdamW, a learning rate that
-# warms up and then falls along a cosine, gradients clipped so that one odd
-# batch cannot throw the weights about. Parts of the input are hidden at
-# random, so that the model learns to do without any of them; chapters 06 and
-# 10 make use of that.
+# The recipe is an ordinary one. The optimiser, AdamW, decides how a gradient
+# turns the weights. The learning rate, the length of its steps, warms up and
+# then falls along a cosine. Gradients are clipped, so that one odd batch
+# cannot throw the weights about. Parts of the input are hidden at random, so
+# that the model learns to do without any of them; chapters 06 and 10 make use
+# of that.
 #
 # After each epoch the validation records are scored. The last epoch is kept,
 # for the learning rate has fallen to zero by then; `keep="loss"` keeps the one
@@ -278,26 +295,28 @@ assert not torch.allclose(once, mixed)  # December first is another year
 
 # %%
 model = CompactClip(seed=run.seed)
-count = sum(p.numel() for p in model.parameters())
-print(f"{count / 1e6:.1f} million parameters, "
-      f"{len(parts['train']):,} training samples, {len(classes)} classes")
+print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million "
+      f"parameters, {len(parts['train']):,} training samples, "
+      f"{len(classes)} classes")
 
 # %%
 history = training.fit(
     model, parts["train"], parts["validation"],
     settings=training.Settings(epochs=run.epochs, seed=run.seed),
     out=chain.folder() / "training")
-shown = ["epoch", "loss", "validation_loss", "validation_top1"]
-history[shown].tail(3).round(3)
-
-# %% [markdown]
-# The loss falls on both parts as long as the model learns something that holds
-# elsewhere. Once it falls in training alone, the model is learning its records
-# by heart.
+history[["loss", "validation_loss", "validation_top1"]].tail(3).round(2)
 
 # %%
-print(f"Kept: the last of {len(history)} epochs, which names "
-      f"{history['validation_top1'].iloc[-1]:.1%} of the validation records.")
+print(f"{len(history)} epochs, counted from 0: validation loss is lowest in "
+      f"epoch {history['validation_loss'].idxmin()}; the last one is kept, "
+      f"and names {history['validation_top1'].iloc[-1]:.1%} of the validation "
+      "records.")
+
+# %% [markdown]
+# An *epoch* is one pass over all training samples. The loss falls on both
+# parts as long as the model learns something that holds elsewhere. Once it
+# falls in training alone, the model is learning its records by heart, and
+# further passes are of no use to anybody.
 
 # %% [markdown]
 # ## How good could it be?
@@ -333,15 +352,14 @@ probabilities = evaluation.predict(model, test, classes)
 blocks = evaluation.spatial_blocks(parts["test"].table)
 scores = evaluation.score(probabilities, test.labels, classes,
                           blocks=blocks)
-100 * scores.pivot(index="rank", columns="metric",
-                   values="value").round(3)
+100 * scores.pivot(index="rank", columns="metric", values="value").loc[
+    ["species", "genus", "family", "leafType"],
+    ["top1", "top5", "macro_top1"]].round(3)
 
 # %%
 top1 = scores.query("rank == 'species' and metric == 'top1'").iloc[0]
 text = f"{top1['value']:.1%} ({top1['low']:.1%} – {top1['high']:.1%})"
 best = chain.optimum(test, classes)
-
-# %%
 if best is not None:
     share = top1["value"] / evaluation.hits(best, test.labels).mean()
     text += f", {share:.0%} of the Bayes optimum"
@@ -351,8 +369,11 @@ print("species top-1 on test:", text)
 # The table is in percent: *top-1* is how often the right name comes first,
 # *top-5* how often it is among the first five, *macro* counts each species
 # once however many records it has. The line below it has the 95 % interval
-# over blocks. Whether that is skill, or merely what anyone could say who knows
-# the place, is the question of the next chapter.
+# over blocks. Compare *top-1* with *macro*: where the second is lower, the
+# model is better on frequent species than on rare ones. Read down a column to
+# see how much of a wrong species is still the right genus or family. Whether
+# all that is skill, or merely what anyone could say who knows the place, is
+# the question of the next chapter.
 #
 # ## Where the rest is lost
 #
@@ -369,10 +390,15 @@ half = study[study["model"].str.startswith("half") & (
 limits = half["settings"].map(lambda text: json.loads(text)["optimum"])
 half = half.assign(share=100 * half["value"] / limits, model=half[
     "model"].str.removeprefix("half | "))
-half.groupby("model")["share"].agg(["mean", "min", "max"]).round(1)
+half = half.groupby("model")["share"].agg(["mean", "min", "max"])
+half.round(1)
+
+# %% [markdown]
+# Percent of the optimum, over several runs of training: their mean, the lowest
+# and the highest. "No pixels" is the place alone.
 
 # %%
-share = half.groupby("model")["share"].mean()
+share = half["mean"]
 place, pixels = (100 - share[name] for name in (
     "place learnt, pixels true", "place true, pixels learnt"))
 print(f"Learnt instead of known, the place costs {place:.0f} % of the "
@@ -385,8 +411,10 @@ print(f"Learnt instead of known, the place costs {place:.0f} % of the "
 #
 # ## Checks
 #
-# What is saved must answer like what was trained, and an answer must not
-# depend on the batch that it came in.
+# You will give this model to somebody else, or load it again next month. What
+# is saved must answer like what was trained, and an answer must not depend on
+# the batch that it came in.
+
 # %%
 with chain.making("model") as path:
     model.save_pretrained(path, card={"data": chain.provenance()})

@@ -53,6 +53,7 @@ import json
 import tarfile
 
 import numpy as np
+import pandas as pd
 import torch
 from geotree import GGTDataset, GeoTreeClip
 from geotree import chain, occurrences, shards, taxonomy, training
@@ -76,7 +77,9 @@ print(chain.provenance())
 # satellite composites. It is published in three forms: tables, shards and a
 # checkpoint. To have all three on any machine, this page writes them itself,
 # in the same form and at a small size, from the records of chapter 01 and the
-# cube of chapter 02, which `chain` opens.
+# cube of chapter 02, which `chain` opens. What you see here for a few hundred
+# samples holds for your millions: the code is the same, only the paths
+# differ.
 #
 # The tables are CSV files with column names of their own. Why translate them
 # at all? Because other tools do not know these names, while those of Darwin
@@ -92,20 +95,21 @@ back = occurrences.read_release(path)
 assert (back["species"] == table["species"].head(3)).all()
 
 # %% [markdown]
-# What was written comes back with the names of Darwin Core, which the rest
-# of this book uses, and no species got lost on the way.
+# Two lines of the file are shown: `level0` is what we call the leaf type, and
+# `Category` the rarity. Read back, the same rows carry the names of Darwin
+# Core, which the rest of this book uses, and no species got lost on the way.
 #
-# The shards hold one sample per record: pixels as a PyTorch tensor of
-# 64-bit numbers, the four names, and the 27 variables with `null` where one
-# is missing.
+# The second form are the shards. A shard is a tar file with many samples, and
+# a sample is three small files: pixels as a PyTorch tensor of 64-bit numbers,
+# the four names, and the 27 variables with `null` where one is missing.
 
 # %%
 some = cube.isel(sample=slice(0, samples))
 release = shards.write(some, table, out / "shards", layout="release")
 
 # %% [markdown]
-# Three files make a sample; the first ones of the first tar, and what the text
-# of a sample holds:
+# Before you trust a format, open one file of it by hand. Here are the three
+# members of the first sample with their sizes, and what the text holds:
 
 # %%
 with tarfile.open(release.files[0].path) as tar:
@@ -116,13 +120,18 @@ with tarfile.open(release.files[0].path) as tar:
 json.loads(text)
 
 # %% [markdown]
+# Nearly all bytes are pixels. They were measured as whole numbers of 16 bits,
+# so three quarters of each 64-bit number say nothing; [chapter 03](03-shards)
+# is about that.
+#
 # ## The loader
 #
-# `GGTDataset` takes the release's arguments and yields its five parts: images,
-# text, auxiliary data, and for both kinds of data a mask of what is there. Out
-# of the box it reads every sample once, in order, and then ends. That last
-# part is new: the loader of the release goes on for ever if it is not told
-# where to stop.
+# Does your training script still run? It most likely begins with `GGTDataset`.
+# Ours takes the release's arguments and yields its five parts: images, text,
+# auxiliary data, and for both kinds of data a mask of what is there. Out of
+# the box it reads every sample once, in order, and then ends. That last part
+# is new: the loader of the release goes on for ever if it is not told where to
+# stop, and a `for` loop over it never reaches its next line.
 
 # %%
 test_dataset = GGTDataset(release.files[0].path, batch_size=32)
@@ -132,17 +141,22 @@ images, text_data, auxiliary_data, image_mask, aux_mask = next(
 images.shape, image_mask.shape, aux_mask.shape
 
 # %% [markdown]
-# The text is what the model will read, rank by rank; of the 27 variables, two
-# are shown:
+# The first shape is (samples, months, bands, rows, columns). The masks say for
+# each sample which of its months, and which of its variables, are there. The
+# text is what the model will read, rank by rank; of the 27 variables, two are
+# shown:
 
 # %%
 print(text_data[0])
 print({name: auxiliary_data[0][name] for name in ("longitude", "bio01")})
 
 # %% [markdown]
-# The first tuple is (samples, months, bands, rows, columns). Every sample
-# comes once, and no batch is dropped, whatever its size: a last batch that is
-# thrown away is a test set that shrinks with the batch size.
+# A longitude in degrees, and a mean temperature in tenths of a degree, as
+# WorldClim once published it: units are those of the release, unchanged.
+#
+# Is anything lost on the way? Many loaders drop a last batch that is not full.
+# In training that hardly matters; in a test it means that the score depends on
+# the batch size. So count:
 
 # %%
 seen = [row["sample_id"] for batch in test_loader for row in batch[2]]
@@ -150,54 +164,43 @@ assert seen == release.load().ids.tolist()
 len(test_loader), len(seen)
 
 # %% [markdown]
-# The second number is how many samples were read, and the assertion says
-# which: all of the shard, in the order of the file.
+# The first number counts batches, the second the samples in them, and the
+# assertion says which: all of the shard, each once, in the order of the file.
 
 # %% [markdown]
 # ## The hub, without a disk
 #
-# The release's README recommends to train on tars that stay on the Hugging
-# Face hub: 190 GB need no place then. Each is read while it arrives, in one
-# pass. Here a small hub on this machine stands in for the real one, and
-# notes what it is asked for.
+# What if the data do not fit on your disk? The release's README recommends to
+# train on tars that stay on the Hugging Face hub: 190 GB need no place then.
+# Each is read while it arrives, in one pass. This book asks no network, so a
+# small hub on this machine stands in for the real one, and notes how many
+# bytes it sends. How it does so is folded away; you will not need it.
 
-# %%
+# %% tags=["hide-cell"]
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from geotree.release import conversion
 
-# %%
-tars = {f"GlobalGeoTree-6M/{file.path.name}": file.path.read_bytes()
-        for file in release.files}
-asked = []  # path and bytes of each answer
+tar = release.files[0].path
+name, sent = f"GlobalGeoTree-6M/{tar.name}", []  # bytes of each answer
+file = {"type": "file", "oid": "0" * 40, "path": name, "rfilename": name,
+        "size": tar.stat().st_size}
 
 
-# %%
-def answer(path):
-    """What a hub says of a path: a tar, or which there are."""
-    listed = [{"type": "file", "oid": "0" * 40, "path": tar,
-               "rfilename": tar, "size": len(data)}
-              for tar, data in tars.items()]
-    about = listed if "/tree/" in path else {
-        "id": "me/trees", "sha": "0" * 40, "siblings": listed}
-    tar = "GlobalGeoTree-6M/" + path.rpartition("/")[2]
-    return tars.get(tar) or json.dumps(about).encode()
-
-
-# %%
 class Hub(BaseHTTPRequestHandler):
-    """Answers, and notes what was asked."""
+    """Answers with the tar, or says that there is one."""
 
     def do_GET(self):
-        body = answer(self.path.partition("?")[0])
+        body = (tar.read_bytes() if self.path.endswith(tar.name) else
+                json.dumps([file] if "/tree/" in self.path else {
+                    "id": "me/trees", "sha": "0" * 40,
+                    "siblings": [file]}).encode())
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        asked.append((self.path, len(body)))
-
-    log_message = lambda *words: None  # noqa: E731
+        sent.append(len(body))
 
 
 # %% [markdown]
@@ -205,44 +208,36 @@ class Hub(BaseHTTPRequestHandler):
 # hub `hf://datasets/yann111/GlobalGeoTree/GlobalGeoTree-6M` is enough.
 
 # %%
+Hub.log_message = lambda *words: None
 server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 address = (f"http://127.0.0.1:{server.server_port}/datasets/me/trees/"
            "tree/main/GlobalGeoTree-6M")
+
+# %%
 streamed = GGTDataset(address, batch_size=32, shuffle=100)
-
-
-# %%
-def sent():
-    """Requests so far, and how many bytes of tars they brought."""
-    return len(asked), sum(size for path, size in asked
-                           if path.endswith(".tar"))
-
-
-first = [row["sample_id"] for batch in streamed.get_dataloader()
-         for row in batch[2]]
-assert sorted(first) == sorted(seen)
-
-# %%
-requests, size = sent()
-print(f"{requests} requests for {len(tars)} tar(s), {size:,} bytes: "
-      f"{size / len(first):,.0f} a sample, and none on disk")
+came = [row["sample_id"] for batch in streamed.get_dataloader()
+        for row in batch[2]]
+assert sorted(came) == sorted(seen)
+print(f"{len(sent)} requests, {sum(sent):,} bytes: "
+      f"{sum(sent) / len(came):,.0f} a sample, and none on disk")
 
 # %% [markdown]
-# All samples came, each byte once. Who trains for many epochs reads every
-# byte in each of them; to convert while it arrives pays from the second on.
-# That is a matter of the line, not of taste: a line that fills a disk in a day
-# would be busy for a month with thirty epochs.
-# A conversion that breaks off goes on with the tars that are left.
+# All samples came, in a shuffled order, and each byte once. Who trains for
+# many epochs reads every byte in each of them, though, so to convert the
+# shards while they arrive pays from the second epoch on. That is a matter of
+# the line, not of taste: a line that fills a disk in a day would be busy for a
+# month with thirty epochs. A conversion that breaks off goes on with the tars
+# that are left.
 
 # %%
+sent.clear()
 packed = conversion.convert(address, out / "from-the-hub", workers=1,
                             progress=False)
-
-# %%
-again, bytes_now = sent()
-kept = sum(file.path.stat().st_size for file in packed.files)
-print(f"{again - requests} more requests, {bytes_now - size:,} bytes; kept: "
+kept = sum(one.path.stat().st_size for one in packed.files)
+assert kept < sum(sent)  # 16 bits instead of 64
+server.shutdown()
+print(f"{len(sent)} more requests, {sum(sent):,} bytes came; kept: "
       f"{kept:,} bytes, {kept / len(packed):,.0f} a sample")
 
 # %% [markdown]
@@ -250,35 +245,38 @@ print(f"{again - requests} more requests, {bytes_now - size:,} bytes; kept: "
 # first reading. What is kept now is smaller than what came, and from here on
 # nothing comes from the hub at all.
 
-# %%
-assert kept < size  # 16 bits instead of 64
-server.shutdown()
-
 # %% [markdown]
 # ## The model
 #
-# The published model is a CLIP with two more encoders, one for the year of
-# pixels and one for the variables. `GeoTreeClip()` is built from a
-# configuration, without a download. To count its parameters takes no memory
-# either: PyTorch's `meta` device has shapes only.
+# You have the weights, and a paper with a diagram. What is inside? The
+# published model is a CLIP with two more encoders, one for the year of pixels
+# and one for the variables. `GeoTreeClip()` is built from a configuration,
+# without a download. To count its parameters takes no memory either: PyTorch's
+# `meta` device has shapes only.
 
 # %%
 with torch.device("meta"):
     published = GeoTreeClip()
-parts = {name: sum(p.numel() for p in part.parameters()) / 1e6
-         for name, part in published.named_children()}
-for name, millions in parts.items():
-    print(f"{name:20} {millions:7.2f} million parameters")
-print(f"{'all':20} {sum(parts.values()):7.2f} million parameters")
+sizes = pd.Series({name: sum(p.numel() for p in part.parameters()) / 1e6
+                   for name, part in published.named_children()},
+                  name="million parameters")
+clip = sizes[["temporal_extractor", "text_encoder"]].sum() / sizes.sum()
+print(f"{sizes.sum():.1f} million parameters, {clip:.1%} of them in the two "
+      "large towers of CLIP")
+sizes.round(2).to_frame()
 
 # %% [markdown]
-# Why look at where the parameters sit? Because it tells what was learnt from
-# trees. Nearly all of it is CLIP, text and vision; what is new and has to be
-# learnt from trees is small. This page uses a small one of the same build,
-# with random weights, and a vocabulary trained on our names. It has learnt
-# nothing yet, so its answers are worthless; but *how* it computes them is what
-# the large one does, and that is what we look at. The text that it reads for a
-# species is this:
+# Why look at where the parameters sit? Because it tells how much has to be
+# learnt from trees. Nearly all of the model is built like CLIP. But only the
+# text tower also *starts* from CLIP's weights, which have read captions of the
+# web; the tower of pixels and the small parts have to learn from trees all
+# that they know.
+#
+# This page uses a small model of the same build, with random weights, and a
+# *vocabulary* trained on our names: the list of pieces into which the text
+# encoder cuts words. It has learnt nothing yet, so its answers are worthless;
+# but *how* it computes them is what the large one does, and that is what we
+# look at. The text that it reads for a species is this:
 
 # %%
 prompts = taxonomy.prompts(release.classes)
@@ -302,7 +300,9 @@ print(*state)
 model.load_state_dict(state["model_state_dict"])
 
 # %% [markdown]
-# In one line, from such a file, from a folder of ours, or from the hub:
+# The message of PyTorch says that no weight is missing and none is left over.
+# The same in one line, from such a file, from a folder of ours, or from the
+# hub:
 
 # %%
 model = GeoTreeClip.from_pretrained(path, config=small,
@@ -321,6 +321,10 @@ old = checkpoint.release_names(model.temporal_extractor.state_dict(
     prefix="temporal_extractor."))
 name = next(name for name in old if "layers.0" in name)
 print(name, *checkpoint.our_names({name: old[name]}), sep="\n")
+
+# %% [markdown]
+# One weight, two names: the first is that of the release's file, the second
+# what the same layer is called in the library that is installed here.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -351,9 +355,9 @@ print(name, *checkpoint.our_names({name: old[name]}), sep="\n")
 # %% [markdown]
 # ## The example of the README
 #
-# The README of the release scores images against names. Text features come
-# first, once for all names: a thousand names do not change from batch to
-# batch.
+# Perhaps your own script grew from the example in the release's README. It
+# scores images against names. Text features come first, once for all names: a
+# thousand names do not change from batch to batch.
 
 # %%
 text_queries = [
@@ -368,8 +372,10 @@ with torch.no_grad():
 text_features.shape
 
 # %% [markdown]
-# Then images, batch by batch, and the cosine of the two times 100, which a
-# softmax turns into probabilities.
+# A row for each name, of length one. Then images, batch by batch, and the
+# cosine of the two times 100, which a softmax turns into probabilities. Why
+# 100? Cosines lie between −1 and 1, and without a large factor a softmax would
+# give all names nearly the same share.
 
 
 # %%
@@ -413,9 +419,10 @@ by_hand = torch.where(valid, 2 * (values - low) / (high - low + 1e-6) - 1, 0)
 torch.testing.assert_close(scaling.scaled(values, valid, low, high), by_hand)
 
 # %% [markdown]
-# So the answer for a sample depends on its company: one sample from a high
-# mountain in the batch, and all others look lower. The same samples, in
-# batches of 32 and alone:
+# The two agree. So the answer for a sample depends on its company: one sample
+# from a high mountain in the batch, and all others look lower. Does that
+# change a name, or only a decimal? The same samples, in batches of 32 and
+# alone:
 
 # %%
 alone = GGTDataset(release.files[0].path, batch_size=1).get_dataloader()
@@ -425,9 +432,11 @@ changed = (single.argmax(1) != predictions.argmax(1)).float().mean()
 print(f"another species for {changed:.0%} of {len(single)} samples")
 
 # %% [markdown]
-# No test that shuffles its samples can be repeated with such a model.
-# Constants put an end to it. They are worked out once, from data, and are
-# saved with the weights. Now the two ways of asking agree:
+# Nothing was changed about these samples but who stood beside them. No test
+# that shuffles its samples can be repeated with such a model, and no single
+# place can be asked about. Constants put an end to it. They are worked out
+# once, from data, and are saved with the weights. Now the two ways of asking
+# agree:
 
 # %%
 model.fit_normalisation(release.load())
@@ -473,6 +482,7 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 #         features.append(model.encode_images(hidden, batch.environment))
 # change = (features[0] - features[1]).abs().max()
 # print(f"largest difference {change:.1e}")
+# assert change > 1e-4  # far more than rounding
 # ```
 #
 # It matters, but only through what the month held: without January the bag
@@ -489,9 +499,10 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # only if they were made alike, and yours may have to stand beside one from
 # the paper. `recipe="release"` trains as the release did. It
 # starts from CLIP's text weights (`model.load_text_tower()`, from the hub; not
-# here), and three parts are not handed to its optimiser: they stay as random
-# as they were born. To see it, train one epoch by each recipe and look which
-# weights have moved.
+# here), and three parts are not handed to its optimiser, the code that turns
+# the weights: they stay as random as they were born. Nothing in a loss curve
+# shows that. To see it, train one epoch by each recipe and look which weights
+# have moved.
 
 # %%
 settings = training.Settings(**training.RELEASE | {
@@ -557,18 +568,18 @@ print("by mended only:   ", *sorted(mended - released))
 # ## Checks
 #
 # If you convert your shards, you want to be sure that nothing was lost on the
-# way. The two layouts of shards, that of the release and ours, hold the same
-# numbers; ours in fewer bytes, as [chapter 03](03-shards) explains.
+# way. The tar in the release's form, and what was converted from it while it
+# came from the hub, hold the same numbers, bit by bit.
 
 # %%
-ours = shards.write(some, table, out / "packed")
-one, other = release.load(), ours.load()
+one, other = release.load(), packed.load()
 order = np.argsort(one.ids), np.argsort(other.ids)
 assert all(np.array_equal(a[order[0]], b[order[1]], equal_nan=True)
            for a, b in zip(one[:2], other[:2], strict=True))
-each = [sum(f.path.stat().st_size for f in data.files) / len(data)
-        for data in (release, ours)]
-print("bytes per sample: release {:,.0f}, packed {:,.0f}".format(*each))
+
+# %% [markdown]
+# The large model has as many weights, by name, as the release's file. The
+# three parts that its optimiser forgets are among those that ours trains.
 
 # %%
 assert len(checkpoint.release_names(published.state_dict())) == 433 + 3
@@ -587,6 +598,8 @@ assert torch.isfinite(predictions).all()
 import io
 import pickle
 
+from geotree.shards import records
+
 
 class Trap:
     """Unpickling this would create a file."""
@@ -600,9 +613,7 @@ trap = pickle.dumps(Trap(), protocol=2)
 with tarfile.open(out / "trap.tar", "w") as tar:
     for name, content in (("1.images.pth", trap), ("1.text.json", text),
                           ("1.auxiliary.json", auxiliary)):
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+        records.add(tar, name, content)
 
 # %% [markdown]
 # The trap lies in a checkpoint and in a shard. Both are opened as a user would

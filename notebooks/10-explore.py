@@ -59,10 +59,9 @@ from geotree.evaluation import calibration, metrics
 
 plots.style(chain.stamp())
 model, parts = chain.model(), chain.parts()
-
-# %%
-classes, train = parts["train"].classes, parts["train"]
-source, note = chain.source(), chain.provenance()
+train, validation, test = (parts[name] for name in (
+    "train", "validation", "test"))
+classes, source, note = train.classes, chain.source(), chain.provenance()
 print(note)
 
 # %% [markdown]
@@ -72,15 +71,15 @@ print(note)
 # cell in the same firm colours, and readers believe colours. What a
 # probability is worth has to be settled before it is painted.
 #
-# An answer is only as good as its confidence. Two numbers are fitted on the
-# validation part: a temperature that makes the model neither too sure nor too
-# modest ([how sure](06-how-sure)), and the weight of what the recorded trees
-# around suggest, by whichever of two quick models suits better
-# ([what pixels add](06-zero-shot)). `chain.model()` opens the model of
-# chapter 05, or makes it first.
+# A *probability* of 0.8 is a promise: of ten such answers, eight should be
+# right. An answer is only as good as that promise. Two numbers are fitted on
+# the validation part: a temperature that makes the model neither too sure nor
+# too modest ([how sure](06-how-sure)), and the weight of what the recorded
+# trees around suggest, by whichever of two quick models suits better ([what
+# pixels add](06-zero-shot)). `chain.model()` opens the model of chapter 05, or
+# makes it first.
 
 # %%
-validation = parts["validation"]
 raw = evaluation.predict(model, validation, classes)
 temperature = calibration.temperature(raw, validation.labels)
 calm = calibration.soften(raw, temperature)
@@ -99,19 +98,20 @@ print(f"temperature {temperature:.2f}: the model was {said}; weight of "
 # A temperature above one says that the model was too sure and had to be
 # calmed, one below that it was too modest; a weight of zero would say that the
 # records nearby add nothing. With both, we can ask. A question is a place; the
-# answer holds a probability for each name of the class table. Here are the
-# five likeliest for a place in the Alps:
+# answer holds a probability for each name of the class table, the list of all
+# species that the model may choose from. Here are the five likeliest for a
+# place in the Alps:
 
 # %%
 asking = {"temperature": temperature, "place": nearby, "weight": weight}
 one = explore.ask(model, source, classes, lat=46.5, lon=11.0, **asking)
-odds = pd.Series(one.prior[0], classes["species"])
-100 * odds.nlargest(5).rename("probability (%)").to_frame().round(3)
+odds = pd.Series(100 * one.prior[0].astype(float), classes["species"])
+odds.nlargest(5).rename("probability (%)").to_frame().round(1)
 
 # %% [markdown]
 # The planet rendered what a satellite would see of the tree that fits there
-# best, and the five likeliest names are above. When the first two are close, a
-# single name would pretend to know.
+# best; the model looked at these pixels and at the place. When the first two
+# names are close, to give a single one would be to pretend to know.
 
 # %% [markdown]
 # ## As deep as it is sure
@@ -131,37 +131,37 @@ def deepest(row, threshold=0.8):
     return None, None
 
 # %%
-test = parts["test"]
 asked = calibration.soften(
     evaluation.predict(model, test, classes), temperature)
 answers = metrics.deepest(asked, classes, confidence=0.8)
 for row, one in answers.dropna().head(3).iterrows():
     assert deepest(asked[row]) == (one["rank"], one["name"])
-share = answers["rank"].fillna("unsure").value_counts(normalize=True)
-100 * share.rename("answers (%)").to_frame().round(2)
+
+
+# %%
+def judged(answers):
+    """How many answers stop at each rank, and how many of these are right."""
+    right = [rank in classes and name == classes.loc[label, rank]
+             for rank, name, label in zip(answers["rank"], answers["name"],
+                                          test.labels, strict=True)]
+    by = pd.Series(right).groupby(answers["rank"].fillna("unsure"))
+    return pd.DataFrame({"answers (%)": 100 * by.size() / len(right),
+                         "right (%)": 100 * by.mean(), "n": by.size()}
+                        ).reindex([*reversed(taxonomy.RANKS), "unsure"])
+
+
+judged(answers).round(1)
 
 # %% [markdown]
 # Each row is a rank at which the model stopped, with the share of test records
 # that got this far and no further; `unsure` are those for which even the leaf
-# type did not reach the threshold. A model that answers at the species every
-# time would have one row.
+# type did not reach the threshold, so that no name was given, and none can be
+# right. A model that answers at the species every time would have one row.
 #
 # When it commits itself, is it right? If the confidence is honest, at least
-# eight in ten are, at each rank.
-
-# %%
-committed = answers.assign(label=test.labels).dropna()
-right = [name == classes.loc[label, rank] for rank, name, label in zip(
-    committed["rank"], committed["name"], committed["label"], strict=True)]
-committed = committed.assign(right=right).groupby("rank")["right"]
-kept = committed.agg(["mean", "size"]).reindex(taxonomy.RANKS)
-pd.DataFrame({"right (%)": (100 * kept["mean"]).round(1),
-              "n": kept["size"].astype("Int64")})
-
-# %% [markdown]
-# A rank well below eight in ten is one at which the model promises more than
-# it keeps. Look at `n` before you judge: of a few records, one or two make the
-# difference.
+# eight in ten are, at each rank. A rank well below that is one at which the
+# model promises more than it keeps. Look at `n` before you judge: of a few
+# records, one or two make the difference.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -173,12 +173,13 @@ pd.DataFrame({"right (%)": (100 * kept["mean"]).round(1),
 # ```python
 # for threshold in (0.5, 0.95):
 #     found = metrics.deepest(asked, classes, confidence=threshold)
-#     print(threshold, found["rank"].value_counts(normalize=True).round(2))
+#     print(threshold, judged(found).round(1), sep="\n")
 # ```
 #
-# A low threshold answers with species that are more often wrong; a high one
-# retreats to families and leaf types that are nearly always right. Neither is
-# better. Who plants trees wants the species, who maps carbon the leaf type.
+# With the low threshold more answers reach the species, and a smaller share of
+# these is right; with the high one the model retreats to families and leaf
+# types. Neither is better. Who plants trees wants the species, who maps carbon
+# the leaf type.
 #
 # </details>
 
@@ -190,10 +191,10 @@ pd.DataFrame({"right (%)": (100 * kept["mean"]).round(1),
 # top.
 
 # %%
-samples = test.load()
-reads = {}
-for name, gone in {"pixels": slice(None), "+ climate, soil, terrain":
-                   slice(0, 2), "+ place": []}.items():
+samples, reads = test.load(), {}
+hidden = {"pixels": slice(None), "+ climate, soil, terrain": slice(0, 2),
+          "+ place": []}  # columns of the 27 variables
+for name, gone in hidden.items():
     environment = samples.environment.copy()
     environment[:, gone] = np.nan
     reads[name] = evaluation.predict(
@@ -206,16 +207,18 @@ plots.mistakes({name: odds.argmax(axis=1) for name, odds in reads.items()},
                test.labels, classes);
 
 # %%
-right = {name: f"{100 * evaluation.hits(odds, test.labels).mean():.0f} %"
-         for name, odds in reads.items()}
-print("right species:", ", ".join(f"{name} {share}"
-                                  for name, share in right.items()))
+print("right species:", ", ".join(
+    f"{name} {evaluation.hits(odds, test.labels).mean():.0%}"
+    for name, odds in reads.items()))
 
 # %% [markdown]
 # Each bar holds all test records. The darker a part, the closer the answer was
 # to the truth. How much of the first bar is dark is what this model makes of
 # pixels alone; [the planet's page](../book/planet) says how far the best
-# possible reader gets with them. What the later bars have more is geography.
+# possible reader gets with them. What the later bars have more is geography:
+# climate, soil and terrain change slowly from place to place, and a model that
+# knows them nearly knows where it is. The more the bars differ, the more
+# is a map by this model a map of climates, and should be read as one.
 
 # %% [markdown]
 # ## The world
@@ -276,8 +279,9 @@ explore.what_grows_here(model, source, classes, known=train.table,
                         note=note, static=page, **asking)
 
 # %% [markdown]
-# On Earth Engine the call is the same: sign in, and give its source instead
-# of the planet. Then the map is geemap's.
+# The names are as deep as the model is sure at that place, and the strip shows
+# the twelve months that it looked at. On Earth Engine the call is the same:
+# sign in, and give its source instead of the planet. Then the map is geemap's.
 #
 # ## How often is the map right?
 #
@@ -297,6 +301,10 @@ else:
     print("not counted: the trees of these cells are none of the table's")
 
 # %% [markdown]
+# Be careful with the first number: the map was asked about the tree that fits
+# each cell *best*, which is the easiest one to guess from a climate. Real
+# forests are mixed. The test records above were not chosen so kindly.
+#
 # A share over the whole world hides where the mistakes are. So here are the
 # test records, which training did not see, in blocks of ten degrees: the
 # colour is the share of species named right. Where a block is missing there
@@ -359,14 +367,13 @@ plots.range_panels(maps["probability"], known);
 # %%
 from scipy.stats import spearmanr
 
-agree = {name: spearmanr(*(
+agree = pd.Series({name: spearmanr(*(
     part.sel(species=name).to_numpy().ravel() for part in
     (maps["probability"], known)), nan_policy="omit").statistic
-         for name in species if name in shared}
-print("rank correlation with the truth, cell by cell: " + (
-    f"from {min(agree.values()):.2f} ({min(agree, key=agree.get)}) to "
-    f"{max(agree.values()):.2f} ({max(agree, key=agree.get)})"
-    if agree else "none, for the planet has none of these species"))
+    for name in species if name in shared})
+print(f"rank correlation with the truth: from {agree.min():.2f} "
+      f"({agree.idxmin()}) to {agree.max():.2f} ({agree.idxmax()})"
+      if len(agree) else "The planet has none of these species.")
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -398,8 +405,8 @@ print("rank correlation with the truth, cell by cell: " + (
 # %%
 tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
 store = explore.write_zarr(maps, chain.folder() / "ranges.zarr")
-again = xr.open_zarr(store, consolidated=False)
-assert again["probability"].identical(maps["probability"])
+assert xr.open_zarr(store, consolidated=False)["probability"].identical(
+    maps["probability"])
 
 # %% [markdown]
 # How much of the land has the tree? A cell of three degrees holds less ground
@@ -414,8 +421,9 @@ for kind, part in (("degrees", maps), ("area", even)):
     print(f"{species[-1]}, mean over cells of equal {kind}: {share:.2%}")
 
 # %% [markdown]
-# Where the two means differ, the first one counted the north too often, or too
-# seldom. Quote the second if anyone asks for an area.
+# Where the two means differ, the first one gave cells far from the equator
+# more weight than they have ground. Quote the second if anyone asks for an
+# area. Drawn in its cells of equal area, the same species looks like this:
 
 # %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of the six species."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2))
@@ -460,14 +468,14 @@ ax.set(aspect="equal", title=f"{species[-1]}, cells of equal area",
 # records is a name whose answers deserve less trust.
 
 # %%
-often = train.table["species"].value_counts().index
-kinds = classes.set_index("species").loc[often, "leafType"]
-explore.taxonomy_explorer(train.load(), classes, note=note,
-                          chosen=kinds.drop_duplicates().index)
+often = train.table.groupby("leafType")["species"].agg(
+    lambda names: names.value_counts().index[0])
+explore.taxonomy_explorer(train.load(), classes, note=note, chosen=often)
 
 # %% [markdown]
 # The same tree of names as one picture: each box is as high as its share of
 # the records. What fills the right edge with thin lines are the rare species.
+# Before you believe a name on the map, look how high its box is.
 
 # %% mystnb={"image": {"alt": "Icicle of the training records: leaf types, families, genera and species side by side, as high as their share of the records."}}
 plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));
@@ -475,8 +483,9 @@ plots.icicle(classes, np.bincount(train.labels, minlength=len(classes)));
 # %% [markdown]
 # ## Checks
 #
-# The sums of a row are one, every leaf type has its colour, and the file has
-# its two bands.
+# Three things that nobody would see on the map if they went wrong: the sums of
+# a row are one, every leaf type has its colour, and the file has its two
+# bands.
 
 # %%
 import rasterio
@@ -489,8 +498,10 @@ with rasterio.open(tif) as file:
 # %% [markdown]
 # ## What can go wrong
 #
-# Latitude and longitude are easily swapped; the answer would be of another
-# place. Where the swap leaves the globe, it is found out:
+# Latitude and longitude are easily swapped, and the answer would be of another
+# place: a fine name with a high probability, for the wrong forest. Where the
+# swap leaves the globe, it is found out. Where it does not, nothing can tell;
+# so `ask` takes both by name alone, and never by their order.
 
 # %%
 try:
