@@ -683,12 +683,12 @@ support, query
 # %% [markdown]
 # ## The release's recipe, at any size
 #
-# Perhaps you want a number that stands beside those of the paper. The release's
-# benchmark takes a third of its species from each category of rarity, so that
-# rare ones are heard at all. Of each species it takes a fixed number of rows,
-# the smallest of a rare one and the largest of a frequent one. The recipe works
-# on any table that has enough species of each kind; where one has not, it says
-# so.
+# Perhaps you want a number that stands beside those of the paper. The
+# release's benchmark takes a third of its species from each category of
+# rarity, so that rare ones are heard at all. Of each species it takes a fixed
+# number of rows, the smallest of a rare one and the largest of a frequent one.
+# The recipe works on any table that has enough species of each kind; where one
+# has not, it says so.
 
 # %%
 table.drop_duplicates("species")["rarity"].value_counts()

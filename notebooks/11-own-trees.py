@@ -198,8 +198,7 @@ part.value_counts()
 # that it does not forget what it knew.
 
 # %%
-settings = training.Settings(epochs=8, batch_size=32, learning_rate=3e-4,
-                             keep="loss")
+settings = training.Settings(epochs=8, batch_size=32, learning_rate=3e-4)
 model = start
 history = training.fit(model, train, validation, settings=settings,
                        out=folder / "training", progress=False)
@@ -210,8 +209,7 @@ history[["loss", "validation_loss", "validation_top1"]].round(2).tail(3)
 # %% [markdown]
 # The loss should fall on both parts. Where it falls in training and rises in
 # validation, the model is learning your records by heart. That happens soon
-# with few of them; so `keep="loss"` keeps the epoch whose validation loss is
-# the lowest, and not the last one.
+# with few of them, and is the reason for few epochs and a low rate.
 #
 # Did it help? Ask before you go on. The test part answers, with your eight
 # names to choose from and nothing else:
@@ -228,9 +226,9 @@ for name, one in {"chapter 05": chain.model(), "fine-tuned": model}.items():
 # planet, and has met these species before, so what your records add may be
 # little more than their accidents. If the second line is no better than the
 # first, keep the first model, and let your records serve it as a prior, as a
-# checklist and as a test, as the next sections do. Fine-tuning is for what a
-# model has *not* seen: other imagery, or a new species. The end of this
-# chapter has one.
+# checklist and as a test; this page goes on with the second one, to show the
+# way. Fine-tuning is for what a model has *not* seen: other imagery, or a new
+# species. The end of this chapter has one.
 #
 # The places of the training records go with the model: they know what a place
 # alone allows ([chapter 06](06-zero-shot)). What the place is worth is fitted
@@ -445,9 +443,11 @@ for when, one in odds.items():
 
 # %% [markdown]
 # The others are counted, too, because learning one name must not cost the
-# eight that were there. These are a handful of records: enough to notice that
-# a name was forgotten, too few to say how good the model is. If the others
-# suffer, mix more of their records in, or take fewer epochs.
+# eight that were there; if they suffer, mix more of their records in, or take
+# fewer epochs. These are a handful of records: enough to notice that a name
+# was forgotten, too few to say how good the model is. [Chapter
+# 07](07-few-shot) asks with enough of them what a few records of a new species
+# can teach.
 #
 # ## The same in six lines
 #
