@@ -66,13 +66,19 @@ print(chain.provenance())
 # The others are where trees differ: leaves absorb red, reflect the near
 # infrared, and absorb the short-wave infrared the more water they hold.
 #
-# The table has one row for each band: its name, what it stands for, its
-# wavelength, and the size of its pixels.
+# The table has one row for each band: its name, its wavelength in nanometres,
+# the size of its pixels in metres, and what it stands for.
 
 # %%
-pd.DataFrame(variables.BANDS)
+pd.DataFrame(variables.BANDS).rename(columns={
+    "wavelength": "wavelength (nm)", "resolution": "pixel (m)"})
 
 # %% [markdown]
+# Look at the third column: not all bands are equally sharp. Where it says 20,
+# the satellite measured one value for an area in which four of our pixels lie,
+# and all four of them repeat it. The *red edge*, where a leaf's reflectance
+# climbs from dark red to bright infrared, is among these coarser bands.
+#
 # ## A plan before the work
 #
 # `chain.occurrences()` has opened the table of chapter 01, or made it. Now
@@ -92,6 +98,10 @@ source = chain.source()
 print(source.plan(table))
 
 # %% [markdown]
+# That line is the whole answer: how many samples, how many questions to a
+# service, how many bytes, how long. The planet asks nobody, for it renders its
+# pixels here.
+#
 # ## What real pixels cost
 #
 # The planet is free. What would the Earth cost? Sentinel-2's images are
@@ -122,17 +132,16 @@ stac = Stac(chain.folder() / "scenes")
 # %%
 def spread(n):
     """As many records as that, close to where ours are."""
-    rng = np.random.default_rng(0)
-    places = table.iloc[rng.integers(0, len(table), n)][
-        ["gbifID", "decimalLatitude", "decimalLongitude", "year"]]
-    shift = rng.normal(0, 0.05, (n, 2))  # degrees
-    places.iloc[:, 1] = (places.iloc[:, 1] + shift[:, 0]).clip(-80, 80)
-    places.iloc[:, 2] += shift[:, 1]
+    places = table[["gbifID", "decimalLatitude", "decimalLongitude",
+                    "year"]].sample(n, replace=True, random_state=0)
+    places.iloc[:, 1:3] += np.random.default_rng(0).normal(0, 0.05, (n, 2))
+    places["decimalLatitude"] = places["decimalLatitude"].clip(-80, 80)
     return occurrences.by_tile(places)
 
 
 # %%
 def cost(n):
+    """What two services would be asked for, for n samples."""
     places = spread(n)
     plan, other = engine.plan(places), stac.plan(places)
     return {"requests": plan.requests, "of the release": 39 * n,
@@ -142,16 +151,22 @@ def cost(n):
 
 # %%
 costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
-whole = ["requests", "of the release", "STAC requests"]
-plots.table(costs.rename_axis("samples"), {
-    name: "{:,.0f}" if name in whole else "{:,.1f}" for name in costs},
-    index=True)
+plots.table(costs.rename_axis("samples"), lambda number: (
+    f"{number:,.0f}" if number > 99 else f"{number:,.1f}"), index=True)
+
+# %%
+each = costs["requests"] / costs.index  # for one sample
+print(f"Of {each.index[0]:,} samples each costs {each.iloc[0]:.2f} requests, "
+      f"of {each.index[-1]:,} each costs {each.iloc[-1]:.2f}.")
 
 # %% [markdown]
 # The more records, the more of them share a tile, so the requests for each
-# sample fall while the total grows. An account has so many EECU-hours a month.
-# A run whose plan is beyond eight tenths of them is refused before the first
-# request, with the sum that it would have cost:
+# sample fall while the total grows. The bytes are few beside the hours: what
+# takes long is to average a year of images, not to carry the result home.
+#
+# An account has so many EECU-hours a month, by its kind. A run whose plan is
+# beyond eight tenths of them is refused before the first request, with the sum
+# that it would have cost:
 
 # %%
 print(TIERS)
@@ -164,20 +179,19 @@ except ValueError as error:
 # > **Exercise 1** (easy)
 # >
 # > Your grant pays for a hundred thousand samples. How many EECU-hours is
-# > that, and how many requests does each sample cost, beside a thousand?
+# > that, and does an EECU-hour fetch more of them than in a run of a thousand?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# each = costs["requests"] / costs.index
-# print(each.round(2))
-# assert each[100_000] <= each[1_000]
 # print(f"{costs.loc[100_000, 'EECU-hours']:.0f} EECU-hours")
+# print((costs.index / costs["EECU-hours"]).round(1))
+# assert each[100_000] <= each[1_000]
 # ```
 #
-# The denser the records, the more of them fit into one request. The hours of
-# work do not shrink alike, for each sample still has its twelve months to be
-# averaged. It is the work that the quota counts, not the requests.
+# The denser the records, the more of them fit into one request, but the hours
+# of work do not shrink alike, for each sample still has its twelve months to
+# be averaged. It is the work that the quota counts, not the requests.
 #
 # </details>
 
@@ -196,7 +210,8 @@ found.reflectance.shape, found.environment.shape
 # The first shape is (samples, months, bands, rows, columns), the second
 # (samples, variables). *Reflectance*, the share of light that a surface sends
 # back, is stored in ten-thousandths, and 65535 stands for a month in which
-# clouds hid the ground. In true colour, a year of four trees looks like this:
+# clouds hid the ground. A *patch* is the square of pixels around one record.
+# In true colour, a year of four trees looks like this:
 
 # %% mystnb={"image": {"alt": "Four trees, twelve monthly patches each in true colour; some months are missing because of cloud."}}
 plots.patch_strip(found.reflectance, few["species"]);
@@ -216,7 +231,7 @@ one = few.iloc[0]
 lat, lon = one["decimalLatitude"], one["decimalLongitude"]
 
 
-# %%
+# %% tags=["hide-input"]
 def engine_map():
     """Records and July's composite on a map of geemap."""
     import ee
@@ -245,18 +260,25 @@ if source.name == "earthengine":
 # pixel would be a mixture of four of the satellite's own. So a patch is cut
 # from the grid on which the tiles lie: zones of the UTM projection, each with
 # its *EPSG* number, with corners at multiples of ten metres. No pixel is
-# blurred by resampling. Norway and Svalbard have zones of their own.
+# blurred by resampling. Norway and Svalbard have zones of their own. For the
+# four trees, with the upper left corner of each patch in metres:
 
 # %%
 from geotree.sources import grid
 
-patch = grid.patches(lat=few["decimalLatitude"],
-                     lon=few["decimalLongitude"])
-pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
-                                 lon=few["decimalLongitude"]),
-              "EPSG": patch.epsg, "west (m)": patch.x, "north (m)": patch.y})
+where = {"lat": few["decimalLatitude"], "lon": few["decimalLongitude"]}
+patch = grid.patches(**where)
+pd.DataFrame({"tile": grid.tiles(**where), "EPSG": patch.epsg,
+              "west (m)": patch.x, "north (m)": patch.y})
+
+# %%
+assert (np.array([patch.x, patch.y]) % 10 == 0).all()
 
 # %% [markdown]
+# No corner has a remainder: each patch begins where a pixel of the satellite
+# begins. The record itself may stand up to half a pixel away from the middle
+# of its patch, and that is the price.
+#
 # ## One number for greenness
 #
 # Twelve months of ten bands are 120 numbers a pixel. One number sums up much
@@ -265,7 +287,8 @@ pd.DataFrame({"tile": grid.tiles(lat=few["decimalLatitude"],
 # $\mathrm{NDVI} = (B_8 - B_4) / (B_8 + B_4)$. It is near one over dense
 # leaves, near zero over soil. Why the quotient, and not just the difference?
 # In the shade of a slope both bands are darker alike; the quotient stays. By
-# hand for one pixel of each tree, then with the library.
+# hand for the middle pixel of each tree in July, then with the library, which
+# also knows that a hidden pixel has no greenness.
 
 # %%
 july = found.reflectance[:, 6]  # (N, C, H, W)
@@ -274,6 +297,7 @@ seen = july[:, 3, 2, 2] != variables.NODATA
 by_hand = (nir - red) / (nir + red)
 library = variables.ndvi(july)[:, 2, 2]
 np.testing.assert_allclose(by_hand[seen], library[seen], rtol=1e-5)
+pd.Series(library, few["species"], name="NDVI in July").round(2)
 
 # %% [markdown]
 # And a whole patch: the first of the four trees in its greenest month, as the
@@ -322,7 +346,12 @@ pixels.counts(cube)
 # %% [markdown]
 # The counts say what became of each record. `no imagery` means that clouds hid
 # every month: such a record stays in the cube, marked, and does not disappear
-# without a word. The cube itself is a Zarr store that xarray opens:
+# without a word.
+#
+# All of it is one *cube*: a Zarr store, which is a folder of compressed
+# chunks, that xarray opens without reading it. Its dimensions have names, so
+# no code has to remember that the third axis is the band. What it was made of
+# stands among the attributes:
 
 # %%
 cube
@@ -333,15 +362,29 @@ cube
 # Now the one picture that explains why a year is worth fetching. Deciduous
 # trees lose their leaves in the cold or in the dry season, half a year apart
 # in the two hemispheres; evergreens keep them. The curves are the median NDVI
-# of each leaf type. Snow lowers it, too, so evergreen needles in the north
-# have a winter without having lost a leaf.
+# of each leaf type, the bands hold the middle half of the records. Snow lowers
+# it, too, so evergreen needles in the north have a winter without having lost
+# a leaf.
 
 # %% mystnb={"image": {"alt": "NDVI through the year by leaf type, north of 30 degrees north and south of 30 degrees south; deciduous types swing strongly, half a year apart, evergreen broad leaves hardly at all."}}
 images = cube["reflectance"].to_numpy()
 by_id = table.set_index("gbifID").loc[cube["sample"].to_numpy()]
 plots.phenology(images, by_id["leafType"], by_id["decimalLatitude"]);
 
+# %%
+year = pd.DataFrame(variables.ndvi(images)[..., 2, 2])  # (N, T)
+north = by_id["decimalLatitude"].to_numpy() > 30
+middle = year[north].groupby(by_id["leafType"].to_numpy()[north]).median()
+swing = middle.max(axis=1) - middle.min(axis=1)
+print("Swing of the median NDVI in the north:", "; ".join(
+    f"{kind} {size:.2f}" for kind, size in swing.sort_values().items()))
+
 # %% [markdown]
+# A kind that keeps its leaves and has little snow hardly moves. So the size of
+# the swing, and the months in which it happens, say something that a single
+# summer image cannot. Whether they say enough to name a species is another
+# question, and the next section asks it.
+#
 # ## One month, or the whole year?
 #
 # Twelve composites cost twelve times the download of one. Do they pay? It
@@ -420,6 +463,12 @@ pd.DataFrame(variables.VARIABLES).set_index("name")[
     ["unit", "scale", "group", "title"]].head(12)
 
 # %% [markdown]
+# So a temperature is kept in tenths of a degree, as WorldClim does
+# {cite}`hijmans2005worldclim`; whoever forgets the scale has a climate that is
+# ten times too hot. The first two variables deserve a second look: they are
+# the coordinates. A model that reads them can know a great deal without having
+# looked at a tree, and later chapters hide them to find out how much.
+#
 # ## Clouds hide months, not at random
 #
 # If clouds hid months by lot, we could shrug. But where it rains, satellites
@@ -430,7 +479,7 @@ pd.DataFrame(variables.VARIABLES).set_index("name")[
 # %% mystnb={"image": {"alt": "Share of missing months by latitude band and month."}}
 gone = (images[:, :, 0, 2, 2] == variables.NODATA)
 band = (by_id["decimalLatitude"] // 10 * 10).to_numpy()
-share = pd.DataFrame(gone).groupby(band).mean()
+share = pd.DataFrame(gone).groupby(band).mean()  # latitude by month
 fig, ax = plt.subplots(figsize=(7.5, 3.6))
 mesh = ax.pcolormesh(range(12), share.index + 5, 100 * share, vmin=0,
                      shading="nearest")
@@ -438,7 +487,17 @@ fig.colorbar(mesh, label="months missing (%)")
 ax.set_xticks(range(12), list(plots.MONTHS))
 ax.set(ylabel="latitude (°)", title=f"n = {len(gone):,} samples");
 
+# %%
+print(f"{gone.mean():.0%} of all months are missing; of the band from "
+      f"{share.mean(axis=1).idxmax()}° on {share.mean(axis=1).max():.0%}, of "
+      f"that from {share.mean(axis=1).idxmin()}° on "
+      f"{share.mean(axis=1).min():.0%}.")
+
 # %% [markdown]
+# The picture is one of climate and of the sun, before any tree was looked at.
+# That is why [chapter 05](05-train) hides further months at random: a model
+# that has learnt with gaps of every kind cannot lean on where the gaps are.
+#
 # ## Checks
 #
 # Each record of the table has its sample, in the same order; none is pending;

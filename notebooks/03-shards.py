@@ -63,7 +63,9 @@ print(chain.provenance())
 # plain *tar* files, as WebDataset does {cite}`aizman2019webdataset`; such a
 # file is called a *shard*. The release puts one sample in a record and stores
 # pixels as 64-bit numbers; we pack 256 samples into a record and keep the 16
-# bits that the satellite delivered. In bytes for the pixels of one sample:
+# bits that the satellite delivered. A reflectance is a whole number between
+# zero and some ten thousands, so nothing is lost. In bytes for the pixels of
+# one sample, theirs, ours, and how many times as much:
 
 # %%
 pixels_64 = 12 * 10 * 25 * 8
@@ -71,6 +73,10 @@ pixels_16 = 12 * 10 * 25 * 2
 pixels_64, pixels_16, pixels_64 / pixels_16
 
 # %% [markdown]
+# A quarter of the bytes is a quarter of the disk, of the network and of the
+# waiting, and it costs nothing but a line that divides by ten thousand when
+# the numbers are needed.
+#
 # ## Shuffle once, when writing
 #
 # Training wants samples in random order, or the model sees a thousand oaks in
@@ -85,6 +91,14 @@ packs = order.reshape(2, 5)  # two packs of five
 assert sorted(packs.ravel()) == list(range(10))
 packs
 
+# %% [markdown]
+# Each row is a pack, each number a sample. All ten are there, none is there
+# twice, and neighbours in a pack have nothing to do with each other. A reader
+# that wants yet another order in each epoch need only deal out the packs anew.
+#
+# Now all samples of the cube. The *seed* fixes the order, so that whoever
+# writes the same table again gets the same files.
+
 # %%
 with chain.making("shards") as out:
     data = shards.write(cube, table, out, seed=chain.settings().seed)
@@ -94,7 +108,8 @@ print(f"{len(data):,} samples, tar files: {len(data.files)}")
 # ## What is inside
 #
 # `chain.making` noted what the shards were made from, so that later chapters
-# know whether they still fit. What is in them? A tar of NumPy arrays, beside
+# know whether they still fit. What is in them? Let us not trust our own reader
+# but look with what comes with Python. A tar of NumPy arrays, beside
 # an index with counts, hashes and the class table: the list that says which
 # number stands for which species. With an index, nothing has to be scanned at
 # start-up.
@@ -104,6 +119,11 @@ with tarfile.open(data.files[0].path) as tar:
     for member in tar.getmembers()[:4]:
         print(f"{member.name:32} {member.size:>9,} bytes")
 sorted(path.name for path in out.iterdir())
+
+# %% [markdown]
+# The four files with one number are one record, a pack: its pixels, its
+# variables, its labels and the ids of its samples. Nearly all bytes are
+# pixels.
 
 # %%
 size = sum(shard.path.stat().st_size for shard in data.files)
@@ -117,21 +137,31 @@ print(f"{size / len(data):,.0f} bytes per sample")
 data.classes.head()
 
 # %% [markdown]
+# A label is the number of a row in this table. Lose the table, and the labels
+# are numbers without a meaning; mix two tables up, and every oak is a pine. So
+# it travels in the index, with the shards, and never in a file of its own.
+#
 # ## Reading them back
 #
-# An epoch should show every sample exactly once. That sounds obvious, and many
-# loaders do not keep it: they drop the last batch, or deal out samples with
-# repeats. Here every sample comes exactly once, in an order that depends on
-# seed and epoch alone.
+# Training goes through all samples again and again; one such round is an
+# *epoch*. An epoch should show every sample exactly once. That sounds obvious,
+# and many loaders do not keep it: they drop the last batch, or deal out
+# samples with repeats. Here every sample comes exactly once, in an order that
+# depends on seed and epoch alone.
 
 # %%
 start = time.perf_counter()
 seen = [batch.ids for batch in data.batches(512, shuffle=True, epoch=3)]
 seconds = time.perf_counter() - start
 assert sorted(np.concatenate(seen)) == sorted(data.table["gbifID"])
-print(f"{len(data) / seconds:,.0f} samples per second on this machine")
+print(f"{len(data):,} samples, each once; {len(data) / seconds:,.0f} a "
+      "second on this machine")
 
 # %% [markdown]
+# The number is of this machine and of the minute in which the page was built,
+# with other work beside it. [The page of speeds](../book/speed.md) compares it
+# with the published way, in one run.
+#
 # Often one wants a part: the training blocks, one leaf type, one country. A
 # selection is a view: nothing is copied, and it reads only the packs that it
 # needs.
@@ -221,7 +251,9 @@ record = next(iter(pipeline))
 record["images.npy"].shape, record["label.npy"][:5]
 
 # %% [markdown]
-# The record holds a whole pack of samples, with their labels beside them.
+# The record holds a whole pack of samples, with their labels beside them. The
+# library that read it has never heard of trees, and neither has `tar`: if this
+# book is forgotten one day, its data are not.
 #
 # ## Checks
 #
@@ -231,9 +263,8 @@ record["images.npy"].shape, record["label.npy"][:5]
 
 # %%
 everything = data.load()
-lookup = {key: row for row, key in enumerate(cube["sample"].to_numpy())}
-rows = [lookup[key] for key in everything.ids]
-assert (cube["reflectance"].to_numpy()[rows] == everything.images).all()
+same = cube["reflectance"].compute().sel(sample=everything.ids)
+assert (same.to_numpy() == everything.images).all()
 assert (data.labels == everything.labels).all()
 data.verify()
 
@@ -257,6 +288,9 @@ except shards.ShardError as error:
     print(str(error).replace(folder, ""))
 
 # %% [markdown]
+# A number that names the file and the record is worth more than a traceback of
+# a decoder: you know what to fetch again, and that the rest is sound.
+#
 # Sometimes one has to go on: the last shard is damaged, and the deadline is
 # tomorrow. Asked to skip, it counts what it left out, and the count belongs in
 # the paper.

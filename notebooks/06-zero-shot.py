@@ -28,8 +28,8 @@
 # > pixels add, and to weigh pixels by place.
 # >
 # > *You need* [chapter 05](05-train). The species that the model never saw
-# > have [a page of their own](06-unseen), and so has
-# > [its confidence](06-how-sure).
+# > have a page of their own, [06.1](06-unseen), and so has its confidence,
+# > [06.2](06-how-sure).
 # >
 # > *Cost:* under a minute on two CPU cores.
 
@@ -82,6 +82,10 @@ print(f"{len(test.labels):,} test records of {k} species in "
       f"{len(set(blocks))} blocks of 5°")
 
 # %% [markdown]
+# The second number matters as much as the first. Two trees of one forest are
+# not two independent questions: whoever gets one right gets the other right,
+# too. So every interval below is drawn over blocks and not over records.
+#
 # ## Sum first, then choose
 #
 # A forester may not care which oak it is, as long as it is an oak. So we score
@@ -109,12 +113,19 @@ dict(zip(names, summed[0].round(2).tolist(), strict=True))
 # %% [markdown]
 # ## Seen species, new places
 #
-# Before we look at our model, we ask what is cheap. *Top-1* is the share of
-# records whose right species is the likeliest. A baseline that always says the
-# most frequent species reads nothing at all. One that lets the nearest
-# training records vote reads the place. A random forest can be given climate
-# and soil, or pixels, or everything. If a cheap baseline does as well as a
-# deep model, then the deep model has not shown anything.
+# Before we look at our model, we ask what is cheap. If a cheap baseline does
+# as well as a deep model, then the deep model has not shown anything. The
+# number to compare is *top-1*, the share of records whose right species is the
+# likeliest. There are three kinds of rivals:
+#
+# - One reads next to nothing: the most frequent species, everywhere or in each
+#   country.
+# - One reads the place alone: the nearest training records vote (`nearest
+#   places`), near ones more than far ones (`kernel`), or decision trees or a
+#   small network are trained on the coordinates.
+# - One is a usual learner of tables, a random forest or boosting, and is given
+#   what stands after the comma: climate, soil and terrain (`environment`),
+#   plain statistics of the pixels, or everything.
 #
 # One call makes them all. CLIP and RemoteCLIP
 # {cite}`radford2021clip,liu2024remoteclip` were trained by others on pictures;
@@ -137,9 +148,16 @@ blind = baselines.best_without_pixels(answers, test.labels)
 board = evaluation.leaderboard(answers, test.labels, classes, blocks=blocks,
                                reference=blind, optimum=best)
 percent = {"value": "top-1", "low": "from", "high": "to", "top5": "top-5",
-           "macro_top1": "macro top-1", "of_optimum": "of optimum"}
+           "of_optimum": "of optimum"}
 100 * board.set_index("model")[list(percent)].rename(
     columns=percent).astype(float).round(3)
+
+# %%
+top1 = board.set_index("model")["value"]
+print(f"A forest that reads place and environment names "
+      f"{top1['forest, place + environment']:.1%}, with pixels as well "
+      f"{top1['forest, all']:.1%}, with pixels alone "
+      f"{top1['forest, pixels']:.1%}.")
 
 # %% [markdown]
 # All numbers are percent. `from` and `to` bound the 95 % interval of top-1; it
@@ -167,7 +185,6 @@ plots.score_bars(board, optimum=limit, highlight="compact model");
 # is said with caution.
 
 # %% mystnb={"image": {"alt": "Paired difference in top-1 of each model to the best baseline without pixels, with 95 percent intervals."}}
-print("Best without pixels:", blind)
 plots.differences(board[board["model"] != blind]);
 
 # %%
@@ -178,10 +195,10 @@ print(f"The compact model adds {100 * ours['adds']:+.1f} points to "
 
 # %% [markdown]
 # A dot to the right of zero whose bar does not touch zero is a model that
-# learnt something from pixels, or from pixels and place together. A dot to the
-# left is a model that would have done better to look at a map of records. Note
-# that models which read everything can end up there, too: reading more is no
-# promise of knowing more.
+# learnt something from pixels, or from pixels and place together. A coloured
+# dot to the left is a model that would have done better to look at a map of
+# records. A grey one cannot be told from zero, even if it reads everything:
+# reading more is no promise of knowing more.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -208,30 +225,35 @@ print(f"The compact model adds {100 * ours['adds']:+.1f} points to "
 # %% [markdown]
 # ## By rank, rarity, place and source
 #
-# One number hides a lot. A mean over samples is a mean over frequent species,
-# so a model may do well and know nothing of the rare ones. *Macro* top-1
+# You have a rare tree in mind, and the score that you read is a mean over
+# thousands of records of other trees. What does it say about yours? Perhaps
+# nothing: a mean over samples is a mean over frequent species, so a model may
+# do well and know nothing of the rare ones. *Macro* top-1
 # counts each species once; *macro F1* also asks how often a name is given in
 # vain; *MRR*, the mean reciprocal rank, is the mean of 1 / position of the
 # right name: 1 if it always comes first, a half if it always comes second.
 
 # %%
 compact = answers["compact model"]
-scores = evaluation.score(compact, test.labels, classes, blocks=blocks)
-
-# %%
-ranks = scores.pivot(index="rank", columns="metric", values="value")
-100 * ranks.round(3)
+ranks = evaluation.score(compact, test.labels, classes, blocks=blocks).pivot(
+    index="rank", columns="metric", values="value")
+plots.table(100 * ranks.loc[["leafType", "family", "genus", "species"]],
+            "{:.1f}", index=True)
 
 # %%
 species = ranks.loc["species"]
 print(f"At the species, top-1 is {species['top1']:.1%} over records and "
       f"{species['macro_top1']:.1%} over species; the right name is among "
-      f"the first five for {species['top5']:.1%}.")
+      f"the first five for {species['top5']:.1%}, the right family comes "
+      f"first for {ranks.loc['family', 'top1']:.1%}.")
 
 # %% [markdown]
-# The gap between the first two numbers is what the rare species pay. Next, who
-# else pays: we split the same records by rarity, by continent, by where they
-# come from, and by year. Each group has its own interval.
+# All of it in percent, from the same answers, only summed. The gap between the
+# first two numbers is what the rare species pay. The other two say how to use
+# such a model: as one that shortens the list for somebody who then looks.
+#
+# Next, who else pays: we split the same records by rarity, by continent, by
+# where they come from, and by year. Each group has its own interval.
 
 
 # %%
@@ -252,7 +274,16 @@ shown = by[by["metric"] == "top1"].set_index(["by", "group"])
 # %% [markdown]
 # Percent again, with 95 % intervals. Where a group is small or lies in few
 # blocks its interval is wide, and to leave it out would be to invent a result.
-# Two groups whose intervals overlap widely have not been shown to differ.
+# Two groups whose intervals overlap widely have not been shown to differ. Do
+# not look for the best continent, then: look for those whose interval begins
+# where that of the whole ends.
+
+# %%
+parts_of = shown.drop("all", level="by")
+total = shown.loc["all"].iloc[0]
+apart = (parts_of["low"] > total["high"]) | (parts_of["high"] < total["low"])
+print("Apart from the whole:", ", ".join(
+    name for _, name in parts_of.index[apart]) or "none")
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -288,6 +319,7 @@ shown = by[by["metric"] == "top1"].set_index(["by", "group"])
 # The model was trained with parts of its input hidden at random, so it can
 # answer without any of them. We hide first the coordinates, then all 27
 # variables, and see what is left.
+
 # %%
 def hide(samples, columns):
     """The same samples, some of the 27 variables missing."""
@@ -327,8 +359,10 @@ for name, row in one.iloc[1:].iterrows():
 # and is among the arms of the study below.
 #
 # A bar that is called "pixels" has to hide the 27 variables, or it promises
-# what it does not hold. Even the bar in the middle is not free of the place:
-# climate, soil and terrain are looked up by the coordinates, and not seen.
+# what it does not hold. Papers are not always so careful, so ask, before you
+# believe a score "from satellite images", what else went in. Even the bar in
+# the middle is not free of the place: climate, soil and terrain are looked up
+# by the coordinates, and not seen.
 #
 # ## The place as a prior
 #
@@ -343,13 +377,14 @@ for name, row in one.iloc[1:].iterrows():
 # Why logarithms? Two independent witnesses multiply: what both find likely
 # stays likely, and what one of them rules out is gone. These two are not quite
 # independent, since climate depends on the place, and that is why the second
-# one gets a weight and not a full vote.
+# one gets a weight and not a full vote. The constant makes the sum one again.
 #
 # One number, `a`, says how much the place counts. It is fitted on validation;
 # `a = 0` is allowed and means that the place does not help. Then anyone can
 # ask for the answer with or without it, or put a better map of ranges in its
 # place. Which map is best is asked on validation, too: one that is good by
 # itself need not add most to a model that has seen climate and soil already.
+# First, what each map of ranges says about the validation records:
 
 # %%
 ranges = {name: make(parts["train"].table)
@@ -360,6 +395,10 @@ said = {name: one.predict(parts["validation"].table, classes)
 said["forest, place + environment"] = baselines.tabular(
     chain.samples("train", classes), validation, k,
     inputs=("place", "environment"))
+
+# %% [markdown]
+# Then the model with its coordinates hidden, the choice of map and weight, and
+# both together for the test records. By hand for the first of them:
 
 # %%
 seen = evaluation.predict(model, hide(validation, PLACE), classes)
@@ -379,11 +418,17 @@ print(f"Best on validation: {name}, a = {a:.2f}: one nat of evidence from "
       f"the place counts as {a:.2f} nats of evidence from what is seen.")
 
 # %% [markdown]
+# The assertion says that there is no more to it than the formula: two
+# logarithms, a weight, a sum of one. A thousandth of what the map says is
+# dealt out evenly to all names, so that a map which has never seen a species
+# somewhere cannot forbid it.
+#
 # Two more tools use what is known about the world but not in the pixels. A
 # *checklist* keeps to species with a training record in the country; a list of
 # your own works alike. *Logit adjustment* {cite}`menon2021adjustment` divides
 # by how frequent each species was in training: what a rare species loses by
 # being rare is given back, and the frequent ones pay.
+
 # %%
 listed = prior.checklist(parts["train"].table, classes,
                          places["countryCode"])
@@ -398,10 +443,10 @@ variants = {
 table = evaluation.leaderboard(variants, test.labels, classes,
                                reference="place hidden", blocks=blocks,
                                optimum=best)
-percent = percent | {"adds": "adds", "adds_low": "adds, from",
-                     "adds_high": "adds, to"}
-100 * table.set_index("model")[list(percent)].drop(
-    columns="top5").rename(columns=percent).astype(float).round(3)
+100 * table.set_index("model")[[
+    "value", "macro_top1", "adds", "adds_low", "adds_high"]].rename(columns={
+        "value": "top-1", "macro_top1": "macro top-1", "adds_low": "from",
+        "adds_high": "to"}).astype(float).round(3)
 
 # %%
 way = table.set_index("model")["value"]
@@ -415,9 +460,9 @@ print(f"The place inside the model gives {inside:.1%}, beside it as a prior "
 # reads all at once can learn how they go together.
 #
 # `adds` is the paired difference to the model that does not know where it is,
-# in points. Look at the two last rows together with the column `macro top-1`:
-# a tool that helps the rare species may cost the frequent ones, and it depends
-# on the question which of the two you want.
+# in points, `from` and `to` its interval. Look at the two last rows together
+# with the column `macro top-1`: a tool that helps the rare species may cost
+# the frequent ones, and it depends on the question which of the two you want.
 
 # %% [markdown]
 # > **Exercise 3** (hard)
@@ -465,10 +510,12 @@ study[["commit", "device", "data_hash"]].drop_duplicates()
 plots.differences(gains, names=("value", "low", "high"));
 
 # %% [markdown]
-# A dot in colour has an interval without zero; none is corrected for the
-# number of arms, so expect one in twenty to be coloured by luck. The grey ones
-# show no effect at this size, whatever we hoped, and do not say what a part is
-# worth in a larger model.
+# Each row is what one change does to the whole model; left of zero it does
+# harm, so the part that was taken away had earned its keep. A dot in colour
+# has an interval without zero; none is corrected for the number of arms, so
+# expect one in twenty to be coloured by luck. The grey ones show no effect at
+# this size, whatever we hoped, and do not say what a part is worth in a larger
+# model.
 
 # %%
 sure = gains[(gains["low"] > 0) | (gains["high"] < 0)]
@@ -478,9 +525,8 @@ print(f"{len(sure)} of {len(gains)} differences can be told from zero: "
 
 # %% [markdown]
 # A point is worth more near the ceiling than far below it. So here are the
-# same arms as a share of the optimum, which the rows carry with them; mean and
-# spread (one standard deviation) over the seeds of the weights, as shares of
-# one.
+# same arms as a share of the optimum, in percent: mean and spread (one
+# standard deviation) over the seeds of the weights.
 
 # %%
 import json
@@ -490,13 +536,16 @@ study = study[(study["rank"] == "species") & (study["metric"] == "top1")
 limits = study["settings"].map(lambda text: json.loads(text)["optimum"])
 study = study.assign(of_optimum=study["value"] / limits)
 arms = study[~study["model"].str.contains("|", regex=False)]
-arms.groupby("model")[["value", "of_optimum"]].agg(["mean", "std"]).round(3)
+(100 * arms.groupby("model")["of_optimum"].agg(["mean", "std"])).round(1)
 
 # %%
 print(f"The optimum is {limits.mean():.0%} on the records of the study"
       + ("." if limit is None else f", and {limit:.0%} on this page's."))
 
 # %% [markdown]
+# The spread is what luck alone does: another draw of the first weights, and
+# nothing else. Arms that differ by less than that are the same to us.
+#
 # And how much data does it take? Whoever plans a field campaign asks this
 # first. Each model was given at most so many records of each species, drawn
 # anew for each seed; the dashed line is the optimum of that test.
@@ -513,22 +562,28 @@ mean = curve.groupby(["model", "records"], as_index=False)[
 plots.learning_curve(mean, optimum=limits.iloc[0]);
 
 # %%
-(100 * mean.pivot(index="records", columns="model",
-                  values="of_optimum")).round(1)
+share = mean.pivot(index="records", columns="model", values="of_optimum")
+(100 * share).round(1)
 
 # %%
-deep = mean[mean["model"] == "compact model"].sort_values("records")
-first, last = deep.iloc[0], deep.iloc[-1]
-print(f"From {first['records']} to {last['records']} records a species, the "
-      f"compact model goes from {first['of_optimum']:.0%} to "
-      f"{last['of_optimum']:.0%} of the optimum.")
+for records in (share.index[0], share.index[-1]):
+    leader = share.loc[records].idxmax()
+    print(f"With {records} a species, the {leader} is ahead, with "
+          f"{share.loc[records, leader]:.0%} of the optimum; the compact "
+          f"model has {share.loc[records, 'compact model']:.0%}.")
 
 # %% [markdown]
+# A vote of neighbours needs no training, so it is useful from the first record
+# on. A network that reads everything has to be fed first. Whoever has a
+# handful of records should know which of the two to take, and [chapter
+# 07](07-few-shot) looks at that end of the curve.
+#
 # ## Checks
 #
 # Three things must hold for the numbers above. A prediction may not depend on
 # the batch it came in or on the order of the samples. No model may beat the
 # optimum beyond chance. And what hides all variables must hide them all.
+
 # %%
 order = np.random.default_rng(0).permutation(len(test.labels))
 mixed = evaluation.predict(model, type(test)(*(x[order] for x in test)),
