@@ -16,6 +16,7 @@ from benchmarks import (
     machine,
     memory,
     models,
+    peers,
     reading,
 )
 from benchmarks.data import Samples
@@ -24,6 +25,7 @@ RESULTS = machine.ROOT / "results"
 STAGES = {
     "bytes": files.size,
     "read-packed": files.read_packed,
+    "read-peers": peers.read,
     "read-release": files.read_release,
     "start-up": files.start_up,
     "verify": files.verify,

@@ -15,6 +15,7 @@ from benchmarks import (
     growth,
     machine,
     models,
+    peers,
     published,
     reading,
 )
@@ -94,7 +95,7 @@ def test_a_ratio_above_one_is_always_better():
 
 def test_every_stage_of_files_runs(samples):
     for stage in (files.size, files.read_packed, files.read_release,
-                  files.convert, files.verify):
+                  files.convert, files.verify, peers.read):
         row = stage(samples, 1).row()
         assert row["ours"] > 0 and row["limit"] > 0
         assert row["share_of_limit"] < 1.5, row["stage"]
