@@ -17,11 +17,7 @@ from geotree import checks, place
 from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
 from geotree.splits import check_shared
-from geotree.variables import (
-    VARIABLE_NAMES,
-    ndvi,
-    reflectance,
-)
+from geotree.variables import VARIABLE_NAMES, ndvi, reflectance
 
 _PLACE = [VARIABLE_NAMES.index(name) for name in ("longitude", "latitude")]
 # Name of each baseline: what it reads. The order is that of the tables.
@@ -49,17 +45,17 @@ def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
 
 
 def by_country(train: pd.DataFrame, test: pd.DataFrame,
-               classes: pd.DataFrame, *, doubt: float = 1.0) -> np.ndarray:
+               classes: pd.DataFrame) -> np.ndarray:
     """Frequency of each species in the country of each test record.
+
+    Each country is given one record's worth of the frequencies of the whole
+    table; one without records has nothing else.
 
     Parameters
     ----------
     train, test : DataFrame
         Occurrence tables of N and M rows.
     classes : DataFrame of K rows
-    doubt : float
-        Records' worth of the frequencies of the whole table that each
-        country is given; one without records has nothing else.
 
     Returns
     -------
@@ -70,7 +66,7 @@ def by_country(train: pd.DataFrame, test: pd.DataFrame,
     ).to_numpy(np.float64)
     usual = train["species"].value_counts(normalize=True).reindex(
         classes["species"], fill_value=0).to_numpy()
-    counts = counts + doubt * usual
+    counts = counts + usual
     return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -152,8 +148,8 @@ def tabular(train: Batch, test: Batch, classes: int, *,
 
 
 def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
-            names: Iterable[str] = TRAINED, weights: dict | None = None,
-            seed: int = 0) -> dict[str, np.ndarray]:
+            names: Iterable[str] = TRAINED, weights: dict | None = None
+            ) -> dict[str, np.ndarray]:
     """All baselines in one call.
 
     Parameters
@@ -194,10 +190,6 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
     one, other = (data.load()._replace(
         labels=taxonomy.labels(data.table, classes))
         if pixels else None for data in (train, test))
-    makers = {
-        "nearest places": place.Nearest, "kernel of places": place.Kernel,
-        "trees of places": lambda table: place.Trees(table, seed=seed),
-        "network of places": lambda table: place.Network(table, seed=seed)}
     found = {}
     for name in [name for name in READS if name in names]:
         if name == "most frequent":
@@ -205,8 +197,8 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
             found[name] = majority(labels, len(asked), k)
         elif name == "frequency by country":
             found[name] = by_country(rows, asked, classes)
-        elif name in makers:
-            found[name] = makers[name](rows).predict(asked, classes)
+        elif name in place.MODELS:
+            found[name] = place.MODELS[name](rows).predict(asked, classes)
         elif name in weights:
             from geotree.release import clip
 
@@ -214,7 +206,7 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
                                              classes)
         else:
             found[name] = tabular(
-                one, other, k, inputs=READS[name], seed=seed,
+                one, other, k, inputs=READS[name],
                 boosting=name.startswith("boosting"))
     return found
 

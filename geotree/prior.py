@@ -19,9 +19,12 @@ QUICK = ("nearest places", "kernel of places")
 _DOUBT = 1e-3  # share of the records that stand outside any known range
 
 
-def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float, *,
-            doubt: float = _DOUBT) -> np.ndarray:
+def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float
+            ) -> np.ndarray:
     """Weigh what is seen by what the place allows.
+
+    A small even chance is mixed into ``p_place``, so that no species is
+    impossible for having no record nearby.
 
     Parameters
     ----------
@@ -30,9 +33,6 @@ def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float, *,
     weight : float
         ``a``, 0 or more; 0 gives ``p_seen`` back. See
         :func:`fit_weight`.
-    doubt : float
-        Share of an even chance mixed into ``p_place``, so that no species
-        is impossible for having no record nearby.
 
     Returns
     -------
@@ -45,40 +45,36 @@ def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float, *,
                          f"{np.shape(p_place)}: ask both about the same "
                          "samples and classes.")
     checks.number(weight, name="weight", low=0)
-    checks.number(doubt, name="doubt", low=1e-12, high=1 - 1e-12)
     if weight == 0:
         return seen.copy()
-    allowed = (1 - doubt) * checks.probabilities(p_place).astype(np.float64)
-    allowed += doubt / seen.shape[1]
+    allowed = (1 - _DOUBT) * checks.probabilities(p_place).astype(np.float64)
+    allowed += _DOUBT / seen.shape[1]
     return _normalised(np.log(np.maximum(seen, FLOOR))
                        + weight * np.log(allowed), seen.dtype)
 
 
 def fit_weight(p_seen: np.ndarray, p_place: np.ndarray,
-               labels: np.ndarray, *, doubt: float = _DOUBT,
-               most: float = 2.0) -> float:
+               labels: np.ndarray) -> float:
     """The weight of the place that suits a validation part best.
 
     Parameters
     ----------
     p_seen, p_place : (N, K) float
     labels : (N,) int
-    most : float
-        Largest weight tried.
 
     Returns
     -------
     float
-        0 to ``most``, by the smallest mean log loss; 0 where the place
-        does not help.
+        0 to 2, by the smallest mean log loss; 0 where the place does not
+        help.
     """
     from scipy.optimize import minimize_scalar
 
     def loss(weight: float) -> float:
-        mixed = combine(p_seen, p_place, weight, doubt=doubt)
+        mixed = combine(p_seen, p_place, weight)
         return float(log_loss(mixed, labels).mean())
 
-    found = minimize_scalar(loss, bounds=(0, most), method="bounded",
+    found = minimize_scalar(loss, bounds=(0, 2), method="bounded",
                             options={"xatol": 1e-3})
     return float(found.x) if found.fun < loss(0.0) else 0.0
 
@@ -176,31 +172,27 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
 
 
 def checklist(table: pd.DataFrame, classes: pd.DataFrame,
-              groups: pd.Series | np.ndarray, *, by: str = "countryCode"
-              ) -> np.ndarray:
-    """Which classes have a record in the group of each sample.
+              countries: pd.Series | np.ndarray) -> np.ndarray:
+    """Which classes have a record in the country of each sample.
 
     Parameters
     ----------
     table : DataFrame
         Records that make the list, the training part.
     classes : DataFrame of K rows
-    groups : (N,) str
-        Country of each sample to answer for. One without any record
-        allows all classes: nothing is known.
-    by : str
-        Column of ``table`` that groups come from.
+    countries : (N,) str
+        Of the samples to answer for. One without any record allows all
+        classes: nothing is known.
 
     Returns
     -------
     (N, K) bool
     """
     known = table[table["species"].isin(classes["species"])]
-    lists = pd.crosstab(known[by], known["species"]).reindex(
+    lists = pd.crosstab(known["countryCode"], known["species"]).reindex(
         columns=classes["species"], fill_value=0) > 0
-    groups = pd.Index(np.asarray(groups))
-    allowed = lists.reindex(groups, fill_value=True).to_numpy(bool)
-    return allowed
+    return lists.reindex(np.asarray(countries), fill_value=True
+                         ).to_numpy(bool)
 
 
 def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:

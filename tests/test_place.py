@@ -113,7 +113,7 @@ def test_neighbours_across_the_date_line_and_the_poles():
 def test_chunks_change_nothing(monkeypatch):
     train = quarters(200)
     whole = place.Nearest(train).predict(train, CLASSES)
-    monkeypatch.setattr(place.models, "_CELLS", 90)
+    monkeypatch.setattr(place, "_CELLS", 90)
     np.testing.assert_allclose(place.Nearest(train).predict(train, CLASSES),
                                whole, rtol=1e-6)
 
@@ -201,10 +201,10 @@ def test_the_prior_helps_where_it_knows_and_is_dropped_where_it_does_not():
 def test_combining_by_hand():
     pixels, where = np.array([[0.6, 0.4]]), np.array([[0.2, 0.8]])
     np.testing.assert_array_equal(prior.combine(pixels, where, 0), pixels)
-    odds = np.array([0.6, 0.4]) * np.sqrt([0.9 * 0.2 + 0.05,
-                                           0.9 * 0.8 + 0.05])
+    odds = np.array([0.6, 0.4]) * np.sqrt([0.999 * 0.2 + 0.0005,
+                                           0.999 * 0.8 + 0.0005])
     np.testing.assert_allclose(
-        prior.combine(pixels, where, 0.5, doubt=0.1)[0], odds / odds.sum())
+        prior.combine(pixels, where, 0.5)[0], odds / odds.sum())
     sure = prior.combine(pixels, np.array([[1.0, 0.0]]), 1.0)
     assert sure[0, 1] > 0  # no record nearby is no proof of absence
     with pytest.raises(ValueError, match="ask both about the same"):

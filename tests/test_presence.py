@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from geotree import presence
 from geotree.evaluation import presence as scores
-from geotree.presence import models
 from studies import survey as study
 
 SWISS = Path(__file__).parents[2] / "shared/data/swiss"  # beside the checkout
@@ -281,8 +280,8 @@ def test_the_default_leads_on_thirty_swiss_trees(monkeypatch):
         return learn
 
     for name in ("_TARGET", "_RANDOM"):
-        monkeypatch.setattr(models, name, tuple(map(noted, getattr(
-            models, name))))
+        monkeypatch.setattr(presence, name, tuple(map(noted, getattr(
+            presence, name))))
     tables, found = study.read(SWISS), {}
     ways = {name: study.WAYS[name] for name in (
         "logistic", "nearest places", "kernel of places")}

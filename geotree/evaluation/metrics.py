@@ -170,26 +170,21 @@ def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
     return pd.DataFrame(rows)
 
 
-def risk_coverage(probabilities: np.ndarray, labels: np.ndarray, *,
-                  score: np.ndarray | None = None) -> pd.DataFrame:
+def risk_coverage(probabilities: np.ndarray, labels: np.ndarray
+                  ) -> pd.DataFrame:
     """The error among the surest samples, as more of them are answered.
-
-    Parameters
-    ----------
-    score : (N,) float, optional
-        What to be sure by; default: the highest probability.
 
     Returns
     -------
     DataFrame
         ``coverage`` (share answered, surest first), ``risk`` (share wrong
-        of those) and the ``score`` of the last. Equal scores are answered
-        together. ``attrs["area"]``: mean risk over all coverages.
+        of those) and the ``score``, the highest probability, of the last.
+        Equal scores are answered together. ``attrs["area"]``: mean risk over
+        all coverages.
     """
     values = checks.probabilities(probabilities)
     wrong = ~hits(values, labels)
-    score = values.max(axis=1) if score is None else checks.one_each(
-        score, len(values), where="score")
+    score = values.max(axis=1)
     order = np.argsort(-score, kind="stable")
     count = np.arange(1, len(order) + 1)
     risk = wrong[order].cumsum() / count

@@ -48,12 +48,15 @@ def _asked(model):
 
 def _features(model, data, size: int):
     """Image features batch by batch; says which samples show nothing."""
+    import torch
+
     if isinstance(data, np.ndarray):  # worked out before
         yield model.scale().new_tensor(data)
         return
     blank: list = []
     for batch in _batches(data, size):
-        blank += _blank(batch)
+        missing = (torch.as_tensor(batch.images) == NODATA).flatten(1).all(1)
+        blank += np.asarray(batch.ids)[missing.cpu().numpy()].tolist()
         with _asked(model):
             features = model.encode_images(batch.images, batch.environment)
         yield features.float()
@@ -62,23 +65,6 @@ def _features(model, data, size: int):
             f"{len(blank)} samples have no pixel in any month: "
             f"{checks.some(blank)}. They are answered from what else is "
             "known of them.", stacklevel=3)
-
-
-def _blank(batch) -> list:
-    """Ids of samples of which every month is missing."""
-    import torch
-
-    missing = (batch.images == NODATA).reshape(len(batch.images), -1).all(1)
-    return np.asarray(batch.ids)[
-        torch.as_tensor(missing).cpu().numpy()].tolist()
-
-
-def _logits(model, data, classes, size: int):
-    """Scores of all classes, by few enough rows to be quick."""
-    text, rows = _text(model, classes), rows_at_once(len(classes))
-    for features in _features(model, data, size):
-        for part in features.split(rows):
-            yield part @ text.T
 
 
 def _text(model, classes):
@@ -111,8 +97,10 @@ def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
     (B, K) float32
         B is ``batch_size`` at most, less where the classes are many.
     """
-    for logits in _logits(model, data, classes, batch_size):
-        yield logits.softmax(dim=1).cpu().numpy()
+    text, rows = _text(model, classes), rows_at_once(len(classes))
+    for features in _features(model, data, batch_size):
+        for part in features.split(rows):
+            yield (part @ text.T).softmax(dim=1).cpu().numpy()
 
 
 def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
@@ -208,8 +196,7 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def nearest_mean(features: np.ndarray, means: np.ndarray, *,
-                 scale: float = 20.0) -> np.ndarray:
+def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Probabilities from the cosine to each prototype.
 
     Parameters
@@ -217,8 +204,6 @@ def nearest_mean(features: np.ndarray, means: np.ndarray, *,
     features : (N, D) float, of length 1
     means : (K, D) float, of length 1
         From :func:`class_means`.
-    scale : float
-        Factor of the cosines; sets the confidence, never the order.
 
     Returns
     -------
@@ -227,5 +212,5 @@ def nearest_mean(features: np.ndarray, means: np.ndarray, *,
     """
     from scipy.special import softmax
 
-    logits = scale * np.asarray(features) @ np.asarray(means).T
-    return softmax(logits, axis=1)
+    # The factor sets the confidence, never the order.
+    return softmax(20.0 * np.asarray(features) @ np.asarray(means).T, axis=1)

@@ -108,9 +108,8 @@ def _subsets(groups, n: int) -> dict:
 
 
 def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
-            blocks=None, metric: str = "top1", draws: int = 1000,
-            seed: int = 0) -> pd.Series:
-    """Paired difference of two models, first − second, with its interval.
+            blocks=None, draws: int = 1000, seed: int = 0) -> pd.Series:
+    """Paired difference of two models in top-1, first − second.
 
     Parameters
     ----------
@@ -119,7 +118,6 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         a coarser rank.
     blocks : (N,) int, optional
         As in :func:`score`.
-    metric : "top1" or "macro_top1"
 
     Returns
     -------
@@ -130,7 +128,6 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         raise ValueError(f"two answers of shapes {np.shape(first)} and "
                          f"{np.shape(second)}: score both on the same "
                          "samples and classes.")
-    checks.one_of(metric, ("top1", "macro_top1"), name="metric")
     labels = np.asarray(labels)
     difference, other = (
         metrics.hits(checks.probabilities(one), labels).astype(float)
@@ -139,12 +136,10 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     units = bootstrap.units(blocks, len(labels))
     sums = bootstrap.Sums({"top1": difference}, labels, labels, units,
                           units.max() + 1)
-    column = 0 if metric == "top1" else 1
-    values = np.concatenate([sums.values(weight)[:, column] for weight in
+    values = np.concatenate([sums.values(weight)[:, 0] for weight in
                              bootstrap.weights(sums.size, draws, seed)])
     low, high = bootstrap.interval(
-        values[:, None], np.array([sums.effective]),
-        sums.missed * column)[:, 0].clip(-1, 1)
+        values[:, None], np.array([sums.effective]))[:, 0].clip(-1, 1)
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
 

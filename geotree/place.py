@@ -1,4 +1,9 @@
-"""Models of place, and their cross-validation."""
+"""Place alone: what can be told of a tree from where it stands.
+
+Models that read latitude and longitude and nothing else. As a baseline
+they are what pixels have to beat; as a prior they know the ranges. Each is
+made from records and then asked about places. Explained in chapter 04.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +17,11 @@ from geotree import checks, files, globe, splits
 
 _CELLS = 20_000_000  # probabilities held at once
 _ROWS = 4096  # places whose neighbours are held at once
+_STEPS, _BATCH = 1000, 256  # least that a network is trained; records a step
 
 
-def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
-    """Unit vectors of places: (N, 3) float64.
-
-    Parameters
-    ----------
-    where : DataFrame or (N, 2) array
-        An occurrence table, or latitudes and longitudes in degrees.
-    """
+def _vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
+    """Unit vectors (N, 3) of a table, or of (N, 2) degrees."""
     if isinstance(where, pd.DataFrame):
         where = where[["decimalLatitude", "decimalLongitude"]]
     places = np.asarray(where, np.float64)
@@ -34,12 +34,8 @@ def vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
 
 
 class PlaceModel:
-    """What all models of place share; see the subclasses.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Occurrence table of the records to learn from.
+    """What all models of place share: each is made from the records of an
+    occurrence table; see the subclasses.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
@@ -62,7 +58,7 @@ class PlaceModel:
         where : DataFrame or (N, 2) array
             An occurrence table, or latitudes and longitudes in degrees.
         classes : DataFrame of K rows
-            Class table. Species without a record get probability zero.
+            Species without a record get probability zero.
 
         Returns
         -------
@@ -76,7 +72,7 @@ class PlaceModel:
             raise ValueError(
                 f"none of the {len(classes)} classes has a record to learn "
                 "from: their ranges are unknown.")
-        points = vectors(where)
+        points = _vectors(where)
         answer = np.zeros((len(points), len(classes)), np.float32)
         usual = self.frequency[known] / self.frequency[known].sum()
         chunk = max(1, _CELLS // len(self.species))
@@ -90,28 +86,15 @@ class PlaceModel:
 
     def odds(self, points: np.ndarray) -> np.ndarray:
         """Unnormalised weight of each species at unit vectors: (N, S)."""
-        raise TypeError("PlaceModel is a pattern: make a Nearest, a "
-                        "Kernel, a Trees or a Network.")
+        raise NotImplementedError
 
 
 class Nearest(PlaceModel):
     """Vote of the nearest records on the sphere, the near ones louder.
 
-    Parameters
-    ----------
-    table : DataFrame
-    neighbours : int
-        How many vote.
-    apart_km : float
-        Records nearer than this do not vote. Asked about its own records,
-        the model then answers as if each had been left out, and all that
-        is near to it.
-
-    Notes
-    -----
-    A k-d tree of unit vectors: the nearest by chord are the nearest by
-    great circle, over the poles and across 180°. Ten thousand questions to
-    six million records take seconds.
+    Records nearer than ``apart_km`` do not vote. Asked about its own
+    records, the model then answers as if each had been left out, and all
+    that is near to it.
     """
 
     def __init__(self, table: pd.DataFrame, *, neighbours: int = 25,
@@ -121,7 +104,7 @@ class Nearest(PlaceModel):
         super().__init__(table)
         checks.number(neighbours, name="neighbours", low=1, whole=True)
         checks.number(apart_km, name="apart_km", low=0)
-        self.tree = KDTree(vectors(table))
+        self.tree = KDTree(_vectors(table))
         self.neighbours = min(neighbours, len(table))
         self.chord = float(globe.chord(apart_km))
 
@@ -161,13 +144,8 @@ class Nearest(PlaceModel):
 class Kernel(Nearest):
     """Density of the records of each species, exponential in the distance.
 
-    Parameters
-    ----------
-    table : DataFrame
-    km : float
-        Distance at which a record counts for 1 / e.
-    neighbours : int
-        Records further away than these count for nothing.
+    At ``km`` a record counts for 1 / e; further away than the nearest
+    ``neighbours`` for nothing.
     """
 
     def __init__(self, table: pd.DataFrame, *, km: float = 50.0,
@@ -182,26 +160,115 @@ class Kernel(Nearest):
 
 
 class Trees(PlaceModel):
-    """Extra trees on coordinates that are turned at random.
-
-    A tree cuts along its axes; turned copies of the sphere let it cut in
-    any direction.
+    """Extra trees on copies of the sphere that are turned at random, so
+    that they cut in any direction and not along its axes alone.
     """
 
-    def __init__(self, table: pd.DataFrame, *, turns: int = 6,
-                 trees: int = 200, leaf: int = 3, seed: int = 0) -> None:
+    def __init__(self, table: pd.DataFrame, *, trees: int = 200,
+                 seed: int = 0) -> None:
         from scipy.spatial.transform import Rotation
         from sklearn.ensemble import ExtraTreesClassifier
 
         super().__init__(table)
-        turned = Rotation.random(turns, random_state=seed).as_matrix()
+        turned = Rotation.random(6, random_state=seed).as_matrix()
         self.turn = np.concatenate([np.eye(3)[None], turned]).reshape(-1, 3)
         self.forest = ExtraTreesClassifier(
-            trees, min_samples_leaf=leaf, n_jobs=-1, random_state=seed)
-        self.forest.fit(vectors(table) @ self.turn.T, self.labels)
+            trees, min_samples_leaf=3, n_jobs=-1, random_state=seed)
+        self.forest.fit(_vectors(table) @ self.turn.T, self.labels)
 
     def odds(self, points):
         return self.forest.predict_proba(points @ self.turn.T)
+
+
+class Network(PlaceModel):
+    """A network on sines and cosines, scaled to the region of the records.
+
+    ``epochs`` are passes over the records, at least 1,000 steps in all. One
+    that has learnt no more than the frequencies comes with a warning. After
+    SINR (Cole et al. 2023), which answers "present here?" for each species;
+    a softmax answers "which one?", the question of this benchmark.
+    """
+
+    def __init__(self, table: pd.DataFrame, *, epochs: int = 40,
+                 seed: int = 0) -> None:
+        import torch
+
+        super().__init__(table)
+        points = _vectors(table)
+        raw = self._angles(points)
+        self.centre, self.spread = raw.mean(0), raw.std(0) + 1e-6
+        x = torch.as_tensor((raw - self.centre) / self.spread,
+                            dtype=torch.float32)
+        y = torch.as_tensor(self.labels)
+        steps = max(epochs * -(-len(x) // _BATCH), _STEPS)
+
+        def loss(net):
+            rows = torch.randint(len(x), (min(_BATCH, len(x)),))
+            return torch.nn.functional.cross_entropy(
+                net(x[rows]), y[rows], label_smoothing=0.05)
+
+        self.answer = learn(6, len(self.species), loss, steps=steps,
+                            seed=seed)
+        labels = self.labels[:10_000]
+        odds = self.odds(points[:10_000])[np.arange(len(labels)), labels]
+        gain = np.log(odds).mean() - np.log(self.frequency[labels]).mean()
+        if len(self.species) > 1 and gain < 0.01:
+            warnings.warn(
+                f"after {steps} steps the network knows no more of the "
+                f"{len(x)} records than how frequent each of the "
+                f"{len(self.species)} species is: it is undertrained (more "
+                "epochs?), or their places tell nothing.", stacklevel=2)
+
+    @staticmethod
+    def _angles(points) -> np.ndarray:
+        """Sines and cosines of longitude, latitude and its double: (N, 6)."""
+        lat = np.arcsin(points[:, 2].clip(-1, 1))
+        lon = np.arctan2(points[:, 1], points[:, 0])
+        return np.stack([f(angle) for angle in (lon, 2 * lat, lat)
+                         for f in (np.sin, np.cos)], axis=1)
+
+    def odds(self, points):
+        from scipy.special import softmax
+
+        inputs = (self._angles(points) - self.centre) / self.spread
+        return softmax(self.answer(inputs), axis=1)
+
+
+MODELS = {"nearest places": Nearest, "kernel of places": Kernel,
+          "trees of places": Trees, "network of places": Network}
+
+
+def learn(inputs: int, outputs: int, loss: Callable, *, steps: int,
+          seed: int):
+    """Train a network of two hidden layers; torch's random state stays.
+
+    ``loss`` is from the network to the loss of a new batch. Returns a
+    function from (N, inputs) to (N, outputs) logits, both arrays.
+    """
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(inputs, 128), nn.GELU(), nn.Dropout(0.2),
+            nn.Linear(128, 128), nn.GELU(), nn.Dropout(0.2),
+            nn.Linear(128, outputs))
+        optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 3e-3, total_steps=steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(net).backward()
+            optimizer.step()
+            schedule.step()
+    net.eval()
+
+    def answer(values):
+        with torch.no_grad():
+            return net(torch.as_tensor(values, dtype=torch.float32)).numpy()
+
+    return answer
 
 
 def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
@@ -217,11 +284,6 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
         From ``splits.folds``. Rows of species that no other fold holds get
         probability zero for the right class, and a warning that names some
         of the species: they belong in no score, see ``splits.untrained``.
-
-    Examples
-    --------
-    >>> fold = splits.folds(table, "blocks", degrees=5)
-    >>> votes = place.cross_validate(place.Nearest, table, classes, fold)
     """
     lost = splits.untrained(table, fold)
     if len(lost):
