@@ -20,7 +20,6 @@ from geotree import __version__, checks, files
 from geotree.run import (
     Run,
     folder,
-    of_planet,
     planet,
     rarity_limits,
     raw_occurrences,
@@ -103,7 +102,7 @@ def _made_from(name: str) -> str:
                   run.gbif | {"taxa": taxa and files.sha256(taxa)},
                   rarity_limits(), run.source != "planet"]
         if not table:
-            before += [run.records, run.seed, of_planet()["faults"],
+            before += [run.records, run.seed, planet().RUNS[run.size],
                        None if run.route else planet().attrs()]
     elif name == "cube":
         before = [_identity(_ready("occurrences")), source().attrs()]

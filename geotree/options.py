@@ -146,17 +146,11 @@ def options(*names: str):
 
 def open_source(name: str, year: int | str | None, yes: bool) -> Asking:
     """A source by name, with the settings of the environment."""
-    from geotree import files, sources
+    from geotree import files, run, sources
 
-    make, about = sources.by_name(name), {}
+    make, about = sources.by_name(name), run.options_of(name)
     if name != "planet" and year is not None:
         about["year"] = year if isinstance(year, int) else "own"
-    if name == "earthengine":
-        about["tier"] = os.environ.get("GEOTREE_EE_TIER", "community")
     if name == "stac":
         about["cache"] = files.cache_folder() / "scenes"
-        about |= {key: os.environ[variable] for key, variable in (
-            ("url", "GEOTREE_STAC_URL"), ("rasters", "GEOTREE_STAC_RASTERS"),
-            ("collection", "GEOTREE_STAC_COLLECTION"))
-            if variable in os.environ}
     return Asking(make(**about), yes)

@@ -25,6 +25,22 @@ _OPTIONS = {"planet": {}, "earthengine": {"year": "YEAR", "tier": "EE_TIER"},
                      "rasters": "STAC_RASTERS"}}
 
 
+def options_of(source: str) -> dict:
+    """Options of a source that the environment sets."""
+    options = _given(_OPTIONS[source])
+    if options.get("year", "").isdigit():
+        options["year"] = int(options["year"])
+    return options
+
+
+def _get(name: str) -> str:
+    return os.environ.get(f"GEOTREE_{name}", "")
+
+
+def _given(names: dict) -> dict:
+    return {key: _get(name) for key, name in names.items() if _get(name)}
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run depends on; the sample run takes minutes on two cores."""
@@ -36,7 +52,6 @@ class Run:
     gbif: dict = field(default_factory=dict)  # url, taxa, snapshot
     source: str = "planet"  # of pixels: see sources.names()
     options: dict = field(default_factory=dict)  # of the source
-    planet: dict = field(default_factory=dict)  # changes to Planet.RUNS
     records: int = 12_000  # of the planet or of GBIF, before filters
     epochs: int | None = None  # 10, or more where a table is small
     chunk: int = 256  # samples a unit of download
@@ -84,24 +99,15 @@ def settings() -> Run:
 
 
 def _from_environment() -> Run:
-    def get(name: str) -> str:
-        return os.environ.get(f"GEOTREE_{name}", "")
-
-    def given(names: dict) -> dict:
-        return {key: get(name) for key, name in names.items() if get(name)}
-
     size, source, route = (
-        checks.one_of(get(name) or usual, known, name=f"GEOTREE_{name}")
+        checks.one_of(_get(name) or usual, known, name=f"GEOTREE_{name}")
         for name, usual, known in (("RUN", "sample", ("sample", "full")),
                                    ("SOURCE", "planet", sources.names()),
                                    ("ROUTE", "", _ROUTES)))
-    options = given(_OPTIONS[source])
-    if options.get("year", "").isdigit():
-        options["year"] = int(options["year"])
-    return Run(size=size, table=get("TABLE"), route=route, source=source,
-               gbif=given({"url": "GBIF_URL", "taxa": "TAXA",
-                           "snapshot": "SNAPSHOT"}),
-               options=options, **(_FULL if size == "full" else {}))
+    return Run(size=size, table=_get("TABLE"), route=route, source=source,
+               gbif=_given({"url": "GBIF_URL", "taxa": "TAXA",
+                            "snapshot": "SNAPSHOT"}),
+               options=options_of(source), **(_FULL if size == "full" else {}))
 
 
 def folder() -> Path:
@@ -115,7 +121,7 @@ def folder() -> Path:
               else f"gbif-{run.route}" if run.route else "")
     pixels = "" if run.source == "planet" else run.source
     label = "-".join(filter(None, (origin, pixels))) or "planet"
-    root = run.data or os.environ.get("GEOTREE_DATA") or "geotree-data"
+    root = run.data or _get("DATA") or "geotree-data"
     return (Path(root) / label / run.size).absolute()
 
 
@@ -136,21 +142,6 @@ def planet():
     return sources.by_name("planet")(seed=settings().seed)
 
 
-def of_planet() -> dict:
-    """What the planet's own records of this run are made with.
-
-    Its ``RUNS``, changed by ``Run.planet``: ``faults``, ``rare``,
-    ``frequent``.
-    """
-    run = settings()
-    usual = planet().RUNS[run.size]
-    unknown = set(run.planet) - set(usual)
-    if unknown:
-        raise ValueError(f"planet has no setting {', '.join(unknown)}; there "
-                         f"are {', '.join(usual)}.")
-    return usual | run.planet
-
-
 def rarity_limits() -> dict:
     """Records at which a species is rare or frequent.
 
@@ -160,7 +151,8 @@ def rarity_limits() -> dict:
     run = settings()
     if run.table or run.route:
         return {}
-    return {name: of_planet()[name] for name in ("rare", "frequent")}
+    about = planet().RUNS[run.size]
+    return {name: about[name] for name in ("rare", "frequent")}
 
 
 def source():
@@ -189,7 +181,8 @@ def raw_occurrences() -> pd.DataFrame:
         table = _collect(run)
     else:
         table = planet().occurrences(
-            run.records, faults=of_planet()["faults"], seed=run.seed)
+            run.records, faults=planet().RUNS[run.size]["faults"],
+            seed=run.seed)
     return table if run.source == "planet" else by_tile(table)
 
 

@@ -404,7 +404,8 @@ print(f"rank correlation with the truth: from {agree.min():.2f} "
 
 # %%
 tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
-store = explore.write_zarr(maps, chain.folder() / "ranges.zarr")
+store = chain.folder() / "ranges.zarr"
+maps.to_zarr(store, mode="w", consolidated=False)
 assert xr.open_zarr(store, consolidated=False)["probability"].identical(
     maps["probability"])
 

@@ -321,8 +321,8 @@ def test_geotiff_is_cloud_optimised_and_says_what_it_is(tmp_path,
 
 
 def test_zarr_brings_all_back(tmp_path, maps):
-    path = explore.write_zarr(maps, tmp_path / "ranges.zarr")
-    again = xr.open_zarr(path, consolidated=False)
+    maps.to_zarr(tmp_path / "ranges.zarr", consolidated=False)
+    again = xr.open_zarr(tmp_path / "ranges.zarr", consolidated=False)
     assert again["species"].to_numpy().tolist() == [
         "Pinus nigra", "Acer rubrum"]
     for name in ("probability", "uncertainty"):

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from playwright.sync_api import expect
 
 from geotree import explore, plots
-from geotree.explore.answers import Answers
+from geotree.explore import Answers
 from geotree.shards import Batch
 from geotree.taxonomy import class_table
 

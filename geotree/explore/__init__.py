@@ -5,30 +5,23 @@ that answer a click need the extra ``maps``: ``pip install
 "geotree[maps]"``. Chapters 10 and 11.
 """
 
-from geotree.explore.answers import Answers, ask
-from geotree.explore.mapfiles import write_geotiff, write_zarr
-from geotree.explore.predicting import dated, predict
-from geotree.explore.ranges import name_map, range_maps
+from geotree.explore.maps import name_map, range_maps, write_geotiff
+from geotree.explore.predicting import Answers, ask, dated, predict
 from geotree.explore.seeing import places
 from geotree.explore.sheet import kind_of, score_answers, write_answers
 
 # Loaded when they are asked for: they need ipywidgets.
-_WIDGETS = {"explorer": ("AnswerMap", "Explorer", "answer_map", "checklists",
-                         "what_grows_here"),
-            "samples": ("EmbeddingExplorer", "TaxonomyExplorer",
-                        "embedding_explorer", "taxonomy_explorer")}
-__all__ = ["AnswerMap", "Answers", "EmbeddingExplorer", "Explorer",
-           "TaxonomyExplorer", "answer_map", "ask",
-           "checklists", "dated", "embedding_explorer", "kind_of", "name_map",
+_WIDGETS = ("AnswerMap", "EmbeddingExplorer", "Explorer", "TaxonomyExplorer",
+            "answer_map", "checklists", "embedding_explorer",
+            "taxonomy_explorer", "what_grows_here")
+__all__ = [*_WIDGETS, "Answers", "ask", "dated", "kind_of", "name_map",
            "places", "predict", "range_maps", "score_answers",
-           "taxonomy_explorer", "what_grows_here", "write_answers",
-           "write_geotiff", "write_zarr"]
+           "write_answers", "write_geotiff"]
 
 
 def __getattr__(name: str):
-    from importlib import import_module
+    if name not in _WIDGETS:
+        raise AttributeError(f"module 'geotree.explore' has no {name!r}")
+    from geotree.explore import widgets
 
-    for room, names in _WIDGETS.items():
-        if name in names:
-            return getattr(import_module(f"geotree.explore.{room}"), name)
-    raise AttributeError(f"module 'geotree.explore' has no {name!r}")
+    return getattr(widgets, name)

@@ -19,7 +19,7 @@ import pandas as pd
 import traitlets
 
 from geotree import plots, taxonomy, variables, world
-from geotree.explore.answers import Answers
+from geotree.explore.predicting import Answers
 
 TILES = 8  # strips side by side in an atlas
 _LEAST = 1 / 500  # smaller probabilities are not kept

@@ -2,11 +2,12 @@
 
 Pixels go through a cube in a cache (:mod:`geotree.explore.seeing`), and of
 the probabilities only what the answer says is kept: memory does not grow
-with places × species. Used in chapter 11.
+with places × species. :func:`ask` keeps all, of few places. Chapters 10, 11.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ import pandas as pd
 
 from geotree import checks, engine, files, occurrences, taxonomy
 from geotree.explore import seeing
-from geotree.explore.judging import judge, loaded
-from geotree.explore.seeing import STATUS, Seen
+from geotree.explore.judging import Judge, judge, loaded
+from geotree.explore.seeing import NO_PLACE, STATUS, YEAR, Seen
 from geotree.explore.sheet import Sheet
+from geotree.place import PlaceModel
 from geotree.sources import NO_IMAGERY, OK
-from geotree.variables import NODATA
+from geotree.variables import BANDS, MONTHS, NODATA, PATCH, VARIABLES
 
 
 def predict(points, *, model, source, rank: str = "species", top: int = 5,
@@ -111,18 +113,22 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
             cache=files.cache_folder(cache), species=asked[
                 "species"].fillna("") if "species" in asked else None,
             batch=batch, workers=workers, progress=progress)
-        sheet = Sheet(len(seen.table), judged.classes, rank=rank, top=top,
+        sheet = Sheet(judged.classes, rank=rank, top=top,
                       threshold=threshold, least=enough)
-        months = _answer(seen, judged, sheet, workers)
+        kept = sheet.blank(len(seen.table))
+        for (at, *_), found in engine.each(
+                _judged, seen.blocks(), workers=workers,
+                shared=(judged, sheet)):
+            for name, values in found.items():
+                kept[name][at] = values
     status[rows], reason[rows] = seen.status, seen.reason
     seeing.warn_of_failed(status, reason)
     at = np.full(len(frame), -1)
     at[rows] = seen.back
     looked = np.isin(status, (STATUS[OK], STATUS[NO_IMAGERY]))
-    answers = sheet.frame().reindex(at).set_axis(frame.index).assign(
-        months=pd.array(np.append(months, 0)[at], "Int64"),
+    answers = sheet.frame(kept).reindex(at).set_axis(frame.index).assign(
         status=status, reason=reason)
-    answers.loc[~looked, "months"] = pd.NA
+    answers["months"] = answers["months"].fillna(0).where(looked)
     while double := [name for name in answers if name in frame]:
         answers = answers.rename(columns={
             name: f"geotree_{name}" for name in double})
@@ -167,7 +173,7 @@ def dated(points, source, year: int | str | None = None, **columns
             raise ValueError(
                 f"{known.attrs['source']} has no column that looks like a "
                 "year; name it (year='…'), or give one year for all.")
-        known["year"] = pd.array([seeing.YEAR] * len(known), "Int64")
+        known["year"] = pd.array([YEAR] * len(known), "Int64")
     lost = known["year"].isna() & known["decimalLatitude"].notna()
     silent = lost & (known["status"] != "no year")
     known.loc[silent, ["status", "reason"]] = "no year", "its year is missing"
@@ -175,20 +181,109 @@ def dated(points, source, year: int | str | None = None, **columns
     return known
 
 
-def _answer(seen: Seen, judged, sheet: Sheet, workers) -> np.ndarray:
-    """Fill a sheet with what is seen: (U,) clear months."""
-    months = np.zeros(len(seen.table), int)
-    for (rows, *_), (part, clear) in engine.each(
-            _judged, seen.blocks(), workers=workers,
-            shared=(judged, sheet.blank(0))):
-        sheet.take(rows, part)
-        months[rows] = clear
-    return months
+def _judged(judged, sheet: Sheet, rows, images, environment) -> dict:
+    """What is kept of B rows, and their clear months."""
+    parts = [sheet.noted(odds) for _, odds in judged.answers(
+        images, environment)]
+    clear = (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)
+    return {name: np.concatenate([part[name] for part in parts])
+            for name in parts[0]} | {"months": clear[:, None]}
 
 
-def _judged(judged, blank: Sheet, rows, images, environment):
-    """The sheet of B rows, and their clear months: (B,)."""
-    part, done = blank.blank(len(rows)), 0
-    for _, odds in judged.answers(images, environment):
-        part.add(np.arange(done, done := done + len(odds)), odds)
-    return part, (images != NODATA).any(axis=(2, 3, 4)).sum(axis=1)
+@dataclass(frozen=True)
+class Answers:
+    """What :func:`ask` found out: N answers about M places.
+
+    ``prior`` is ``seen`` where no range prior was given. ``truth`` is the
+    class of the tree that a simulated source rendered, −1 where unknown.
+    """
+
+    classes: pd.DataFrame  # K rows
+    lat: np.ndarray  # (N,) degrees
+    lon: np.ndarray  # (N,) degrees
+    images: np.ndarray  # (N, T, C, H, W) uint16
+    environment: np.ndarray  # (N, V) float32
+    seen: np.ndarray  # (N, K) probabilities from pixels and variables
+    prior: np.ndarray  # (N, K) the same, joined with the range prior
+    truth: np.ndarray  # (N,) int64
+    row: np.ndarray  # (N,) int64, which of the M places asked for
+    status: np.ndarray | None = None  # (M,) "ok", "failed", "no imagery", …
+    reason: np.ndarray | None = None  # (M,) why there is no answer, or ""
+
+    def __len__(self) -> int:
+        return len(self.lat)
+
+
+def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
+        year=YEAR, place: PlaceModel | None = None, weight: float = 1.0,
+        temperature: float = 1.0) -> Answers:
+    """Ask a model which tree grows at M places.
+
+    Parameters
+    ----------
+    model : CompactClip
+    source : Source
+        Where the pixels come from; its plan must be within its budget.
+    classes : DataFrame of K rows, optional
+        The names to choose from; default: ``model.classes``.
+    lat, lon : (M,) float
+        Degrees, WGS 84; a longitude of 180 to 360 is turned. A place that
+        comes twice is answered twice.
+    year : int or (M,) int
+    place : PlaceModel, optional
+        Which species a place alone suggests; the range prior.
+    weight : float
+        Of the place, from :func:`geotree.prior.fit_weight`.
+    temperature : float
+        From :func:`geotree.evaluation.calibration.temperature`; above 1
+        makes the model more modest.
+
+    Returns
+    -------
+    Answers
+        One for each place that has a tree and a clear pixel. What became
+        of the others is in ``status`` and ``reason``; a warning counts
+        those whose service failed.
+
+    Raises
+    ------
+    ValueError
+        No place is on the globe, or the plan is beyond the budget.
+    """
+    lat, lon, year = np.broadcast_arrays(*np.atleast_1d(lat, lon, year))
+    here = checks.on_globe(lat=lat, lon=lon)  # (M,)
+    if not here.any():
+        checks.places(lat=lat, lon=lon)  # says what is wrong
+    judge = Judge(model, model.classes if classes is None else classes,
+                  temperature, place, weight)
+    seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here])
+    parts = [_nothing(len(judge.classes))]
+    for rows, images, environment in seen.blocks():
+        alone, joined = map(np.concatenate, zip(*judge.answers(
+            images, environment), strict=True))
+        parts.append((rows, images, environment, alone,
+                      alone[:0] if place is None else joined))
+    rows, images, environment, alone, joined = map(
+        np.concatenate, zip(*parts, strict=True))
+    status = np.where(here, "", NO_PLACE).astype(object)
+    reason = np.where(here, "", "latitude is not -90 to 90, or longitude not "
+                      "-180 to 360").astype(object)
+    status[here], reason[here] = seen.status, seen.reason
+    seeing.warn_of_failed(status, reason)
+    at = pd.Index(rows).get_indexer(seen.back)  # (M on the globe,)
+    row, at = np.flatnonzero(here)[at >= 0], at[at >= 0]
+    table, alone = seen.table.iloc[rows[at]], alone[at]
+    truth = pd.Index(judge.classes["species"]).get_indexer(table["species"])
+    return Answers(
+        judge.classes, table["decimalLatitude"].to_numpy(),
+        table["decimalLongitude"].to_numpy(), images[at], environment[at],
+        alone, alone if place is None else joined[at],
+        truth.astype(np.int64), row, status, reason)
+
+
+def _nothing(k: int) -> tuple:
+    """No rows, images, environment and probabilities of k classes."""
+    odds = np.zeros((0, k), np.float32)
+    return (np.zeros(0, int), np.zeros(
+        (0, MONTHS, len(BANDS), PATCH, PATCH), np.uint16),
+        np.zeros((0, len(VARIABLES)), np.float32), odds, odds)

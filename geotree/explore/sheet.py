@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -18,15 +17,10 @@ _KINDS = ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".geoparquet", ".parquet"
 
 
 class Sheet:
-    """What is kept of the answers: a few numbers a place, filled in place.
-
-    Small arrays that were kept one by one would scatter the heap between
-    the large ones that come and go.
+    """What is kept of the answers: a few numbers a place, by name.
 
     Parameters
     ----------
-    n : int
-        Places.
     classes : DataFrame of K rows
     rank : Rank
         How deep the names go.
@@ -38,7 +32,7 @@ class Sheet:
         Probability at which a species enters the set.
     """
 
-    def __init__(self, n: int, classes: pd.DataFrame, *, rank, top: int,
+    def __init__(self, classes: pd.DataFrame, *, rank, top: int,
                  threshold: float, least):
         ranks = taxonomy.RANKS[:taxonomy.RANKS.index(rank) + 1]
         self.groups = {one: taxonomy.members(classes, one) for one in ranks}
@@ -46,53 +40,50 @@ class Sheet:
         self.names = np.append(self.groups[self.rank][0], None)
         self.top = min(top, len(self.names) - 1)
         self.listed = min(_LISTED, len(self.names) - 1)
-        self._allocate(n)
 
-    def _allocate(self, n: int) -> None:
-        ranks = len(self.groups)
-        self.best = np.full((n, ranks), -1, np.int32)
-        self.first = np.full((n, self.top), -1, np.int32)
-        self.odds = np.full((n, ranks + self.top), np.nan, np.float32)
-        self.set = np.full((n, self.listed), -1, np.int32)
-        self.size = np.full(n, -1, np.int32)
+    def blank(self, n: int) -> dict[str, np.ndarray]:
+        """Nothing yet of any place, to be filled in place.
 
-    def blank(self, n: int) -> Sheet:
-        """One of the same kind, for some of the places."""
-        part = copy.copy(self)
-        part._allocate(n)
-        return part
+        Small arrays that were kept one by one would scatter the heap between
+        the large ones that come and go.
+        """
+        columns = {"best": len(self.groups), "first": self.top,
+                   "set": self.listed, "size": 1, "months": 1}
+        return {name: np.full((n, wide), -1, np.int32)
+                for name, wide in columns.items()} | {
+            "odds": np.full((n, len(self.groups) + self.top), np.nan,
+                            np.float32)}
 
-    def take(self, rows: np.ndarray, part: Sheet) -> None:
-        """Note what the sheet of some rows says."""
-        for name in ("best", "first", "odds", "set", "size"):
-            getattr(self, name)[rows] = getattr(part, name)
-
-    def add(self, rows: np.ndarray, odds: np.ndarray) -> None:
-        """Note the answers of some rows: (B, K) probabilities."""
+    def noted(self, odds: np.ndarray) -> dict[str, np.ndarray]:
+        """What is kept of (B, K) probabilities: (B, …) each."""
         inside = odds >= self.least  # (B, K); never empty:
         inside[np.arange(len(odds)), odds.argmax(axis=1)] = True
-        for level, (names, group) in enumerate(self.groups.values()):
+        best, sure = [], []
+        for names, group in self.groups.values():
             summed = (odds if len(names) == len(group)
                       else taxonomy.sum_groups(odds, group))  # (B, G)
-            self.best[rows, level] = summed.argmax(axis=1)
-            self.odds[rows, level] = summed.max(axis=1)
+            best.append(summed.argmax(axis=1))
+            sure.append(summed.max(axis=1))
         if summed is not odds:
             inside = taxonomy.sum_groups(inside.astype(float), group) > 0
-        first = self.first[rows] = _leading(summed, self.top)
-        self.odds[rows, level + 1:] = np.take_along_axis(summed, first, 1)
-        size = self.size[rows] = inside.sum(axis=1)
+        first = _leading(summed, self.top)
+        size = inside.sum(axis=1)[:, None]
         some = _leading(np.where(inside, summed, -1), self.listed)
-        self.set[rows] = np.where(
-            np.arange(self.listed) < size[:, None], some, -1)
+        return {"best": np.stack(best, axis=1), "first": first, "size": size,
+                "odds": np.column_stack([
+                    *sure, np.take_along_axis(summed, first, 1)]),
+                "set": np.where(np.arange(self.listed) < size, some, -1)}
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, kept: dict[str, np.ndarray]) -> pd.DataFrame:
         """The columns as :func:`geotree.explore.predict` gives them."""
-        columns, n = {}, len(self.size)
+        columns, size = {}, kept["size"][:, 0]
+        n = len(size)
         sure = {"sure_rank": np.full(n, None, object),
                 "sure_name": np.full(n, None, object),
                 "sure_probability": np.full(n, np.nan, np.float32)}
         for (rank, (names, _)), code, odds in zip(
-                self.groups.items(), self.best.T, self.odds.T, strict=False):
+                self.groups.items(), kept["best"].T, kept["odds"].T,
+                strict=False):
             name = np.append(names, None)[code]
             columns[f"predicted_{rank}"] = name
             columns[f"predicted_{rank}_probability"] = odds
@@ -102,18 +93,19 @@ class Sheet:
                 column[deep] = found[deep]
         for number in range(1, self.top + 1):
             column = f"{self.rank}_{number}"
-            odds = self.odds[:, number - 1 - self.top]
+            odds = kept["odds"][:, number - 1 - self.top]
             columns[column] = self.names[np.where(  # a list leaves none
-                odds > 0, self.first[:, number - 1], -1)]
+                odds > 0, kept["first"][:, number - 1], -1)]
             columns[f"{column}_probability"] = odds
         sets = np.full(n, None, object)
-        for row in np.flatnonzero(self.size >= 0):
-            code = self.set[row]
-            more = ["…"] if self.size[row] > _LISTED else []
+        for row in np.flatnonzero(size >= 0):
+            code = kept["set"][row]
+            more = ["…"] if size[row] > _LISTED else []
             sets[row] = "; ".join([*self.names[code[code >= 0]], *more])
-        size = pd.array(self.size, "Int64")
-        size[self.size < 0] = pd.NA
-        return pd.DataFrame(columns | sure | {"set": sets, "set_size": size})
+        return pd.DataFrame(columns | sure | {
+            "set": sets, "set_size": pd.Series(size, dtype="Int64").where(
+                size >= 0), "months": pd.Series(
+                kept["months"][:, 0], dtype="Int64").clip(lower=0)})
 
 
 def _leading(values: np.ndarray, k: int) -> np.ndarray:

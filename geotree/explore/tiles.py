@@ -1,8 +1,8 @@
 """Tiles: a map is asked for piece by piece, and kept piece by piece.
 
 A tile is some cells that lie together. Which places are asked in a cell
-follows from the seed and the cell's number, so that tiles of any size make
-one map, whoever works on them, in any order.
+follows from the cell's number, so that tiles of any size make one map,
+whoever works on them, in any order.
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ class Grid:
 
     Parameters
     ----------
-    region, step, equal_area, samples, seed
+    region, step, equal_area, samples
         As in :func:`geotree.explore.range_maps`.
     batch : int
         Most places in a tile, of at least one cell.
     """
 
-    def __init__(self, region, step, equal_area, samples, batch, seed):
+    def __init__(self, region, step, equal_area, samples, batch):
         self.crs = EQUAL_AREA if equal_area else DEGREES
         self.x, self.y, self.step = _axes(region, step, equal_area)
-        self.samples, self.seed, cells = samples, seed, max(
-            batch // samples, 1)
+        self.samples, cells = samples, max(batch // samples, 1)
         tall = min(isqrt(cells), len(self.y))
         self.tile = tall, min(cells // tall, len(self.x))
         self.tiles = tuple(-(-len(axis) // side) for axis, side in zip(
@@ -71,8 +70,7 @@ class Grid:
         draw = np.empty((len(y), len(x), self.samples, 3))
         for number, part in enumerate(draw, rows.start):
             first = number * len(self.x) + columns.start  # the row's cell
-            bits = np.random.PCG64(self.seed).advance(
-                int(first) * self.samples * 3)
+            bits = np.random.PCG64(0).advance(int(first) * self.samples * 3)
             part[:] = np.random.Generator(bits).random(part.shape)
         here = np.stack(np.meshgrid(x, y), -1)[:, :, None]  # (y, x, 1, 2)
         here = here + self.step * (draw[..., :2] - 0.5)

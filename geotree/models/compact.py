@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from geotree import checks
 from geotree import variables as v
 from geotree.models import store
-from geotree.models.constants import RINGS, moments, whitening
-from geotree.models.names import NameEncoder
+from geotree.models.parts import RINGS, NameEncoder, moments, whitening
 
 _PIXELS = v.PATCH * v.PATCH
 _FAR = 8.0  # standard deviations, at which values are cut off

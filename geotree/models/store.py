@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 import geotree
 from geotree import checks, files, hub, network
-from geotree.models.names import RANKS
+from geotree.models.parts import RANKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 # Tables beside the weights, where there are any.
 TABLES = {"prior": "prior.parquet", "held": "held.parquet"}
-_MOST = 5  # names listed in an error
 
 
 class Whole:
@@ -83,8 +82,34 @@ class Whole:
 
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
-        """Write the model folder; ``card`` adds to ``model.card``."""
-        return save(self, folder, card=card)
+        """Write weights and tables, then the card that knows their hash.
+
+        ``card`` adds to ``model.card``.
+        """
+        from safetensors.torch import save
+
+        folder = Path(folder)
+        contents = {WEIGHTS: save({
+            name: value.detach().cpu().contiguous()
+            for name, value in self.state_dict().items()})}
+        contents |= {file: getattr(self, name).to_parquet(index=False)
+                     for name, file in TABLES.items()
+                     if getattr(self, name) is not None}
+        config = getattr(self, "config", None)
+        card = {**self.card, **(card or {}), "model": type(self).__name__,
+                "config": asdict(config) if is_dataclass(config) else {},
+                "geotree": geotree.__version__, "commit": commit(),
+                "classes": self.classes, "temperature": self.temperature,
+                "thresholds": self.thresholds,
+                "files": {name: hashlib.sha256(data).hexdigest()
+                          for name, data in contents.items()}}
+        card = json.loads(json.dumps(card, default=_plain))
+        card["sha256"] = _digest(card)
+        for name, data in contents.items():
+            files.write(folder / name, data)
+        files.write(folder / CARD, json.dumps(card, indent=1,
+                                              ensure_ascii=False))
+        return folder
 
     def push_to_hub(self, repo: str, *, private: bool = False,
                     card: dict | None = None) -> str:
@@ -100,37 +125,6 @@ class Whole:
             self.save_pretrained(folder, card=card)
             return hub.upload_folder(repo_id=repo, folder_path=folder,
                                      commit_message="A model folder").oid
-
-
-def save(model: nn.Module, folder: str | Path, *,
-         card: dict | None = None) -> Path:
-    """Write the weights, then the card that knows their hash."""
-    from safetensors.torch import save as to_bytes
-
-    folder = Path(folder)
-    contents = {WEIGHTS: to_bytes({
-        name: value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()})}
-    for name, file in TABLES.items():
-        if getattr(model, name, None) is not None:
-            contents[file] = getattr(model, name).to_parquet(index=False)
-    config = getattr(model, "config", None)
-    card = {**getattr(model, "card", {}), **(card or {}),
-            "model": type(model).__name__,
-            "config": asdict(config) if is_dataclass(config) else {},
-            "geotree": geotree.__version__, "commit": commit(),
-            "classes": getattr(model, "classes", None),
-            "temperature": getattr(model, "temperature", 1.0),
-            "thresholds": getattr(model, "thresholds", {}),
-            "files": {name: hashlib.sha256(data).hexdigest()
-                      for name, data in contents.items()}}
-    card = json.loads(json.dumps(card, default=_plain))
-    card["sha256"] = _digest(card)
-    for name, data in contents.items():
-        files.write(folder / name, data)
-    files.write(folder / CARD, json.dumps(card, indent=1,
-                                          ensure_ascii=False))
-    return folder
 
 
 def find(source: str | Path, *, revision: str | None = None) -> Path:
@@ -209,8 +203,9 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
     if bad or not float(model.scale().detach()) > 0:
         raise ValueError(
             f"'{paths[WEIGHTS]}' holds weights that are not finite, or a "
-            f"scale that is not above zero: {_some(bad or ['scale()'])}. "
-            "Train again with a lower learning rate.")
+            f"scale that is not above zero: "
+            f"{checks.few(sorted(bad) or ['scale()'])}. Train again with "
+            "a lower learning rate.")
     model.classes = _classes(card.get("classes"), where=folder / CARD)
     model.temperature = checks.number(card.get("temperature", 1.0), low=1e-6,
                                       name="temperature of the card")
@@ -250,9 +245,9 @@ def load_state(model: nn.Module, state: dict[str, Tensor], *,
                     for line in str(error).splitlines()[1:]]
         raise ValueError(
             f"{where} holds another model than this {type(model).__name__}: "
-            f"{_some(problems)} Build the model with the configuration it "
-            "was trained with; weights of an older GeoTree have other parts "
-            "and have to be trained again.") from error
+            f"{checks.few(sorted(problems))} Build the model with the "
+            "configuration it was trained with; weights of an older GeoTree "
+            "have other parts and have to be trained again.") from error
 
 
 def commit() -> str | None:
@@ -269,12 +264,6 @@ def commit() -> str | None:
 def _digest(card: dict) -> str:
     return hashlib.sha256(json.dumps(card, sort_keys=True).encode()
                           ).hexdigest()
-
-
-def _some(names) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more
 
 
 def _plain(value):
