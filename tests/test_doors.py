@@ -147,7 +147,7 @@ MADE = {
         calibration.prediction_sets(probabilities, np.full(K, 0.1))),
     "evaluation.predictions.class_means": lambda labels: (
         evaluation.class_means(VALID["probabilities"], labels, N)),
-    "evaluation.scores.leaderboard": lambda labels: evaluation.leaderboard(
+    "evaluation.leaderboard": lambda labels: evaluation.leaderboard(
         VALID["answers"], labels, VALID["classes"], reference="a"),
     "explore.seeing.places": _ask,
     "models.compact.CompactClip.tokens": VALID["model"].tokens,
