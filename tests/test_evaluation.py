@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from geotree import checks, evaluation, taxonomy
-from geotree.evaluation import bootstrap, metrics, predictions
+from geotree.evaluation import bootstrap, metrics
 from geotree.shards import Batch
 
 CLASSES = pd.DataFrame({
@@ -457,10 +457,8 @@ def test_a_year_without_any_pixel_is_answered_and_named(model):
     np.testing.assert_allclose(answer[others], whole[others], atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [2, 7, 128])
-def test_the_likeliest_are_those_of_the_whole_answer(model, monkeypatch,
-                                                     rows):
-    monkeypatch.setattr(predictions, "_ROWS", rows)
+def test_the_likeliest_are_those_of_the_whole_answer(model, monkeypatch):
+    monkeypatch.setattr(metrics, "_CELLS", 3 * K)
     batch = make_batch(23)
     model.fit_normalisation(batch)
     whole = evaluation.predict(model, batch, CLASSES)

@@ -155,12 +155,11 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     found = math.exp(found.x)
     if min(abs(math.log(found / end)) for end in _ENDS) < 0.01:
         warnings.warn(
-            f"the temperature ran into its bound of {found:.3g}: on these "
-            f"{len(labels)} samples the best one lies beyond. "
-            + ("The answers say next to nothing about the labels. Do they "
-               "belong together?" if found > 1 else
-               "All of them are right. Calibrate on samples that the model "
-               "was not trained on, and on more of them."), stacklevel=2)
+            f"the temperature ran into its bound of {found:.3g} on these "
+            f"{len(labels)} samples. " + (
+                "Do answers and labels belong together?" if found > 1 else
+                "All are right: calibrate on others, and on more of them."),
+            stacklevel=2)
     return found
 
 

@@ -20,8 +20,6 @@ from geotree.evaluation.metrics import rows_at_once
 from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
-_ROWS = 128  # samples of one product
-
 
 def _batches(data: Shards | Batch, size: int):
     checks.number(size, name="batch_size", low=1, whole=True)
@@ -139,21 +137,18 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
     (N, k) int64, (N, k) float32
         Rows of the class table, and their probabilities among all.
     """
+    import torch
+
     checks.number(k, name="k", low=1, high=len(classes), whole=True)
     n = len(data) if isinstance(data, Shards) else len(data.labels)
     if not n:
         raise ValueError("data has no samples: nothing to predict.")
     # Filled in place: small arrays kept one by one would scatter the heap.
     index, odds = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-    done, text = 0, _text(model, classes)
-    for features in _features(model, data, batch_size):
-        for part in features.split(_ROWS):
-            rows = slice(done, done := done + len(part))
-            logits = part @ text.T
-            best, column = logits.topk(k, dim=1)
-            index[rows] = column.cpu()
-            odds[rows] = (best - logits.logsumexp(1, keepdim=True)
-                          ).exp().cpu()
+    done = 0
+    for part in predict_batches(model, data, classes, batch_size=batch_size):
+        rows = slice(done, done := done + len(part))
+        odds[rows], index[rows] = torch.from_numpy(part).topk(k, dim=1)
     return index, odds
 
 

@@ -5,6 +5,7 @@ that answer a click need the extra ``maps``: ``pip install
 "geotree[maps]"``. Chapters 10 and 11.
 """
 
+from geotree.explore.judging import checklists
 from geotree.explore.maps import name_map, range_maps, write_geotiff
 from geotree.explore.predicting import Answers, ask, dated, predict
 from geotree.explore.seeing import places
@@ -12,10 +13,10 @@ from geotree.explore.sheet import kind_of, score_answers, write_answers
 
 # Loaded when they are asked for: they need ipywidgets.
 _WIDGETS = ("AnswerMap", "EmbeddingExplorer", "Explorer", "TaxonomyExplorer",
-            "answer_map", "checklists", "embedding_explorer",
-            "taxonomy_explorer", "what_grows_here")
-__all__ = [*_WIDGETS, "Answers", "ask", "dated", "kind_of", "name_map",
-           "places", "predict", "range_maps", "score_answers",
+            "answer_map", "embedding_explorer", "taxonomy_explorer",
+            "what_grows_here")
+__all__ = [*_WIDGETS, "Answers", "ask", "checklists", "dated", "kind_of",
+           "name_map", "places", "predict", "range_maps", "score_answers",
            "write_answers", "write_geotiff"]
 
 

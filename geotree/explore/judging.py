@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import evaluation, taxonomy, world
+from geotree import checks, evaluation, taxonomy, world
 from geotree.evaluation import calibration
 from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
@@ -86,21 +86,19 @@ class Judge:
             held = held[held["species"].isin(self.classes["species"][inside])]
             value = self._fitted(held, coverage) if len(held) else 0.0
             if self.allowed is not None:
-                enough = "" if value else (
-                    ", too few to rule out any: each set is the whole list")
                 warnings.warn(
                     f"sets were fitted anew for the {inside.sum()} species "
                     f"of your list, on {len(held)} validation samples of "
-                    f"them{enough}. They hold the right name in "
-                    f"{coverage:.0%} where the tree is one of these, and "
-                    "nowhere else.", stacklevel=3)
-        elif known and coverage not in known:
-            raise ValueError(f"coverage is {coverage!r}, expected one that "
-                             "the model was fitted for: "
-                             f"{', '.join(map(str, sorted(known)))}.")
-        else:  # of all names and of pixels alone
-            plain = self.allowed is None and self.place is None
-            value = (known or {}).get(coverage, 0.0) if plain else 0.0
+                    "them" + ("" if value else ", too few to rule out any: "
+                              "each set is the whole list")
+                    + f". They hold the right name in {coverage:.0%} where "
+                    "the tree is one of these, and nowhere else.",
+                    stacklevel=3)
+            return np.where(inside, value, np.inf)
+        if known:
+            checks.one_of(coverage, known, name="coverage")
+        plain = self.allowed is None and self.place is None
+        value = (known or {}).get(coverage, 0.0) if plain else 0.0
         return np.where(inside, value, np.inf)
 
     def _fitted(self, held: pd.DataFrame, coverage: float) -> float:
@@ -166,20 +164,27 @@ def judge(model, *, prior: bool = True, checklist=None,
                  weight, listed), unmatched
 
 
+def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
+    """Species by country, from the records of an occurrence table."""
+    if table is None:
+        return {}
+    codes = world.country_code(lat=table["decimalLatitude"],
+                               lon=table["decimalLongitude"])
+    groups = table["species"].groupby(codes).unique()
+    return {code: sorted(names) for code, names in groups.items() if code}
+
+
 def _known_from(country, records, classes) -> np.ndarray:
     if records is None:
         raise ValueError(f"country is {country!r}, but the model's folder "
                          "has no records to know its species by. Give a "
                          "checklist.")
-    code = str(country).upper()
-    codes = world.country_code(lat=records["decimalLatitude"],
-                               lon=records["decimalLongitude"])
-    if code not in codes:
+    lists = checklists(records)
+    if str(country).upper() not in lists:
         raise ValueError(f"country is {country!r}, expected a code of ISO "
                          "3166 with training records: "
-                         f"{', '.join(sorted(set(codes) - {''}))}.")
-    return classes["species"].isin(
-        records["species"][codes == code]).to_numpy()
+                         f"{', '.join(lists)}.")
+    return classes["species"].isin(lists[str(country).upper()]).to_numpy()
 
 
 def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
@@ -216,11 +221,9 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
             f"{', '.join(listed[:3]) or 'none'}. Give scientific names, one "
             "a row.")
     if unmatched:
-        more = ", …" if len(unmatched) > 5 else ""
         warnings.warn(
             f"{len(unmatched)} of {len(listed)} names of {where} match no "
-            f"species of the model: {', '.join(unmatched[:5])}{more}.",
-            stacklevel=3)
+            f"species of the model: {checks.some(unmatched)}.", stacklevel=3)
     return known.isin(same).to_numpy(), unmatched
 
 

@@ -15,6 +15,7 @@ import traitlets
 
 from geotree import plots, taxonomy, variables, world
 from geotree.explore import packing
+from geotree.explore.judging import checklists
 from geotree.explore.packing import Panel, script, to_bytes
 from geotree.explore.predicting import Answers, ask
 from geotree.shards import Batch
@@ -53,16 +54,6 @@ class AnswerMap(Panel):
     threshold = traitlets.Float(0.8).tag(sync=True)
     place = traitlets.List().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
-
-
-def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
-    """Species by country, from the records of an occurrence table."""
-    if table is None:
-        return {}
-    codes = world.country_code(lat=table["decimalLatitude"],
-                               lon=table["decimalLongitude"])
-    groups = table["species"].groupby(codes).unique()
-    return {code: sorted(names) for code, names in groups.items() if code}
 
 
 def answer_map(answers: Answers, *, step: float,

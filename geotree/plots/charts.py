@@ -24,12 +24,9 @@ _BEST = "#D55E00"  # the Bayes optimum, everywhere
 
 
 def _percent(table: pd.DataFrame, names=("value", "low", "high")):
-    lacking = [name for name in names if name not in table.columns]
-    if lacking or not len(table):
-        raise ValueError(
-            f"the table has {len(table)} rows and lacks the columns "
-            f"{lacking}; expected {', '.join(names)} as evaluation.score "
-            "gives them.")
+    checks.columns(table, names, where="the table of scores")
+    if table.empty:
+        raise ValueError("the table of scores has no rows: nothing to draw.")
     return 100 * table[list(names)].to_numpy(float).T
 
 
