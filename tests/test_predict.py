@@ -146,7 +146,7 @@ def test_a_temperature_makes_it_modest_and_an_unknown_coverage_is_refused(
     model.temperature = 3.0
     calm = ask(MESSY[:1], model)["predicted_species_probability"].item()
     assert calm < plain
-    with pytest.raises(ValueError, match="fitted for: 0.9"):
+    with pytest.raises(ValueError, match="expected one of 0.9"):
         ask(coverage=0.5)
     model.thresholds = {}
     assert ask(MESSY[:1], model)["set_size"].item() == 3, "no promise"
