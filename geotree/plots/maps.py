@@ -22,7 +22,7 @@ from geotree.plots.style import (
 )
 
 _LAND, _COAST = "#e9e6dd", "#cfcabd"
-_NIGHT, _SEA, _GROUND, _GRATICULE = "#060d14", "#0a1722", "#16262f", "#13283a"
+_NIGHT, _GROUND = "#060d14", "#16262f"
 _GREENS = LinearSegmentedColormap.from_list(
     "share", [_LAND, "#a9d3bd", "#009E73", "#00402e"])
 _SOUTH, _NORTH = -57.0, 84.0  # degrees; no trees beyond
@@ -172,8 +172,7 @@ def range_panels(predicted, known, *, axes=None):
     return axes
 
 
-def cover(lon, lat, kinds, confidence, *, step: float,
-          ax: Axes | None = None) -> Axes:
+def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
     """The world by predicted kind, brighter where the model is sure.
 
     Parameters
@@ -191,11 +190,12 @@ def cover(lon, lat, kinds, confidence, *, step: float,
     lat, kinds, confidence = (
         checks.one_each(values, len(lon), where=name) for name, values in (
             ("lat", lat), ("kinds", kinds), ("confidence", confidence)))
-    if ax is None:
-        figure = plt.figure(figsize=(12, 5.4), facecolor=_NIGHT, dpi=140,
-                            layout="none")
-        ax = figure.add_axes((0.01, 0.02, 0.98, 0.96))
-    _globe(ax)
+    figure = plt.figure(figsize=(12, 5.4), facecolor=_NIGHT, dpi=140,
+                        layout="none")
+    ax = figure.add_axes((0.01, 0.02, 0.98, 0.96))
+    ax.add_patch(_outline(equal_earth, facecolor=_GROUND, linewidth=0))
+    ax.set(xlim=(-2.76, 2.76), ylim=(-1.06, 1.31), aspect="equal")
+    ax.set_axis_off()
     palette = (LEAF_COLORS if set(kinds) <= set(LEAF_COLORS)
                else colors(kinds))
     # Lighter, for a dark page.
@@ -218,23 +218,3 @@ def cover(lon, lat, kinds, confidence, *, step: float,
     ax.text(0.985, 0.03, "brighter: surer", transform=ax.transAxes,
             ha="right", color="#7f929c", fontsize=8.5)
     return ax
-
-
-def _globe(ax: Axes) -> None:
-    """Sea, graticule and land in the Equal Earth projection."""
-    lat = np.linspace(_SOUTH, _NORTH, 120)
-    sea, = ax.fill(*equal_earth(np.repeat([180.0, -180.0], 120),
-                                np.concatenate([lat, lat[::-1]])),
-                   color=_SEA, linewidth=0, zorder=0)
-    lines = [(np.full(120, lon), lat) for lon in range(-150, 180, 30)]
-    lines += [([-180, 180], [at, at]) for at in (-30, 0, 30, 60)]
-    for line in lines:
-        ax.plot(*equal_earth(*line), color=_GRATICULE, linewidth=0.6,
-                zorder=0.5)
-    ground = ax.add_patch(_outline(equal_earth, facecolor=_GROUND,
-                                   edgecolor="#22404f", linewidth=0.5,
-                                   zorder=1))
-    ground.set_clip_path(sea)
-    ax.set(xlim=(-2.76, 2.76), ylim=(-1.06, 1.31), aspect="equal",
-           xticks=[], yticks=[], facecolor=_NIGHT)
-    ax.spines[:].set_visible(False)
