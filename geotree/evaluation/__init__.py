@@ -91,8 +91,10 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
                                    np.empty(n, np.int64), np.empty(n))
              for rank in ranks}
     if isinstance(probabilities, np.ndarray):
-        probabilities = metrics.chunks(checks.probabilities(
-            probabilities, k=len(classes), n=n))
+        checks.probabilities(probabilities, k=len(classes), n=n)
+        size = metrics.rows_at_once(len(classes))
+        probabilities = (probabilities[start:start + size]
+                         for start in range(0, n, size))
     for batch in probabilities:
         batch = checks.probabilities(batch, k=len(classes), first=done)
         rows = slice(done, done := done + len(batch))

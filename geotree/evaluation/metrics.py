@@ -6,7 +6,6 @@ order. Used by ``evaluation`` and ``calibration``, explained in chapter 06.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -55,13 +54,6 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
 def rows_at_once(k: int) -> int:
     """How many rows of ``k`` classes make a chunk of work."""
     return max(1, int(_CELLS // max(k, 1)))
-
-
-def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of an array, as many as are worked on at once."""
-    size = rows_at_once(values.shape[1])
-    for start in range(0, len(values), size):
-        yield values[start:start + size]
 
 
 class Ladder:

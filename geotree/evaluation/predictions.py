@@ -21,15 +21,6 @@ from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
 
-def _batches(data: Shards | Batch, size: int):
-    checks.number(size, name="batch_size", low=1, whole=True)
-    if isinstance(data, Shards):
-        yield from data.batches(size)
-        return
-    for start in range(0, len(data.labels), size):
-        yield take(data, slice(start, start + size))
-
-
 @contextmanager
 def _asked(model):
     """The model as it answers; its mode is put back."""
@@ -51,10 +42,14 @@ def _features(model, data, size: int):
     if isinstance(data, np.ndarray):  # worked out before
         yield model.scale().new_tensor(data)
         return
+    checks.number(size, name="batch_size", low=1, whole=True)
     blank: list = []
-    for batch in _batches(data, size):
-        missing = (torch.as_tensor(batch.images) == NODATA).flatten(1).all(1)
-        blank += np.asarray(batch.ids)[missing.cpu().numpy()].tolist()
+    for batch in data.batches(size) if isinstance(data, Shards) else (
+            take(data, slice(start, start + size))
+            for start in range(0, len(data.labels), size)):
+        missing = (batch.images == NODATA).reshape(len(batch.ids), -1).all(1)
+        blank += np.asarray(batch.ids)[
+            torch.as_tensor(missing).cpu().numpy()].tolist()
         with _asked(model):
             features = model.encode_images(batch.images, batch.environment)
         yield features.float()

@@ -75,16 +75,13 @@ class NameEncoder(nn.Module):
         pieces = self.pieces(names.pieces, names.starts)  # (U, D)
         x = self.whole(names.whole) + pieces[names.rows]  # (K, 4, D)
         if self.training and self.dropout:
-            x = x * self._keep(len(x), x.device)[..., None]
+            # Cut some names to their genus, and some of those to the family.
+            cut = torch.tensor([0, 0, self.dropout / 4, self.dropout],
+                               device=x.device)
+            kept = torch.rand(len(x), 1, device=x.device) >= cut  # (K, 4)
+            x = x * kept[..., None]
         x = x.sum(dim=1)
         return x + self.contract(nn.functional.gelu(self.expand(x)))
-
-    def _keep(self, n: int, device: torch.device) -> Tensor:
-        """Cut some names to their genus, and some of those to the family."""
-        drawn = torch.rand(n, 1, device=device)
-        cut = torch.tensor([0, 0, self.dropout / 4, self.dropout],
-                           device=device)
-        return (drawn >= cut).float()
 
 
 @lru_cache(maxsize=1 << 18)

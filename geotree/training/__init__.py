@@ -176,7 +176,10 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
         run = Run(model, train, validation, settings,
                   None if out is None else Path(out))
         run.go(resume=resume, progress=progress)
-    model.classes = _extended(model, run.classes)
+    classes = getattr(model, "classes", None)  # the new ones come last
+    model.classes = run.classes if classes is None else pd.concat([
+        classes, run.classes[~run.classes["species"].isin(
+            classes["species"])]], ignore_index=True)
     model.thresholds, model.held = {}, None  # were of other weights
     if validation is not None:
         calibrate(model, validation, classes=model.classes)
@@ -185,15 +188,6 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
                   "data": {"samples": len(train), **train.provenance},
                   "metrics": run.history[run.kept]}
     return pd.DataFrame(run.history)
-
-
-def _extended(model, classes: pd.DataFrame) -> pd.DataFrame:
-    """The classes that the model had before, and then the new ones."""
-    old = getattr(model, "classes", None)
-    if old is None:
-        return classes
-    new = classes[~classes["species"].isin(old["species"])]
-    return pd.concat([old, new], ignore_index=True)
 
 
 def calibrate(model, data, *, classes: pd.DataFrame) -> None:
