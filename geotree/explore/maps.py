@@ -224,9 +224,7 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
     names = maps["species"].to_numpy().tolist()
     if species is None and len(names) == 1:
         species = names[0]
-    if species not in names:
-        raise ValueError(f"species is {species!r}, expected one of "
-                         f"{', '.join(names)}: a file holds one.")
+    checks.one_of(species, names, name="species")
     one = maps.sel(species=species)
     return _write(maps, path, [one["probability"], one["uncertainty"]],
                   dtype="float32", nodata=np.nan, predictor=3,
