@@ -345,7 +345,7 @@ def test_ranges_refuse_nonsense(change, message):
 
 
 def test_a_geotiff_holds_one_species(tmp_path, maps):
-    with pytest.raises(ValueError, match="a file holds one"):
+    with pytest.raises(ValueError, match="species is None, expected one of"):
         explore.write_geotiff(maps, tmp_path / "range.tif")
     assert list(tmp_path.iterdir()) == []
 
