@@ -91,9 +91,9 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
                                    np.empty(n, np.int64), np.empty(n))
              for rank in ranks}
     if isinstance(probabilities, np.ndarray):
-        checks.probabilities(probabilities, k=len(classes), n=n)
+        whole = checks.probabilities(probabilities, k=len(classes), n=n)
         size = metrics.rows_at_once(len(classes))
-        probabilities = (probabilities[start:start + size]
+        probabilities = (whole[start:start + size]
                          for start in range(0, n, size))
     for batch in probabilities:
         batch = checks.probabilities(batch, k=len(classes), first=done)
