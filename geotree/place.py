@@ -86,7 +86,8 @@ class PlaceModel:
 
     def odds(self, points: np.ndarray) -> np.ndarray:
         """Unnormalised weight of each species at unit vectors: (N, S)."""
-        raise NotImplementedError
+        raise TypeError("PlaceModel is a pattern: make a Nearest, a "
+                        "Kernel, a Trees or a Network.")
 
 
 class Nearest(PlaceModel):
