@@ -192,8 +192,9 @@ for shots in SHOTS:
             rows.append((name, shots, draw, right, ideal[query].mean()))
 
 # %% [markdown]
-# Within a draw all rules have the same support and the same queries. So a
-# lucky draw is lucky for each of them, and their difference owes less to luck.
+# `seed=draw` makes each draw one that anybody can make again. Within a draw
+# all rules have the same support and the same queries. So a lucky draw is
+# lucky for each of them, and their difference owes less to luck.
 #
 # ## Fine-tuning
 #
@@ -235,6 +236,9 @@ scores = pd.DataFrame(rows, columns=["method", "shots", "draw", "top1",
                                      "optimum"])
 
 # %% [markdown]
+# Each draw began with a fresh copy of the same model: what one support has
+# taught must not help with the next.
+#
 # Two lines belong beside all methods: what the name alone gives, without any
 # record, and chance. A method of one shot that falls below the first has
 # unlearnt something.
@@ -445,6 +449,11 @@ by_rank = evaluation.score(answer, labels[query], classes)
 100 * by_rank.pivot(index="rank", columns="metric", values="value").loc[
     list(reversed(taxonomy.RANKS)), ["top1", "macro_top1"]].round(3)
 
+# %% [markdown]
+# Compare the rows. Where the genus is hardly more often right than the
+# species, wrong names are seldom those of a close relative; so count that,
+# too:
+
 # %%
 named = classes.to_numpy()[answer.argmax(axis=1)]
 same = named == classes.to_numpy()[labels[query]]
@@ -508,7 +517,9 @@ gain.agg(["mean", "std"]).round(1)
 # What the places of relatives add to chance, in points, over draws of the
 # held-out species, each of them few: with a relative of the genus left in
 # training (by species), or only of the family (by genus). A gain smaller than
-# its spread says nothing.
+# its spread says nothing. Where a relative of the genus is known, its places
+# are worth asking; where only the family is, they may lead astray, for a
+# family can grow on every continent.
 #
 # ## Checks
 #

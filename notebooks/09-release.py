@@ -223,7 +223,9 @@ print(f"{len(sent)} requests, {sum(sent):,} bytes: "
       f"{sum(sent) / len(came):,.0f} a sample, and none on disk")
 
 # %% [markdown]
-# All samples came, in a shuffled order, and each byte once. Who trains for
+# All samples came, in a shuffled order, and each byte once. A stream cannot be
+# shuffled as a whole, for its end has not arrived yet: `shuffle=100` holds a
+# hundred samples and hands them out in turn, at random. Who trains for
 # many epochs reads every byte in each of them, though, so to convert the
 # shards while they arrive pays from the second epoch on. That is a matter of
 # the line, not of taste: a line that fills a disk in a day would be busy for a
@@ -300,7 +302,9 @@ print(*state)
 model.load_state_dict(state["model_state_dict"])
 
 # %% [markdown]
-# The message of PyTorch says that no weight is missing and none is left over.
+# Five entries; all but the weights are for going on with the training.
+# `weights_only=True` tells PyTorch to read numbers and to refuse anything that
+# would run. Its message says that no weight is missing and none is left over.
 # The same in one line, from such a file, from a folder of ours, or from the
 # hub:
 
@@ -417,12 +421,17 @@ values, valid = scaling.auxiliary(auxiliary_data, aux_mask, "cpu")
 low, high = scaling.variable_range(values, valid)
 by_hand = torch.where(valid, 2 * (values - low) / (high - low + 1e-6) - 1, 0)
 torch.testing.assert_close(scaling.scaled(values, valid, low, high), by_hand)
+one = values[:1], valid[:1]  # a batch of one
+assert (scaling.scaled(*one, *scaling.variable_range(*one))[one[1]] == -1
+        ).all()
 
 # %% [markdown]
-# The two agree. So the answer for a sample depends on its company: one sample
-# from a high mountain in the batch, and all others look lower. Does that
-# change a name, or only a decimal? The same samples, in batches of 32 and
-# alone:
+# The two agree. And with a single sample, lowest and highest are the same:
+# *every* variable that is there becomes −1, and the model is told nothing at
+# all about the climate of the place. So the answer for a sample depends on its
+# company: one sample from a high mountain in the batch, and all others look
+# lower. Does that change a name, or only a decimal? The same samples, in
+# batches of 32 and alone:
 
 # %%
 alone = GGTDataset(release.files[0].path, batch_size=1).get_dataloader()
@@ -447,6 +456,10 @@ with torch.no_grad():
 torch.testing.assert_close(*fixed, atol=1e-5, rtol=1e-4)
 
 # %% [markdown]
+# From here on a score can be repeated by somebody with another batch size. If
+# you must compare with a number of the release, do it with
+# `normalization="batch"`, its batch size and its order, and say so.
+#
 # A second surprise, and a quieter one. The attention over months has no code
 # for the month, so it sees twelve images in a bag. December to January gives
 # what January to December gave:
@@ -631,7 +644,9 @@ assert not (out / "trapped").exists()
 
 # %% [markdown]
 # Both were refused before anything ran. The messages name the file, and what
-# in it is no tensor.
+# in it is no tensor. A file that you made yourself and that is refused is most
+# likely one that holds more than tensors, such as a whole Python object; save
+# the `state_dict` of your model instead.
 
 # %% [markdown]
 # > **Exercise 3** (hard)

@@ -110,8 +110,9 @@ odds.nlargest(5).rename("probability (%)").to_frame().round(1)
 
 # %% [markdown]
 # The planet rendered what a satellite would see of the tree that fits there
-# best; the model looked at these pixels and at the place. When the first two
-# names are close, to give a single one would be to pretend to know.
+# best; the model looked at these pixels and at the place. What is missing from
+# one hundred percent is shared out among all the other names. When the first
+# two names are close, to give a single one would be to pretend to know.
 
 # %% [markdown]
 # ## As deep as it is sure
@@ -243,9 +244,11 @@ print(f"{len(cells):,} cells with trees")
 
 # %% [markdown]
 # Each cell gets the colour of its likeliest leaf type, brighter where the
-# model is surer. We sum the probabilities of all species of a leaf type before
-# we choose, for the reason that [chapter 06](06-zero-shot) gives: the type of
-# the likeliest species need not be the likeliest type.
+# model is surer. Look for the belts that follow the climate, and for the dim
+# seams between them, where two types compete: a good map is dim where a
+# forester would hesitate, too. We sum the probabilities of all species of a
+# leaf type before we choose, for the reason that [chapter 06](06-zero-shot)
+# gives: the type of the likeliest species need not be the likeliest type.
 
 # %% mystnb={"image": {"alt": "World map on a dark ground: predicted leaf type of each land cell; needleleaf in the north, deciduous in the temperate belts, evergreen broadleaf in the wet tropics."}}
 try:
@@ -400,7 +403,8 @@ print(f"rank correlation with the truth: from {agree.min():.2f} "
 # %% [markdown]
 # A figure is for looking, a file for working. A Cloud-Optimised GeoTIFF has
 # the uncertainty as its second band, so that nobody opens the map without it;
-# a Zarr store has all species.
+# a Zarr store has all species. What matters about a file is that another
+# program reads the same numbers from it, so it is read back at once:
 
 # %%
 tif = explore.write_geotiff(maps, chain.folder() / "range.tif", species[0])
@@ -466,7 +470,10 @@ ax.set(aspect="equal", title=f"{species[-1]}, cells of equal area",
 #
 # What has the model been taught? Families, genera and species with their
 # records, and the years of up to four of them side by side. A name with few
-# records is a name whose answers deserve less trust.
+# records is a name whose answers deserve less trust. Tap a name to open
+# it, and a species to see its year: the line is the median greenness of its
+# records by month, the band holds half of them. Two species whose bands lie on
+# each other all year are two that no model of greenness can tell apart.
 
 # %%
 often = train.table.groupby("leafType")["species"].agg(
