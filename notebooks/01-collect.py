@@ -134,7 +134,7 @@ verdict["verdict"], verdict["reason"], verdict["taxonKey"]
 # with the reason: a genus is no species. No key is kept.
 #
 # A table from GBIF remembers how it wants to be cited, for each record is
-# somebody's work. Only invented records have nobody to thank.
+# somebody's work.
 
 # %%
 print(occurrences.cite(raw) if run.route else chain.provenance())
@@ -190,8 +190,7 @@ print(f"Of the {len(cells):,} cells of 1° that have any record, the fullest "
 # </details>
 
 # %% [markdown]
-# Species are recorded as unevenly as places. Some trees are common, some are
-# conspicuous, and some grow where nobody goes. Sorted from the most to the
+# Species are recorded as unevenly as places. Sorted from the most to the
 # least recorded, with a logarithmic axis, a table of observations nearly
 # always gives such a curve:
 
@@ -227,8 +226,8 @@ plots.table(summary.agg(findings="size", rows="sum").reset_index())
 # %% [markdown]
 # One finding is one species, so a rule with many findings of a few rows each
 # is a fault that is spread thinly, and one with a single finding of many rows
-# is a species that is wrong as a whole. A count convinces nobody, though. So
-# here is the first finding of each rule, with what speaks against it:
+# is a species that is wrong as a whole. Here is the first finding of each
+# rule, with what speaks against it:
 
 # %%
 plots.table(findings.groupby("rule").head(1))
@@ -253,7 +252,7 @@ flagged = occurrences.flag(raw)
 print(*[name for name in flagged if name.startswith("flag")])
 
 # %% [markdown]
-# Not every flag removes a record. Those that do by default are applied one
+# The flags that remove a record by default are applied one
 # after the other; `removed` counts what no rule above has removed already, and
 # `left` what remains.
 
@@ -285,8 +284,7 @@ flagged.attrs["in part"]
 
 # %% [markdown]
 # Some flags only tell. Trees of a capital are real, though a record without
-# a place of its own is often put there. And who removes all that seems to
-# stand in the sea, by a coast that is drawn coarsely, removes the mangroves.
+# a place of its own is often put there.
 
 # %%
 others = [name for name in occurrences.FLAGS
@@ -348,8 +346,7 @@ print(f"Rare species are {size.get('Rare', 0):.0%} of all species here and "
 
 # %% [markdown]
 # Keep the two shares apart. Whoever counts records sees the frequent species,
-# whoever counts species sees the rare ones, and most quarrels about how good a
-# model is are quarrels about which of the two was counted.
+# whoever counts species sees the rare ones.
 #
 # ## Checks
 #

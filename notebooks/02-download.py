@@ -440,7 +440,8 @@ print(f"n = {tested.sum():,} test records: {right['all twelve']:.1%} from "
 # gain = right["all twelve"] - right[best]
 # for label, months in pairs.items():
 #     part = share_right(months) - right[best]
-#     print(f"{label}: {part:+.1%} over {best}; the year {gain:+.1%}")
+#     print(f"{label}: {100 * part:+.1f} points over {best}; the year "
+#           f"{100 * gain:+.1f}")
 # ```
 #
 # Two months on opposite sides of the year hold much of the difference between
@@ -488,10 +489,10 @@ ax.set_xticks(range(12), list(plots.MONTHS))
 ax.set(ylabel="latitude (°)", title=f"n = {len(gone):,} samples");
 
 # %%
-print(f"{gone.mean():.0%} of all months are missing; of the band from "
-      f"{share.mean(axis=1).idxmax()}° on {share.mean(axis=1).max():.0%}, of "
-      f"that from {share.mean(axis=1).idxmin()}° on "
-      f"{share.mean(axis=1).min():.0%}.")
+bands = share.mean(axis=1)
+print(f"{gone.mean():.0%} of all months are missing; most, {bands.max():.0%}, "
+      f"in the ten degrees from {bands.idxmax():.0f}° on, fewest, "
+      f"{bands.min():.0%}, in those from {bands.idxmin():.0f}° on.")
 
 # %% [markdown]
 # The picture is one of climate and of the sun, before any tree was looked at.

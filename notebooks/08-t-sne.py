@@ -132,6 +132,13 @@ explore.embedding_explorer(points, shown, test.classes,
                            note=chain.provenance())
 
 # %% [markdown]
+# Take two neighbours of different colours and compare their months. If they
+# look alike to you as well, the mistake is an honest one: nothing in these
+# pixels tells the two apart. If they do not, the model has put them together
+# for another reason, and the place is the first suspect. A section below asks
+# it.
+
+# %% [markdown]
 # ## The taxa that the release shows
 #
 # You want to compare your map with one in a paper, and the paper shows other
