@@ -49,12 +49,16 @@ def hub_file(repo: str, path: str, *, repo_type: str = "model",
                                         tqdm_class=_bounded(listed.size))
             _verify(Path(found), listed)
     except Exception as error:  # of several HTTP libraries
-        raise ServiceError(
-            errno.EIO, f"cannot get '{path}' of '{repo}' from the hub "
-            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}). "
-            "Check name, network and, where it is private, your token; what "
-            "has arrived is kept") from error
+        raise refused(f"get '{path}' of '{repo}'", error) from error
     return Path(found)
+
+
+def refused(what: str, error: Exception) -> ServiceError:
+    """What an error of the hub's client means."""
+    return ServiceError(
+        errno.EIO, f"cannot {what} from the hub ({type(error).__name__}: "
+        f"{str(error).partition(chr(10))[0]}). Check name, network and, "
+        "where it is private, your token; what has arrived is kept")
 
 
 def _listed(repo: str, path: str, where: dict, options: dict):

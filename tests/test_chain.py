@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from geotree import chain, occurrences, shards
+from geotree.planet.climate import TABLES
 from geotree.planet.source import Planet
-from geotree.planet.tables import TABLES
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,7 @@ INSIDE = {
     "checks": "the locks themselves",
     "cli": "words of a command line, read by the doors behind it",
     "planet.climate": "asked by the planet, about its own places",
-    "planet.niches": "asked by the planet, about its own places",
+    "planet.traits": "asked by the planet, about its own places",
     "planet.patch": "asked by the planet, about its own pixels",
     "planet.spectra": "asked by the planet, about its own pixels",
     "evaluation.bootstrap": "asked by scores, about what it has checked",

@@ -16,7 +16,7 @@ from loopback.server import DROP, TRUNCATE, Answer, Service, certificate
 from loopback_hub import LoopbackHub
 from torch.utils.data import DataLoader
 
-from geotree import pixels, shards, stores
+from geotree import network, pixels, shards
 from geotree.network import ServiceError
 
 pytest.importorskip("s3fs", reason="SKIPPED: far away needs geotree[far]")
@@ -66,7 +66,7 @@ def folder(made, tmp_path):
 
 @pytest.fixture
 def web(folder, monkeypatch):
-    monkeypatch.setattr(stores, "_WAIT", 0.01)
+    monkeypatch.setattr(network, "LONGEST", 0.01)
     monkeypatch.setenv("GEOTREE_CACHE", str(folder / "cache"))
     with Web(folder) as started:
         yield started

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_source import FakeSource, occurrence_table
 
-from geotree import pixels, shards
+from geotree import files, pixels, shards
 from geotree.release import conversion
 from geotree.shards import ShardError
 
@@ -19,19 +19,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """Five tars of the release of 16 samples or fewer, and their table."""
+def plain(tmp_path_factory):
+    """Five tars of the release of 16 samples or fewer."""
     folder = tmp_path_factory.mktemp("release")
     table = occurrence_table(75)
     cube = pixels.download(table, FakeSource(), folder / "cube.zarr",
                            progress=False)
     shards.write(cube, table, folder / "indexed", layout="release", pack=16,
                  packs_per_shard=1, progress=False)
-    plain = folder / "tars"
-    plain.mkdir()
+    tars = folder / "tars"
+    tars.mkdir()
     for path in (folder / "indexed").glob("*.tar"):
-        os.link(path, plain / path.name)
-    return plain, table
+        os.link(path, tars / path.name)
+    return tars
 
 
 def convert(source, out, **options):
@@ -53,8 +53,7 @@ def same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_same_samples_in_another_order(source, tmp_path):
-    plain, _ = source
+def test_the_same_samples_in_another_order(plain, tmp_path):
     packed, release = convert(plain, tmp_path / "out"), shards.open(plain)
     assert packed.layout == "packed"
     same(packed, release)
@@ -67,23 +66,12 @@ def test_the_same_samples_in_another_order(source, tmp_path):
         packed.load().ids.tolist())
 
 
-def test_a_table_gives_the_index_its_columns(source, tmp_path):
-    plain, table = source
-    packed = convert(plain, tmp_path / "out", table=table)
-    expected = table.set_index("gbifID").loc[packed.table["gbifID"]]
-    assert packed.table["year"].tolist() == expected["year"].tolist()
-    with pytest.raises(ValueError, match="not in the table"):
-        convert(plain, tmp_path / "other", table=table.head(10))
-
-
-def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
-    plain, _ = source
+def test_a_tar_that_is_done_is_not_read_again(plain, tmp_path, monkeypatch):
     work = tmp_path / ".out.work"
-    tars = sorted(plain.glob("*.tar"))
     work.mkdir()
-    for number, tar in enumerate(tars[:3]):
-        conversion._read_one(tar, None, work / f"{number:06d}.parquet",
-                             "raise")
+    for tar in sorted(plain.glob("*.tar"))[:3]:
+        name = files.fingerprint(conversion._mark(tar), "raise")
+        conversion._read_one(tar, None, work / f"{name}.parquet", "raise")
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.bin")}
     seen = {}
     finish = conversion.finish
@@ -97,9 +85,8 @@ def test_a_tar_that_is_done_is_not_read_again(source, tmp_path, monkeypatch):
     assert seen == before and len(before) == 3
 
 
-def test_killed_and_started_again(source, tmp_path):
+def test_killed_and_started_again(plain, tmp_path):
     """Killed at any moment, it ends in the same bytes."""
-    plain, _ = source
     whole = convert(plain, tmp_path / "whole")
     program = tmp_path / "convert.py"
     program.write_text(f"""
@@ -113,7 +100,7 @@ conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         work, done = tmp_path / ".out.work", 0
         while process.poll() is None:
-            found = len(list(work.glob("[0-9]*.parquet")))
+            found = len(list(work.glob("[!.]*.parquet")))
             if found > done or found == 5:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
@@ -127,8 +114,7 @@ conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
         assert one.sha256 == other.sha256
 
 
-def test_a_damaged_sample_stops_or_is_counted(source, tmp_path):
-    plain, _ = source
+def test_a_damaged_sample_stops_or_is_counted(plain, tmp_path):
     copies = tmp_path / "tars"
     copies.mkdir()
     for path in plain.iterdir():
@@ -150,9 +136,8 @@ def test_nothing_to_convert_is_an_error(tmp_path):
         convert(tmp_path / "nowhere", tmp_path / "out")
 
 
-def test_a_plain_script_needs_no_main(source, tmp_path):
+def test_a_plain_script_needs_no_main(plain, tmp_path):
     """One process converts anywhere; several say what they need."""
-    plain, _ = source
     for workers in (1, 2):
         program = tmp_path / "plain.py"
         program.write_text(f"""

@@ -727,13 +727,6 @@ def test_tars_without_an_index_are_scanned_when_asked(release, tmp_path,
         data.verify()
 
 
-def test_a_scan_reads_no_tar_before_it_is_needed(release, monkeypatch):
-    folder = release.files[0].path.parent
-    (folder / "index.json").unlink()
-    monkeypatch.setattr(tarfile, "open", None)
-    shards.open(folder)
-
-
 def test_json_in_a_list_nulls_and_strings_are_understood(release, tmp_path):
     (image, pixel_data), (text, names), (extra, auxiliary) = members(release)
     names, auxiliary = json.loads(names), json.loads(auxiliary)

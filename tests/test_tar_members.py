@@ -70,16 +70,18 @@ def test_every_changed_byte_of_a_header_is_noticed():
             found(io.BytesIO(bytes(other)))
 
 
-def test_sizes_beyond_eight_gigabytes_are_read_and_go_nowhere():
+@pytest.mark.parametrize(("size", "form", "error"), [
+    (10 << 30, tarfile.GNU_FORMAT, "over 8 GB"),
+    (1 << 32, tarfile.USTAR_FORMAT, "cut off at byte 1,5")])
+def test_large_members_go_nowhere(size, form, error):
     member = tarfile.TarInfo("large")
-    member.size = 10 << 30
-    data = member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
-    with pytest.raises(tarfile.ReadError, match="cut off at byte 1,5"):
+    member.size = size
+    data = member.tobuf(form) + bytes(1024)
+    with pytest.raises(tarfile.ReadError, match=error):
         next(members(io.BytesIO(data)))
 
 
-@pytest.mark.parametrize("body", [b"7 path", b"99 path=a\n", b"x path=a\n",
-                                  b"10 size=x\n"])
+@pytest.mark.parametrize("body", [b"7 path", b"99 path=a\n", b"x path=a\n"])
 def test_a_broken_extended_header_is_an_error(body):
     member = tarfile.TarInfo("header")
     member.type, member.size = tarfile.XHDTYPE, len(body)
@@ -90,7 +92,7 @@ def test_a_broken_extended_header_is_an_error(body):
 
 def test_a_giant_extended_header_is_not_read():
     member = tarfile.TarInfo("header")
-    member.type, member.size = tarfile.XHDTYPE, 1 << 33
-    data = member.tobuf(tarfile.GNU_FORMAT)
+    member.type, member.size = tarfile.XHDTYPE, 1 << 32
+    data = member.tobuf(tarfile.USTAR_FORMAT)
     with pytest.raises(tarfile.ReadError, match="header of"):
         found(io.BytesIO(data + bytes(4096)))

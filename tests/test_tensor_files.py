@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from geotree.release import tensor_files
-from geotree.release.tensor_files import TensorReader
+from geotree.release import records
+from geotree.release.records import TensorReader
 
 
 def saved(values) -> bytes:
@@ -27,8 +27,8 @@ def arrays(n=5, shape=(3, 2, 5, 4), dtype=np.float64):
 @pytest.fixture
 def careful(monkeypatch):
     """Counts how often the slow way is taken."""
-    calls, slow = [], tensor_files._careful
-    monkeypatch.setattr(tensor_files, "_careful",
+    calls, slow = [], records._careful
+    monkeypatch.setattr(records, "_careful",
                         lambda data: calls.append(1) or slow(data))
     return calls
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geotree import globe, world
-from geotree.planet.tables import TABLES
+from geotree import data, globe, world
+
+TABLES = data.load("planet.json")  # units in geotree/data/README.md
 
 
 class Climate(NamedTuple):
@@ -51,8 +52,8 @@ def _noise(lat, lon, seed: int, *, longest: float, shortest: float,
 
 def _bumps(lat, lon, centres: np.ndarray) -> np.ndarray:
     """exp(−d²/r²) of N places to J centres (lat, lon, radius): (N, J)."""
-    return np.exp(-_squared(lat, lon, centres[:, 0], centres[:, 1])
-                  / centres[:, 2] ** 2)
+    south, west, radius = centres.T
+    return np.exp(-_squared(lat, lon, south, west) / radius**2)
 
 
 def _squared(lat, lon, south, west) -> np.ndarray:

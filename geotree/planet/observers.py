@@ -2,23 +2,20 @@
 
 People record trees near home, so places are clustered and uneven. Which
 species is seen at a place follows the planet's prior exactly, or else its
-posterior would not be the optimum.
+posterior would not be the optimum. For the audit to find, some records get
+the faults of real tables: see the page "What changed since the release".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from geotree import world
-from geotree.planet import faults as plant
-from geotree.planet.tables import TABLES
+from geotree.planet.climate import TABLES
 from geotree.planet.traits import stable_hash
-
-if TYPE_CHECKING:
-    from geotree.planet.source import Planet
 
 ALONE = 0.45  # share of places with no crowd around
 NEAR = 0.35  # share of records close to an earlier one
@@ -26,14 +23,14 @@ _CHUNK = 4096  # places
 DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
 
 
-def occurrences(planet: Planet, n: int, *, seed: int,
+def occurrences(planet, n: int, *, seed: int,
                 faults: float) -> pd.DataFrame:
     """Draw ``n`` records; see :meth:`Planet.occurrences`."""
     if n < 1:
         raise ValueError(f"n is {n}, expected one record or more.")
     rng = np.random.default_rng([planet.seed, seed, n])
     lat, lon = _places(planet, n, rng)
-    number = _species(planet, lat, lon, rng.random((n, 1)))
+    number = _seen(planet, lat, lon, rng.random((n, 1)))
     rows = planet.classes.iloc[number].reset_index(drop=True)
     dataset = rng.choice(len(DATASETS), n, p=[0.7, 0.2, 0.1])
     keys = {name: stable_hash("taxonKey", name) % 7_000_000 + 2_000_000
@@ -56,28 +53,26 @@ def occurrences(planet: Planet, n: int, *, seed: int,
     })
     table.attrs = {"source": f"simulated planet, seed {planet.seed}, "
                              f"draw {seed}"}
-    return plant.plant(table, share=faults, rng=rng) if faults else table
+    return plant(table, share=faults, rng=rng) if faults else table
 
 
-def _priors(planet, lat, lon):
-    """Rows and their prior, some at a time: all would fill the memory."""
+def _seen(planet, lat, lon, chance):
+    """Number of the species that is seen at each place, by its prior; -1
+    where nothing grows. Some at a time: all priors would fill the memory.
+    """
+    number = np.empty(len(lat), np.int64)
     for start in range(0, len(lat), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        yield rows, planet.prior(lat=lat[rows], lon=lon[rows])
-
-
-def _species(planet, lat, lon, chance):
-    """Number of the species that is seen at each place, by its prior."""
-    number = np.empty(len(lat), np.int64)
-    for rows, prior in _priors(planet, lat, lon):
-        number[rows] = (prior.cumsum(axis=1) < chance[rows]).sum(axis=1)
-    return number.clip(max=len(planet.classes) - 1)
+        prior = planet.prior(lat=lat[rows], lon=lon[rows])
+        found = (prior.cumsum(axis=1) < chance[rows]).sum(axis=1)
+        number[rows] = np.where(prior.any(axis=1), found.clip(
+            max=prior.shape[1] - 1), -1)
+    return number
 
 
 def _grows(planet, lat, lon):
     """Whether anything grows at each place."""
-    return np.concatenate([np.zeros(0, bool), *(
-        prior.sum(axis=1) > 0 for _, prior in _priors(planet, lat, lon))])
+    return _seen(planet, lat, lon, np.zeros((len(lat), 1))) >= 0
 
 
 def _places(planet, n, rng):
@@ -118,3 +113,69 @@ def _candidates(n, rng):
     lat = lat.clip(-58, 80)
     land = world.is_land(lat=lat, lon=lon)
     return lat[land], lon[land]
+
+
+def plant(table: pd.DataFrame, *, share: float,
+          rng: np.random.Generator) -> pd.DataFrame:
+    """Spoil a share of the rows; ``attrs["faults"]`` tells which.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table; not modified.
+    share : float
+        0 to 1, over all kinds together.
+    rng : numpy Generator
+
+    Returns
+    -------
+    DataFrame
+        The same rows in the same order; ``attrs["faults"]`` maps each kind
+        to the list of ``gbifID`` it was planted in.
+    """
+    if not 0 < share <= 0.5:
+        raise ValueError(f"faults is {share}, expected 0 to 0.5.")
+    table = table.copy()
+    rows = rng.permutation(len(table))
+    rows = rows[:max(round(share * len(table)), len(_PLANT))]
+    planted = {}
+    for number, (kind, spoil) in enumerate(_PLANT.items()):
+        chosen = table.index[rows[number::len(_PLANT)]]
+        spoil(table, chosen, rng)
+        planted[kind] = table.loc[chosen, "gbifID"].tolist()
+    table.attrs = {**table.attrs, "faults": planted}
+    return table
+
+
+def _obscured(table, rows, rng):
+    shift = rng.uniform(-0.1, 0.1, (2, len(rows)))
+    table.loc[rows, "decimalLatitude"] += shift[0]
+    table.loc[rows, "decimalLongitude"] += shift[1]
+    table.loc[rows, "coordinateUncertaintyInMeters"] = 28_000.0
+
+
+def _rounded(table, rows, rng):
+    for name in ("decimalLatitude", "decimalLongitude"):
+        table.loc[rows, name] = table.loc[rows, name].round(1)
+
+
+def _unresolved(table, rows, rng):
+    table.loc[rows, "species"] = table.loc[rows, "genus"] + " spec"
+
+
+def _duplicate(table, rows, rng):
+    others = table.index.difference(rows)
+    source = table.loc[others[:len(rows)]]
+    for name in table.columns.drop("gbifID"):
+        table.loc[rows, name] = source[name].to_numpy()
+
+
+def _set(values, table, rows, rng):
+    for name, value in values.items():
+        table.loc[rows, name] = value
+
+
+_PLANT = {"obscured": _obscured, "rounded": _rounded,
+          "unresolved": _unresolved, "duplicate": _duplicate,
+          **{kind: partial(_set, values)
+             for kind, values in TABLES["faults"].items()}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from geotree.planet.climate import TABLES
 from geotree.planet.spectra import (
     DATE_NOISE,
     FACTORS,
@@ -19,7 +20,6 @@ from geotree.planet.spectra import (
     Scene,
     signal,
 )
-from geotree.planet.tables import TABLES
 from geotree.variables import BANDS, MONTHS, PATCH
 
 # s.d. in ln reflectance of one pixel, per band: all year, and of one date.

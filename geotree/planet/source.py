@@ -13,16 +13,10 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, data, files, taxonomy
-from geotree.planet import climate, niches, patch, spectra, traits
-from geotree.planet.tables import TABLES
-from geotree.sources import NO_IMAGERY, OK, Pixels, Plan
-from geotree.variables import (
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
-    reflectance,
-)
+from geotree.planet import climate, observers, patch, spectra, traits
+from geotree.planet.climate import TABLES
+from geotree.sources import BYTES, NO_IMAGERY, OK, Pixels, Plan
+from geotree.variables import MONTHS, NODATA, reflectance
 
 _MISSING = {"terrain": 0.01, "soil": 0.04, "climate": 0.01}
 _CHUNK = 1024  # samples at a time, so that memory stays flat
@@ -64,8 +58,8 @@ class Planet:
         return traits.draw(self.classes, seed=self.seed)
 
     @cached_property
-    def _niches(self) -> niches.Niches:
-        return niches.Niches(self.species, self.traits["habitat"],
+    def _niches(self) -> traits.Niches:
+        return traits.Niches(self.species, self.traits["habitat"],
                              seed=self.seed)
 
     @cached_property
@@ -126,15 +120,13 @@ class Planet:
             Of the draw; the planet itself stays the same.
         faults : float
             Share of records that get one of the faults of real tables
-            (:mod:`geotree.planet.faults`), for the audit to find.
+            (:func:`geotree.planet.observers.plant`), for the audit to find.
 
         Returns
         -------
         DataFrame
             Occurrence table; see :mod:`geotree.occurrences`.
         """
-        from geotree.planet import observers
-
         return observers.occurrences(self, n, seed=seed, faults=faults)
 
     def attrs(self) -> dict[str, str | int | float]:
@@ -147,8 +139,8 @@ class Planet:
 
     def plan(self, table: pd.DataFrame) -> Plan:
         """No request; about 5,000 samples a second and core."""
-        size = MONTHS * 10 * PATCH**2 * 2 + len(VARIABLE_NAMES) * 4 + 1
-        return Plan(len(table), 0, len(table) * size, len(table) / 5000)
+        n = len(table)
+        return Plan(n, 0, n * BYTES, n / 5000)
 
     def fetch(self, table: pd.DataFrame) -> Pixels:
         """Render pixels and variables of each row of an occurrence table.
@@ -251,8 +243,7 @@ class Planet:
         parts = [self._posterior(images[start:start + _CHUNK],
                                  environment[start:start + _CHUNK], wanted)
                  for start in range(0, len(images), _CHUNK)]
-        return np.concatenate(parts) if parts else np.zeros(
-            (0, len(wanted)))
+        return np.concatenate([np.zeros((0, len(wanted))), *parts])
 
     def _columns(self, classes) -> np.ndarray:
         if classes is None:

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from geotree.planet.climate import Climate
-from geotree.planet.tables import TABLES
+from geotree.planet.climate import TABLES, Climate
 from geotree.variables import MONTHS
 
 # Reflectance in the order of BANDS, after typical library spectra.

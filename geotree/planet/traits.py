@@ -1,23 +1,29 @@
-"""Traits of any tree species, drawn down the taxonomy so relatives agree.
+"""What the species of the simulated planet are, and where they grow.
 
 A trait is the mean of the leaf type plus an effect of the family, of the
 genus and of the species. Each effect depends only on the planet's seed and
-the name, so a species that the planet does not know gets traits too.
+the name, so a species that the planet does not know gets traits too. How
+often a species is seen at a place follows from its niche.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from geotree import taxonomy
-from geotree.planet.tables import TABLES
+from geotree import taxonomy, world
+from geotree.planet.climate import TABLES, Climate, climate
 
 LEAF_TYPES, TRAITS = TABLES["leaf types"], TABLES["traits"]
 # Shares of the variance at family, genus and species level.
 _SHARES = {"family": 0.50, "genus": 0.35, "species": 0.15}
+_MINIMUM = 1e-4  # summed suitability under which no tree is seen
+_TREE_LINE = 6.5  # °C of the warmest month
+_DESERT = 150  # mm a year
+_WIDTH = np.array([7.5, 1.1, 0.10])  # of a niche, in the space of _position
 
 
 def stable_hash(*parts: object) -> int:
@@ -97,3 +103,110 @@ def season(table: pd.DataFrame, seed: int) -> np.ndarray:
     known = {place: np.random.default_rng(
         stable_hash(seed, "year", *place)).normal() for place in set(places)}
     return np.array([known[place] for place in places])
+
+
+class Niches:
+    """What lets a species grow: native range, height, climate and soil.
+
+    Parameters
+    ----------
+    species : DataFrame of K rows
+        ``species, nativeRange, elevationMin, elevationMax, abundance``.
+    habitat : (K,) float
+        From dry to wet, of :func:`draw`.
+    seed : int
+        Of the planet.
+    """
+
+    def __init__(self, species: pd.DataFrame, habitat, *, seed: int):
+        self.habitat, self.seed = np.asarray(habitat), seed
+        self._names = species["species"].to_numpy()
+        self._low, self._high, self._abundance = species[
+            ["elevationMin", "elevationMax", "abundance"]].to_numpy(float).T
+        boxes = species["nativeRange"].str.split("|").explode()
+        self._owner = boxes.index.to_numpy()
+        # (J, 4) south north west east
+        self._boxes = boxes.str.split(":", expand=True).to_numpy(float)
+
+    def prior(self, *, lat, lon) -> np.ndarray:
+        """Probability of each species at N places: (N, K) float64.
+
+        Rows sum to one; a row where nothing grows is all zero.
+        """
+        weight = self.weight(lat=lat, lon=lon)
+        total = weight.sum(axis=1, keepdims=True)
+        return np.divide(weight, total, out=np.zeros_like(weight),
+                         where=total > _MINIMUM)
+
+    def weight(self, *, lat, lon) -> np.ndarray:
+        """How much of each species N places bear: (N, K), 0 or more."""
+        state = climate(lat=lat, lon=lon, seed=self.seed)
+        niche = _position(state)[:, None] - self._centres
+        fit = np.exp(-0.5 * ((niche / _WIDTH) ** 2).sum(-1))
+        alive = ((state.temperature.max(axis=1) > _TREE_LINE)
+                 & (state.rain.sum(axis=1) > _DESERT))
+        return (self._reach(lat, lon, state) * fit * self._abundance
+                * alive[:, None])
+
+    @cached_property
+    def _centres(self) -> np.ndarray:
+        """Middle of each niche in the space of ``_position``: (K, 3)."""
+        lat, lon, _ = _land()
+        state = climate(lat=lat, lon=lon, seed=self.seed)
+        weight = self._reach(lat, lon, state)
+        weight = weight * np.cos(np.radians(lat))[:, None] + 1e-12
+        centre = (weight.T @ _position(state)) / weight.sum(axis=0)[:, None]
+        centre[:, 2] += 0.035 * self.habitat
+        return centre
+
+    def countries(self) -> pd.DataFrame:
+        """The countries of each native range, as a flora would list them.
+
+        Returns
+        -------
+        DataFrame
+            ``species`` and ``countryCode``, one row for each country in
+            which the coarse range of the species has land.
+        """
+        lat, lon, code = _land()
+        south, north, west, east = self._boxes.T
+        place, box = np.nonzero(
+            (south <= lat[:, None]) & (lat[:, None] <= north)
+            & (west <= lon[:, None]) & (lon[:, None] <= east))
+        return pd.DataFrame({
+            "species": self._names[self._owner[box]],
+            "countryCode": code[place]}).drop_duplicates().sort_values(
+                ["species", "countryCode"], ignore_index=True)
+
+    def _reach(self, lat, lon, state: Climate) -> np.ndarray:
+        """Membership in range (soft edges of 1°) and heights: (N, K)."""
+        lat = np.asarray(lat, float)[:, None]
+        lon = np.asarray(lon, float)[:, None]
+        south, north, west, east = self._boxes.T
+        inside = (_edge(lat - south) * _edge(north - lat)
+                  * _edge(lon - west) * _edge(east - lon))
+        outside = np.ones((len(lat), len(self.habitat)))
+        for column, number in enumerate(self._owner):
+            outside[:, number] *= 1 - inside[:, column]
+        height = np.asarray(state.elevation)[:, None]
+        return ((1 - outside) * (_edge((height - self._low + 250) / 120)
+                                 * _edge((self._high + 250 - height) / 120)))
+
+
+def _land() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latitude, longitude and country of the middle of each 1° of land."""
+    lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
+    code = world.country_code(lat=lat, lon=lon)
+    return tuple(part[code != ""] for part in (lat, lon, code))
+
+
+def _edge(x):
+    """A soft step from 0 to 1 around 0."""
+    return 1 / (1 + np.exp(-4 * np.clip(x, -8, 8)))
+
+
+def _position(state: Climate) -> np.ndarray:
+    """Niche axes: annual °C, ln annual mm, soil water: (N, 3)."""
+    return np.column_stack([state.temperature.mean(axis=1),
+                            np.log(state.rain.sum(axis=1)),
+                            state.soil_water[:, 0]])

@@ -84,25 +84,22 @@ class ClipBaseline(nn.Module):
 
     @classmethod
     def from_open_clip(cls, path: str | Path, *,
-                       tokenizer: str | Path = CLIP, head: int = 64
+                       tokenizer: str | Path = CLIP, config=None
                        ) -> ClipBaseline:
         """A ViT of open_clip, such as ``RemoteCLIP-ViT-B-32.pt``.
 
         Parameters
         ----------
-        head : int
-            Width of an attention head.
+        config : transformers.CLIPConfig, optional
+            Of another size than ViT-B/32.
         """
         from transformers import CLIPConfig, CLIPModel
 
-        state = checkpoint.read(path)
-        try:
-            clip = CLIPModel(CLIPConfig(**_sizes(state, head)))
-            state = _from_open_clip(state)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"'{path}' holds no ViT of open_clip "
-                             f"({error!r}).") from error
-        store.load_state(clip, state, where=f"'{path}'")
+        gelu = {"hidden_act": "gelu"}  # as in open_clip and RemoteCLIP
+        clip = CLIPModel(config or CLIPConfig(text_config=gelu,
+                                              vision_config=gelu))
+        store.load_state(clip, _from_open_clip(checkpoint.read(path)),
+                         where=f"'{path}'")
         return cls(clip, tokenizer).eval()
 
     @property
@@ -168,32 +165,6 @@ def load(source: str | Path | nn.Module) -> nn.Module:
                                 "open_clip, a folder that transformers "
                                 "wrote, or a hub id.")
     return ClipBaseline.from_pretrained(source)
-
-
-def _sizes(state: dict[str, Tensor], head: int) -> dict:
-    """The configuration that the shapes of a state tell."""
-    def tower(prefix, width):
-        blocks = {name.split("resblocks.")[1].split(".")[0]
-                  for name in state
-                  if name.startswith(f"{prefix}transformer.resblocks.")}
-        first = f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"
-        return {"hidden_size": width, "num_hidden_layers": len(blocks),
-                "num_attention_heads": max(width // head, 1),
-                "intermediate_size": state[first].shape[0],
-                "hidden_act": "gelu",  # of open_clip and RemoteCLIP
-                "projection_dim": state["text_projection"].shape[1]}
-
-    vocabulary, width = state["token_embedding.weight"].shape
-    patch = state["visual.conv1.weight"].shape[-1]
-    grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
-    return {
-        "projection_dim": state["text_projection"].shape[1],
-        "vision_config": tower("visual.", len(state["visual.conv1.weight"]))
-        | {"patch_size": patch, "image_size": grid * patch},
-        "text_config": tower("", width) | {
-            "vocab_size": vocabulary,
-            "max_position_embeddings": len(state["positional_embedding"]),
-            "bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}}
 
 
 # Names of open_clip → those of transformers, one after the other.

@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import checks, files, taxonomy
+from geotree import checks, files
 from geotree.occurrences.table import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
 from geotree.release.hub import Tar
 from geotree.release.tar_members import Sample, walk
 from geotree.release.tars import find
 from geotree.shards import ShardError, Shards, open
-from geotree.shards.writing import SAMPLE, finish
+from geotree.shards.writing import SAMPLE, finish, gathered
 
 _GUARD = ("In a script, call convert below if __name__ == '__main__':, or "
           "pass workers=1. What was read is kept; go on by calling it again.")
@@ -35,9 +35,8 @@ _STREAMS = 2  # tars of the hub that are read at a time
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
 
 
-def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
-            classes: pd.DataFrame | None = None, seed: int = 0,
-            pack: int = 256, packs_per_shard: int = 64,
+def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
+            seed: int = 0, pack: int = 256, packs_per_shard: int = 64,
             workers: int | None = None, on_error: str = "raise",
             progress: bool = True) -> Shards:
     """Pack the shards of the release.
@@ -51,11 +50,8 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     out : path
         Folder of the packed shards; appears when all is written. Beside
         it, ``.<name>.work`` keeps what is done until then (6 kB a sample):
-        a second call goes on with the rest.
-    table : DataFrame, optional
-        Occurrence table whose ``gbifID`` are the ``sample_id`` of the
-        shards, e.g. :func:`geotree.occurrences.read_release`. Without it
-        the index knows places and names only.
+        a second call goes on with the rest. The index knows places and
+        names; ``gbifID`` is the ``sample_id``.
     classes : DataFrame, optional
         Class table; default: that of the samples.
     workers : int, optional
@@ -74,7 +70,7 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     ShardError
         A sample is damaged; the tars that are done stay done.
     ValueError
-        A sample is not in ``table`` or its species not in ``classes``.
+        The species of a sample is not in ``classes``.
     OSError
         The disk is full or the folder cannot be written.
     RuntimeError
@@ -92,8 +88,9 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
     work = out.with_name(f".{out.name}.work")
     with files.lock(out):
         work.mkdir(parents=True, exist_ok=True)
-        parts = [work / f"{number:06d}.parquet" for number in
-                 range(len(tars))]
+        # What is made of another tar, or otherwise, has another name.
+        parts = [work / f"{files.fingerprint(_mark(tar), on_error)}.parquet"
+                 for tar in tars]
         _read_all([(tar, listed.get(tar), part, on_error) for tar, part
                    in zip(tars, parts, strict=True)], workers, progress)
         tables = [pd.read_parquet(part) for part in parts]
@@ -102,13 +99,11 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
             raise ValueError(f"no sample in {len(tars)} tar files could be "
                              "read: nothing to pack.")
         order = np.random.default_rng(seed).permutation(len(found))
-        chosen = _chosen(found.iloc[order].reset_index(drop=True), table)
-        ends = np.cumsum([len(one) for one in tables])
-        finish(chosen, lambda part: partial(_gather, parts, ends, order),
-               out, layout="packed", pack=pack,
-               classes=(taxonomy.class_table(chosen) if classes is None
-                        else classes),
-               size=pack * packs_per_shard, progress=progress, about={
+        chosen = _as_table(found.iloc[order].reset_index(drop=True))
+        bins = [part.with_suffix(".bin") for part in parts]
+        finish(chosen, lambda part: gathered(bins, order), out,
+               layout="packed", pack=pack, size=pack * packs_per_shard,
+               classes=classes, progress=progress, about={
                    "seed": seed,
                    "left_out": sum(one.attrs["skipped"] for one in tables),
                    "provenance": {"source": "GlobalGeoTree release",
@@ -120,7 +115,7 @@ def convert(paths, out: str | Path, *, table: pd.DataFrame | None = None,
 
 def _read_all(jobs: list[tuple], workers: int, progress: bool) -> None:
     """Read each tar that is not done."""
-    left = [job for job in jobs if not _is_done(*job)]
+    left = [job for job in jobs if not job[2].exists()]
     bar = partial(tqdm, initial=len(jobs) - len(left), total=len(jobs),
                   desc="read", unit="tar", disable=not progress)
     if min(workers, len(left)) < 2:
@@ -140,27 +135,17 @@ def _read_all(jobs: list[tuple], workers: int, progress: bool) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def _mark(tar, on_error: str) -> dict:
+def _mark(tar) -> list:
     """What tells a tar from another one in its place."""
     if isinstance(tar, Tar):
-        return {"tar": str(tar), "bytes": tar.size, "on_error": on_error}
+        return [str(tar), tar.size]
     about = tar.stat()
-    return {"tar": str(tar.absolute()), "bytes": about.st_size,
-            "modified": about.st_mtime_ns, "on_error": on_error}
-
-
-def _is_done(tar, listed, part: Path, on_error: str) -> bool:
-    try:
-        done = pd.read_parquet(part, columns=["gbifID"]).attrs
-    except (OSError, ValueError):
-        return False
-    return _mark(tar, on_error).items() <= done.items()
+    return [tar.absolute(), about.st_size, about.st_mtime_ns]
 
 
 def _read_one(tar, listed, part: Path, on_error: str) -> None:
     """Read a tar into a table, and its samples into a file beside it."""
     rows, skipped = [], 0
-    part.unlink(missing_ok=True)
     with part.with_suffix(".bin").open("wb") as file:
         for found in walk(tar, listed and listed.records):
             found = release_records.attempt(_sample, found)
@@ -174,7 +159,7 @@ def _read_one(tar, listed, part: Path, on_error: str) -> None:
     frame = pd.DataFrame(rows, columns=[
         "gbifID", "decimalLatitude", "decimalLongitude",
         *release_records.LEVELS.values()])
-    frame.attrs = _mark(tar, on_error) | {"skipped": skipped}
+    frame.attrs = {"skipped": skipped}
     with files.whole(part) as whole:
         frame.to_parquet(whole, index=False)
 
@@ -187,32 +172,8 @@ def _sample(found: Sample) -> tuple[np.ndarray, tuple]:
     return sample, (number, *environment[[1, 0]].tolist(), *names.values())
 
 
-def _chosen(found: pd.DataFrame, table: pd.DataFrame | None
-            ) -> pd.DataFrame:
-    """The occurrence table of the samples, in their order."""
-    if table is None:
-        for name, kind in COLUMNS.items():
-            if name not in found:
-                found[name] = (np.nan if name in OPTIONAL
-                               else _UNKNOWN[kind])
-        return found
-    place = pd.Index(table["gbifID"]).get_indexer(found["gbifID"])
-    if (place < 0).any():
-        missing = found["gbifID"].to_numpy()[place < 0]
-        raise ValueError(
-            f"{len(missing)} of {len(found)} samples are not in the table, "
-            f"e.g. sample_id {missing[0]}. Is it the table of these shards?")
-    return table.iloc[place].reset_index(drop=True)
-
-
-def _gather(parts: list[Path], ends: np.ndarray, order: np.ndarray,
-            rows: slice) -> np.ndarray:
-    """The samples of some rows, in shuffled order."""
-    wanted = order[rows]
-    owner = ends.searchsorted(wanted, side="right")
-    samples = np.empty(len(wanted), SAMPLE)
-    for part in np.unique(owner):
-        stored = np.memmap(parts[part].with_suffix(".bin"), SAMPLE, "r")
-        mine = owner == part
-        samples[mine] = stored[wanted[mine] - ends[part]]
-    return samples
+def _as_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Places and names as an occurrence table; the rest is unknown."""
+    return found.assign(**{
+        name: np.nan if name in OPTIONAL else _UNKNOWN[kind]
+        for name, kind in COLUMNS.items() if name not in found})

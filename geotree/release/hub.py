@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from geotree.hub import hub_file
+from geotree.hub import hub_file, refused
 from geotree.network import ServiceError
 
 DATASET = "yann111/GlobalGeoTree"
@@ -27,7 +27,6 @@ _ADDRESS = re.compile(
     r"(?:hf:/|(?P<endpoint>https?://[^/]+))/datasets/(?P<repo>[^/]+/[^/@]+)"
     r"(?:@(?P<tag>[^/]+)|/(?:resolve|tree)/(?P<branch>[^/]+))?/(?P<path>.+)")
 _AHEAD = 1 << 18  # bytes read at once, and again where it breaks off
-_EACH = 31_240  # bytes a sample, as the release writes them
 
 
 def fetch(path: str, *, repo: str = DATASET, **options) -> Path:
@@ -79,11 +78,6 @@ class Tar:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
-    @property
-    def about(self) -> int:
-        """Samples, by its size."""
-        return round(self.size / _EACH)
-
     def __str__(self) -> str:
         return f"hf://datasets/{self.repo}@{self.commit}/{self.path}"
 
@@ -112,7 +106,7 @@ class _Stream(io.RawIOBase):
                         str(self._tar), "rb", block_size=0)
             data = self._file.read(len(memory))
         except Exception as error:  # of several HTTP libraries
-            raise _refused(f"read '{self._tar}'", error) from error
+            raise refused(f"read '{self._tar}'", error) from error
         self._came += len(data)
         self._hash.update(data)
         if (self._came == self._tar.size and self._tar.sha256
@@ -120,10 +114,6 @@ class _Stream(io.RawIOBase):
             raise ServiceError(
                 errno.EIO, f"'{self._tar}' has another SHA-256 than the hub "
                 "lists: some of its samples came damaged. Read it again")
-        if not data and self._came < self._tar.size:
-            raise ServiceError(
-                errno.EIO, f"'{self._tar}' ended after {self._came:,} of "
-                f"{self._tar.size:,} bytes. Read it again")
         memory[:len(data)] = data
         return len(data)
 
@@ -193,7 +183,7 @@ def _listed(repo: str, revision: str | None = None,
                                   key=lambda one: one.rfilename)
                 if one.rfilename.endswith(".tar")]
     except Exception as error:  # of several HTTP libraries
-        raise _refused(f"list '{repo}'", error) from error
+        raise refused(f"list '{repo}'", error) from error
 
 
 def _within(path: str, listed: list[Tar]) -> list[Tar]:
@@ -204,10 +194,3 @@ def _within(path: str, listed: list[Tar]) -> list[Tar]:
         raise ServiceError(errno.ENOENT, f"no tar files in '{path}' of the "
                            f"repository. Expected {' or '.join(PARTS)}.")
     return found
-
-
-def _refused(what: str, error: Exception) -> ServiceError:
-    return ServiceError(
-        errno.EIO, f"cannot {what} ({type(error).__name__}: "
-        f"{str(error).partition(chr(10))[0]}). Check name, network and, "
-        "where it is private, your token")

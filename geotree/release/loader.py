@@ -27,6 +27,8 @@ from geotree.release.tar_members import Sample, walk
 from geotree.release.tars import find
 from geotree.shards.batch import ShardError
 
+_EACH = 31_240  # bytes a sample, as the release writes them
+
 
 class GGTDataset(IterableDataset):
     """Shards of the release as batches for :class:`~geotree.GeoTreeClip`.
@@ -129,7 +131,7 @@ class GGTDataset(IterableDataset):
 
     def _count(self, tar) -> int:
         if tar in self.guessed:
-            return tar.about
+            return round(tar.size / _EACH)
         if tar not in self._known:
             self._known[tar] = 0
             for sample in walk(tar):

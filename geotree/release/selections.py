@@ -97,8 +97,6 @@ def read(path: str | os.PathLike) -> dict:
 
 def write(selections: dict, path: str | os.PathLike) -> Path:
     """Write a file of selections that the release's scripts read."""
-    for rank in RANKS:
-        names(selections, rank)
     return files.write(path, json.dumps(selections, indent=4,
                                         ensure_ascii=False))
 

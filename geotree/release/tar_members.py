@@ -30,7 +30,6 @@ LARGEST = 1 << 20  # bytes a member may have; a sample needs 31 kB
 _LONGEST = 1 << 16  # bytes of an extended header, which holds a name
 _SUM = slice(148, 156)  # the checksum, itself summed as eight blanks
 _EMPTY = bytes(BLOCK)
-_FARTHEST = 1 << 62  # bytes; no file reaches so far
 _MOST = 16  # members of a sample that are looked at
 _PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz",
            b"(\xb5": "zstd", b"PK": "zip"}  # by how a file begins
@@ -86,11 +85,11 @@ def members(file: BinaryIO) -> Iterator[Member]:
             data, at = _data(file, size, at)
             extra |= _extended(data, kind, at)
             continue
-        data, at = _data(file, int(extra.get("size", size)), at)
+        data, at = _data(file, size, at)
         name = extra.get("path") or _name(header)
         yield Member(name, "file" if kind in b"0\0" and name[-1:] != "/"
                      else "folder" if kind in b"05\0" else "other",
-                     int(extra.get("size", size)), data, at)
+                     size, data, at)
         extra = {}
 
 
@@ -101,11 +100,10 @@ def _check(header: bytes, at: int) -> int:
             f"cut off at byte {at + len(header):,}, before the end mark")
     try:
         told = int(header[_SUM].rstrip(b" \0") or b"0", 8)
-        size = (int.from_bytes(header[125:136], "big")
-                if header[124] == 0x80
-                else int(header[124:136].rstrip(b" \0") or b"0", 8))
+        size = int(header[124:136].rstrip(b" \0") or b"0", 8)
     except ValueError as error:
-        raise tarfile.ReadError(f"no header at byte {at:,}") from error
+        raise tarfile.ReadError(f"no header at byte {at:,}, or a member of "
+                                "over 8 GB") from error
     # The lower half of an Adler-32 is 1 + the sum of all bytes.
     found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(header[_SUM]) + 8 * 32
     if (found - told) % 65521 or size < 0:
@@ -115,8 +113,6 @@ def _check(header: bytes, at: int) -> int:
 
 def _data(file: BinaryIO, size: int, at: int) -> tuple[bytes, int]:
     """The data of a member from byte ``at`` on, and where it ends."""
-    if size > _FARTHEST:
-        raise tarfile.ReadError(f"a member of {size:,} bytes")
     left = -(-size // BLOCK) * BLOCK
     stop, data = at + left, b""
     while left:
@@ -136,7 +132,7 @@ def _name(header: bytes) -> str:
 
 
 def _extended(data: bytes, kind: bytes, at: int) -> dict[str, str]:
-    """What an extended header says of the next member: path and size."""
+    """What an extended header says of the next member: its path."""
     if kind == b"L":
         return {"path": _text(data)}
     found = {}
@@ -146,10 +142,8 @@ def _extended(data: bytes, kind: bytes, at: int) -> dict[str, str]:
             raise tarfile.ReadError(f"a broken header before byte {at:,}")
         key, _, value = data[len(length) + 1:int(length) - 1].partition(b"=")
         data = data[int(length):]
-        if kind == b"x" and key in (b"path", b"size"):
-            found[key.decode()] = _text(value)
-    if not found.get("size", "0").isdigit():
-        raise tarfile.ReadError(f"a broken header before byte {at:,}")
+        if kind == b"x" and key == b"path":
+            found["path"] = _text(value)
     return found
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from geotree.release.records import LEVELS, attempt
 from geotree.release.tar_members import BLOCK, MEMBERS, Sample, samples, walk
 from geotree.shards import index
 from geotree.shards.batch import Batch, ShardError
-from geotree.shards.index import RECORD, Shard
+from geotree.shards.index import RECORD, Listed, Shard
 from geotree.shards.records import add
 from geotree.variables import NODATA, VARIABLE_NAMES
 
@@ -100,70 +99,34 @@ def decode(data: np.ndarray, species: pd.Index) -> Batch:
                  np.array([number], np.int64))
 
 
-class Scan:
-    """Tars without an index; their names are read once, when needed.
-
-    Has what :class:`geotree.shards.index.Index` has; the faults found on
-    the way are in ``faults``.
-    """
-
-    layout, left_out, provenance = "release", 0, {}
-
-    def __init__(self, paths: list[Path], *, on_error: str,
-                 classes: pd.DataFrame | None = None):
-        self._paths, self._on_error, self._classes = paths, on_error, classes
-
-    @property
-    def files(self) -> tuple[Shard, ...]:
-        return self._found[0]
-
-    @property
-    def faults(self) -> list[ShardError]:
-        return self._found[2]
-
-    @property
-    def ids(self) -> np.ndarray:
-        """``sample_id`` of each sample, in order: (N,) int64."""
-        return self._found[1]["gbifID"].to_numpy()
-
-    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
-        """What the tars say of each sample: id, place and names."""
-        table = self._found[1]
-        return table if columns is None else table[columns]
-
-    @cached_property
-    def classes(self) -> pd.DataFrame:
-        if self._classes is not None:
-            return self._classes
-        return taxonomy.class_table(self.table())
-
-    @cached_property
-    def _found(self) -> tuple[tuple[Shard, ...], pd.DataFrame, list]:
-        files, rows, faults = [], [], []
-        for path in tqdm(self._paths, "scan", unit="tar",
-                         disable=len(self._paths) < 2):
-            records, keys, first = [], [], len(rows)
-            for found in (attempt(_row, one) for one in walk(path)):
-                if isinstance(found, ShardError):
-                    if self._on_error == "raise":
-                        raise found
-                    faults.append(found)
-                    continue
-                row, record, key = found
-                rows.append(row)
-                records.append(record)
-                keys.append(key)
-            files.append(Shard(path, len(keys), first, np.array(
-                records, RECORD), keys=tuple(keys)))
-        if not rows:
-            raise ShardError(
-                self._paths[0], "any record",
-                f"no sample in {len(self._paths)} tar files. Packed shards "
-                "are opened by their folder, which holds index.json",
-                len(faults))
-        table = pd.DataFrame(rows)
-        _once(files, table["gbifID"])
-        return tuple(files), table, faults
+def scan(paths: list[Path], *, on_error: str,
+         classes: pd.DataFrame | None = None) -> Listed:
+    """What an index would tell of tars: their ids, places and names."""
+    files, rows, faults = [], [], []
+    for path in tqdm(paths, "scan", unit="tar", disable=len(paths) < 2):
+        records, keys, first = [], [], len(rows)
+        for found in (attempt(_row, one) for one in walk(path)):
+            if isinstance(found, ShardError):
+                if on_error == "raise":
+                    raise found
+                faults.append(found)
+                continue
+            row, record, key = found
+            rows.append(row)
+            records.append(record)
+            keys.append(key)
+        files.append(Shard(path, len(keys), first, np.array(
+            records, RECORD), keys=tuple(keys)))
+    if not rows:
+        raise ShardError(
+            paths[0], "any record", f"no sample in {len(paths)} tar files. "
+            "Packed shards are opened by their folder, which holds "
+            "index.json", len(faults))
+    table = pd.DataFrame(rows)
+    _once(files, table["gbifID"])
+    return Listed("release", tuple(files), table, faults=tuple(faults),
+                  classes=(taxonomy.class_table(table) if classes is None
+                           else classes))
 
 
 def _row(sample: Sample) -> tuple[dict, tuple, str]:

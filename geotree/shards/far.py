@@ -1,7 +1,8 @@
 """Shards far away: on a web server, in an object store, on the hub.
 
 A :class:`Far` has what shards ask of a path, and :class:`Ranges` what they
-ask of a tar, so that the same code reads them wherever they lie. Chapter 03.
+ask of a tar, so that the same code reads them wherever they lie; ``fsspec``
+brings the bytes. Chapter 03.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 
 from geotree import files, network
 from geotree.network import ServiceError, redact
-from geotree.stores import HEAD, Store
 
 _AT_ONCE = 16  # requests
+_HEAD = 76  # bytes by which one index is told from another
 _PIECE = 1 << 23  # bytes asked for at once of a file that is wanted whole
-_LARGEST = 1 << 36  # bytes of such a file
 
 
 def at(address: str, *, cache: str | Path | None = None,
@@ -34,20 +38,10 @@ def at(address: str, *, cache: str | Path | None = None,
         ``https://``, ``s3://``, ``hf://datasets/owner/name/``, or what else
         ``fsspec`` knows; plain ``http://`` of this very machine alone. What
         follows a ``?`` is sent with each request.
-    cache : path, optional
-        What has come is kept below it, in ``shards``. Default:
-        ``GEOTREE_CACHE``, or ~/.cache/geotree.
-    cache_gb : float
-        GB kept at most, those of other data sets included.
+    cache, cache_gb : path, float
+        Where what has come is kept, and how much of it in all.
     storage_options : dict, optional
         As ``fsspec`` takes them, e.g. ``{"anon": True}`` of ``s3``.
-
-    Raises
-    ------
-    ValueError
-        The address is not encrypted, or of a kind that nobody knows.
-    ImportError
-        What reads such an address is not installed.
     """
     protocol = address.partition("://")[0]
     if protocol in ("http", "ftp") and not network.is_here(address):
@@ -74,8 +68,6 @@ class Far:
     def __str__(self) -> str:
         return redact(self.path)
 
-    __repr__ = __str__
-
     def __truediv__(self, name: str) -> Far:
         return replace(self, path=f"{self.path}/{name}")
 
@@ -90,8 +82,7 @@ class Far:
     def is_dir(self) -> bool:
         return not self.name.endswith(".tar")
 
-    def pieces(self, most: int = _LARGEST) -> Iterator[bytes]:
-        """All of the file, a piece at a time."""
+    def pieces(self, most: int = 1 << 36) -> Iterator[bytes]:
         for start in range(0, most, _PIECE):
             piece = self.store.read(self.path, start, start + _PIECE)
             yield piece
@@ -101,13 +92,12 @@ class Far:
                            "not what it says")
 
     def read_bytes(self) -> bytes:
-        """All of a small file; how it began is remembered."""
+        """All of an index."""
         data = b"".join(self.pieces(16 * _PIECE))
-        self.store.began[self.path] = data[:HEAD]
+        self.store.began[self.path] = data[:_HEAD]
         return data
 
     def sha256(self) -> str:
-        """SHA-256 of the file, in hexadecimal."""
         digest = hashlib.sha256()
         for piece in self.pieces():
             digest.update(piece)
@@ -121,9 +111,6 @@ class Far:
                 file.writelines(self.pieces())
         os.utime(path)
         return path
-
-    def records(self, sha256: str) -> Ranges:
-        return Ranges(self, sha256)
 
 
 class Ranges:
@@ -144,24 +131,170 @@ class Ranges:
 
     def read(self, offset: int, length: int, *, anew: bool = False
              ) -> np.ndarray:
-        """Bytes of a record; ``anew``: whatever has come before."""
         if anew:
             self.far.store.refuse_changed()
-        elif offset not in self._coming:
+            return np.frombuffer(self._get(offset, length, True), np.uint8)
+        if offset not in self._coming:
             self.announce(offset, length)
-        return np.frombuffer(
-            self._get(offset, length, anew) if anew
-            else self._coming.pop(offset).result(), np.uint8)
+        return np.frombuffer(self._coming.pop(offset).result(), np.uint8)
 
     def _get(self, offset: int, length: int, anew: bool = False) -> bytes:
         store = self.far.store
         path = store.cache / files.fingerprint(self.sha256, offset)
-        try:
+        with suppress(OSError):  # it is not there, or was just removed
             if not anew and path.stat().st_size == length:
                 os.utime(path)
                 return path.read_bytes()
-        except OSError:
-            pass  # it is not there, or has just been removed
         data = store.read(self.far.path, offset, offset + length)
         store.keep(path, data)
         return data
+
+
+@dataclass(eq=False, repr=False)
+class Store:
+    """Where addresses of one kind are asked for, and what is kept."""
+
+    protocol: str
+    query: str
+    options: dict
+    cache: Path
+    size: float  # bytes of the cache; 0 from when nothing more is kept
+    opened: float = field(default_factory=time.time)
+    room: float = 0  # bytes to be written before the cache is looked at
+    began: dict[str, bytes] = field(default_factory=dict)  # by path
+    systems: dict = field(default_factory=dict)  # by process
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"systems": {}}
+
+    @property
+    def system(self):
+        """The file system of this process: none survives a fork."""
+        if os.getpid() not in self.systems:
+            self.systems[os.getpid()] = _system(self.protocol, self.options)
+        return self.systems[os.getpid()]
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        """Bytes of a range; fewer where the file ends."""
+        hub = self.protocol == "hf"  # whose client asks again by itself
+        more = {"cache_type": "none"} if hub else {}
+
+        def once() -> bytes:
+            try:
+                return self.system.cat_file(path + self.query, start=start,
+                                            end=stop, **more)
+            except Exception as error:  # of several libraries
+                return _refused(path, error)
+
+        return network.patient(once, tries=1 if hub else network.TRIES)
+
+    def refuse_changed(self) -> None:
+        """An error if an index is not the one that was read here."""
+        for path, head in self.began.items():
+            if self.read(path, 0, _HEAD) != head:
+                raise ServiceError(
+                    errno.ESTALE, f"'{path}' is not the one that was read: "
+                    "the shards were written anew meanwhile. Open them again")
+
+    def keep(self, path: Path, data: bytes) -> None:
+        """Keep what has come, if there is or can be room for it."""
+        self.room -= len(data)
+        try:
+            if self.room < 0 < self.size:
+                self.room = self._tidy() - len(data)
+            if self.room < 0:
+                self.size = 0
+            if self.size:
+                files.write(path, data)
+        except OSError as error:
+            self.size = 0
+            warnings.warn(f"{error.strerror or error}. Reading goes on, "
+                          "nothing more is kept", stacklevel=2)
+
+    def _tidy(self) -> float:
+        """Remove what nobody has used since opening; bytes then free."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        found = sorted((one.stat().st_mtime, one.stat().st_size, one.path)
+                       for one in os.scandir(self.cache))
+        step = self.size / 32
+        free = self.size - sum(size for _, size, _ in found)
+        for used, size, path in found:
+            if free < step and used < self.opened:
+                Path(path).unlink(missing_ok=True)
+                free += size
+        return min(free, step)
+
+
+def _refused(path: str, error: Exception) -> bytes:
+    """Raise what an error of some library means."""
+    if isinstance(error, ServiceError):
+        raise error
+    answers = [getattr(one, "response", None)
+               for one in (error, error.__cause__)]  # a store's is the cause
+    status = getattr(error, "status", None) or next((
+        one["ResponseMetadata"]["HTTPStatusCode"] if isinstance(one, dict)
+        else one.status_code for one in answers if one is not None), 0)
+    if status == 416:  # the file ends before
+        return b""
+    said = f"{status or type(error).__name__}: {error!s:.150}".split("\n")[0]
+    if isinstance(error, FileNotFoundError) or status == 404:
+        raise FileNotFoundError(
+            errno.ENOENT, f"'{redact(path)}' is not there (404). Check the "
+            "address; if an index lists it, put the file back") from None
+    if isinstance(error, PermissionError) or status in (401, 403):
+        raise ServiceError(
+            errno.EACCES, f"no right to read '{path}' ({said}). Check key, "
+            "token and address, or give storage_options") from None
+    text = f"cannot read '{path}' ({said})"
+    if (0 < status < 500 and status not in network.BUSY
+            or isinstance(error, ValueError | TypeError)
+            or "Credentials" in type(error).__name__):
+        raise ServiceError(errno.EIO, text) from None
+    raise network.Unsteady(text, after=getattr(error, "headers", None)
+                           and network.retry_after(error)) from None
+
+
+def _system(protocol: str, options: dict):
+    """A file system that asks once and waits as long as all here do."""
+    import fsspec
+
+    if protocol == "s3":
+        options = {"config_kwargs": {
+            "connect_timeout": network.LIMIT[0],
+            "read_timeout": network.LIMIT[1],
+            "retries": {"total_max_attempts": 1}}} | options
+    if protocol in ("http", "https"):
+        options = {"client_kwargs": _client()} | options | {
+            "headers": {"Accept-Encoding": "identity"}
+            | options.get("headers", {})}
+    system = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
+    system.retries = 1  # of s3fs
+    return system
+
+
+def _client() -> dict:
+    """The web is asked for parts, and only with encryption."""
+    import aiohttp
+
+    async def redirected(session, context, about) -> None:
+        here = str(about.url)
+        there = urljoin(here, about.response.headers.get("Location", ""))
+        if not there.startswith("https://") and not (
+                network.is_here(here) and network.is_here(there)):
+            raise ServiceError(errno.EACCES, f"'{here}' leads to '{there}', "
+                               "which is not encrypted. Refused")
+
+    async def answered(session, context, about) -> None:
+        if about.response.status == 200 and "Range" in about.headers:
+            raise ServiceError(
+                errno.EIO, f"'{about.url}' sends all of a file where a part "
+                "was asked for: a server without ranges. Copy the folder to "
+                "this disk, or put it where parts can be had")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(redirected)
+    trace.on_request_end.append(answered)
+    return {"trace_configs": [trace], "trust_env": True,
+            "timeout": aiohttp.ClientTimeout(
+                None, sock_connect=network.LIMIT[0],
+                sock_read=network.LIMIT[1])}

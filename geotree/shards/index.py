@@ -14,7 +14,8 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -209,6 +210,26 @@ def side(folder: Path, index: dict, name: str, read: Callable):
                          f"{found[:12]}…, the index says {told[:12]}…: "
                          "damaged or replaced")
     return read(here)
+
+
+@dataclass
+class Listed:
+    """What an index says, of samples that have none: it was looked up."""
+
+    layout: str
+    files: tuple[Shard, ...]
+    rows: pd.DataFrame  # occurrence table
+    classes: pd.DataFrame
+    faults: Sequence[ShardError] = ()  # met on the way
+    left_out = 0
+    provenance = {}
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self.rows["gbifID"].to_numpy()
+
+    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
+        return self.rows if columns is None else self.rows[columns]
 
 
 class Index:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from geotree import checks, taxonomy
 from geotree.shards.batch import Batch, take
-from geotree.shards.index import RECORD, Shard
+from geotree.shards.index import RECORD, Listed, Shard
 from geotree.shards.reading import Shards
 from geotree.shards.records import Records
 from geotree.variables import MONTHS, NODATA, VARIABLES, digital_numbers
@@ -109,7 +109,11 @@ class Samples(Shards):
 
     def __init__(self, batch: Batch, table: pd.DataFrame,
                  classes: pd.DataFrame):
-        super().__init__(_Arrays(batch, table, classes))
+        records = np.zeros(len(batch.ids), RECORD)
+        records["samples"] = 1
+        super().__init__(_Arrays(batch, Listed(
+            "memory", (Shard(Path("memory"), len(records), 0, records),),
+            table.reset_index(drop=True), classes)))
 
     def verify(self, table: pd.DataFrame | None = None) -> None:
         """There is no file to compare with."""
@@ -118,20 +122,9 @@ class Samples(Shards):
 class _Arrays(Records):
     """Arrays where others have records: each sample is one."""
 
-    layout, left_out, faults = "memory", 0, ()
-    provenance: dict[str, str] = {}
-
-    def __init__(self, batch: Batch, table: pd.DataFrame,
-                 classes: pd.DataFrame):
-        super().__init__(self)
-        self.batch, self.classes = batch, classes
-        self._table = table.reset_index(drop=True)
-        records = np.zeros(len(batch.ids), RECORD)
-        records["samples"] = 1
-        self.files = (Shard(Path("memory"), len(records), 0, records),)
-
-    def table(self, columns: list[str] | None = None) -> pd.DataFrame:
-        return self._table if columns is None else self._table[columns]
+    def __init__(self, batch: Batch, source: Listed):
+        super().__init__(source)
+        self.batch = batch
 
     def read(self, number: int, wanted: np.ndarray | None, rng
              ) -> Iterator[tuple[Batch, int]]:

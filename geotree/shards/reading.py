@@ -24,15 +24,15 @@ _MIXED = 2048  # samples, or a batch where it is larger, when shuffling
 
 def open(paths, *, on_error: str = "raise",
          classes: pd.DataFrame | None = None, **far) -> Shards:
-    """Open shards, here or far away; nothing is read but their index.
+    """Open shards, here or far away, by their index where there is one.
 
     Parameters
     ----------
     paths : path, address or list of them
         A folder of shards, some of its tars, or tars of the release. Tars
-        without an index are scanned for names and ids when these are first
-        asked for. Addresses (``s3://``, ``hf://datasets/``, ``https://``)
-        need an index: records are read from where they lie, some ahead.
+        without an index are scanned for names and ids. Addresses
+        (``s3://``, ``hf://datasets/``, ``https://``) need an index: records
+        are read from where they lie, some ahead.
     on_error : "raise" or "skip"
         What a damaged record does: stop with a :class:`ShardError` that
         names file and record, or be left out, warned of and counted in
@@ -64,7 +64,7 @@ def open(paths, *, on_error: str = "raise",
     tars, found = find(paths, **far)
     indexed = [path.parent in found for path in tars]
     if not any(indexed):
-        source = layout("release").Scan(tars, on_error=on_error,
+        source = layout("release").scan(tars, on_error=on_error,
                                         classes=classes)
         return Shards(Records(source), on_error)
     if not all(indexed):

@@ -25,6 +25,7 @@ import pandas as pd
 from geotree import checks
 from geotree.network import ServiceError
 from geotree.shards.batch import Batch, ShardError, take
+from geotree.shards.far import Ranges
 from geotree.shards.index import TABLE, Shard, layout
 from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 
@@ -251,7 +252,7 @@ def _damage(data: np.ndarray, length: int, told: int, file: Shard) -> str:
 
 def _open(file: Shard):
     if not isinstance(file.path, Path):
-        return file.path.records(file.sha256)
+        return Ranges(file.path, file.sha256)
     try:
         return _Here(file.path)
     except FileNotFoundError as error:
@@ -261,7 +262,7 @@ def _open(file: Shard):
 
 
 class _Here:
-    """A tar on this disk; :class:`geotree.shards.far.Ranges` is another's.
+    """A tar on this disk; as :class:`~geotree.shards.far.Ranges` are far away.
     """
 
     ahead = 4  # records that are announced before they are read

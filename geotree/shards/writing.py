@@ -1,13 +1,11 @@
 """From cube to tars: one pass over the cube, in a seeded random order.
 
-A sample's place in the shuffled order is known beforehand, so the cube is
-read once from front to back and each sample is dropped there in a scratch
-file. Memory stays flat at any size. Chapter 03.
+The cube is read once from front to back into a scratch file, from which
+each tar picks its samples. Memory stays flat at any size. Chapter 03.
 """
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -87,11 +85,10 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
     with files.lock(out):
         finish(
             _matching(table, cube["sample"].to_numpy()[order]),
-            lambda part: _shuffle(cube, order, part / "samples.scratch",
-                                  progress),
+            lambda part: _copied(cube, order, part / "samples.scratch",
+                                 progress),
             out, layout=layout, pack=pack, size=pack * packs_per_shard,
-            classes=(taxonomy.class_table(table) if classes is None
-                     else classes), progress=progress, about={
+            classes=classes, progress=progress, about={
                 "seed": seed, "provenance": cube.attrs,
                 "left_out": int(cube.sizes["sample"] - len(order))},
             kept="The cube is untouched, and so are")
@@ -99,7 +96,8 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
 
 
 def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
-           classes: pd.DataFrame, pack: int, size: int, progress: bool,
+           classes: pd.DataFrame | None, pack: int, size: int,
+           progress: bool,
            about: dict, kept: str) -> None:
     """Write tars and index beside ``out``, then put them in its place.
 
@@ -110,7 +108,9 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
     fill : callable
         Given a folder for scratch, returns a function of the rows of a tar
         in ``table``, which returns their samples as an array of
-        :data:`SAMPLE`. The last tar is asked for first.
+        :data:`SAMPLE`.
+    classes : DataFrame or None
+        Class table; None: that of ``table``.
     size : int
         Samples a tar.
     about : dict
@@ -118,13 +118,14 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
     kept : str
         What an error may promise, before "shards written there before".
     """
+    classes = taxonomy.class_table(table) if classes is None else classes
     labels = taxonomy.labels(table, classes)
     try:
         with files.whole(out) as part:
             part.mkdir()
             samples_of = fill(part)
             entries, records = [], []
-            for start in tqdm(range(0, len(table), size)[::-1], "shards",
+            for start in tqdm(range(0, len(table), size), "shards",
                               unit="tar", disable=not progress):
                 rows = slice(start, start + size)
                 samples = samples_of(rows)
@@ -135,14 +136,16 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
                     classes, layout=layout, pack=pack, first=start // pack)
                 entries.append(entry)
                 records.append(found)
-            np.save(part / RECORDS, np.concatenate(records[::-1]))
+            for scratch in part.glob("*.scratch"):
+                scratch.unlink()
+            np.save(part / RECORDS, np.concatenate(records))
             occurrences.write(table, part / TABLE)
             index.save(part, {
                 "layout": layout, "pack": pack, "samples": len(table),
                 "classes": classes.astype(str).to_dict(orient="list"),
                 **about, "provenance": {name: str(value) for name, value
                                         in about["provenance"].items()},
-                "shards": entries[::-1]})
+                "shards": entries})
     except OSError as error:
         raise OSError(
             error.errno or 0, f"cannot write shards to '{out}' "
@@ -162,16 +165,11 @@ def _matching(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
     return table.iloc[position].reset_index(drop=True)
 
 
-def _shuffle(cube, order: np.ndarray, path: Path, progress: bool
-             ) -> Callable[[slice], np.ndarray]:
-    """Drop every sample at its place in a file; return what reads it.
-
-    The file ends before what was read of it, so rows are asked for from
-    the last to the first, and the disk holds them once.
+def _copied(cube, order: np.ndarray, path: Path, progress: bool
+            ) -> Callable[[slice], np.ndarray]:
+    """Copy a cube to a file; returns what picks rows of an order from it.
     """
     total = cube.sizes["sample"]
-    target = np.full(total, -1)  # place of each cube row in the new order
-    target[order] = np.arange(len(order))
     with path.open("wb") as file, tqdm(total=total, desc="cube",
                                        unit="sample",
                                        disable=not progress) as bar:
@@ -184,19 +182,25 @@ def _shuffle(cube, order: np.ndarray, path: Path, progress: bool
                 samples[name] = check(
                     cube[source].isel(sample=rows).to_numpy(),
                     where=f"{source} of the cube, from sample {start} on")
-            for place, sample in zip(target[rows].tolist(), samples,
-                                     strict=True):
-                if place >= 0:
-                    file.seek(place * SAMPLE.itemsize)
-                    file.write(sample.tobytes())
+            samples.tofile(file)
             bar.update(len(samples))
+    return gathered([path], order)
+
+
+def gathered(paths: list[Path], order: np.ndarray
+             ) -> Callable[[slice], np.ndarray]:
+    """What returns the samples of a part of an order over several files."""
+    ends = np.cumsum([path.stat().st_size // SAMPLE.itemsize
+                      for path in paths])
 
     def samples_of(rows: slice) -> np.ndarray:
-        start = rows.start * SAMPLE.itemsize
-        samples = np.fromfile(path, SAMPLE, offset=start)
-        os.truncate(path, start)
-        if not start:
-            path.unlink()
+        wanted = order[rows]
+        owner = ends.searchsorted(wanted, side="right")
+        samples = np.empty(len(wanted), SAMPLE)
+        for number in np.unique(owner):
+            stored = np.memmap(paths[number], SAMPLE, "r")
+            mine = owner == number
+            samples[mine] = stored[wanted[mine] - ends[number]]
         return samples
 
     return samples_of
