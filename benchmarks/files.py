@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import statistics
 import time
 from contextlib import redirect_stdout
@@ -196,7 +197,8 @@ def convert(samples: Samples, runs: int) -> Result:
     out = samples.folder / "repacked"
 
     def ours():
-        conversion.convert(paths, out, progress=False)
+        conversion.convert(paths, out, progress=False,
+                           workers=os.cpu_count())
         return samples.n
 
     def reading():

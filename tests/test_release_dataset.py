@@ -231,9 +231,9 @@ def test_a_header_of_ten_gigabytes_is_refused_unread(bare):
     with path.open("wb") as file:
         file.write(info.tobuf(tarfile.GNU_FORMAT))
         file.truncate(info.size + 4096)  # a sparse file: it takes no disk
-    with pytest.raises(shards.ShardError, match="of 10,737,418,240 bytes"):
+    with pytest.raises(shards.ShardError, match="over 8 GB"):
         ids(GGTDataset(path))
-    with pytest.raises(shards.ShardError, match="of 10,737,418,240 bytes"):
+    with pytest.raises(shards.ShardError, match="over 8 GB"):
         shards.open(path).load()
 
 

@@ -710,7 +710,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(
 
 def test_nothing_there(vocabulary, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        checkpoint.load_tensors(tmp_path / "GGT_6M.pth")
+        checkpoint.read(tmp_path / "GGT_6M.pth")
     with pytest.raises(OSError, match=r"vocab\.json"):
         make(tmp_path).encode_taxa(pd.DataFrame(
             {"leafType": ["a"], "family": ["b"], "genus": ["c"],

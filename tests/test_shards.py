@@ -860,7 +860,7 @@ def test_links_and_giants_are_refused(release, tmp_path):
         shards.open(giant).load()
     small = make_tar(tmp_path / "small.tar", [(image, bomb()), text, extra])
     assert small.stat().st_size < 200_000
-    with pytest.raises(shards.ShardError, match="unpacks to 67,"):
+    with pytest.raises(shards.ShardError, match="is compressed"):
         shards.open(small).load()
 
 

@@ -131,7 +131,7 @@ def test_a_pickle_in_a_known_frame_is_not_executed(tmp_path):
             if name.endswith("data.pkl"):
                 content = pickle.dumps(Trap(str(tmp_path / "sprung")))
             new.writestr(name, content)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match="refused"):
         reader.read(target.getvalue())
     assert not (tmp_path / "sprung").exists()
 
@@ -143,5 +143,5 @@ def test_a_bomb_is_refused_before_it_unpacks():
         for name in old.namelist():
             new.writestr(name, old.read(name))
         new.writestr("archive/data/1", bytes(50_000_000))
-    with pytest.raises(ValueError, match="unpacks to"):
+    with pytest.raises(ValueError, match="is compressed"):
         TensorReader().read(target.getvalue())

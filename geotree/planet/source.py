@@ -239,24 +239,12 @@ class Planet:
         """
         checks.images(images)
         checks.environment(environment)
-        wanted = self._columns(classes)
+        wanted = taxonomy.labels(self.classes if classes is None else classes,
+                                 self.classes)
         parts = [self._posterior(images[start:start + _CHUNK],
                                  environment[start:start + _CHUNK], wanted)
                  for start in range(0, len(images), _CHUNK)]
         return np.concatenate([np.zeros((0, len(wanted))), *parts])
-
-    def _columns(self, classes) -> np.ndarray:
-        if classes is None:
-            return np.arange(len(self.classes))
-        known = pd.Index(self.classes["species"])
-        wanted = known.get_indexer(classes["species"])
-        if (wanted < 0).any():
-            strangers = classes["species"][wanted < 0]
-            raise ValueError(
-                f"{len(strangers)} of {len(classes)} species do not live on "
-                f"the simulated planet, e.g. {strangers.iloc[0]!r}: their "
-                "posterior is not defined. Use Planet.classes.")
-        return wanted
 
     def _posterior(self, images, environment, wanted):
         lon, lat = np.asarray(environment[:, :2], float).T

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from geotree import files
@@ -68,53 +69,64 @@ def release_names(state: dict[str, Tensor], *,
     return found
 
 
-def load_tensors(path: str | Path):
-    """``torch.load`` that never runs what the file says.
+def load_tensors(source):
+    """``torch.load`` that never runs what a file says.
 
-    A ``.safetensors`` file is read too. Of a ``.pth`` file the checksums
-    are compared; a file of torch before 1.6, and one of safetensors, has
-    none.
+    Parameters
+    ----------
+    source : path, or binary file
+        Checksums are compared; a file of torch before 1.6 has none.
 
     Raises
     ------
-    FileNotFoundError
     ValueError
-        The file is no checkpoint, is damaged, asks for code to be run, or
-        is compressed, which ``torch.save`` never does.
+        It is no file of tensors, is damaged, asks for code to be run, or is
+        compressed, which ``torch.save`` never does.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint '{path}'. Check the path, or "
-                                "fetch it with hub.checkpoint().")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        packed = zipfile.is_zipfile(path)
+        packed = zipfile.is_zipfile(source)
         if packed:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(source) as archive:
                 bad = [member.filename for member in archive.infolist()
                        if member.compress_type != zipfile.ZIP_STORED]
                 if bad:
                     raise ValueError(f"{bad[0]} in it is compressed")
                 if bad := archive.testzip():
                     raise ValueError(f"{bad} in it is damaged")
-        return torch.load(path, weights_only=True, map_location="cpu",
-                          mmap=packed)
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+        return torch.load(source, weights_only=True, map_location="cpu",
+                          mmap=packed and isinstance(source, Path))
     except Exception as error:  # damaged bytes can raise anything
         # PyTorch's own words would advise to switch the protection off.
-        reason = ("it is no pickle of tensors, or would run code, which is "
-                  "refused" if isinstance(error, pickle.UnpicklingError)
-                  else str(error).partition("\n")[0])
-        raise ValueError(f"'{path}' is no checkpoint of tensors: {reason}. "
-                         "Fetch it again, from a source that you trust."
-                         ) from error
+        raise ValueError(
+            "it is damaged or would run code, which is refused"
+            if isinstance(error, pickle.UnpicklingError)
+            else str(error).partition("\n")[0]) from error
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """The state of a checkpoint, or of a bare ``state_dict`` file."""
-    state = content = load_tensors(path)
+    """The state of a checkpoint, or of a bare ``state_dict`` file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is none, or it is no plain one; see :func:`load_tensors`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint '{path}'. Check the path, or "
+                                "fetch it with hub.checkpoint().")
+    try:
+        if path.suffix == ".safetensors":  # without checksums
+            content = load_file(path)
+        else:
+            content = load_tensors(path)
+    except Exception as error:
+        raise ValueError(f"'{path}' is no checkpoint of tensors: {error}. "
+                         "Fetch it again, from a source that you trust."
+                         ) from error
+    state = content
     if isinstance(content, dict):
         state = next((content[name] for name in STATES
                       if isinstance(content.get(name), dict)), content)

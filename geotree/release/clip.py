@@ -115,24 +115,23 @@ class ClipBaseline(nn.Module):
         ``environment`` is not looked at.
         """
         pixels, present = true_color(images)
-        side = self.clip.config.vision_config.image_size
-        mean, std = (torch.tensor(x, device=self.device)[:, None, None]
-                     for x in (_MEAN, _STD))
-        found = [F.normalize(self._look(
-            (F.interpolate(part.to(self.device), (side, side),
-                           mode="bicubic").clamp(0, 1) - mean) / std), dim=-1)
-            for part in pixels[present].split(_CHUNK)]
-        width = self.clip.config.projection_dim
-        months = torch.zeros(*present.shape, width, device=self.device)
-        if len(found[0]):
-            months[present.to(self.device)] = torch.cat(found).float()
+        months = torch.zeros(*present.shape, self.clip.config.projection_dim,
+                             device=self.device)
+        if present.any():
+            months[present.to(self.device)] = torch.cat([
+                self._look(part.to(self.device))
+                for part in pixels[present].split(_CHUNK)])
         return F.normalize(months.sum(dim=1), dim=-1)
 
     def _look(self, pixels: Tensor) -> Tensor:
-        if not len(pixels):
-            return pixels.new_zeros(0, self.clip.config.projection_dim)
-        return self.clip.visual_projection(
-            self.clip.vision_model(pixels).pooler_output)
+        """Unit vectors (N, D) of images (N, 3, H, W)."""
+        side = self.clip.config.vision_config.image_size
+        mean, std = (torch.tensor(x, device=self.device)[:, None, None]
+                     for x in (_MEAN, _STD))
+        pixels = F.interpolate(pixels, (side, side), mode="bicubic")
+        found = self.clip.visual_projection(self.clip.vision_model(
+            (pixels.clamp(0, 1) - mean) / std).pooler_output)
+        return F.normalize(found, dim=-1).float()
 
     def encode_taxa(self, classes: pd.DataFrame) -> Tensor:
         """Unit vectors (K, D) of the rows of a class table."""

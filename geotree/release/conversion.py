@@ -1,26 +1,20 @@
-"""From shards of the release to packed shards, on all cores, resumable.
+"""From shards of the release to packed shards, by workers, resumable.
 
-Each tar of the release is one unit of work: a process reads it once and
+Each tar of the release is one unit of work: a worker reads it once and
 leaves its samples as plain arrays; a tar that is done is not read again.
 Then the samples are shuffled over all tars and packed. Chapter 09.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import checks, files
+from geotree import checks, engine, files
 from geotree.occurrences.table import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
 from geotree.release.hub import Tar
@@ -29,16 +23,14 @@ from geotree.release.tars import find
 from geotree.shards import ShardError, Shards, open
 from geotree.shards.writing import SAMPLE, finish, gathered
 
-_GUARD = ("In a script, call convert below if __name__ == '__main__':, or "
-          "pass workers=1. What was read is kept; go on by calling it again.")
 _STREAMS = 2  # tars of the hub that are read at a time
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
 
 
 def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
             seed: int = 0, pack: int = 256, packs_per_shard: int = 64,
-            workers: int | None = None, on_error: str = "raise",
-            progress: bool = True) -> Shards:
+            workers=1, on_error: str = "raise", progress: bool = True
+            ) -> Shards:
     """Pack the shards of the release.
 
     Parameters
@@ -54,10 +46,8 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
         names; ``gbifID`` is the ``sample_id``.
     classes : DataFrame, optional
         Class table; default: that of the samples.
-    workers : int, optional
-        Processes; default: one for each core. With more than one, a script
-        calls this below ``if __name__ == "__main__":``, as each process
-        reads the script anew.
+    workers : int or dask.distributed.Client
+        Who reads, as of :func:`geotree.engine.open`; they share this disk.
     on_error : "raise" or "skip"
         What a damaged sample does: stop, or be counted in ``left_out``.
 
@@ -73,26 +63,24 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
         The species of a sample is not in ``classes``.
     OSError
         The disk is full or the folder cannot be written.
-    RuntimeError
-        A script starts several processes from each of its processes.
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
     tars, listed = find(paths)
-    workers = workers or os.cpu_count() or 1
-    if any(isinstance(tar, Tar) for tar in tars):
-        workers = min(workers, _STREAMS)
-    main = sys.modules["__mp_main__"]  # of this name in a worker alone
-    if workers > 1 and main.__name__ == "__mp_main__":
-        raise RuntimeError(_GUARD)
     out = Path(out).absolute()
     work = out.with_name(f".{out.name}.work")
-    with files.lock(out):
+    with engine.open(workers) as workers, files.lock(out):
         work.mkdir(parents=True, exist_ok=True)
         # What is made of another tar, or otherwise, has another name.
         parts = [work / f"{files.fingerprint(_mark(tar), on_error)}.parquet"
                  for tar in tars]
-        _read_all([(tar, listed.get(tar), part, on_error) for tar, part
-                   in zip(tars, parts, strict=True)], workers, progress)
+        left = [(tar, listed.get(tar), part, on_error) for tar, part
+                in zip(tars, parts, strict=True) if not part.exists()]
+        far = any(isinstance(tar, Tar) for tar in tars)
+        for _ in tqdm(engine.each(_read_one, left, workers=workers,
+                                  most=_STREAMS if far else None),
+                      initial=len(tars) - len(left), total=len(tars),
+                      desc="read", unit="tar", disable=not progress):
+            pass
         tables = [pd.read_parquet(part) for part in parts]
         found = pd.concat(tables, ignore_index=True)
         if found.empty:
@@ -111,28 +99,6 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
                kept="What was read is kept beside it, and so are")
         shutil.rmtree(work)
     return open(out)
-
-
-def _read_all(jobs: list[tuple], workers: int, progress: bool) -> None:
-    """Read each tar that is not done."""
-    left = [job for job in jobs if not job[2].exists()]
-    bar = partial(tqdm, initial=len(jobs) - len(left), total=len(jobs),
-                  desc="read", unit="tar", disable=not progress)
-    if min(workers, len(left)) < 2:
-        for job in bar(left):
-            _read_one(*job)
-        return
-    with ProcessPoolExecutor(
-            min(workers, len(left)),
-            mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(_read_one, *job) for job in left]
-        try:
-            for job in bar(as_completed(running)):
-                job.result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(f"a process ended. {_GUARD}") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _mark(tar) -> list:

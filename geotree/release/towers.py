@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geotree import taxonomy
 from geotree import variables as v
 from geotree.release import tokens
 from geotree.release.records import LEVELS
@@ -166,23 +168,22 @@ class TextEncoder(nn.Module):
             ``level3_species``; or a class table. Equal names are encoded
             once.
         """
-        place, texts = pd.factorize(prompts(text_data))
+        place, texts = pd.factorize(np.array(prompts(text_data)))
         device = next(self.parameters()).device
         return self.tokens.ends(self.text_encoder, texts, device)[
             torch.as_tensor(place, device=device)]
 
 
-def prompts(text_data) -> pd.Series:
+def prompts(text_data) -> list[str]:
     """One line for each sample, as the text tower reads it."""
     frame = (text_data if isinstance(text_data, pd.DataFrame)
              else pd.DataFrame.from_records(list(text_data)))
-    ours = all(name in frame for name in LEVELS.values())
-    names = list(LEVELS.values() if ours else LEVELS)
-    missing = [name for name in names if name not in frame
-               or frame[name].isna().any()]
+    if not {*LEVELS.values()} <= {*frame}:  # under the release's names
+        frame = frame.filter([*LEVELS]).rename(columns=LEVELS)
+    missing = [theirs for theirs, ours in LEVELS.items()
+               if ours not in frame or frame[ours].isna().any()]
     if missing or not len(frame):
         raise ValueError(
             f"text of {len(frame)} samples lacks {', '.join(missing)}. "
             f"Expected some, each with {', '.join(LEVELS)}.")
-    first, *others = (frame[name].astype(str) for name in names)
-    return first.str.cat(others, sep=" / ")
+    return taxonomy.prompts(frame.astype(str))

@@ -182,7 +182,7 @@ def _copied(cube, order: np.ndarray, path: Path, progress: bool
                 samples[name] = check(
                     cube[source].isel(sample=rows).to_numpy(),
                     where=f"{source} of the cube, from sample {start} on")
-            samples.tofile(file)
+            file.write(samples.tobytes())
             bar.update(len(samples))
     return gathered([path], order)
 
