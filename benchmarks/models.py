@@ -17,7 +17,7 @@ from benchmarks.timing import Result, compare, rates
 from geotree import evaluation, place, taxonomy, training
 from geotree.models.compact import CompactClip
 from geotree.planet.source import Planet
-from geotree.release import tokens
+from geotree.release import towers
 from geotree.release.model import GeoTreeClip
 from geotree.shards import Batch, take
 
@@ -40,7 +40,7 @@ def release_tokens(folder: Path, size: int = 820) -> Path:
     without a network: a batch is padded to about 26 tokens. Of the 6.1
     GFLOP of the release's forward pass 2.0 are text, 0.075 a token.
     """
-    return tokens.train(taxonomy.prompts(Planet().classes),
+    return towers.train_tokens(taxonomy.prompts(Planet().classes),
                         folder / f"tokens-{size}", size=size)
 
 

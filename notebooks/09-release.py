@@ -57,7 +57,7 @@ import pandas as pd
 import torch
 from geotree import GGTDataset, GeoTreeClip
 from geotree import chain, occurrences, shards, taxonomy, training
-from geotree.release import checkpoint, tokens
+from geotree.release import checkpoint, towers
 from geotree.release.towers import ReleaseConfig
 
 table, cube = chain.occurrences(), chain.cube()
@@ -282,7 +282,7 @@ sizes.round(2).to_frame()
 
 # %%
 prompts = taxonomy.prompts(release.classes)
-vocabulary = tokens.train(prompts, out / "tokens", size=small.vocabulary)
+vocabulary = towers.train_tokens(prompts, out / "tokens", size=small.vocabulary)
 torch.manual_seed(0)
 model = GeoTreeClip(small, tokenizer=vocabulary, normalization="batch")
 model.eval()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import CLIPConfig
 
 from geotree import baselines, checks, evaluation, taxonomy
-from geotree.release import clip, tokens
+from geotree.release import clip, towers
 from geotree.release.clip import ClipBaseline
 from geotree.shards import Batch
 from geotree.variables import BAND_NAMES, NODATA
@@ -28,7 +28,7 @@ def classes(three_classes):
 
 @pytest.fixture(scope="module")
 def vocabulary(three_classes, tmp_path_factory):
-    return tokens.train(taxonomy.prompts(three_classes),
+    return towers.train_tokens(taxonomy.prompts(three_classes),
                         tmp_path_factory.mktemp("tokens"), size=590)
 
 
@@ -234,7 +234,7 @@ def test_with_weights_both_stand_in_the_table(planet_halves, model, tmp_path):
     model.clip.save_pretrained(tmp_path)
     train, test = planet_halves
     classes = test.classes
-    tokens.train(taxonomy.prompts(classes), tmp_path, size=590)
+    towers.train_tokens(taxonomy.prompts(classes), tmp_path, size=590)
     names = ["most frequent", "frequency by country"]
     answers = baselines.answers(train, test, classes, names=names, weights={
         "CLIP": tmp_path, "RemoteCLIP": model})

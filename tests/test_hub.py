@@ -13,7 +13,7 @@ from loopback_hub import COMMIT, LoopbackHub
 
 from geotree import GeoTreeClip, GGTDataset, pixels, shards
 from geotree.network import ServiceError
-from geotree.release import conversion, hub, tokens
+from geotree.release import conversion, hub, towers
 from geotree.release.towers import ReleaseConfig
 
 RNG = np.random.default_rng(0)
@@ -106,7 +106,8 @@ print(GGTDataset(f"hf://{{name}}").files[0])
 
 def test_model_and_tokenizer_lie_in_the_cache_of_the_user(server, tmp_path):
     """Fetched once with a token, then read where there is no network."""
-    vocabulary = tokens.train(["Acer rubrum"], tmp_path / "tokens", size=690)
+    vocabulary = towers.train_tokens(["Acer rubrum"], tmp_path / "tokens",
+                                     size=690)
     path = GeoTreeClip(ReleaseConfig(*SIZES), tokenizer=vocabulary
                        ).to_release(tmp_path / "small.pth")
     server.repositories[REPO][hub.CHECKPOINT] = path.read_bytes()
@@ -131,10 +132,10 @@ def test_model_and_tokenizer_lie_in_the_cache_of_the_user(server, tmp_path):
 
 def test_a_tokenizer_without_a_file_is_refused(tmp_path):
     """The library that reads it makes up an empty one where it is not."""
-    vocabulary = tokens.train(["Acer rubrum"], tmp_path, size=690)
+    vocabulary = towers.train_tokens(["Acer rubrum"], tmp_path, size=690)
     (vocabulary / "merges.txt").unlink()
     with pytest.raises(OSError, match=r"lacks merges\.txt"):
-        tokens.Reader(vocabulary, 700, 40)(["Acer"], "cpu")
+        towers.TextReader(vocabulary, 700, 40)(["Acer"], "cpu")
 
 
 def test_too_many_requests_are_waited_for(options, server):

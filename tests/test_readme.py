@@ -12,7 +12,7 @@ from fake_source import FakeSource, occurrence_table
 from loopback_hub import LoopbackHub
 
 from geotree import GeoTreeClip, pixels, shards, taxonomy
-from geotree.release import tokens
+from geotree.release import towers
 from geotree.release.towers import ReleaseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,8 @@ def folder(tmp_path_factory):
     data = shards.write(cube, table, folder / "shards", layout="release",
                         progress=False)
     data.files[0].path.rename(folder / "path_to_your_data.tar")
-    tokens.train(taxonomy.prompts(data.classes), folder / "tokens", size=690)
+    towers.train_tokens(taxonomy.prompts(data.classes), folder / "tokens",
+                        size=690)
     torch.manual_seed(0)
     GeoTreeClip(ReleaseConfig(*SIZES), tokenizer=folder / "tokens"
                 ).to_release(folder / "checkpoints/GGT_6M.pth")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from geotree import pixels, shards, taxonomy, training
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.planet.source import Planet
-from geotree.release import tokens
+from geotree.release import towers
 from geotree.release.model import GeoTreeClip
 from geotree.release.towers import ReleaseConfig
 from geotree.training import loop, losses
@@ -45,7 +45,7 @@ def halves(data):
 
 @pytest.fixture(scope="module")
 def vocabulary(data, tmp_path_factory):
-    return tokens.train(taxonomy.prompts(data.classes),
+    return towers.train_tokens(taxonomy.prompts(data.classes),
                         tmp_path_factory.mktemp("tokens"), size=690)
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import CLIPContrastiveLoss, evaluation, taxonomy, variables
-from geotree.release import checkpoint, scaling, tokens
+from geotree.release import checkpoint, scaling, towers
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.release.towers import bare
 from geotree.shards import Batch
@@ -164,7 +164,7 @@ def classes(three_classes):
 
 @pytest.fixture(scope="module")
 def vocabulary(three_classes, tmp_path_factory):
-    return tokens.train(taxonomy.prompts(three_classes),
+    return towers.train_tokens(taxonomy.prompts(three_classes),
                         tmp_path_factory.mktemp("tokens"), size=650)
 
 
@@ -754,7 +754,7 @@ def test_inputs_stay_as_they_are(model, batch):
 
 
 def test_a_trained_vocabulary_reads_as_it_was_trained(vocabulary):
-    reader = tokens.Reader(vocabulary, 700, 40)
+    reader = towers.TextReader(vocabulary, 700, 40)
     ids, mask = reader(["Pinus nigra", "Acer  RUBRUM ž"], "cpu")
     again, _ = reader(["acer rubrum ž"], "cpu")
     assert ids[1, :mask[1].sum()].tolist() == again[0].tolist()

@@ -30,7 +30,7 @@ from geotree import (
     shards,
     taxonomy,
 )
-from geotree.release import selections, tokens
+from geotree.release import selections, towers
 from geotree.release.towers import ReleaseConfig
 
 REPO = "yann111/GlobalGeoTree"
@@ -47,7 +47,8 @@ def made(tmp_path_factory):
     data = shards.write(cube, table, folder / "tars", layout="release",
                         pack=16, packs_per_shard=2, progress=False)
     occurrences.write_release(data.table, folder / "table.csv")
-    tokens.train(taxonomy.prompts(data.classes), folder / "tokens", size=690)
+    towers.train_tokens(taxonomy.prompts(data.classes), folder / "tokens",
+                        size=690)
     return folder
 
 

@@ -355,9 +355,8 @@ def test_a_copy_of_a_folder_is_the_same(folder, tmp_path):
 def test_samples_of_two_tars_are_found_by_their_ids(release):
     first, second = bare(release)
     write(second, parts_of(first)[3:9] + parts_of(second))
-    data = shards.open([first, second])
     with pytest.raises(shards.ShardError, match=f"sample_id.*{first.name}"):
-        len(data)
+        shards.open([first, second])
 
 
 def test_what_macs_add_is_left_out_and_said(release):

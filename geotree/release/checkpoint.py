@@ -17,8 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from geotree import files
-
 # The towers' names here, and what transformers before 5.6 puts behind them.
 _SHELLS = {"temporal_extractor.clip_vit.model.": "vision_model.",
            "text_encoder.text_encoder.": "text_model."}
@@ -145,15 +143,3 @@ def read(path: str | Path) -> dict[str, Tensor]:
                              "not whole: expected all its numbers. Save it "
                              "with .contiguous().")
     return state
-
-
-def write(state: dict[str, Tensor], path: str | Path, *,
-          text_positions: int | None) -> Path:
-    """Write a checkpoint with the release's keys and names."""
-    names = release_names({name: value.detach().cpu() for name, value
-                           in state.items()}, text_positions=text_positions)
-    buffer = io.BytesIO()
-    torch.save({"epoch": 0, STATES[0]: names, "optimizer_state_dict": {},
-                "scheduler_state_dict": {}, "train_loss": float("nan")},
-               buffer)
-    return files.write(path, buffer.getvalue())

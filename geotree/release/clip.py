@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geotree import checks, taxonomy
 from geotree import variables as v
 from geotree.models import store
-from geotree.release import checkpoint, tokens
+from geotree.release import checkpoint, towers
 from geotree.release.model import CLIP
 
 _RGB = [v.BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
@@ -68,7 +68,7 @@ class ClipBaseline(nn.Module):
         super().__init__()
         self.clip, self.card = clip, {}
         text = clip.config.text_config
-        self.tokens = tokens.Reader(tokenizer, text.vocab_size,
+        self.tokens = towers.TextReader(tokenizer, text.vocab_size,
                                     text.max_position_embeddings)
         self.fitted = True  # the scale of images is that of CLIP
 

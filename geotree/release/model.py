@@ -6,6 +6,7 @@ B, months T, bands C, variables V, classes K, features D. Chapter 09.
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from importlib import metadata
@@ -16,18 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks
+from geotree import checks, files
 from geotree import variables as v
 from geotree.models import store
-from geotree.release import checkpoint, hub, scaling
-from geotree.release.towers import (
-    AuxiliaryEncoder,
-    ReleaseConfig,
-    TemporalExtractor,
-    TextEncoder,
-    bare,
-    layer,
-)
+from geotree.release import checkpoint, hub, scaling, towers
+from geotree.release.towers import ReleaseConfig, bare, layer
 
 CLIP = "openai/clip-vit-base-patch16"
 TEMPERATURE = 0.07  # the release trains with it,
@@ -73,9 +67,9 @@ class GeoTreeClip(store.Whole, nn.Module):
         self.config = config = config or ReleaseConfig()
         self.normalization = normalization
         width = config.text_width
-        self.temporal_extractor = TemporalExtractor(config)
-        self.auxiliary_encoder = AuxiliaryEncoder(config.hidden)
-        self.text_encoder = TextEncoder(config, tokenizer)
+        self.temporal_extractor = towers.TemporalExtractor(config)
+        self.auxiliary_encoder = towers.AuxiliaryEncoder(config.hidden)
+        self.text_encoder = towers.TextEncoder(config, tokenizer)
         self.image_projection = layer(config.vision_width, width)
         self.aux_projection = layer(config.hidden, width)
         self.fusion = layer(2 * width, width)
@@ -268,11 +262,16 @@ class GeoTreeClip(store.Whole, nn.Module):
             both are read.
         """
         version = transformers or metadata.version("transformers")
-        positions = [int(x) for x in version.split(".")[:2]] < [4, 31]
-        state = {name: value for name, value in self.state_dict().items()
-                 if name not in _OWN}
-        return checkpoint.write(state, path, text_positions=(
-            self.config.positions if positions else None))
+        old = [int(x) for x in version.split(".")[:2]] < [4, 31]
+        state = {name: value.cpu() for name, value
+                 in self.state_dict().items() if name not in _OWN}
+        state = checkpoint.release_names(
+            state, text_positions=self.config.positions if old else None)
+        buffer = io.BytesIO()
+        torch.save({"epoch": 0, "model_state_dict": state,
+                    "optimizer_state_dict": {}, "scheduler_state_dict": {},
+                    "train_loss": math.nan}, buffer)
+        return files.write(path, buffer.getvalue())
 
 
 # What our state has and the release's lacks.

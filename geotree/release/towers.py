@@ -2,13 +2,18 @@
 
 A CLIP vision tower over each month's patch, attention over the months, a
 small network over the 27 variables, and a CLIP text tower over the four
-names; all are built from a configuration, without a download. Chapter 09.
+names; all are built from a configuration, without a download. The text
+tower reads byte pairs between two marks: CLIP's vocabulary comes from the
+hub when it is asked for, and a small one can be trained on taxon names.
+Chapter 09.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +24,11 @@ from torch import Tensor, nn
 
 from geotree import taxonomy
 from geotree import variables as v
-from geotree.release import tokens
+from geotree.hub import hub_file
 from geotree.release.records import LEVELS
 
 _SIDE = 16  # pixels that the patch is enlarged to: one token of ViT-B/16
+_FILES = ("vocab.json", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,57 @@ class AuxiliaryEncoder(nn.Module):
             zip(encoders, v.GROUPS.values(), strict=True)], dim=1))
 
 
+class TextReader:
+    """Texts → token numbers; the vocabulary is loaded when first needed."""
+
+    def __init__(self, source: str | Path, vocabulary: int, positions: int):
+        self.source, self.vocabulary = source, vocabulary
+        self.positions = positions
+
+    def __call__(self, texts: Sequence[str], device) -> tuple[Tensor, Tensor]:
+        """Numbers and mask of what is no padding: (K, S) int64 each."""
+        found = self.tokenizer(list(texts), padding=True, truncation=True,
+                               max_length=self.positions,
+                               return_tensors="pt")
+        return (found["input_ids"].to(device),
+                found["attention_mask"].to(device))
+
+    def ends(self, tower, texts: Sequence[str], device) -> Tensor:
+        """What a text tower has at the end mark of each text: (K, D)."""
+        ids, mask = self(texts, device)
+        hidden = tower(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden[torch.arange(len(ids), device=device),
+                      mask.sum(dim=1) - 1]
+
+    @cached_property
+    def tokenizer(self):
+        """The ``CLIPTokenizer`` itself."""
+        from transformers import CLIPTokenizer
+
+        folder, first = Path(self.source), None
+        try:
+            for name in _FILES:
+                # Where one is missing the library makes up an empty one.
+                if not folder.is_dir():
+                    path = hub_file(str(self.source), name, revision=first)
+                    first = path.parent.name  # the commit
+                elif not (path := folder / name).is_file():
+                    raise FileNotFoundError(f"it lacks {name}.")
+            tokenizer = CLIPTokenizer.from_pretrained(path.parent)
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"no tokenizer at '{self.source}': "
+                f"{str(error).partition(chr(10))[0]} Give tokenizer= a "
+                f"folder with {' and '.join(_FILES)}, or a hub id while "
+                "there is a network.") from error
+        if len(tokenizer) > self.vocabulary:
+            raise ValueError(
+                f"the tokenizer '{self.source}' has {len(tokenizer):,} "
+                f"tokens, the model {self.vocabulary:,}. They do not belong "
+                "together.")
+        return tokenizer
+
+
 class TextEncoder(nn.Module):
     """CLIP's text tower over ``level0 / family / genus / species``.
 
@@ -141,7 +198,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        self.tokens = tokens.Reader(tokenizer, config.vocabulary,
+        self.tokens = TextReader(tokenizer, config.vocabulary,
                                     config.positions)
         self.text_encoder = bare(CLIPTextModel(CLIPTextConfig(
             hidden_size=config.text_width,
@@ -187,3 +244,37 @@ def prompts(text_data) -> list[str]:
             f"text of {len(frame)} samples lacks {', '.join(missing)}. "
             f"Expected some, each with {', '.join(LEVELS)}.")
     return taxonomy.prompts(frame.astype(str))
+
+
+def train_tokens(texts: Sequence[str], folder: str | Path, *,
+          size: int = 2000) -> Path:
+    """Train a vocabulary and write ``vocab.json`` and ``merges.txt``.
+
+    Parameters
+    ----------
+    texts : list of str
+        e.g. ``taxonomy.prompts(classes)``.
+    size : int
+        Tokens, at most; some 420 are letters and marks.
+
+    Returns
+    -------
+    path
+        The folder, to be given as ``tokenizer=``.
+    """
+    from transformers import CLIPTokenizer
+
+    # Each letter is a word, too: then no word ends with an unknown one.
+    trained = CLIPTokenizer().train_new_from_iterator(
+        [*texts, *map(chr, range(256))], size, show_progress=False)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained.backend_tokenizer.model.save(str(folder))
+    # With its marks, which transformers 5.0 keeps beside the model; they
+    # come last, for CLIP's own code takes the highest number for the end.
+    numbers, marks = trained.get_vocab(), (trained.bos_token,
+                                           trained.eos_token)
+    names = [*sorted(numbers.keys() - {*marks}, key=numbers.get), *marks]
+    (folder / "vocab.json").write_text(json.dumps(
+        {name: number for number, name in enumerate(names)}))
+    return folder
