@@ -516,10 +516,6 @@ def test_damage_is_told_across_processes(packed):
     assert str(error) == str(found.value) and error.samples == 16
 
 
-def test_shards_can_be_sent_to_worker_processes(packed):
-    equal(pickle.loads(pickle.dumps(packed)).load(), packed.load())
-
-
 def test_two_shards_that_changed_places_are_found(packed):
     one, other = packed.files[0].path, packed.files[1].path
     one.rename(one.with_suffix(".old"))
