@@ -1,9 +1,8 @@
 """GGTDataset: the release's own way to its shards, without its traps.
 
-The arguments and the five parts of a batch are those of GlobalGeoTree's
-README. By default every sample comes exactly once, in the order of the
-files, and then the loader ends. Batch B, months T, bands C, variables V.
-Chapter 09.
+The arguments and the five parts of a batch are those of its README. By
+default every sample comes once, in the order of the files, and then the
+loader ends. Batch B, months T, bands C, variables V. Chapter 09.
 """
 
 from __future__ import annotations
