@@ -282,7 +282,8 @@ sizes.round(2).to_frame()
 
 # %%
 prompts = taxonomy.prompts(release.classes)
-vocabulary = towers.train_tokens(prompts, out / "tokens", size=small.vocabulary)
+vocabulary = towers.train_tokens(prompts, out / "tokens",
+                                 size=small.vocabulary)
 torch.manual_seed(0)
 model = GeoTreeClip(small, tokenizer=vocabulary, normalization="batch")
 model.eval()
