@@ -567,10 +567,9 @@ share = mean.pivot(index="records", columns="model", values="of_optimum")
 
 # %%
 for records in (share.index[0], share.index[-1]):
-    leader = share.loc[records].idxmax()
-    print(f"With {records} a species, the {leader} is ahead, with "
-          f"{share.loc[records, leader]:.0%} of the optimum; the compact "
-          f"model has {share.loc[records, 'compact model']:.0%}.")
+    order = share.loc[records].sort_values(ascending=False)
+    print(f"Records of each species: {records}. Of the optimum, "
+          + ", ".join(f"{name} {part:.0%}" for name, part in order.items()))
 
 # %% [markdown]
 # A vote of neighbours needs no training, so it is useful from the first record
