@@ -110,7 +110,7 @@ def _curve(model, settings, samples, points, name, *, classes=None
     whole = losses.Choice(classes, [
         (settings.rank_weight, torch.as_tensor(
             taxonomy.members(classes, rank)[1]))
-        for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)])
+        for rank in ("genus", "family")])
     model.fit_normalisation(take(samples.batch, train))
     optimizer = torch.optim.AdamW(model.parameters(),
                                   weight_decay=settings.weight_decay)
@@ -211,7 +211,7 @@ def _shares(model, batches, point: int, last: int, held: Batch
     choice = losses.Choice(planet.classes, [
         (settings.rank_weight, torch.as_tensor(
             taxonomy.members(planet.classes, rank)[1]))
-        for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)])
+        for rank in ("genus", "family")])
     best = planet.posterior(held.images, held.environment)
     places = pd.DataFrame(held.environment[:, :2], columns=[
         "decimalLongitude", "decimalLatitude"])

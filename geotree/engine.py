@@ -52,8 +52,6 @@ def open(workers=1) -> Iterator:
         Dask is not installed.
     OSError
         No scheduler is at the address.
-    ValueError
-        The cluster has another GeoTree, Dask or Python.
     """
     with ExitStack() as stack:
         if not isinstance(workers, str) and not hasattr(workers, "submit"):
@@ -61,7 +59,6 @@ def open(workers=1) -> Iterator:
                           low=1, whole=True)
         if workers != 1:
             workers = _client(workers, stack)
-            _same(workers)
         yield workers
 
 
@@ -110,29 +107,13 @@ def versions() -> dict[str, str]:
             "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def _same(client) -> None:
-    """Raise ``ValueError`` unless scheduler and workers are like us."""
-    try:
-        found = {"the scheduler": client.run_on_scheduler(versions),
-                 **client.run(versions)}
-    except (ImportError, AttributeError, RuntimeError) as error:
-        _refuse(f"cannot load it ({error})")
-    for who, theirs in found.items():
-        if theirs != versions():
-            _refuse(f"{who} has {theirs}")
-
-
-def _refuse(what: str):
-    raise ValueError(
-        f"the cluster is of another version: this process has {versions()}, "
-        f"{what}. Install the same on all machines, and start the cluster "
-        "anew. " + _KEPT + ".")
-
-
 def _work(expected: dict, call: Callable, *args):
-    """A call on a worker, which may have come after the others."""
+    """A call on a worker, if it is like who asks."""
     if expected != versions():
-        _refuse(f"a worker needs {expected}")
+        raise ValueError(
+            f"the cluster is of another version: a worker has {versions()}, "
+            f"expected {expected}. Install the same on all machines, and "
+            f"start the cluster anew. {_KEPT}.")
     return call(*args)
 
 
@@ -175,6 +156,8 @@ def each(call: Callable, tasks: Iterable[tuple], *, workers=1,
     ------
     ServiceError
         Nothing came back in time.
+    ValueError
+        A worker has another GeoTree, Dask or Python.
     OSError
         A chunk killed its workers, or the scheduler is gone.
     """

@@ -63,3 +63,27 @@ def blocks(*, lat, lon, degrees: float) -> np.ndarray:
     cell = (np.floor(lat / degrees).astype(np.int64) * 10**9
             + np.floor(lon / degrees).astype(np.int64))
     return np.unique(cell, return_inverse=True)[1]
+
+
+def cells(table, *, metres: float) -> np.ndarray:
+    """Number the cell of an equal-area grid that each record lies in.
+
+    Parameters
+    ----------
+    metres : float
+        Side of a cell. Columns get fewer towards the poles, so that a cell
+        is as wide as it is high.
+
+    Returns
+    -------
+    (N, 2) int64
+        Row from the south pole, column from the antimeridian.
+    """
+    checks.number(metres, name="metres", low=1e-3)
+    lat, lon = np.nan_to_num(table[
+        ["decimalLatitude", "decimalLongitude"]].to_numpy(float)).T
+    per_degree = METRES / metres
+    row = np.floor((lat + 90) * per_degree)
+    centre = np.radians((row + 0.5) / per_degree - 90)
+    column = np.floor((lon + 180) % 360 * per_degree * np.cos(centre))
+    return np.stack([row, column], axis=1).astype(np.int64)

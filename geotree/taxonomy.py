@@ -8,8 +8,6 @@ carry one. Used from chapter 01 on, explained in chapters 01 and 06.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import numpy as np
 import pandas as pd
 
@@ -26,17 +24,8 @@ def __getattr__(name: str):
     return audit
 
 
-class Rank(StrEnum):
-    """A level of the taxonomy; the value is the table's column name."""
-
-    LEAF_TYPE = "leafType"
-    FAMILY = "family"
-    GENUS = "genus"
-    SPECIES = "species"
-
-
-RANKS = tuple(Rank)  # coarse to fine
-CLASS_COLUMNS = tuple(str(rank) for rank in reversed(RANKS))  # fine to coarse
+RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
+CLASS_COLUMNS = RANKS[::-1]  # fine to coarse
 
 
 def class_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -73,8 +62,7 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{int(blank.any(axis=1).sum())} rows lack a name "
             f"({', '.join(blank.columns[blank.any()])}), the first is row "
-            f"{row!r}. Drop them, or fill in the names."
-        )
+            f"{row!r}. Drop them, or fill in the names.")
     counts = lineages.value_counts(sort=False).rename("rows").reset_index()
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
@@ -125,9 +113,7 @@ def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
         raise ValueError(
             f"{len(unknown)} rows of {unknown.nunique()} species are not "
             f"among the {len(classes)} classes: {few(unknown.unique())}. "
-            "Select the rows whose species are known, or make the class "
-            "table from this table."
-        )
+            "Select the rows of known species, or make a new class table.")
     return numbers.astype(np.int64)
 
 
@@ -139,7 +125,7 @@ def prompts(classes: pd.DataFrame) -> list[str]:
     list of K str
         ``"{leafType} / {family} / {genus} / {species}"``.
     """
-    columns = (classes[str(rank)] for rank in RANKS)
+    columns = (classes[rank] for rank in RANKS)
     return [" / ".join(names) for names in zip(*columns, strict=True)]
 
 
@@ -162,7 +148,7 @@ def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
                      "made for one class table.")
 
 
-def members(classes: pd.DataFrame, rank: Rank | str
+def members(classes: pd.DataFrame, rank: str
             ) -> tuple[np.ndarray, np.ndarray]:
     """Say which group of a rank each class belongs to.
 
@@ -175,18 +161,17 @@ def members(classes: pd.DataFrame, rank: Rank | str
     index : (K,) int64
         Position in ``names`` of each class.
     """
-    column = classes[checks.one_of(str(rank), tuple(map(str, RANKS)),
-                                    name="rank")]
-    if rank == Rank.GENUS:
+    column = classes[checks.one_of(rank, RANKS, name="rank")]
+    if rank == "genus":
         families = classes.groupby("genus")["family"].transform("nunique")
         column = column.where(families == 1, column + " ("
                               + classes["family"] + ")")
-    codes, names = pd.factorize(column, sort=rank != Rank.SPECIES)
+    codes, names = pd.factorize(column, sort=rank != "species")
     return np.asarray(names, dtype=object), codes.astype(np.int64)
 
 
-def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
-            rank: Rank | str) -> tuple[np.ndarray, np.ndarray]:
+def roll_up(probabilities: np.ndarray, classes: pd.DataFrame, rank: str
+            ) -> tuple[np.ndarray, np.ndarray]:
     """Sum species probabilities to a coarser rank.
 
     The genus of the likeliest species need not be the likeliest genus:
@@ -198,7 +183,7 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame,
         One column per class.
     classes : DataFrame
         Class table of K rows.
-    rank : Rank or str
+    rank : str
         ``"genus"``, ``"family"``, ``"leafType"``; ``"species"`` returns
         the values as they are.
 
@@ -238,8 +223,8 @@ def sum_groups(values: np.ndarray, index: np.ndarray) -> np.ndarray:
                            dtype=np.float64).astype(kind)
 
 
-def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame,
-                   rank: Rank | str) -> np.ndarray:
+def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame, rank: str
+                   ) -> np.ndarray:
     """Turn class numbers into group numbers of a coarser rank.
 
     Returns

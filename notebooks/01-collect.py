@@ -272,15 +272,11 @@ plots.table(occurrences.removed(flagged))
 flagged.attrs["unchecked"]
 
 # %% [markdown]
-# Other rules see less without a column. In a search alone GBIF tells that a
-# place was blurred, and how far the next centroid is. Its Parquet files leave
-# the radius that iNaturalist gives to what it blurs {cite}`inaturalist2026`,
-# and the one centre of each country that comes with `geotree`
-# {cite}`factbook2026,naturalearth2026`. So records that another publisher
-# blurred without a word about it stay, by these two routes.
-
-# %%
-flagged.attrs["in part"]
+# A search alone tells that a place was blurred, and how far the next centroid
+# is. Without that, a record that a platform widened by tens of kilometres still
+# falls to the rule on uncertainty {cite}`inaturalist2026`, and the one centre
+# of each country that comes with `geotree` stands in for GBIF's many
+# {cite}`factbook2026,naturalearth2026`.
 
 # %% [markdown]
 # Some flags only tell. Trees of a capital are real, though a record without

@@ -236,7 +236,7 @@ def engine_map():
     """Records and July's composite on a map of geemap."""
     import ee
     import geemap
-    from geotree.sources.expressions import composite
+    from geotree.sources.calls import composite
 
     point = ee.Geometry.Point([lon, lat])
     image = composite(2020, None, point, cloud_score=0.6, cloudy=80)

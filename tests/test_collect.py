@@ -164,16 +164,15 @@ def test_cleaning_keeps_the_same_records_by_all_routes(
     said = search["informationWithheld"].fillna("").str.contains
     blurred, elsewhere = said("increased to"), said("Obscured by")
     assert all(rows.sum() > 9 for rows in (*there, blurred, elsewhere))
-    alone = {"flagCentroid": there[1], "flagObscured": elsewhere}
+    alone = {"flagCentroid": there[1], "flagObscured": blurred | elsewhere}
     for name in flags:
         told = search[name] != download[name]
         expected = alone.get(name, False) & search[name] & ~download[name]
         assert (told == expected).all(), name
     assert download["flagCentroid"].tolist() == there[0].tolist()
     assert download["flagCapital"].tolist() == there[2].tolist()
-    assert download["flagObscured"].tolist() == blurred.tolist()
-    for table in (download, snapshot):
-        assert table.attrs["in part"] == ["flagObscured", "flagCentroid"]
+    assert "flagObscured" in download.attrs["unchecked"]
+    assert download["flagUncertainty"][blurred].all()
     kept = [occurrences.keep(table) for table in flagged]
     lost = set(kept[1]["gbifID"]) - set(kept[0]["gbifID"])
     assert lost == set(search["gbifID"][(there[1] | elsewhere)
@@ -254,7 +253,6 @@ def test_titles_of_datasets_cost_one_request_each(client, service, taxa,
     assert (flagged["flagMachine"] == machine).all() and machine.any()
     assert flagged["flagCentroid"].any() and flagged["flagObscured"].any()
     assert flagged.attrs["unchecked"] == ["flagNotTree"]
-    assert flagged.attrs["in part"] == []
     path = occurrences.write(flagged, tmp_path / "t.parquet")
     assert occurrences.read(path).attrs == flagged.attrs
 
@@ -348,9 +346,7 @@ def test_issues_may_be_a_list_or_a_text(service, taxa, tmp_path):
 
 def test_a_torn_file_is_named_and_the_others_are_kept(
         service, taxa, tmp_path, monkeypatch):
-    from geotree.occurrences import snapshot
-
-    monkeypatch.setattr(snapshot, "FILES", 1)
+    monkeypatch.setattr("geotree.occurrences.gbif.FILES", 1)
     place = gbif.snapshot(tmp_path, service.frame, files=3)
     torn, asked = place / "000001", {
         "route": "snapshot", "snapshot": str(place), "folder": tmp_path / "p"}
@@ -366,9 +362,7 @@ def test_a_torn_file_is_named_and_the_others_are_kept(
 
 def test_a_store_out_of_reach_says_what_to_do(taxa, tmp_path, monkeypatch):
     """DuckDB without its extension, as on a machine without a network."""
-    from geotree.occurrences import snapshot
-
-    monkeypatch.setattr(snapshot, "_SETTINGS",
+    monkeypatch.setattr("geotree.occurrences.gbif._SETTINGS",
                         "LOAD '/nowhere/httpfs.duckdb_extension'; -- {}")
     with pytest.raises(ServiceError, match="cannot list 's3://gbif-.*httpfs"
                        ".*copy the files and give their folder"):
@@ -458,10 +452,9 @@ def test_a_storm_is_sat_out(client, service, taxa, account, tmp_path, route):
     same(calm, rough)
 
 
-@pytest.mark.parametrize("wrong", [{}, [], None, 5, "a text", {
+@pytest.mark.parametrize("wrong", [None, "a text", {
     "results": None, "endOfRecords": True, "diagnostics": [], "status": 1}])
-@pytest.mark.parametrize("verb", ["match", "search", "look",
-                                  "list_downloads"])
+@pytest.mark.parametrize("verb", ["match", "search", "look"])
 def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
         client, service, taxa, account, tmp_path, monkeypatch, verb, wrong):
     real, left = getattr(service, verb), [3]
@@ -475,8 +468,6 @@ def test_json_that_is_no_answer_is_asked_for_again_and_never_kept(
     route = "search" if verb == "search" else "download"
     again = occurrences.match(NAMES, cache=tmp_path / "again.jsonl",
                               client=client)
-    if verb == "list_downloads":  # asked for where an answer was lost
-        service.faults[:] = [TRUNCATE]
     table = occurrences.collect(again, route=route, client=client, poll=0.0,
                                 folder=tmp_path / "g")
     assert left[0] < 0 and len(table) > 300
@@ -496,14 +487,15 @@ def test_json_that_stays_wrong_ends_in_words(client, service, taxa,
 
 
 def test_a_download_that_breaks_off_goes_on_in_the_middle(
-        client, service, taxa, account, tmp_path):
-    service.faults[:] = [None, None, None, TRUNCATE]  # order, 2 looks, zip
+        client, service, taxa, account, tmp_path, monkeypatch):
+    monkeypatch.setattr("geotree.occurrences.gbif.BLOCK", 20_000)
+    service.faults[:] = [None, None, None, None, TRUNCATE]  # the second part
     occurrences.collect(taxa, route="download", poll=0.0, client=client,
                         folder=tmp_path / "d")
-    first, second = service.calls(".zip", done=False)
-    assert first["headers"]["range"] == "bytes=0-"
-    assert int(second["headers"]["range"][6:-1]) > 1000
-    assert second["status"] == 206
+    asked = [call["headers"]["range"]
+             for call in service.calls(".zip", done=False)]
+    assert asked[:3] == ["bytes=0-19999"] + ["bytes=20000-39999"] * 2
+    assert all(call["status"] == 206 for call in service.calls(".zip"))
 
 
 def test_a_storm_without_end_ends_in_words(client, service, taxa, tmp_path):
@@ -668,10 +660,11 @@ def test_a_finished_download_asks_nothing_even_when_gbif_has_erased_it(
 
 
 def test_half_of_an_erased_file_does_not_enter_the_next(
-        client, service, taxa, account, tmp_path):
+        client, service, taxa, account, tmp_path, monkeypatch):
+    monkeypatch.setattr("geotree.occurrences.gbif.BLOCK", 20_000)
     asked = {"route": "download", "poll": 0.0, "client": client,
              "folder": tmp_path / "d"}
-    service.faults[:] = [None, None, None] + [TRUNCATE] + [500] * 5
+    service.faults[:] = [None] * 4 + [TRUNCATE] + [500] * 5
     with pytest.raises(ServiceError, match="tried 6 times"):
         occurrences.collect(taxa, **asked)
     assert (tmp_path / "d" / ".download.zip.part").stat().st_size > 1000
@@ -681,28 +674,17 @@ def test_half_of_an_erased_file_does_not_enter_the_next(
     service.end = "SUCCEEDED"
     service.frame = service.frame.iloc[::-1]  # another file
     assert len(occurrences.collect(taxa, **asked)) > 300
-    assert service.calls(".zip")[-1]["headers"]["range"] == "bytes=0-"
-
-
-@pytest.mark.parametrize("spoilt", [TRUNCATE, GARBLE])
-def test_an_order_whose_answer_was_lost_is_not_sent_again(
-        client, service, taxa, account, tmp_path, spoilt):
-    service.faults[:] = [spoilt]
-    occurrences.collect(taxa, route="download", poll=0.0, client=client,
-                        folder=tmp_path / "d")
-    assert len(service.downloads) == 1
-    occurrences.collect(taxa, route="download", poll=0.0, client=client,
-                        folder=tmp_path / "e", years=(2018, 2020))
-    assert len(service.downloads) == 2
+    again = [call["headers"]["range"] for call in service.calls(".zip")]
+    assert again.count("bytes=0-19999") == 2
 
 
 RUN = """
 import sys
 from pathlib import Path
 from geotree import occurrences
-from geotree.occurrences import snapshot
+from geotree.occurrences import gbif
 url, tls, folder, route = sys.argv[1:]
-snapshot.FILES = 1
+gbif.FILES = 1
 client = occurrences.Client(url, wait=0.01, verify=tls)
 names = ["Acer rubrum", "Betula pendula", "Larix decidua"]
 taxa = occurrences.match(names, cache=Path(folder, "names.jsonl"),
@@ -783,25 +765,6 @@ def test_a_download_that_is_killed_is_ordered_and_fetched_once(
     assert len(large.downloads) == 1
     assert len(large.calls(".zip")) <= 3  # the whole run's, and parts
     alike(tmp_path)
-
-
-def test_killed_between_an_order_and_its_key_it_orders_once(
-        service, tls, account, tmp_path):
-    service.slow = 30.0
-    start = runs(service, tls, tmp_path / "torn", "download")
-    run = start()
-    while not service.downloads and run.is_alive():
-        time.sleep(0.002)
-    run.kill()
-    note = (tmp_path / "torn" / "g" / "download.json").read_text()
-    assert "key" not in note
-    service.slow = 0.0
-    start().finish()
-    assert len(service.downloads) == 1
-    assert len(service.calls("download/user")) == 1
-    sent = [call["path"] for call in service.log
-            if "authorization" in call["headers"]]
-    assert all("/download/" in path for path in sent)
 
 
 def test_a_snapshot_that_is_killed_keeps_its_parts(large, tls, tmp_path):

@@ -93,7 +93,6 @@ INSIDE = {
     "planet.patch": "asked by the planet, about its own pixels",
     "planet.spectra": "asked by the planet, about its own pixels",
     "evaluation.bootstrap": "asked by scores, about what it has checked",
-    "sources.expressions": "dates, not probabilities",
     "sources.layers": "asked by sources, about a validated table",
     "shards.records": "a row number, not probabilities",
     "evaluation.metrics.rows_at_once": "asked by metrics, about columns",
@@ -102,7 +101,6 @@ INSIDE = {
 }
 OPEN = {
     "globe.unit_vectors": "geometry; what is no place stays no place",
-    "occurrences.places.cell_diagonal": "what is no place stays none",
     "plots.maps.equal_earth": "geometry; what is no place is not drawn",
     "plots.maps.cover": "draws what equal_earth leaves",
     "plots.pixels.true_color": "any number of bands, of checked numbers",

@@ -98,8 +98,9 @@ def test_the_lack_of_a_mask_of_the_release(serve):
     running = serve(records)
     made = source(cloud_score=None, cloudy=30)
     same(made.fetch(records), records)
-    sent = [call["body"] for call in running.calls("computePixels")]
-    assert "CLOUD_SCORE_PLUS" not in str(sent[0])
+    sent = [str(call["body"]) for call in running.calls("compute")]
+    assert any("S2_SR" in one for one in sent)
+    assert not any("CLOUD_SCORE_PLUS" in one for one in sent)
     assert made.attrs()["mask"] == "none"
 
 
@@ -154,7 +155,7 @@ def test_beyond_the_reach_of_sentinel_nothing_is_asked(serve):
     found = source().fetch(records)
     assert (found.status == NO_IMAGERY).all()
     assert (found.reflectance == NODATA).all()
-    assert not running.calls("computePixels")
+    assert len(running.calls("compute")) == 1  # the variables
     assert found.environment[0, 1] == 90
 
 
@@ -343,15 +344,12 @@ def test_too_many_at_a_time_are_refused_and_come_again(serve):
 @pytest.mark.parametrize("fault", [429, 503, DROP])
 def test_an_outage_ends_in_words_after_six_attempts(serve, fault):
     """Not thirty-six: the client's own retries would multiply ours."""
-    import ee
-
     records = table(2).iloc[:1]
     running = serve(records)
     running.faults[:] = [fault] * 100
     with pytest.raises(ServiceError, match="tried 6 times.*again"):
         source(workers=1).fetch(records)
     assert len(running.log) == 6
-    assert ee.data._get_state().max_retries == 5
 
 
 @pytest.mark.parametrize(("spoil", "words"), [
@@ -406,16 +404,16 @@ def test_a_project_that_nobody_named_says_what_to_do(monkeypatch, tmp_path):
 def test_a_refused_sample_is_listed_and_the_others_stay(serve, tmp_path):
     records = table(30)
     running = serve(records)
-    real = running.pixels
+    real, odd = running.features, str(grid.utm(
+        lat=records["decimalLatitude"][4],
+        lon=records["decimalLongitude"][4])[0][0])
 
-    def pixels_but_one(tree, body):
-        if body["grid"]["crsCode"].endswith(str(
-                grid.utm(lat=records["decimalLatitude"][4],
-                         lon=records["decimalLongitude"][4])[0][0])):
+    def all_but_one(tree, body):
+        if f"EPSG:{odd}" in str(tree.get("projection")):
             running.refuse(400, "Image.cat: something odd")
         return real(tree, body)
 
-    running.pixels = pixels_but_one
+    running.features = all_but_one
     cube = pixels.download(records, source(), tmp_path / "c.zarr",
                            max_failed=0.5, progress=False)
     failed = (cube["status"] == FAILED).to_numpy()
@@ -423,7 +421,7 @@ def test_a_refused_sample_is_listed_and_the_others_stay(serve, tmp_path):
     told = pd.read_csv(tmp_path / "c.zarr.failures.csv")
     assert told["gbifID"].tolist() == cube["sample"].values[failed].tolist()
     assert told["message"].str.contains("something odd").all()
-    running.pixels = real
+    running.features = real
     before = len(running.queries)
     pixels.download(records, source(), tmp_path / "c.zarr", progress=False)
     # The variables of those rows are looked up once more, in one request.
@@ -479,11 +477,6 @@ def test_killed_at_random_it_asks_for_no_finished_sample(serve, tmp_path):
 
 def rows_asked(running, call):
     """Rows of the table whose pixels or variables a request asks for."""
-    if call["path"].endswith("computePixels"):
-        place = call["body"]["grid"]["affineTransform"]
-        epsg = call["body"]["grid"]["crsCode"].split(":")[1]
-        return {running.at[service._key(epsg, place["translateX"],
-                                        place["translateY"], 10)]}
     tree = service.resolve(call["body"]["expression"])
     while tree["fn"] != "Collection":
         tree = tree["collection"]

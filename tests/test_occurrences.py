@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from geotree import occurrences
-from geotree.occurrences import places
 from geotree.occurrences.columns import OPTIONAL
 
 RELEASE_CSV = "\r\n".join((
@@ -481,8 +480,8 @@ def test_each_flag_marks_its_fault_alone(name):
     flagged = occurrences.flag(came)
     marked = flagged[list(occurrences.FLAGS)]
     assert all(marked[column].dtype == bool for column in marked)
-    # A place of its own may lie far from the others, or at sea.
-    marked = marked.drop(columns={"flagStray", "flagSea"} - {name})
+    # A place of its own may lie at sea.
+    marked = marked.drop(columns={"flagSea"} - {name})
     assert marked.columns[marked.any()].tolist() == [name]
     assert np.flatnonzero(marked[name]).tolist() == [3]
 
@@ -519,7 +518,6 @@ def test_places_are_compared_with_those_of_other_records():
     came.loc[5, place] = came.loc[2, place].to_numpy()
     came.loc[8, place] = came.loc[7, place].to_numpy()
     came.loc[8, "species"] = "Betula pubescens"
-    came.loc[10, place] = [47.12345, -120.54321]
     flagged = occurrences.flag(came)
 
     def rows(name):
@@ -527,7 +525,6 @@ def test_places_are_compared_with_those_of_other_records():
 
     assert rows("flagDuplicate") == [5]
     assert rows("flagSharedPoint") == [7, 8]
-    assert rows("flagStray") == [10]
 
 
 def test_nothing_is_flagged_for_lack_of_a_column():
@@ -562,22 +559,6 @@ def test_a_centre_is_known_without_gbif_and_gbif_knows_more():
 def test_what_publishers_write_of_a_blurred_place(text, blurred):
     flagged = occurrences.flag(table().assign(informationWithheld=text))
     assert (flagged["flagObscured"] == blurred).all()
-
-
-def test_inaturalist_blurs_a_fifth_of_a_degree():
-    """27,661 m and 25,717 m stand in records of the Mediterranean and of
-    Scotland; elsewhere such a radius is bad luck, not a secret."""
-    diagonal = places.cell_diagonal([43.5, 56.2, 0.0])
-    np.testing.assert_allclose(diagonal, [27_500, 25_400, 31_450], rtol=0.01)
-    came = table().assign(
-        decimalLatitude=[56.2123] * 3 + [10.1234] * 3,
-        datasetKey=["50c9509d-22c7-4a22-a47d-8c48425ef4a7", "another",
-                    "another"] * 2,
-        institutionCode=[None, "iNaturalist", "Kew"] * 2,
-        coordinateUncertaintyInMeters=25_717.0)
-    flagged = occurrences.flag(came)
-    assert flagged["flagObscured"].tolist() == [True, True] + [False] * 4
-    assert flagged["flagUncertainty"].all()
 
 
 def test_unknown_uncertainty_is_reported_but_kept_by_default():
@@ -617,12 +598,8 @@ def test_a_rule_without_its_column_says_that_it_was_not_checked():
     told = counts["meaning"].str.startswith("not checked, no ")
     assert (told == counts["flagged"].isna()).all()
     assert set(counts.index[told]) == {
-        "flagIssue", "flagBasis", "flagNotTree", "flagAbroad",
-        "flagMachine", "flagPlanted"}
-    part = counts.index[counts["meaning"].str.startswith("in part, ")]
-    assert part.tolist() == flagged.attrs["in part"] == [
-        "flagObscured", "flagCentroid"]
-    assert counts["flagged"][part].tolist() == [0, 0]
+        "flagIssue", "flagObscured", "flagBasis", "flagNotTree",
+        "flagAbroad", "flagMachine", "flagPlanted"}
     blind = table().assign(coordinateUncertaintyInMeters=np.nan)
     flagged = occurrences.flag(blind, trees=["Betula pendula"])
     assert "flagUncertainty" in flagged.attrs["unchecked"]

@@ -107,7 +107,7 @@ WRONG = [
     (lambda p: p._replace(reflectance=np.where(
         p.reflectance == NODATA, NODATA, p.reflectance > 900
     ).astype(np.uint16)), "cut to whole numbers"),
-    (lambda p: p._replace(status=p.status[:-1]), "8, 8, 7 samples"),
+    (lambda p: p._replace(status=p.status[:-1]), "variables, 7 statuses"),
     (lambda p: p._replace(status=p.status[:, None]), "status have shape"),
     (lambda p: p._replace(reflectance=np.repeat(p.reflectance[:1], 8, 0)),
      "very pixels of another place"),

@@ -22,7 +22,7 @@ class Sheet:
     Parameters
     ----------
     classes : DataFrame of K rows
-    rank : Rank
+    rank : str
         How deep the names go.
     top : int
         How many of the likeliest names are kept.

@@ -11,14 +11,21 @@ Used in chapter 01.
 from geotree.occurrences.auditing import RULES as AUDIT
 from geotree.occurrences.auditing import audit, marked
 from geotree.occurrences.collect import cite, collect, requests_needed
+from geotree.occurrences.gbif import NEAREST as SNAPSHOT
 from geotree.occurrences.gbif import URL as GBIF
 from geotree.occurrences.gbif import Client
-from geotree.occurrences.growth import read_trees
 from geotree.occurrences.matching import judge, match, name_datasets
-from geotree.occurrences.places import by_tile, thin
+from geotree.occurrences.names import read_trees
 from geotree.occurrences.points import from_points
-from geotree.occurrences.quality import FLAGS, REMOVE, flag, keep, removed
-from geotree.occurrences.snapshot import NEAREST as SNAPSHOT
+from geotree.occurrences.quality import (
+    FLAGS,
+    REMOVE,
+    by_tile,
+    flag,
+    keep,
+    removed,
+    thin,
+)
 from geotree.occurrences.table import (
     COLUMNS,
     RELEASE,

@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
-from geotree.occurrences import growth
-from geotree.occurrences import record_rules as records
-from geotree.occurrences import taxon_rules as taxa
-from geotree.occurrences.columns import column, plain
+from geotree.occurrences import names
+from geotree.occurrences import rules as known
+from geotree.occurrences.columns import PLACE, column, plain
+from geotree.occurrences.rules import by_species
 from geotree.variables import NODATA
 
 
@@ -33,15 +33,13 @@ class Rule(NamedTuple):
 
     severity: str  # "drop" or "look"
     find: Callable
-    needs: tuple[str, ...]
     of_taxa: bool  # sees each taxon once, or each record
+    needs: list[str]
 
 
-RULES = {name: Rule(severity, getattr(taxa if hasattr(taxa, name)
-                                      else records, name),
-                    tuple(needs), hasattr(taxa, name))
-         for name, (severity, *needs) in taxa.LISTS["rules"].items()}
-_NUMBERS = ("taxonKey", *records.PLACE)
+RULES = {name: Rule(severity, getattr(known, name), of == "taxa", needs)
+         for name, (severity, of, *needs) in known.LISTS["rules"].items()}
+_NUMBERS = ("taxonKey", *PLACE)
 _TEXT = ("species", "genus", "family", "leafType", "datasetName")
 _LISTED = ("listed", "why", "kin")  # what a list of trees tells of a taxon
 
@@ -80,22 +78,21 @@ def audit(table: pd.DataFrame, *, rules: Iterable[str] | None = None,
         An unknown rule, an empty table, or one without species.
     """
     if trees is not None:
-        trees = growth.read_trees(trees)
+        trees = names.read_trees(trees)
     table, chosen, skipped = _choose(table, rules, trees, pixels)
     each, _ = _taxa(table, trees)
     found = []
     for name, rule in chosen.items():
         frame = each if rule.of_taxa else table
         mask, tell = rule.find(frame)
-        for species, rows in records.by_species(frame, mask):
-            size = each["rows"].iloc[rows].sum() if rule.of_taxa else len(rows)
-            found.append((name, species, size, tell(rows), rule.severity))
-    result = pd.DataFrame(found, columns=["rule", "species", "rows",
-                                          "evidence", "severity"])
-    order = result["rule"].map(list(chosen).index)
-    result = result.assign(order=order).sort_values(
-        ["order", "rows", "species"], ascending=[True, False, True],
-        ignore_index=True).drop(columns="order").astype({"rows": np.int64})
+        sizes = frame["rows"] if rule.of_taxa else pd.Series(1, frame.index)
+        found += sorted(
+            ((name, species, sizes.iloc[rows].sum(), tell(rows),
+              rule.severity) for species, rows in by_species(frame, mask)),
+            key=lambda one: (-one[2], one[1]))
+    result = pd.DataFrame(found, columns=[
+        "rule", "species", "rows", "evidence", "severity"]).astype(
+        {"rows": np.int64})
     result.attrs = {"skipped": skipped,
                     "measured": {} if trees is None else _measured(trees)}
     return result
@@ -111,13 +108,11 @@ def marked(table: pd.DataFrame, *, rules: Iterable[str],
         Rules whose columns the table lacks mark nothing.
     """
     table, chosen, _ = _choose(table, rules, trees)
-    mask = np.zeros(len(table), dtype=bool)
     each, of = _taxa(table, trees)
+    mask = np.zeros(len(table), dtype=bool)
     for rule in chosen.values():
-        if rule.of_taxa:
-            mask |= np.asarray(rule.find(each)[0])[of]
-        else:
-            mask |= np.asarray(rule.find(table)[0])
+        found = np.asarray(rule.find(each if rule.of_taxa else table)[0])
+        mask |= found[of] if rule.of_taxa else found
     return mask
 
 
@@ -127,8 +122,8 @@ def _measured(trees: pd.DataFrame) -> dict:
         return {}
     taxon = trees.reset_index()
     unseen = taxon[["species", "genus", "family"]].assign(
-        listed=None, why="", kin=growth.kin(trees, taxon))
-    return growth.measured(trees, {
+        listed=None, why="", kin=names.kin(trees, taxon))
+    return names.measured(trees, {
         name: RULES[name].find(unseen)[0]
         for name in ("no_tree_by_kin", "herb_or_vine", "low_growth")
     }).to_dict("index")
@@ -143,7 +138,7 @@ def _taxa(table: pd.DataFrame, trees) -> tuple[pd.DataFrame, np.ndarray]:
     _, first = np.unique(of, return_index=True)
     each = table[columns].iloc[first].reset_index(drop=True)
     each["rows"] = np.bincount(of)
-    return each if trees is None else each.join(growth.judge(
+    return each if trees is None else each.join(names.judge_trees(
         each, trees)), of
 
 

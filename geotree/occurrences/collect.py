@@ -18,13 +18,13 @@ import pandas as pd
 
 from geotree import checks, files
 from geotree.network import ServiceError
-from geotree.occurrences import snapshot as parquet
-from geotree.occurrences.gbif import ALIVE, BACKBONE, DEEPEST, PAGE, Client
+from geotree.occurrences import gbif
 from geotree.occurrences.matching import usable
-from geotree.occurrences.places import by_tile
+from geotree.occurrences.quality import by_tile
 from geotree.occurrences.table import leave, validate
 
 ROUTES = ("search", "download", "snapshot")
+ALIVE = ("PREPARING", "RUNNING", "SUSPENDED")
 KEYS = 300  # taxa in the address of one search, about 5 kB
 POLL = 30.0  # s between two looks at a download; GBIF asks for this
 LONGEST = 2 * 86_400.0  # s; GBIF takes hours for the largest downloads
@@ -36,8 +36,8 @@ _LICENSES = {".*publicdomain/zero.*": "CC0_1_0", ".*licenses/by-nc/.*":
 
 def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
             years: tuple[int, int] = (2017, 2025),
-            limit: int = 1000, snapshot: str = parquet.NEAREST,
-            client: Client | None = None,
+            limit: int = 1000, snapshot: str = gbif.NEAREST,
+            client: gbif.Client | None = None,
             poll: float = POLL) -> pd.DataFrame:
     """Collect the records of some species.
 
@@ -75,9 +75,9 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
         process uses the folder. What has come is kept.
     """
     checks.one_of(route, ROUTES, name="route")
-    if route == "search" and not 0 < limit <= DEEPEST:
+    if route == "search" and not 0 < limit <= gbif.DEEPEST:
         raise ValueError(f"limit is {limit}; a search gives 1 to "
-                         f"{DEEPEST:,} records. Take route='download'.")
+                         f"{gbif.DEEPEST:,} records. Take route='download'.")
     taxa, folder = usable(taxa), Path(folder)
     asked = {"route": route, "taxa": taxa["taxonKey"].tolist(),
              "years": list(years),
@@ -85,13 +85,13 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
              **({"snapshot": snapshot} if route == "snapshot" else {})}
     with files.lock(folder):
         _claim(folder, asked)
-        client = client or Client()
+        client = client or gbif.Client()
         if route == "search":
             frame, about = _search(client, folder, asked)
         elif route == "download":
             frame, about = _download(client, folder, asked, poll)
         else:
-            frame, about = parquet.query(snapshot, folder / "parts", asked)
+            frame, about = gbif.query(snapshot, folder / "parts", asked)
     if frame.empty:
         raise ValueError(f"GBIF has no record of these {len(taxa)} species "
                          f"for {years[0]} to {years[1]}.")
@@ -105,7 +105,7 @@ def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
     records each, once for each 300 of ``taxa``.
     """
     if route == "search":
-        return max(-(-records // PAGE), -(-taxa // KEYS))
+        return max(-(-records // gbif.PAGE), -(-taxa // KEYS))
     return 1 if route == "download" else 0
 
 
@@ -143,15 +143,15 @@ def _search(client, folder, asked):
         # What earlier groups lack goes to those that are left.
         left, offset = limit - len(records), 0
         share = -(-left // (len(groups) - number))
-        if share > PAGE:  # whole pages, or two halves would cost two
-            share = min(-(-share // PAGE) * PAGE, left)
+        if share > gbif.PAGE:  # whole pages, or two halves would cost two
+            share = min(-(-share // gbif.PAGE) * gbif.PAGE, left)
         while offset < share:
-            size = min(PAGE, share - offset)
+            size = min(gbif.PAGE, share - offset)
             page = folder / f"page-{number:04d}-{offset:06d}.json"
             if not page.exists():
                 files.write(page, json.dumps(client.search(
                     taxonKey=group, offset=offset, limit=size,
-                    checklistKey=BACKBONE, hasCoordinate="true",
+                    checklistKey=gbif.BACKBONE, hasCoordinate="true",
                     occurrenceStatus="PRESENT",
                     year="{},{}".format(*asked["years"]))))
                 calls += 1
@@ -175,7 +175,7 @@ def _lower(frame: pd.DataFrame) -> pd.DataFrame:
     frame["gbifID"] = frame["key"].astype("int64")
     frame["license"] = frame["license"].replace(_LICENSES, regex=True)
     return frame.reindex(columns=[
-        *parquet.COLUMNS, "distanceFromCentroidInMeters",
+        *gbif.STORED, "distanceFromCentroidInMeters",
         "informationWithheld"])
 
 
@@ -190,10 +190,10 @@ def predicate(asked: dict) -> dict:
                  ("equals", "OCCURRENCE_STATUS", "PRESENT"),
                  ("greaterThanOrEquals", "YEAR", first),
                  ("lessThanOrEquals", "YEAR", last))]
-    taxa = {"type": "in", "key": "TAXON_KEY", "checklistKey": BACKBONE,
+    taxa = {"type": "in", "key": "TAXON_KEY", "checklistKey": gbif.BACKBONE,
             "values": [str(key) for key in asked["taxa"]]}
     return {"format": "SIMPLE_PARQUET", "sendNotification": False,
-            "checklistKey": BACKBONE,
+            "checklistKey": gbif.BACKBONE,
             "predicate": {"type": "and", "predicates": [taxa, *rules]}}
 
 
@@ -201,11 +201,7 @@ def _download(client, folder, asked, poll):
     note, archive = folder / "download.json", folder / "download.zip"
     known = files.read_json(note) if note.exists() else {}
     if "key" not in known:
-        # A run that dies between the order and its key must not order twice.
-        since = known.get("since")
-        known = {"since": since or time.time()}
-        files.write(note, json.dumps(known))
-        known["key"] = client.order(predicate(asked), since=since)
+        known = {"key": client.order(predicate(asked))}
         files.write(note, json.dumps(known))
     key, out = known["key"], folder / "download"
     if not out.exists():
@@ -213,7 +209,7 @@ def _download(client, folder, asked, poll):
         known |= {name: about[name] for name in ("doi", "created")}
         files.write(note, json.dumps(known))
         if not archive.exists():
-            client.save(f"v1/occurrence/download/request/{key}.zip", archive)
+            client.save(key, about["size"], archive)
         try:
             with files.whole(out) as part:
                 zipfile.ZipFile(archive).extractall(part)
@@ -223,7 +219,7 @@ def _download(client, folder, asked, poll):
                                "removed. Call again to fetch it anew"
                                ) from error
     archive.unlink(missing_ok=True)
-    frame, _ = parquet.query(str(out), folder / "parts", asked)
+    frame, _ = gbif.query(str(out), folder / "parts", asked)
     doi = f"https://doi.org/{known['doi']}"
     return frame, {"source": f"GBIF occurrence download {key}", "doi": doi,
                    "citation": f"GBIF.org ({known['created'][:10]}) GBIF "

@@ -29,6 +29,7 @@ COLUMNS = {
 OPTIONAL = ("coordinateUncertaintyInMeters", "countryCode", "datasetKey",
             "license")
 NAMES = ("species", "genus", "family", "leafType")
+PLACE = ["decimalLatitude", "decimalLongitude"]
 FIRST_YEAR = 1600
 # Column -> largest plausible value; 0 and less, and nines, are "unknown".
 POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
@@ -45,8 +46,6 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
             exact = kind.categories.dtype.kind in "iub" and column.isna().any()
             return one(column.astype(object if exact
                                      else kind.categories.dtype))
-        if isinstance(kind, pd.SparseDtype):
-            return one(column.sparse.to_dense())
         if isinstance(kind, pd.StringDtype) or (
                 kind.kind != "O" and pd.api.types.is_string_dtype(kind)):
             return column.astype("str")

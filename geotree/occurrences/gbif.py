@@ -1,8 +1,10 @@
-"""What is asked of GBIF, each request with one owner of its retries.
+"""What is asked of GBIF, and what its Parquet files hold.
 
-Names go through ``pygbif``, GBIF's client for Python, with our limits of
-time and size. Records, titles and downloads are plain requests: there
-``pygbif`` 0.7 uses http without TLS, for the password too.
+Each request has one owner of its retries. Names go through ``pygbif``,
+GBIF's client for Python, with our limits of time and size. All others are
+plain requests: there ``pygbif`` 0.7 uses http, for the password too. Of
+Parquet files DuckDB reads the columns that are needed, from a folder or an
+object store (for which it fetches its extension ``httpfs``).
 """
 
 from __future__ import annotations
@@ -13,56 +15,47 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
+from tqdm import tqdm
+
 import geotree
-from geotree.network import (
-    ENOUGH,
-    LIMIT,
-    ServiceError,
-    Unsteady,
-    ask,
-    body,
-    in_words,
-    once,
-    patient,
-    refusal,
-)
+from geotree import files, network
 
 URL = "https://api.gbif.org"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys
 PAGE = 300  # GBIF cuts longer pages without a word
 DEEPEST = 100_000  # offset + limit
-ALIVE = ("PREPARING", "RUNNING", "SUSPENDED", "SUCCEEDED")
-_SKEW = 600.0  # s, by which GBIF's clock may be behind
-_SLOWEST = 1_000  # bytes/s of a download, else it starts again from there
+BLOCK = 1 << 23  # bytes of a download that are asked for at a time
 _AGENT = {"User-Agent": f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)"}
-_ADVICE = (". Set GBIF_USER (the user name, not the address) and GBIF_PWD, or "
-           "make an account at gbif.org; no account is needed for "
-           "route='snapshot'")
+_ADVICE = (". Set GBIF_USER (the user name, not the address) and GBIF_PWD in "
+           "the environment, never in a cell; an account of gbif.org is free, "
+           "and route='snapshot' needs none")
+
+# Each copy is the same; take the one near you. {month} is like 2026-10-01.
+NEAREST = ("s3://gbif-open-data-eu-central-1/occurrence/2026-10-01/"
+           "occurrence.parquet")
+FILES = 64  # of some 2,800, read as one unit of work
+STORED = ("gbifID", "decimalLatitude", "decimalLongitude",
+          "coordinateUncertaintyInMeters", "coordinatePrecision",
+          "countryCode", "year", "datasetKey", "license", "speciesKey",
+          "basisOfRecord", "establishmentMeans", "institutionCode", "issue")
+# httpfs reads the region of a bucket from its settings.
+_SETTINGS = "INSTALL httpfs; LOAD httpfs; SET s3_region='{}';"
 
 
 class Client:
     """What geotree asks of GBIF.
 
-    Parameters
-    ----------
-    url : str
-        The service; another one for tests.
-    wait : float
-        Upper limit of the first pause after a failure in seconds.
-    verify : bool or path
-        Certificates to trust, as ``requests`` takes it.
-
-    Notes
-    -----
-    The account is read from ``GBIF_USER`` and ``GBIF_PWD`` when a download
+    ``url`` is the service, ``wait`` the upper limit of the first pause after
+    a failure in seconds, ``verify`` as ``requests`` takes it. The account is
+    read from ``GBIF_USER`` and ``GBIF_PWD`` when a download
     is asked for, and goes to ``https`` addresses only.
     """
 
@@ -73,141 +66,87 @@ class Client:
         self._session = requests.Session()
 
     def match(self, name: str, family: str, judge: Callable) -> dict:
-        """What the GBIF Backbone knows of a name of a plant.
-
-        Parameters
-        ----------
-        judge : callable
-            Reads the answer; fails where it is none.
-        """
+        """What the GBIF Backbone knows of a name; ``judge`` can read it."""
         def named():
-            with in_words(f"{self.url}/v2/species/match"):
+            with network.in_words(f"{self.url}/v2/species/match"):
                 answer = _pygbif().species.name_backbone(
                     scientificName=name, kingdom="Plantae",
                     family=family or None, checklistKey=BACKBONE,
-                    stream=True, timeout=LIMIT, verify=self.verify,
+                    stream=True, timeout=network.LIMIT, verify=self.verify,
                     auth=self._address, allow_redirects=False,
                     hooks={"response": _whole})
                 judge(answer)
                 return answer
 
-        return patient(named, wait=self.wait, enough=ENOUGH)
+        return network.patient(named, wait=self.wait, enough=network.ENOUGH)
 
     def search(self, **query) -> dict:
         """One page of records."""
-        def read(answer):
-            for one in answer["results"]:
-                int(one["key"])
-            return answer["endOfRecords"] in (True, False)
-
-        return self._get("v1/occurrence/search", read, query)
+        return self._get("v1/occurrence/search", lambda page: page[
+            "endOfRecords"] in (True, False) and all(
+                int(one["key"]) for one in page["results"]), query)
 
     def title(self, key: str) -> str:
         """Title of a dataset."""
         return self._get(f"v1/dataset/{quote(str(key), safe='')}",
-                         lambda answer: isinstance(answer["title"], str)
+                         lambda about: isinstance(about["title"], str)
                          )["title"]
 
     def download(self, key: str) -> dict:
-        """How a download does: ``status, created, doi``."""
+        """How a download does: ``status, created, doi, size``."""
         return self._get(
-            f"v1/occurrence/download/{key}",
-            lambda answer: isinstance(answer["status"], str)
-            and datetime.fromisoformat(answer["created"]))
+            f"v1/occurrence/download/{key}", lambda about: (
+                datetime.fromisoformat(about["created"])
+                and (about["status"] != "SUCCEEDED" or about["size"] > 0)))
 
-    def order(self, request: dict, *, since: float | None = None) -> str:
-        """Ask for a download; returns its key.
+    def order(self, request: dict) -> str:
+        """Ask for a download; returns its key."""
+        return network.ask(
+            f"{self.url}/v1/occurrence/download/request", method="POST",
+            json=request, read=_key, wait=self.wait, advice=_ADVICE,
+            allow_redirects=False,
+            **self._how | {"auth": _account(self.url)})
 
-        Parameters
-        ----------
-        since : float, optional
-            Time (s) from which on this request may have been sent before,
-            by a run that did not live to hear the answer. Then the
-            account's downloads are looked through first.
-        """
-        account, began = _account(self.url), since or time.time()
-        sent, how = since is not None, {
-            "auth": account, "allow_redirects": False, "advice": _ADVICE,
-            **self._how}
-
-        def order():
-            nonlocal sent
-            if sent and (key := self._ordered(request, began, how)):
-                return key
-            sent = True
-            return once(f"{self.url}/v1/occurrence/download/request",
-                        method="POST", json=request, read=_key, **how)
-
-        return patient(order, wait=self.wait)
-
-    def save(self, path: str, file: Path) -> None:
-        """Fetch a large file; goes on where an earlier try broke off."""
-        import requests
-        import urllib3
-
+    def save(self, key: str, size: int, file: Path) -> None:
+        """Fetch a download of ``size`` bytes; goes on with what is there."""
         part = file.with_name(f".{file.name}.part")
-
-        def more():
-            have = part.stat().st_size if part.exists() else 0
-            with self._session.get(
-                    f"{self.url}/{path}", stream=True, timeout=LIMIT,
-                    verify=self.verify, auth=_nobody, headers={
-                        **_AGENT, "Range": f"bytes={have}-"}) as answer:
-                if answer.status_code == 416:  # nothing is left to send
-                    return
-                if answer.status_code not in (200, 206):
-                    raise refusal(answer)
-                whole = answer.status_code == 200
-                have = 0 if whole else have
-                size = have + int(answer.headers["Content-Length"])
-                began, start = time.monotonic(), have
-                with open(part, "wb" if whole else "ab") as target:
-                    while block := answer.raw.read1(1 << 16):
-                        have += target.write(block)
-                        gone = time.monotonic() - began
-                        if gone > LIMIT[1] and (
-                                have - start < _SLOWEST * gone):
-                            break
-            if have != size:
-                raise Unsteady(f"'{path}' broke off, or came too slowly")
-
-        def steadily():
-            try:
-                more()
-            except (requests.RequestException, KeyError, ValueError,
-                    urllib3.exceptions.HTTPError) as error:
-                raise Unsteady(f"'{path}' broke off ({error!s:.150})"
-                               ) from error
-
         try:
-            patient(steadily, wait=self.wait)
+            part.touch()
+            while (have := part.stat().st_size) < size:
+                data = self._block(key, have, min(have + BLOCK, size))
+                with open(part, "ab") as target:
+                    target.write(data)
             os.replace(part, file)
         except OSError as error:
-            if isinstance(error, ServiceError):
+            if isinstance(error, network.ServiceError):
                 raise
             raise OSError(
                 error.errno, f"cannot write '{file}' ({error.strerror}). "
                 "What has come is kept: free some space, then call again"
             ) from error
 
-    def _ordered(self, request, began, how) -> str | None:
-        """Key of the newest living download of this request, if any."""
+    def _block(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of a download."""
         def read(data):
-            for one in json.loads(data)["results"]:
-                made = datetime.fromisoformat(one["created"]).timestamp()
-                if (one["status"] in ALIVE and made > began - _SKEW
-                        and _essence(one["request"]) == _essence(request)):
-                    return one["key"]
-            return None
+            if len(data) != stop - start:
+                raise ValueError("another part than was asked for")
+            return data
 
-        name = quote(how["auth"].username.decode(), safe="")
-        return once(f"{self.url}/v1/occurrence/download/user/{name}",
-                    params={"limit": 100}, read=read, **how)
+        return network.ask(
+            f"{self.url}/v1/occurrence/download/request/{key}.zip",
+            read=read, wait=self.wait, **self._how | {"headers": {
+                **_AGENT, "Range": f"bytes={start}-{stop - 1}"}})
 
-    def _get(self, path: str, read: Callable, query=None) -> dict:
-        """JSON that ``read`` can read: it fails, or gives False, else."""
-        return ask(f"{self.url}/{path}", params=query, wait=self.wait,
-                   read=partial(_checked, read), auth=_nobody, **self._how)
+    def _get(self, path: str, good: Callable, query=None) -> dict:
+        """JSON that is ``good``."""
+        def read(data):
+            found = json.loads(data)
+            if not good(found):
+                raise ValueError("not what it should be")
+            return found
+
+        return network.ask(f"{self.url}/{path}", params=query, read=read,
+                           wait=self.wait, **self._how)
 
     def _address(self, request):
         """As ``auth``: to our service, and nothing from ~/.netrc."""
@@ -218,14 +157,14 @@ class Client:
     @property
     def _how(self) -> dict:
         return {"send": self._session.request, "verify": self.verify,
-                "headers": _AGENT}
+                "headers": _AGENT, "auth": _nobody}
 
 
 def _whole(answer, **_):
     """For ``requests``: an answer in memory, with the type of JSON."""
-    data = body(answer)
+    data = network.body(answer)
     if answer.status_code >= 300:
-        raise refusal(answer, data)
+        raise network.refusal(answer, data)
     answer.raw = io.BytesIO(data)
     answer.headers["Content-Type"] = "application/json"
     return answer
@@ -247,13 +186,6 @@ def _nobody(request):
     return request
 
 
-def _checked(read, data):
-    found = json.loads(data)
-    if read(found) is False:
-        raise ValueError("not what it should be")
-    return found
-
-
 def _key(data: bytes) -> str:
     key = data.decode().strip().strip('"')
     if not re.fullmatch(r"[0-9]+-[0-9]+", key):
@@ -266,20 +198,91 @@ def _account(url):
 
     user, password = os.environ.get("GBIF_USER"), os.environ.get("GBIF_PWD")
     if not (user and password):
-        raise ServiceError(
-            errno.EACCES, "a download needs an account of gbif.org (free). "
-            "Set GBIF_USER (the user name, not the address) and GBIF_PWD in "
-            "the environment, never in a cell; or take route='snapshot'")
+        raise network.ServiceError(
+            errno.EACCES, f"a download needs an account{_ADVICE}")
     if not url.startswith("https://"):
-        raise ServiceError(errno.EACCES, f"'{url}' is not https: the "
+        raise network.ServiceError(errno.EACCES, f"'{url}' is not https: the "
                            "password is not sent")
     return HTTPBasicAuth(user.encode(), password.encode())
 
 
-def _essence(request):
-    """What a download is of, whatever order and defaults GBIF tells."""
-    rules = (request.get("predicate") or {}).get("predicates") or []
-    return request.get("format"), sorted(
-        (str(rule.get("type")), str(rule.get("key")),
-         sorted(map(str, rule.get("values", [rule.get("value")]))))
-        for rule in rules)
+# Parquet files --------------------------------------------------------------
+
+
+def query(place: str, parts: Path, asked: dict
+          ) -> tuple[pd.DataFrame, dict]:
+    """Records of ``asked`` (``taxa, years``) in GBIF's Parquet files.
+
+    ``place`` is their folder or address; each few files give a part on disk,
+    in the folder ``parts``, that is kept when a later one cannot be read (an
+    ``OSError``).
+    """
+    import duckdb
+
+    link = duckdb.connect()
+    try:
+        if place.startswith("s3://"):
+            region = place.split("/")[2].removeprefix("gbif-open-data-")
+            link.execute(_SETTINGS.format(region))
+        found = link.execute("SELECT file FROM glob(?) ORDER BY file",
+                             [f"{escape(place.rstrip('/'))}/**"]).fetchall()
+    except duckdb.Error as error:
+        raise network.ServiceError(
+            5, f"cannot list '{place}': {_words(error)} Mind the network (for "
+            "httpfs), or copy the files and give their folder") from error
+    paths = [name for name, in found
+             if os.path.basename(name)[:1] not in "._" and
+             not name.endswith((".zip", ".json", ".txt", ".xml"))]
+    if not paths:
+        raise FileNotFoundError(f"no Parquet file at '{place}'. Give a "
+                                "folder, or an s3:// address with a month.")
+    link.register("wanted", pd.DataFrame(
+        {"key": [str(key) for key in asked["taxa"]]}))
+    groups = range(0, len(paths), FILES)
+    for start in tqdm(groups, desc="files", disable=len(groups) < 2):
+        part = parts / f"{start:06d}.parquet"
+        if not part.exists():
+            _select(link, paths[start:start + FILES], asked, part)
+    frames = [pd.read_parquet(parts / f"{start:06d}.parquet")
+              for start in groups]
+    name = "/".join(place.rstrip("/").split("/")[-3:])
+    return (pd.concat(frames, ignore_index=True),
+            {"source": f"GBIF occurrence snapshot {name}"})
+
+
+def _select(link, paths, asked, part):
+    import duckdb
+
+    columns = ", ".join(f'"{name.lower()}" AS "{name}"' for name in STORED
+                        if name != "issue")
+    first, last = map(int, asked["years"])
+    try:
+        # GBIF writes some parts without a record and without a byte.
+        filled = link.execute(
+            "SELECT filename FROM read_blob(?) WHERE size > 0",
+            [[escape(name) for name in paths]]).fetchall()
+        with files.whole(part) as temporary:
+            if not filled:
+                pd.DataFrame(columns=STORED).to_parquet(temporary)
+                return
+            link.execute(f"""
+                COPY (SELECT {columns},
+                    translate(CAST(issue AS VARCHAR), ',[] ', ';') AS "issue"
+                FROM read_parquet($files, union_by_name=true)
+                SEMI JOIN wanted ON CAST(specieskey AS VARCHAR) = wanted.key
+                WHERE occurrencestatus = 'PRESENT'
+                    AND decimallatitude IS NOT NULL
+                    AND decimallongitude IS NOT NULL
+                    AND "year" BETWEEN {first} AND {last})
+                TO '{str(temporary).replace("'", "''")}' (FORMAT parquet)
+                """, {"files": [name for name, in filled]})
+    except duckdb.Error as error:
+        raise network.ServiceError(
+            5, f"cannot read '{paths[0]}' and {len(paths) - 1} more: "
+            f"{_words(error)} Parts that are done are kept: mend or fetch "
+            "that file, then call again") from error
+
+
+def _words(error) -> str:
+    """What DuckDB says, on one line."""
+    return " ".join(str(error).split("\n\nLINE")[0].split())[:300] + "."

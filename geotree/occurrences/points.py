@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
-from geotree.occurrences import names, reading
-from geotree.occurrences.columns import (
-    COLUMNS,
-    FIRST_YEAR,
-    OPTIONAL,
-    column,
-    plain,
-    years,
-)
+from geotree.occurrences import columns, names, reading
+from geotree.occurrences.columns import COLUMNS, FIRST_YEAR, OPTIONAL
 
 
 def from_points(table: pd.DataFrame | str | os.PathLike, *,
@@ -88,7 +81,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         raise ValueError(f"{where} has no rows, expected one for each place.")
     own = table.rename(columns=str).reset_index(drop=True)
     checks.columns(own, [], where=where)
-    came = plain(own)
+    came = columns.plain(own)
     given = {"lat": lat, "lon": lon, "species": species, "id": id,
              "year": None if isinstance(year, int) else year}
     meant = {what: reading.meant(came, what, name, where)
@@ -140,7 +133,7 @@ def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series
 
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
-    when = years(came)
+    when = columns.years(came)
     good = (when % 1 == 0) & when.between(FIRST_YEAR,
                                           pd.Timestamp.now().year + 1)
     new["year"] = when.where(good).astype("Int64")
@@ -181,7 +174,7 @@ def _ids(new: pd.DataFrame, own: pd.Series | None) -> pd.Series:
     """Own whole numbers if they are distinct, or numbers made of the row."""
     if own is not None:
         try:
-            number = column(pd.DataFrame({"gbifID": own}), "gbifID", {})
+            number = columns.column(own.to_frame("gbifID"), "gbifID", {})
             if number.notna().all() and number.is_unique:
                 return number.astype("int64")
         except (TypeError, ValueError):

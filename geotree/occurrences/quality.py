@@ -12,18 +12,17 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import world
+from geotree import globe, world
 from geotree.data import load
-from geotree.occurrences import names, places
+from geotree.occurrences import names
 from geotree.occurrences.auditing import marked
-from geotree.occurrences.growth import TREE, read_trees
+from geotree.occurrences.columns import PLACE
 from geotree.occurrences.table import leave, validate
+from geotree.sources.grid import tiles
 
 DECIMALS = 4  # of a degree, about 11 m
-# What records say that were moved or widened on purpose; the second is how
-# iNaturalist says it.
+# What records say that were moved or widened on purpose.
 BLURRED = "(?i)obscur|generali|uncertainty increased"
-INATURALIST = "50c9509d-22c7-4a22-a47d-8c48425ef4a7"  # its datasetKey
 _RULES = load("flags.json")
 FLAGS = {name: rule["meaning"] for name, rule in _RULES.items()}
 # Rules that :func:`keep` removes by unless told otherwise. Unknown
@@ -49,8 +48,7 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     DataFrame
         A copy with the columns of ``FLAGS``, True where suspect.
         ``attrs["unchecked"]`` lists the rules whose column is not there;
-        they flag nothing. ``attrs["in part"]`` lists those that one more
-        column would have told more.
+        they flag nothing.
 
     Notes
     -----
@@ -62,27 +60,25 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     the centre is near everything: leave out ``flagCentroid`` there.
     """
     result = validate(table)
-    trees = None if trees is None else read_trees(trees)
+    trees = None if trees is None else names.read_trees(trees)
     found = {name: _told(result, rule, trees)
              for name, rule in _RULES.items()}
-    lat, lon = (result[name] for name in places.PLACE)
+    lat, lon = (result[name] for name in PLACE)
     radius = result["coordinateUncertaintyInMeters"]
     found["flagEqual"] |= lat.abs() == lon.abs()
     found["flagSea"] |= _is_sea(lat, lon)
     found["flagPrecision"] |= _is_short(lat) & _is_short(lon)
-    found["flagObscured"] |= _is_blurred(result)
+    found["flagObscured"] |= _text(
+        result, "informationWithheld").str.contains(BLURRED)
     found["flagNoUncertainty"] |= radius.isna()
     form = _text(result, "growthForm")
-    found["flagNotTree"] |= ~form.str.contains(TREE) & (form != "")
+    found["flagNotTree"] |= ~form.str.contains(names.TREE) & (form != "")
     result = result.assign(**found)
     result.attrs["unchecked"] = [
         name for name, rule in _RULES.items() if "needs" in rule
         and (rule["needs"] not in table or (name == "flagUncertainty"
                                             and radius.isna().all()))
         and not (name == "flagNotTree" and trees is not None)]
-    result.attrs["in part"] = [
-        name for name, rule in _RULES.items()
-        if "helps" in rule and rule["helps"][0] not in table]
     return result
 
 
@@ -129,8 +125,7 @@ def removed(table: pd.DataFrame, *,
     DataFrame
         One row per rule: ``rule, meaning, flagged`` (rows with the flag),
         ``removed`` (those not removed by a rule above), ``left``. A rule
-        that was not checked says so and counts nothing; one that was
-        checked in part says by what.
+        that was not checked says so and counts nothing.
     """
     left, counts = np.ones(len(table), dtype=bool), []
     for name in _chosen(table, rules):
@@ -140,9 +135,6 @@ def removed(table: pd.DataFrame, *,
         if name in table.attrs.get("unchecked", ()):
             meaning = f"not checked, no {rule['needs']}: {meaning}"
             told = pd.NA, pd.NA
-        elif name in table.attrs.get("in part", ()):
-            column, by = rule["helps"]
-            meaning = f"in part, by {by}, no {column}: {meaning}"
         left &= ~bad
         counts.append((name, meaning, *told, int(left.sum())))
     return pd.DataFrame(counts, columns=["rule", "meaning", "flagged",
@@ -169,8 +161,20 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
     for name, some in rule.get("among", {}).items():
         bad |= table[name].isin(some).to_numpy()
     for kind, metres in rule.get("near", {}).items():
-        bad |= places.metres_to(table, kind) < metres
+        bad |= _metres_to(table, kind) < metres
     return bad
+
+
+def _metres_to(table: pd.DataFrame, kind: str) -> np.ndarray:
+    """Distance (m) of N records from the nearest stand-in of a kind: (N,).
+
+    Centres of countries, capitals and gardens stand in for places that
+    nobody noted; ``geotree/data/README.md`` says whose they are.
+    """
+    points = load("reference_points.csv")
+    points = points[points["kind"] == kind].rename(columns={
+        "latitude": PLACE[0], "longitude": PLACE[1]})
+    return 1000 * globe.nearest_km(table, points)
 
 
 def _text(table: pd.DataFrame, name: str) -> pd.Series:
@@ -189,15 +193,6 @@ def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
     return ~land
 
 
-def _is_blurred(table: pd.DataFrame) -> pd.Series:
-    """Said so, or of iNaturalist and as uncertain as what it blurs."""
-    theirs = ((_text(table, "datasetKey") == INATURALIST)
-              | (_text(table, "institutionCode") == "iNaturalist"))
-    least = 0.98 * places.cell_diagonal(table["decimalLatitude"])
-    return (_text(table, "informationWithheld").str.contains(BLURRED)
-            | theirs & (table["coordinateUncertaintyInMeters"] >= least))
-
-
 def _is_short(degrees: pd.Series) -> pd.Series:
     """Fewer than ``DECIMALS`` decimals."""
     return (degrees - degrees.round(DECIMALS - 1)).abs() < 1e-9
@@ -211,3 +206,47 @@ def _chosen(table: pd.DataFrame, rules: Iterable[str]) -> list[str]:
             f"table has no column {', '.join(absent)}. Flag it first: "
             "occurrences.flag(table).")
     return rules
+
+
+# Order and density ----------------------------------------------------------
+
+
+def by_tile(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the records of a Sentinel-2 tile together, index 0 … N-1.
+
+    Sources of real pixels serve neighbours with one request.
+    """
+    tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
+    # Codes sort many times faster than text.
+    order = np.lexsort((table["gbifID"], pd.factorize(tile, sort=True)[0]))
+    result = table.iloc[order].reset_index(drop=True)
+    result.attrs = dict(table.attrs)
+    return result
+
+
+def thin(table: pd.DataFrame, *, metres: float = 100.0) -> pd.DataFrame:
+    """Keep one record per species and grid cell: the best located.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Occurrence table.
+    metres : float
+        Side of a cell. Records on either side of a border may be nearer to
+        each other than this.
+
+    Returns
+    -------
+    DataFrame
+        In the table's order, index 0 … N-1. Of several records the one of
+        the smallest known uncertainty stays, then of the smallest gbifID.
+        ``attrs["left out"]`` counts the others.
+    """
+    table = validate(table)
+    order = pd.DataFrame(globe.cells(table, metres=metres)).assign(
+        species=table["species"], id=table["gbifID"],
+        radius=table["coordinateUncertaintyInMeters"]).sort_values(
+        ["radius", "id"], na_position="last")
+    again = order.duplicated(["species", 0, 1]).sort_index()
+    return leave(table, again, f"another of its species is in the cell of "
+                 f"{metres:g} m")

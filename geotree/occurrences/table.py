@@ -11,17 +11,8 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files
-from geotree.occurrences import names, reading
-from geotree.occurrences.columns import (
-    COLUMNS,
-    FIRST_YEAR,
-    NAMES,
-    OPTIONAL,
-    POSITIVE,
-    column,
-    count,
-    plain,
-)
+from geotree.occurrences import columns, names, reading
+from geotree.occurrences.columns import COLUMNS, column, count
 
 # Column of the release -> column here, in the release's order.
 RELEASE = {
@@ -64,7 +55,7 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
         is missing or impossible, a year is not from 1600 to next year, a
         ``gbifID`` occurs twice, or a value has another type.
     """
-    optional = OPTIONAL if named else (*OPTIONAL, *NAMES)
+    optional = (*columns.OPTIONAL, *(() if named else columns.NAMES))
     where = "occurrence table"
     if "sample_id" in table:
         where = "table of the release (read it with read_release)"
@@ -73,11 +64,11 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     if table.empty:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
-    came, report = plain(table), {}
+    came, report = columns.plain(table), {}
     result = pd.DataFrame({
         name: column(came, name, report) if name in came
         else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
-        | {name: column(came, name, report) if name in POSITIVE
+        | {name: column(came, name, report) if name in columns.POSITIVE
            else came[name] for name in came if name not in COLUMNS})
     # The release's tars tell no year: all unknown is known to be unknown.
     undated = ({"year": "Int64"} if not named or result["year"].isna().all()
@@ -227,7 +218,7 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
     last = pd.Timestamp.now().year + 1
     for name, low, high in (("decimalLatitude", -90, 90),
                             ("decimalLongitude", -180, 180),
-                            ("year", FIRST_YEAR, last)):
+                            ("year", columns.FIRST_YEAR, last)):
         bad = ~table[name].between(low, high).fillna(True).astype(bool)
         swapped = (high == 90 and table["decimalLongitude"][bad].abs().le(
             90).all() and table[name][bad].abs().le(180).all())

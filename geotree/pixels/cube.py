@@ -16,19 +16,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geotree import checks, files
+from geotree import checks, files, variables
 from geotree.data import load
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    PATCH,
-    VARIABLE_NAMES,
-    VARIABLES,
-)
 
-SIZES = {"month": MONTHS, "band": len(BAND_NAMES), "y": PATCH, "x": PATCH,
-         "variable": len(VARIABLES)}
+SIZES = {"month": variables.MONTHS, "band": len(variables.BANDS),
+         "y": variables.PATCH, "x": variables.PATCH,
+         "variable": len(variables.VARIABLES)}
 # Arrays of pixels and variables; of which record each row is; axes. Each
 # has dimensions, a type, the value of what is not stored, and attributes.
 DATA, ROWS, AXES = (load("cube.json")[part]
@@ -96,9 +90,8 @@ def about(store: Path) -> dict:
     if mark is None or files.fingerprint(found) != mark:
         raise ValueError(
             f"'{store / 'zarr.json'}' is not as pixels.download left it: "
-            "damaged, or written by something else. Take it from a copy, or "
-            "delete the cube and download it again. Datasets of other tools "
-            "are opened with xarray.open_zarr.")
+            "damaged, or of another tool. Take it from a copy, or delete the "
+            "cube and download it again.")
     return found
 
 
@@ -222,20 +215,17 @@ def check(cube: xr.Dataset, *, where: str = "cube") -> None:
         raise ValueError(f"{where} has no variable {', '.join(absent)}: it "
                          "was not made by pixels.download.")
     for name, about in DATA.items():
-        one, dtype = cube[name], about["dtype"]
-        sizes = {"sample": one.shape[0]} | {
+        one = cube[name]
+        expected = {"sample": one.shape[0]} | {
             dim: SIZES[dim] for dim in about["dims"][1:]}
-        if one.dtype != dtype or [*one.sizes.items()] != [*sizes.items()]:
-            came, expected = (" × ".join(f"{dim} {size}" for dim, size in
-                                         each.items())
-                              for each in (one.sizes, sizes))
+        if one.dtype != about["dtype"] or list(
+                one.sizes.items()) != list(expected.items()):
             raise ValueError(
-                f"{where}: {name} has dimensions {came} and is {one.dtype}, "
-                f"expected {expected} and {dtype}. variables.digital_numbers "
-                "makes digital numbers of reflectance and of numbers with "
-                "NaN.")
-    for name, expected in (("band", BAND_NAMES),
-                           ("variable", VARIABLE_NAMES)):
+                f"{where}: {name} is {one.dtype} of {dict(one.sizes)}, "
+                f"expected {about['dtype']} of {expected}. "
+                "variables.digital_numbers makes digital numbers.")
+    for name, expected in (("band", variables.BAND_NAMES),
+                           ("variable", variables.VARIABLE_NAMES)):
         found = tuple(cube[name].to_numpy().tolist())
         if found != expected:
             raise ValueError(f"{where} has the {name}s {', '.join(found)}, "

@@ -160,24 +160,25 @@ class _Failures:
     """Samples of a table that failed and why, listed beside the cube."""
 
     def __init__(self, store: Path, ids: np.ndarray, status: np.ndarray):
-        self.path, self.ids, known = Path(f"{store}.failures.csv"), ids, {}
+        self.path, self.ids = Path(f"{store}.failures.csv"), ids.tolist()
+        self.reasons = dict.fromkeys(ids[status == FAILED].tolist(),
+                                     "failed in an earlier run")
         if self.path.exists():
             listed = pd.read_csv(self.path)
             checks.columns(listed, ["gbifID", "message"], where=self.path)
-            known = dict(zip(listed["gbifID"], listed["message"],
-                             strict=True))
-        self.reasons = {key: known.get(key, "failed in an earlier run")
-                        for key in ids[status == FAILED].tolist()}
+            self.reasons |= {key: why for key, why in zip(
+                listed["gbifID"], listed["message"], strict=True)
+                if key in self.reasons}
         self._before = set(self.reasons)  # a second failure is no news
         self._tried = self._new = 0
 
     def note(self, ids: np.ndarray, found: Pixels) -> None:
         """Keep what became of some samples."""
-        failed = ids[found.status == FAILED].tolist()
-        told = [*map(redact, found.messages), *["no reason"] * len(failed)]
         for key in ids.tolist():
             self.reasons.pop(key, None)
-        self.reasons.update(zip(failed, told, strict=False))
+        failed = ids[found.status == FAILED].tolist()
+        self.reasons |= dict.fromkeys(failed, "no reason") | dict(zip(
+            failed, map(redact, found.messages), strict=False))
         self._tried += len(ids)
         self._new += len(set(failed) - self._before)
 
@@ -187,7 +188,7 @@ class _Failures:
 
     def write(self) -> None:
         """List them, in the order of the table; no list if there are none."""
-        rows = [(key, self.reasons[key]) for key in self.ids.tolist()
+        rows = [(key, self.reasons[key]) for key in self.ids
                 if key in self.reasons]
         if rows:
             files.write(self.path, pd.DataFrame(
@@ -197,14 +198,15 @@ class _Failures:
 
     def tell(self, share: float) -> None:
         """Warn of failures, or stop where there are too many."""
-        n = len(self.ids)
-        rest = (f"the last with {next(reversed(self.reasons.values()), '')!r}"
-                f". All are listed in '{self.path}'. The others are kept; "
-                "mend the cause and call download again")
-        if len(self.reasons) > share * n or self.too_many(share):
-            raise DownloadError(
-                errno.EIO, f"{len(self.reasons)} of {n} samples failed, "
-                f"above max_failed={share}, {rest}")
-        if self.reasons:
-            warnings.warn(f"{len(self.reasons)} of {n} samples failed, "
-                          f"{rest}", stacklevel=3)
+        if not self.reasons:
+            return
+        failed, n = len(self.reasons), len(self.ids)
+        many = failed > share * n or self.too_many(share)
+        told = (f"{failed} of {n} samples failed"
+                f"{f', above max_failed={share}' if many else ''}, the last "
+                f"with {next(reversed(self.reasons.values()))!r}. All are "
+                f"listed in '{self.path}'. The others are kept; mend the "
+                "cause and call download again")
+        if many:
+            raise DownloadError(errno.EIO, told)
+        warnings.warn(told, stacklevel=3)

@@ -180,9 +180,8 @@ def _mend(store) -> None:
     for path, number in lost.items():
         if number < 0:
             raise ValueError(
-                f"'{store / path}' is missing or damaged: it names the "
-                "bands, months or variables. Take it from a copy, or delete "
-                "the cube and download it again.")
+                f"'{store / path}', of the axes, is missing or damaged. Take "
+                "it from a copy, or delete the cube and download it again.")
     group = _open(store)
     size, whole = group["status"].shape[0], group["status"].chunks[0]
     for path, number in lost.items():

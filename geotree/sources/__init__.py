@@ -18,19 +18,13 @@ import pandas as pd
 
 from geotree import checks
 from geotree.network import DownloadError, Pool, ServiceError, redact
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
-)
+from geotree.variables import BANDS, MONTHS, NODATA, PATCH, VARIABLES
 
 # Status of a sample in a cube.
 PENDING, OK, NO_IMAGERY, FAILED = 0, 1, 2, 3
 YEAR = 2020  # of the pixels, where nobody says another
-SHAPE = (MONTHS, len(BAND_NAMES), PATCH, PATCH)
-BYTES = 2 * int(np.prod(SHAPE)) + 4 * len(VARIABLE_NAMES) + 1  # a sample
+SHAPE = MONTHS, len(BANDS), PATCH, PATCH
+BYTES = 2 * int(np.prod(SHAPE)) + 4 * len(VARIABLES) + 1  # a sample
 FIRST = 2015  # year of the first image of Sentinel-2
 SEEN = f"tile != '' and year >= {FIRST}"  # rows that it has seen
 # Sources that are known by name, imported when one is asked for.
@@ -90,10 +84,8 @@ class Plan:
         if self.eecu_hours > self.budget:
             raise ValueError(
                 f"the plan needs {self.eecu_hours:,.1f} EECU-hours, the "
-                f"budget is {self.budget:,.1f}. Take fewer samples, wait for "
-                "the next month, or give the source your tier (tier=), the "
-                "share of it that you may spend (share=), or the cost that "
-                "you measured (eecu_seconds=).")
+                f"budget is {self.budget:,.1f}. Take fewer samples, or tell "
+                "the source your tier=, share= or measured eecu_seconds=.")
         if self.agree:
             self.agree(self)
 
@@ -193,10 +185,9 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
     checks.environment(environment, where=f"{where}: environment")
     status = np.asarray(found.status)
     if {len(images), len(environment), status.size} != {n}:
-        raise ValueError(
-            f"{where} returned {len(images)}, {len(environment)}, "
-            f"{status.size} samples (pixels, variables, status), expected "
-            f"{n}.")
+        raise ValueError(f"{where} returned {len(images)} images, "
+                         f"{len(environment)} rows of variables, "
+                         f"{status.size} statuses, expected {n} each.")
     checks.one_each(status, n, where=f"{where}: status")
     if images.dtype != np.uint16:
         raise ValueError(f"{where}: reflectance is {images.dtype}, expected "
@@ -221,9 +212,8 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
             raise ValueError(
                 f"{where}: {int(bad.sum())} of {n} samples are wrong, the "
                 f"first {what} {row} of the table (gbifID "
-                f"{table['gbifID'].iloc[row]}, latitude {lat[row]:.6f}, "
-                f"longitude {lon[row]:.6f}). Samples have to come in the "
-                "order of the table.")
+                f"{table['gbifID'].iloc[row]}, {lat[row]:.6f}, "
+                f"{lon[row]:.6f}), whose order they have to keep.")
     return found
 
 

@@ -17,17 +17,8 @@ import pandas as pd
 
 from geotree import checks
 from geotree.network import patient
-from geotree.sources import (
-    BYTES,
-    SEEN,
-    Pixels,
-    Plan,
-    calls,
-    expressions,
-    grid,
-)
-from geotree.sources.grid import PIXEL
-from geotree.sources.imagery import Imagery
+from geotree.sources import BYTES, SEEN, Pixels, Plan, calls, grid
+from geotree.sources.grid import PIXEL, Imagery
 from geotree.variables import NODATA, PATCH, VARIABLE_NAMES
 
 TIERS = {"community": 150, "contributor": 1_000, "partner": 100_000}
@@ -55,7 +46,8 @@ class EarthEngine(Imagery):
         Your EECU tier and the part of its month that a run may plan for.
     eecu_seconds : float
         EECU-seconds a sample. The default is a guess: measure a few hundred
-        samples first, under the workload tag ``tag`` in Cloud Monitoring.
+        samples first, under the workload tag ``geotree`` in Cloud
+        Monitoring.
     workers : int
         Requests at a time; the quota is 40 a project.
     points : int
@@ -81,7 +73,7 @@ class EarthEngine(Imagery):
                  cloudy: float = 80.0, tier: str = "community",
                  share: float = 0.8, eecu_seconds: float = 5.0,
                  workers: int = 32, points: int = 25, chunk: int = 256,
-                 tag: str = "geotree", wait: float = 1.0):
+                 wait: float = 1.0):
         checks.one_of(tier, TIERS, name="tier")
         for name, value, limits in (
                 ("share", share, {"low": 0, "high": 1}),
@@ -96,17 +88,17 @@ class EarthEngine(Imagery):
         self.cloud_score, self.cloudy = cloud_score, cloudy
         self.budget = share * TIERS[tier]
         self.eecu_seconds, self.chunk = eecu_seconds, chunk
-        self.points, self.tag = points, tag
+        self.points = points
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""
         return self._attrs(
-            product=expressions.SENTINEL2,
+            product=calls.SENTINEL2,
             mask="none" if self.cloud_score is None else
-            f"{expressions.CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}",
+            f"{calls.CLOUD_SCORE} cs_cdf ≥ {self.cloud_score}",
             scenes=f"cloudy pixels < {self.cloudy:g} %",
-            elevation=expressions.DEM, soil=expressions.SOIL,
-            climate=expressions.CLIMATE,
+            elevation=calls.DEM, soil=calls.SOIL,
+            climate=calls.CLIMATE,
             title="Sentinel-2 by Google Earth Engine")
 
     def plan(self, table: pd.DataFrame) -> Plan:
@@ -145,12 +137,11 @@ class EarthEngine(Imagery):
             environment[rows, 2:] = self._look_up(place, rows)
 
         def picture(year, names, rows):
-            image = expressions.composite(year, names, ee.Geometry.MultiPoint(
+            image = calls.composite(year, names, ee.Geometry.MultiPoint(
                 place[rows].tolist()), cloud_score=self.cloud_score,
                 cloudy=self.cloudy)
-            found = (self._window if len(rows) == 1 else self._sample)(
-                image, patch, rows)
-            images[rows] = found.reshape(-1, *images.shape[1:])
+            images[rows] = self._sample(image, patch, rows).reshape(
+                -1, *images.shape[1:])
 
         def pictures(wanted, names):
             return [(partial(picture, year, names(tile)), part)
@@ -161,16 +152,15 @@ class EarthEngine(Imagery):
             for told in self._pool.map(self._split, tasks):
                 failed.update(told)
 
-        with calls.asking(self.project, self.workers):
-            everything = np.ones(len(table), bool)
-            lookups = [(look_up, rows) for rows in _parts(
-                np.flatnonzero(everything), LOOKUP)]
-            fail([*lookups, *pictures(everything, grid.names)])
-            # At the borders of UTM zones, slivers of squares belong to a
-            # tile beside them.
-            dark = (images == NODATA).all(axis=(1, 2, 3, 4))
-            dark[list(failed)] = False
-            fail(pictures(dark, lambda tile: None))
+        calls.start(self.project, self.workers)
+        rows = np.arange(len(table))
+        fail([*((look_up, part) for part in _parts(rows, LOOKUP)),
+              *pictures(rows >= 0, grid.names)])
+        # At the borders of UTM zones, slivers of squares belong to a
+        # tile beside them.
+        dark = (images == NODATA).all(axis=(1, 2, 3, 4))
+        dark[list(failed)] = False
+        fail(pictures(dark, lambda tile: None))
         return self._answer(images, environment, failed)
 
     # Requests ---------------------------------------------------------------
@@ -192,25 +182,6 @@ class EarthEngine(Imagery):
             return dict.fromkeys(rows.tolist(), str(error))
         return {}
 
-    def _window(self, image, patch, rows):
-        """The patch of one row: (120, 5, 5)."""
-        from numpy.lib.recfunctions import structured_to_unstructured
-
-        (row,) = rows
-        array = self._call(calls.array, {
-            "expression": image, "fileFormat": "NPY", "grid": {
-                "dimensions": {"width": PATCH, "height": PATCH},
-                "crsCode": f"EPSG:{patch.epsg[row]}", "affineTransform": {
-                    "scaleX": PIXEL, "shearX": 0,
-                    "translateX": float(patch.x[row]), "shearY": 0,
-                    "scaleY": -PIXEL,
-                    "translateY": float(patch.y[row])}}})
-        if (array.shape != (PATCH, PATCH)
-                or list(array.dtype.names) != expressions.STACK):
-            raise calls.Refused("Earth Engine sent another patch than asked "
-                                "for")
-        return structured_to_unstructured(array).transpose(2, 0, 1)
-
     def _sample(self, image, patch, rows):
         """Patches of one zone by their middle pixels: (N, 120, 5, 5)."""
         import ee
@@ -223,12 +194,12 @@ class EarthEngine(Imagery):
             collection=_points(middle, rows, ee.Projection(crs)),
             projection=ee.Projection(
                 crs, [PIXEL, 0, 0, 0, -PIXEL, 0])))
-        return np.array([[one[name] for name in expressions.STACK]
+        return np.array([[one[name] for name in calls.STACK]
                          for one in table]).astype(np.uint16)
 
     def _look_up(self, place, rows):
         """Variables of some rows: (N, 25)."""
-        table = self._rows(rows, expressions.lookup(_points(place, rows)))
+        table = self._rows(rows, calls.lookup(_points(place, rows)))
         return np.array([[one.get(name) for name in VARIABLE_NAMES[2:]]
                          for one in table], float)
 
@@ -236,8 +207,9 @@ class EarthEngine(Imagery):
         """Properties of the feature of each row, page by page."""
         table, token = {}, {}
         while token is not None:
-            page, after = self._call(calls.page, {
-                "expression": collection, "pageSize": LOOKUP, **token})
+            asked = {"expression": collection, "pageSize": LOOKUP,
+                     "workloadTag": "geotree", **token}
+            page, after = patient(partial(calls.page, asked), wait=self.wait)
             table |= page
             token = {"pageToken": after} if after else None
         lost = len(set(rows.tolist()) - set(table))
@@ -245,10 +217,6 @@ class EarthEngine(Imagery):
             raise calls.Refused(f"Earth Engine left out {lost} of "
                                 f"{len(rows)} samples")
         return [table[row] for row in rows.tolist()]
-
-    def _call(self, method, params):
-        tagged = {**params, "workloadTag": self.tag}
-        return patient(lambda: calls.once(method, tagged), wait=self.wait)
 
 
 def _parts(rows: np.ndarray, size: int) -> list[np.ndarray]:

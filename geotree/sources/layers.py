@@ -7,12 +7,8 @@ stored; slope and aspect follow from the elevation around it.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from urllib.parse import urljoin
 
 import numpy as np
 import pandas as pd
@@ -72,50 +68,29 @@ def _is_gone(text: str) -> bool:
                                          "No such file"))
 
 
-def read(place: Mapping[str, str] | str | os.PathLike, *,
-         wait: float = 1.0) -> dict[str, str]:
-    """Layers that a folder or a JSON file names.
+def read(place: Mapping[str, str] | str | os.PathLike) -> dict[str, str]:
+    """Layers that a mapping or a JSON file names.
 
     Parameters
     ----------
-    place : mapping, str or path
-        Variable -> path; a folder of GeoTIFFs called like the variables,
-        ``bio01.tif`` or, one of many, ``elevation_{tile}.tif``; or a JSON
-        file, here or on the web (https), of variable and path. Paths may be
-        relative to the file; ``glo30`` stands for :data:`GLO30`.
-    wait : float
-        As in :func:`geotree.network.patient`.
+    place : mapping or path
+        Variable -> path; those of a file may be relative to it. ``glo30``
+        stands for :data:`GLO30`.
 
     Raises
     ------
     ValueError
         A name is that of no variable.
-    FileNotFoundError, ServiceError
-        Nothing is there, or cannot be had.
-    PermissionError
-        The list would come over a line that others can write to.
+    FileNotFoundError
+        Nothing is there.
     """
-    known, beside = VARIABLE_NAMES[2:], str
-    if isinstance(place, Mapping):
-        layers = place
-    elif "://" in (place := str(place)):
-        _admit(place)
-        layers = network.ask(place, wait=wait, hooks={"response": _hop},
-                             read=lambda data: dict(json.loads(data)))
-        beside = partial(urljoin, place)
-    elif os.path.isdir(place):
-        layers = {name: f"{name}{many}.tif" for name in known
-                  for many, found in (("_{tile}", f"{name}_*.tif"),
-                                      ("", f"{name}.tif"))
-                  if next(Path(place).glob(found), None)}
-        beside = partial(os.path.join, place)
-    elif os.path.exists(place):
+    known, layers, folder = VARIABLE_NAMES[2:], place, ""
+    if not isinstance(place, Mapping):
+        if not os.path.isfile(place):
+            raise FileNotFoundError(f"no rasters at '{place}'. Give a JSON "
+                                    "file of variable and path.")
         layers = files.read_json(place, what="list of rasters")
-        beside = partial(os.path.join, os.path.dirname(place))
-    else:
-        raise FileNotFoundError(
-            f"no rasters at '{place}'. Give a folder of GeoTIFFs called like "
-            "the variables, or a JSON file of variable and path.")
+        folder = os.path.dirname(place)
     odd = [str(name) for name in layers if name not in known]
     if odd:
         raise ValueError(f"no variable {', '.join(odd)}; layers may have "
@@ -123,20 +98,7 @@ def read(place: Mapping[str, str] | str | os.PathLike, *,
     # What GDAL knows wherever it is written is beside nothing.
     return {name: GLO30 if path == "glo30" else
             path if path.startswith("/vsi") or "://" in path else
-            beside(path) for name, path in layers.items()}
-
-
-def _admit(address: str) -> None:
-    if not (address.startswith("https://") or network.is_here(address)):
-        raise PermissionError(
-            errno.EACCES, f"rasters '{network.redact(address)}' are not "
-            "named over https, so anyone on the way could name others. Give "
-            "an https address, or a file")
-
-
-def _hop(answer, **_):
-    if answer.is_redirect:
-        _admit(urljoin(answer.url, answer.headers["Location"]))
+            os.path.join(folder, path) for name, path in layers.items()}
 
 
 def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
@@ -166,9 +128,8 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
             found = _around(file, lat[rows], lon[rows])
             if found is None and file == layers[name]:
                 raise FileNotFoundError(
-                    errno.ENOENT, f"no raster of {name} at "
-                    f"'{network.redact(file)}'. Give the path of a file "
-                    "that is there, or leave the variable out")
+                    errno.ENOENT, f"no raster at '{network.redact(file)}'. "
+                    f"Give one that is there, or leave out {name}")
             if found is None:  # no tile of sea is published
                 continue
             window, size = found

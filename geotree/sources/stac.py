@@ -21,8 +21,7 @@ import pandas as pd
 from geotree import checks, files
 from geotree.network import ServiceError, is_here, redact
 from geotree.sources import BYTES, Pixels, Plan, layers, scenes
-from geotree.sources.grid import PIXEL
-from geotree.sources.imagery import Imagery
+from geotree.sources.grid import PIXEL, Imagery
 from geotree.sources.scenes import EARTH_SEARCH
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH
 
@@ -97,7 +96,7 @@ class Stac(Imagery):
     @cached_property
     def rasters(self) -> dict[str, str]:
         """Variable -> path."""
-        return layers.read(self._rasters, wait=self.wait)
+        return layers.read(self._rasters)
 
     def attrs(self) -> dict[str, str | int | float]:
         """Provenance for the cube."""

@@ -69,9 +69,8 @@ def benchmark(table: pd.DataFrame, *, species: int = 90,
         if len(able) < number or quota < 1:
             raise ValueError(
                 f"{category}: {len(able)} of {len(sizes)} species have the "
-                f"{quota} rows that are needed, expected {number} species. "
-                "Ask for fewer species, another total, or other limits of "
-                "rarity.")
+                f"{quota} rows that are needed, expected {number}. Ask for "
+                "fewer species, another total, or other limits of rarity.")
         chosen = rng.choice(np.array(able, dtype=object), number,
                             replace=False)
         rank = rows.groupby(names).cumcount()

@@ -76,18 +76,14 @@ def check_once(table: pd.DataFrame, parts) -> None:
 
 
 def _check_near(train, others, name, km) -> None:
-    tree, points = globe.tree(train), globe.vectors_of(others)
+    chord, index = globe.tree(train).query(globe.vectors_of(others))
     # The last bit: a row at exactly that distance is far enough.
-    pairs = tree.query_ball_point(points, globe.chord(km) * (1 - 1e-9),
-                                  return_length=True)
-    if not pairs.any():
-        return
-    chord, index = tree.query(points)
-    row = int(chord.argmin())
-    raise LeakageError(
-        f"{int(pairs.sum())} pairs of a {name} row and a training row lie "
-        f"within {km} km ({int((pairs > 0).sum())} of {len(others)} {name} "
-        f"rows); the closest, {globe.arc_km(chord[row]):.3f} km apart, are "
-        f"gbifID {others['gbifID'].iloc[row]} and "
-        f"{train['gbifID'].iloc[index[row]]}. Split with "
-        f"buffer_km={km} or more.")
+    near = chord < globe.chord(km) * (1 - 1e-9)
+    if near.any():
+        row = int(chord.argmin())
+        raise LeakageError(
+            f"{near.sum()} of {len(others)} {name} rows lie within {km} km "
+            f"of a training row; the closest, {globe.arc_km(chord[row]):.3f} "
+            f"km apart, are gbifID {others['gbifID'].iloc[row]} and "
+            f"{train['gbifID'].iloc[index[row]]}. Split with "
+            f"buffer_km={km} or more.")

@@ -166,18 +166,18 @@ def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
         names the species that lost their last training row.
     """
     column = checks.one_each(parts, len(table), where="parts")
-    train, rows = table[column == "train"], []
+    train, rows = table[column == "train"], {}
     for name in pd.unique(column):
         some = table[column == name]
         far = (np.nan if name == "train" or train.empty
                else np.median(globe.nearest_km(some, train)))
-        rows.append((name, len(some), len(some) / len(table),
-                     some["species"].nunique(), far))
-    frame = pd.DataFrame(rows, columns=["part", "rows", "share", "species",
-                                        "median_km"]).set_index("part")
+        rows[name] = {"rows": len(some), "share": len(some) / len(table),
+                      "species": some["species"].nunique(), "median_km": far}
+    frame = pd.DataFrame.from_dict(rows, orient="index").sort_values(
+        "rows", ascending=False)
     frame.attrs["untrained"] = sorted(
         table["species"][column == "untrained"].unique())
-    return frame.sort_values("rows", ascending=False).rename_axis(None)
+    return frame
 
 
 def _left(table, kind, leave) -> np.ndarray:

@@ -61,7 +61,7 @@ class Run:
             (settings.rank_weight,
              torch.as_tensor(taxonomy.members(self.classes, rank)[1],
                              device=self.device))
-            for rank in (taxonomy.Rank.GENUS, taxonomy.Rank.FAMILY)])
+            for rank in ("genus", "family")])
         self.steps = self.per_epoch * self.settings.epochs
         self.epoch = self.step = self.kept = 0
         self.history: list[dict] = []

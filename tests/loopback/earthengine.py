@@ -8,7 +8,6 @@ of 1,000, known assets only, masked values left out.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from functools import cached_property
@@ -104,10 +103,7 @@ class EarthEngine(Service):
         verb = call["path"].rsplit(":", 1)[-1]
         if verb.endswith("/maps"):  # tiles, which only a browser asks for
             return {"name": f"projects/loopback/maps/{len(self.log)}"}
-        if verb == "computePixels":
-            answer = self.pixels(tree, call["body"])
-        else:
-            answer = self.features(tree, call["body"])
+        answer = self.features(tree, call["body"])
         self.queries.append((verb, call["body"].get("workloadTag")))
         return answer
 
@@ -132,24 +128,6 @@ class EarthEngine(Service):
                     result[name] = truth[row, month - 1,
                                          BAND_NAMES.index(band)]
         return result
-
-    def pixels(self, tree, body):
-        size, place = body["grid"]["dimensions"], body["grid"][
-            "affineTransform"]
-        epsg = int(body["grid"]["crsCode"].split(":")[1])
-        if (size["width"], size["height"]) != (5, 5):
-            self.refuse(400, "this service has patches of 5 by 5 only")
-        if self.largest < 1:
-            self.refuse(400, "User memory limit exceeded.")
-        row = self.at.get(_key(epsg, place["translateX"],
-                               place["translateY"], place["scaleX"]))
-        stack = self.stack(recipe(tree), row)
-        array = np.zeros((5, 5), [(name, "<u2") for name in stack])
-        for name, values in stack.items():
-            array[name] = values
-        file = io.BytesIO()
-        np.save(file, array)
-        return file.getvalue()
 
     def features(self, tree, body):
         rows = self.rows_of(tree)

@@ -246,7 +246,7 @@ def main(path=None):
             print(f"{len(table)} trees, {len(items)} scenes. Elsewhere:\n"
                   f"GEOTREE_TABLE={folder / 'trees.csv'} GEOTREE_SOURCE=stac"
                   f" GEOTREE_STAC_URL={service.url} GEOTREE_STAC_RASTERS="
-                  f"{service.url}/layers/layers.json "
+                  f"{folder / 'layers' / 'layers.json'} "
                   f"GEOTREE_STAC_COLLECTION={items[0]['collection']} "
                   "make lab", flush=True)
             while True:
