@@ -272,11 +272,11 @@ plots.table(occurrences.removed(flagged))
 flagged.attrs["unchecked"]
 
 # %% [markdown]
-# A search alone tells that a place was blurred, and how far the next centroid
-# is. Without that, a record that a platform widened by tens of kilometres still
-# falls to the rule on uncertainty {cite}`inaturalist2026`, and the one centre
-# of each country that comes with `geotree` stands in for GBIF's many
-# {cite}`factbook2026,naturalearth2026`.
+# A search alone tells that a place was blurred, and how far the next
+# centroid is. Without that, a record that a platform widened by tens of
+# kilometres {cite}`inaturalist2026` still falls to the rule on uncertainty,
+# and the one centre of each country that comes with `geotree` stands in for
+# GBIF's many {cite}`factbook2026,naturalearth2026`.
 
 # %% [markdown]
 # Some flags only tell. Trees of a capital are real, though a record without
