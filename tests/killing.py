@@ -16,7 +16,7 @@ KILLS = 5
 # Children are forked from one process that has imported the slow packages.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "killing", "geotree.pixels", "geotree.occurrences.snapshot", "duckdb",
+    "killing", "geotree.pixels", "geotree.occurrences.gbif", "duckdb",
     "pygbif", "ee", "rasterio", "geotree.sources.stac",
     "geotree.sources.earthengine", "geotree.cli", "geotree.explore",
     "geotree.models.compact", "geotree.planet.source", "geotree.plots",

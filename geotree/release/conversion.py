@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import checks, engine, files
-from geotree.occurrences.table import COLUMNS, OPTIONAL
+from geotree.occurrences.columns import COLUMNS, OPTIONAL
 from geotree.release import records as release_records
 from geotree.release.hub import Tar
 from geotree.release.tar_members import Sample, walk
