@@ -66,6 +66,9 @@ def by_country(train: pd.DataFrame, test: pd.DataFrame,
     ).to_numpy(np.float64)
     usual = train["species"].value_counts(normalize=True).reindex(
         classes["species"], fill_value=0).to_numpy()
+    if not usual.any():
+        raise ValueError("none of the training records is of a species of "
+                         "the class table.")
     counts = counts + usual
     return (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 

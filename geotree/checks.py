@@ -1,8 +1,7 @@
 """The lock of every door: a value is checked here, once, where it enters.
 
-Each function returns the value in the form that the rest of the house
-uses, or raises a ``ValueError`` that says what was expected, what came, in
-which row, and what to do. Nothing is repaired by guessing.
+Each function returns the value in the form that the house uses, or raises a
+``ValueError`` that says what was expected, what came, where, and what to do.
 """
 
 from __future__ import annotations
@@ -10,37 +9,26 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 
-from geotree.variables import (
-    BAND_NAMES,
-    BANDS,
-    GROUPS,
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
-    VARIABLES,
-)
+from geotree import variables as v
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
 _DIM = 100, 256  # digital numbers that a sample, or 8 of them, go beyond
-_LOW, _HIGH = np.array([(one.low, one.high) for one in VARIABLES]).T
+_LOW, _HIGH = np.array([(one.low, one.high) for one in v.VARIABLES]).T
 # One model of climate or soil is no limit to another; but -1 mm is a sign.
 _SLACK = (_HIGH - _LOW) / 4 * [one.group in ("climate", "soil")
-                               for one in VARIABLES]
-_SOIL = GROUPS["soil"]
+                               for one in v.VARIABLES]
 
 
-def images(values, *, where: str = "images", months: int | None = MONTHS):
+def images(values, *, where: str = "images", months: int | None = v.MONTHS):
     """Pixels as digital numbers: (N, T, 10, 5, 5) uint16, int32 or int64.
-
-    Comes back as it is: an array or a tensor.
 
     Parameters
     ----------
     values : array or tensor
-        10,000 is a reflectance of 1; 65535 is missing.
+        Comes back as it is. 10,000 is a reflectance of 1, 65535 is missing.
     months : int, optional
         The number of composites; None: any.
 
@@ -48,34 +36,32 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
     ------
     ValueError
         Another shape, floats, int16, a month of nothing but 0, or numbers
-        that no unit of 10,000 gives: of 0 to 1, of 0 to 255, below zero
-        and turned round.
+        that no unit of 10,000 gives: of 0 to 1, 0 to 255, below zero.
     """
     kind = _kind(values, where)
-    shape, expected = tuple(np.shape(values)), (len(BANDS), PATCH, PATCH)
+    shape, expected = tuple(np.shape(values)), (len(v.BANDS), v.PATCH, v.PATCH)
     if (len(shape) != 5 or shape[2:] != expected
             or months not in (None, shape[1])):
         count = "" if months is None else f"{months} "
         raise ValueError(
             f"{where} has shape {shape}, expected (samples, {count}months, "
-            f"10 bands {BAND_NAMES[0]} … {BAND_NAMES[-1]}, 5, 5).")
+            f"10 bands {v.BAND_NAMES[0]} … {v.BAND_NAMES[-1]}, 5, 5).")
     if kind not in ("uint16", "int32", "int64"):
         raise ValueError(
             f"{where} is {kind}, expected whole digital numbers: uint16 or "
-            f"int32, {NODATA} where missing. variables.digital_numbers turns "
-            "reflectance and numbers with NaN or another sign for missing "
-            "into them.")
+            f"int32, {v.NODATA} where missing. variables.digital_numbers "
+            "turns reflectance and numbers with NaN or another sign for "
+            "missing into them.")
     if not shape[0]:
         return values
-    # torch cannot compare uint16; a copy of 32 bits can be.
     numbers = values if isinstance(values, np.ndarray) else values.int()
-    low, seen = int(numbers.min()), numbers[numbers != NODATA]
-    high = int(seen.max()) if len(seen) else NODATA
-    if (low < 0 or high > NODATA
+    low, seen = int(numbers.min()), numbers[numbers != v.NODATA]
+    high = int(seen.max()) if len(seen) else v.NODATA
+    if (low < 0 or high > v.NODATA
             or (seen > _BRIGHTEST).sum() > _GLARE * len(seen)):
         raise ValueError(
             f"{where} runs from {low} to {high}, expected 0 to "
-            f"{_BRIGHTEST} but for a few, and {NODATA} where missing. Pass "
+            f"{_BRIGHTEST} but for a few, and {v.NODATA} where missing. Pass "
             "the sign for missing, the unit and the offset to "
             "variables.digital_numbers: 1,000 taken off in 16 bits turns "
             "what is dark into 65,000.")
@@ -98,16 +84,16 @@ def images(values, *, where: str = "images", months: int | None = MONTHS):
 def environment(values, *, where: str = "environment"):
     """Variables in stored units: (N, 27) float, NaN where missing.
 
-    Comes back as it is. Refused are another shape or type, and values beyond
-    ``low`` and ``high`` of ``variables.VARIABLES``, as -9999 for missing
+    Comes back as it is. Refused are another shape or type, another unit, and
+    values beyond ``low`` and ``high`` of ``variables.VARIABLES``, as -9999
     (of climate and soil: a quarter of the range beyond, but not below 0).
     """
     kind, shape = _kind(values, where), tuple(np.shape(values))
-    if len(shape) != 2 or shape[1] != len(VARIABLES):
+    if len(shape) != 2 or shape[1] != len(v.VARIABLES):
         raise ValueError(
             f"{where} has shape {shape}, expected (samples, 27) in the order "
-            f"of variables.VARIABLES: {VARIABLE_NAMES[0]} … "
-            f"{VARIABLE_NAMES[-1]}.")
+            f"of variables.VARIABLES: {v.VARIABLE_NAMES[0]} … "
+            f"{v.VARIABLE_NAMES[-1]}.")
     if "float" not in kind:
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
@@ -119,12 +105,9 @@ def environment(values, *, where: str = "environment"):
         row, column = (int(i[0]) for i in np.nonzero(bad))
         raise ValueError(
             f"{where} is {numbers[row, column]:g} in row {row}, "
-            f"{VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
+            f"{v.VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
             f"{_HIGH[column]:g} in stored units. Missing is NaN.")
-    soil = numbers[:, _SOIL]
-    if soil.size and 0 < np.nanmax(soil, initial=0) <= 1:
-        raise ValueError(f"{where}: soil moisture is {np.nanmax(soil):g} at "
-                         "most. Stored are thousandths of cm³/cm³.")
+    v.check_units(numbers, where)
     return values
 
 
@@ -140,6 +123,7 @@ def _kind(values, where: str) -> str:
 
 def labels(values, k: int, *, where: str = "labels") -> np.ndarray:
     """Class numbers, one a sample: (N,) int, each 0 to ``k`` - 1."""
+    number(k, name="k", low=1, whole=True)
     values = np.asarray(values)
     if not values.size:
         raise ValueError(f"no samples to score: {where} is empty.")
@@ -198,11 +182,9 @@ def _rows(values, k, n, where: str) -> np.ndarray:
     values = np.asarray(values)
     if (values.ndim != 2 or k not in (None, values.shape[1])
             or n not in (None, len(values))):
-        expected = (f"({'samples' if n is None else n}, "
-                    f"{'classes' if k is None else k})")
-        raise ValueError(f"{where} have shape {values.shape}, expected "
-                         f"{expected}: one column per row of the class "
-                         "table.")
+        raise ValueError(
+            f"{where} have shape {values.shape}, expected ({n or 'samples'}, "
+            f"{k or 'classes'}): one column per row of the class table.")
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{where} are {values.dtype}, expected numbers.")
     return values
@@ -212,11 +194,10 @@ def places(*, lat, lon, where: str = "places"
            ) -> tuple[np.ndarray, np.ndarray]:
     """Places on the globe: two (N,) float64, longitude in [-180, 180).
 
-    A longitude of 180 to 360 is turned, everywhere alike. A row that is
-    missing or not on the globe is refused; :func:`on_globe` says which.
+    A longitude of 180 to 360 is turned. A row that is missing or not on the
+    globe is refused; :func:`on_globe` says which.
     """
-    lat, lon = (np.atleast_1d(np.asarray(one, np.float64))
-                for one in (lat, lon))
+    lat, lon = (np.atleast_1d(degrees(one)) for one in (lat, lon))
     if lat.shape != lon.shape or lat.ndim != 1:
         raise ValueError(f"{where}: lat has shape {lat.shape} and lon "
                          f"{lon.shape}, expected one number a place each.")
@@ -234,17 +215,45 @@ def places(*, lat, lon, where: str = "places"
 
 def on_globe(*, lat, lon) -> np.ndarray:
     """Which of N places are on the globe: (N,) bool."""
-    lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
-    return (np.abs(lat) <= 90) & (lon >= -180) & (lon <= 360)
+    return (np.abs(degrees(lat)) <= 90) & (np.abs(degrees(lon) - 90) <= 270)
+
+
+def degrees(values) -> np.ndarray:
+    """Degrees of any spelling: float64, NaN where it is no number."""
+    values = np.ma.filled(values, np.nan) if np.ma.is_masked(
+        values) else np.asarray(values)
+    if values.dtype.kind in "iuf":
+        return values.astype(np.float64, copy=False)
+    text = pd.Series(values.ravel()).astype("str").str.strip().str.rstrip("°")
+    text = text.str.replace("\u2212", "-").str.replace(
+        r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
+    return pd.to_numeric(text, errors="coerce").to_numpy(
+        np.float64, na_value=np.nan).reshape(values.shape)
 
 
 def one_each(values, n: int, *, where: str) -> np.ndarray:
-    """One value for each of ``n`` samples: (n,)."""
-    values = np.asarray(values)
-    if values.shape != (n,):
+    """One value for each of ``n`` samples, none of them missing: (n,)."""
+    if (values := np.asarray(values)).shape != (n,):
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
+    if (lost := pd.isna(values)).any():
+        raise ValueError(f"{where} are missing for {lost.sum()} of {n} "
+                         f"samples, the first is row {lost.argmax()}.")
     return values
+
+
+def rows(**columns) -> None:
+    """Raise ``ValueError`` unless all have a row for each sample."""
+    if len({*map(len, columns.values())}) > 1:
+        raise ValueError(", ".join(
+            f"{len(column)} rows of {name}" for name, column in
+            columns.items()) + ": expected one each a sample.")
+
+
+def rng(*seed) -> np.random.Generator:
+    """Random numbers, the same for the same whole numbers of 0 and more."""
+    return np.random.default_rng([int(number(
+        one, name="seed", low=0, whole=True)) for one in seed])
 
 
 def one_of(value, known, *, name: str):
@@ -263,37 +272,29 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
             and (high is None or value <= high)
             and (not whole or float(value).is_integer()))
     if not good:
-        kind = "a whole number" if whole else "a number"
-        limits = [f"at least {low}" * (low is not None),
-                  f"at most {high}" * (high is not None)]
-        raise ValueError(f"{name} is {value!r}, expected {kind}"
-                         + "".join(f", {one}" for one in limits if one) + ".")
+        limits = (f", at least {low}" * (low is not None)
+                  + f", at most {high}" * (high is not None))
+        raise ValueError(f"{name} is {value!r}, expected a "
+                         f"{'whole ' * whole}number{limits}.")
     return value
-
-
-def some(values, most: int = 5) -> str:
-    """The first of some values, for a message: "a, b, c, d, e, …"."""
-    shown = ", ".join(map(str, list(values)[:most]))
-    return shown + (", …" if len(values) > most else "")
 
 
 def columns(table, needed, *, where: str = "table"):
     """A table that has the columns, each once."""
-    names = list(table.columns)
-    double = sorted({str(one) for one in names if names.count(one) > 1})
-    if double:
+    names = [*table.columns]
+    if double := sorted({str(x) for x in names if names.count(x) > 1}):
         raise ValueError(f"{where} has the columns {', '.join(double)} more "
                          "than once. Rename or drop one of each.")
     missing = [one for one in needed if one not in names]
     if missing:
         raise ValueError(
             f"{where} lacks the columns {', '.join(missing)}; it has "
-            f"{some(names, 20)}.")
+            f"{few(names, 20)}.")
     return table
 
 
-def few(words) -> str:
-    """The first three of some words, and how many more there are."""
+def few(words, most: int = 3) -> str:
+    """The first of some words, and how many more there are."""
     words = list(words)
-    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return ", ".join(map(str, words[:3])) + more or "none"
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(map(str, words[:most])) + more or "none"

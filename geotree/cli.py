@@ -7,6 +7,7 @@ help comes at once. Used in chapter 11.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -284,4 +285,12 @@ def evaluate(answers, *, truth, rank, **names):
 def main() -> None:
     """Run the command; Ctrl-C and SIGTERM end it within two seconds."""
     cli.heed_signals()
-    sys.exit(cli(prog_name="geotree"))
+    try:
+        cli(prog_name="geotree")
+    except SystemExit as end:
+        if end.code == 128 + cli.number:
+            # Threads that are at work would bring an orderly end down.
+            cli.told.wait(0.5)
+            sys.stdout.flush()
+            os._exit(end.code)
+        raise

@@ -27,6 +27,7 @@ class Command(click.Group):
     """Errors of ours as one line, warnings as one line each."""
 
     number = signal.SIGINT  # that ends it
+    told = threading.Event()  # how to go on
 
     def invoke(self, ctx):
         def told(message, *about, **more):
@@ -61,6 +62,7 @@ class Command(click.Group):
                 # Whoever took the signal over ends by itself.
                 if signal.getsignal(number) is stop:
                     click.echo(f"\nStopped. {HINT}", err=True)
+                    Command.told.set()
                     time.sleep(1.5)
                     os._exit(128 + number)
 

@@ -161,8 +161,8 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     values = checks.probabilities(probabilities)
     checks.number(tau, name="tau")
     share = np.asarray(frequency, float)
-    if share.shape != (values.shape[1],) or not (share > 0).any() or (
-            share < 0).any():
+    if share.shape != (values.shape[1],) or not (share > 0).any() or not (
+            (share >= 0) & (share < np.inf)).all():
         raise ValueError(f"frequency has shape {share.shape}, expected "
                          f"shares of the {values.shape[1]} classes, 0 or "
                          "more, not all 0.")

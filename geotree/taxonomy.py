@@ -148,6 +148,20 @@ def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
                      "made for one class table.")
 
 
+def check(classes: pd.DataFrame, *columns: pd.Series) -> None:
+    """Raise ``ValueError`` where a name is missing, or a species twice."""
+    for column in columns:
+        named = column.map(lambda one: isinstance(one, str)).astype(bool)
+        if not named.all():
+            raise ValueError(
+                f"class table: {(~named).sum()} of {len(column)} classes "
+                f"have no {column.name}. Write 'Unknown', or fill it in.")
+    twice = classes["species"][classes["species"].duplicated()]
+    if len(twice):
+        raise ValueError(f"class table has twice: {few(twice.unique())}. "
+                         "taxonomy.class_table makes one of any table.")
+
+
 def members(classes: pd.DataFrame, rank: str
             ) -> tuple[np.ndarray, np.ndarray]:
     """Say which group of a rank each class belongs to.
@@ -162,6 +176,7 @@ def members(classes: pd.DataFrame, rank: str
         Position in ``names`` of each class.
     """
     column = classes[checks.one_of(rank, RANKS, name="rank")]
+    check(classes, column)
     if rank == "genus":
         families = classes.groupby("genus")["family"].transform("nunique")
         column = column.where(families == 1, column + " ("

@@ -114,7 +114,7 @@ def digital_numbers(values, *, unit: str | None = None,
     -----
     Sentinel-2 Products Specification, "Radiometric offset". Chapter 02.
     """
-    values = np.asarray(values)
+    values, offset = np.asarray(values), float(offset)
     if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
         raise ValueError(f"pixels are {values.dtype}, expected whole numbers "
                          "of 16 bits or more, or floats.")
@@ -164,6 +164,33 @@ def _scale(seen: np.ndarray, kind: np.dtype, unit: str | None) -> float:
         f"pixels run from {seen.min():g} to {seen.max():g}: reflectance or "
         "digital numbers? Say so with unit='reflectance' or "
         "unit='digital numbers'.")
+
+
+def check_units(environment, where: str = "environment") -> None:
+    """Raise ``ValueError`` where a column is in its true unit, not stored.
+
+    Only all samples together can tell: soil that holds 1/1000 of what soils
+    do, or a warmest month that nowhere passes 5 °C (``bio05``) while the
+    year nowhere spans more than 7.3 °C (``bio07``), as WorldClim 2 in °C
+    would be if it were tenths.
+
+    Parameters
+    ----------
+    environment : (N, V) float, NaN where missing
+    """
+    soil, warm, span = (np.nanmax(environment[:, columns], initial=-1e3)
+                        for columns in (GROUPS["soil"], _HOTTEST, _RANGE))
+    if 0 < soil <= 1:
+        raise ValueError(f"{where}: soil moisture is {soil:g} at most. "
+                         "Stored are thousandths of cm³/cm³.")
+    if -1e3 < warm <= 50 and 0 < span <= 73:
+        raise ValueError(
+            f"{where}: bio05 is {warm:g} and bio07 {span:g} at most. Stored "
+            "are tenths of °C, as in WorldClim 1: multiply the temperatures "
+            "of WorldClim 2 (bio01, 02 and 04 to 11) by 10.")
+
+
+_HOTTEST, _RANGE = map(VARIABLE_NAMES.index, ("bio05", "bio07"))
 
 
 def ndvi(images: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ def batch():
     images = rng.integers(100, 5000, (64, 12, 10, 5, 5)).astype(np.uint16)
     images[rng.random((64, 12)) < 0.2] = variables.NODATA
     environment = rng.normal(50, 8, (64, 27)).astype(np.float32)
+    environment[:, 12] += 100  # bio05: colder than any wood, else
     environment[rng.random((64, 27)) < 0.1] = np.nan
     environment[:, 0] = rng.uniform(-170, 170, 64)
     environment[:, 1] = rng.uniform(-60, 70, 64)

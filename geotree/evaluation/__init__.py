@@ -118,8 +118,8 @@ def _subsets(groups, n: int) -> dict:
     if not isinstance(groups, pd.DataFrame):
         groups = {getattr(groups, "name", None) or "group": groups}
     for by, column in groups.items():
-        column = checks.one_each(
-            column, n, where="groups").astype(str)
+        column = checks.one_each(pd.Series(column).fillna("unknown"), n,
+                                 where="groups").astype(str)
         subsets |= {(by, name): column == name for name in np.unique(column)}
     return subsets
 

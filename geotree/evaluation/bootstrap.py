@@ -36,7 +36,7 @@ def weights(number: int, draws: int, seed: int, *,
     checks.number(draws, name="draws", low=0, whole=True)
     # Not the stream that a caller's own seed gives: data that were drawn
     # from it would meet their own dice again.
-    rng = np.random.default_rng([seed, number])
+    rng = checks.rng(seed, number)
     yield np.ones((1, number))
     chunk = max(1, (cells or _CELLS) // number)
     for start in range(0, draws, chunk):

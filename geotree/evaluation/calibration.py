@@ -92,10 +92,11 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
         95 % quantile of a perfect model. Below the latter nothing is
         proved.
     """
+    checks.number(draws, name="draws", low=1, whole=True)
     table = reliability(probabilities, labels, bins=bins)
     sure = np.sort(np.max(probabilities, axis=1))  # as the bins lie
     starts = np.append(0, table["n"].cumsum()[:-1])
-    rng = np.random.default_rng(seed)
+    rng = checks.rng(seed)
     drawn = [expected_calibration_error(table.assign(
         accuracy=np.add.reduceat(rng.random(len(sure)) < sure, starts,
                                  dtype=float) / table["n"]))
@@ -252,6 +253,11 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
         Rows ``all`` and each of ``groups`` (N,); columns ``coverage``,
         mean ``size``, share ``empty``, ``n``.
     """
+    sets = np.asarray(sets)
+    if sets.ndim != 2 or sets.dtype != bool:
+        raise ValueError(f"sets are {sets.dtype} of shape {sets.shape}, "
+                         "expected bool of (samples, classes): see "
+                         "prediction_sets.")
     labels = checks.one_each(checks.labels(labels, sets.shape[1]),
                              len(sets), where="labels")
     size = sets.sum(axis=1)
@@ -260,7 +266,9 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
     parts = {"all": rows}
     if groups is not None:
         parts |= {name: part for name, part
-                  in rows.groupby(np.asarray(groups).astype(str))}
+                  in rows.groupby(checks.one_each(
+                      pd.Series(groups).fillna("unknown"), len(rows),
+                      where="groups").astype(str))}
     return pd.DataFrame({name: part.mean() for name, part in parts.items()}
                         ).T.assign(n=[len(part) for part in parts.values()])
 

@@ -40,9 +40,12 @@ def _features(model, data, size: int):
     import torch
 
     if isinstance(data, np.ndarray):  # worked out before
+        _finite(data)
         yield model.scale().new_tensor(data)
         return
     checks.number(size, name="batch_size", low=1, whole=True)
+    if not isinstance(data, Shards):
+        checks.rows(**data._asdict())
     blank: list = []
     for batch in data.batches(size) if isinstance(data, Shards) else (
             take(data, slice(start, start + size))
@@ -56,7 +59,7 @@ def _features(model, data, size: int):
     if blank:
         warnings.warn(
             f"{len(blank)} samples have no pixel in any month: "
-            f"{checks.some(blank)}. They are answered from what else is "
+            f"{checks.few(blank)}. They are answered from what else is "
             "known of them.", stacklevel=3)
 
 
@@ -92,6 +95,10 @@ def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
     """
     text, rows = _text(model, classes), rows_at_once(len(classes))
     for features in _features(model, data, batch_size):
+        if features.shape[1:] != text.shape[1:]:
+            raise ValueError(f"features have {features.shape[1]} columns, "
+                             f"this model's {text.shape[1]}: they are of "
+                             "another one.")
         for part in features.split(rows):
             yield (part @ text.T).softmax(dim=1).cpu().numpy()
 
@@ -169,21 +176,32 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     -------
     (K, D) float64, of length 1
     """
-    features, labels = np.asarray(features), checks.labels(labels, k)
+    features, labels = _finite(features), checks.labels(labels, k)
     if features.ndim != 2 or len(features) != len(labels):
         raise ValueError(f"features have shape {features.shape}, expected "
                          f"one row for each of the {len(labels)} labels.")
     sums = np.zeros((k, features.shape[1]))
     np.add.at(sums, labels, features)
     if names is not None:
-        sums += np.asarray(names)
+        sums += _finite(names, shape=sums.shape)
     elif (empty := np.flatnonzero(np.bincount(labels, minlength=k) == 0)
           ).size:
         raise ValueError(
             f"{empty.size} of {k} classes have no support sample, the first "
             f"is class {empty[0]}. Leave them out of the class table, or "
             "give the features of their names.")
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True),
+                             1e-12)
+
+
+def _finite(features, shape: tuple | None = None) -> np.ndarray:
+    """Features as an array of finite numbers: (N, D)."""
+    features = np.asarray(features)
+    if (shape or features.shape) != features.shape or not np.isfinite(
+            features).all():
+        raise ValueError(f"features have shape {features.shape} or are not "
+                         f"finite, expected {shape or 'finite numbers'}.")
+    return features
 
 
 def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -203,4 +221,4 @@ def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     from scipy.special import softmax
 
     # The factor sets the confidence, never the order.
-    return softmax(20.0 * np.asarray(features) @ np.asarray(means).T, axis=1)
+    return softmax(20.0 * _finite(features) @ _finite(means).T, axis=1)

@@ -85,7 +85,8 @@ def boyce(suitability: np.ndarray, present: np.ndarray) -> float:
     """
     from scipy.stats import rankdata, spearmanr
 
-    ordered = np.asarray(present, float)[np.argsort(suitability)]
+    ordered = np.asarray(present, float)[np.argsort(checks.one_each(
+        suitability, len(present), where="suitability"))]
     total = np.append(0, ordered.cumsum())
     width = max(1, len(ordered) // 10)
     starts = np.unique(np.linspace(0, len(ordered) - width, 101).astype(int))
@@ -105,7 +106,9 @@ def squares(x, y, *, side: float) -> np.ndarray:
         ``evaluation.spatial_blocks``.
     """
     checks.number(side, name="side", low=1e-9)
-    cells = np.floor(np.column_stack([x, y]) / side)
+    cells = np.floor(np.column_stack([
+        checks.one_each(one, len(x), where="x or y") for one in (x, y)
+    ]) / side)
     return np.unique(cells, axis=0, return_inverse=True)[1].ravel()
 
 
@@ -114,6 +117,10 @@ def _checked(suitability, present):
     if values.ndim != 2 or values.shape != truth.shape:
         raise ValueError(f"suitability has shape {values.shape} and present "
                          f"{truth.shape}, expected (sites, species) for both.")
+    names = np.asarray(getattr(present, "columns", range(truth.shape[1])))
+    if list(getattr(suitability, "columns", names)) != list(names):
+        raise ValueError("suitability and present have other columns, or "
+                         "the same in another order.")
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(truth, (0, 1)).all(
         axis=1)
     if bad.any():
@@ -121,7 +128,6 @@ def _checked(suitability, present):
             f"{int(bad.sum())} of {len(bad)} sites have a suitability that "
             "is no number, or a presence that is neither 0 nor 1, the first "
             f"is row {int(bad.argmax())}.")
-    names = np.asarray(getattr(present, "columns", range(truth.shape[1])))
     some = np.ptp(truth.astype(np.int8), axis=0) > 0
     if not some.any():
         raise ValueError(f"none of the {len(names)} species has both "

@@ -138,7 +138,7 @@ class Known:
         data, logs, allowed, distance = self._evidence(validation)
         k, labels = len(self.seen), checks.labels(data.labels, len(self.seen))
         number = max(2, round(k / max(j, 1)))
-        group = np.random.default_rng(seed).permutation(k) % number
+        group = checks.rng(seed).permutation(k) % number
         told = []
         for one in range(number):
             is_new = group == one  # (K,)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from geotree import checks, files, pixels, sources, taxonomy
 from geotree.network import DownloadError, ServiceError, redact
+from geotree.occurrences.columns import FIRST_YEAR
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, YEAR, Pixels
 
 # Why a place has no answer, or that it has one.
@@ -79,6 +80,8 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         the same each time; the index says which place a row is of.
     """
     lat, lon = checks.places(lat=lat, lon=lon)
+    for one in np.unique(np.asarray(year)):
+        checks.number(one, name="year", low=FIRST_YEAR, whole=True)
     table = pd.DataFrame({
         "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
         "year": np.broadcast_to(year, lat.shape),

@@ -242,6 +242,7 @@ class CompactClip(store.Whole, nn.Module):
 
     def tokens(self, images, environment) -> Tokens:
         """Month and group tokens of a batch, with what is present."""
+        checks.rows(images=images, environment=environment)
         pixels, months = self._months(images)
         groups, known = self._environment(environment)
         x = self.month(pixels)  # (B, T, width)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks
+from geotree import checks, taxonomy
 from geotree.variables import PATCH
 
 RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
@@ -56,6 +56,7 @@ class NameEncoder(nn.Module):
     def read(self, classes: pd.DataFrame) -> Names:
         """Hash the names of a class table."""
         checks.columns(classes, RANKS, where="class table")
+        taxonomy.check(classes, *(classes[rank] for rank in RANKS))
         table = classes[list(RANKS)].astype(str).to_numpy()  # (K, 4)
         if not len(table):
             raise ValueError("class table has no rows. taxonomy.class_table "

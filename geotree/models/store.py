@@ -19,7 +19,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 import geotree
-from geotree import checks, files, hub, network
+from geotree import checks, files, hub, network, taxonomy
 from geotree.models.parts import RANKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -75,7 +75,7 @@ class Whole:
         try:
             model = (cls(cls.Config(**card["config"]))
                      if hasattr(cls, "Config") else cls())
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             raise ValueError(f"'{folder}' is of another version of "
                              f"{cls.__name__} ({error}).") from error
         return load(model, folder, card)
@@ -163,8 +163,9 @@ def read_card(folder: str | Path) -> dict:
             f"'{path}' does not have the SHA-256 that it says it has: "
             "damaged, changed by hand, or of an older version. Copy it "
             "again, or write it with model.save_pretrained(card=…).")
-    if (not isinstance(card.get("config"), dict)
-            or not isinstance(card.get("files"), dict)
+    if ([type(card.get(name)) for name in ("config", "files", "model")]
+            != [dict, dict, str]
+            or not isinstance(card.get("thresholds") or {}, dict)
             or not {WEIGHTS} <= card["files"].keys() <= {
                 WEIGHTS, *TABLES.values()}):
         raise ValueError(f"'{path}' is not the card of a model folder: "
@@ -214,8 +215,12 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
         checks.number(least, name="threshold", low=0, high=1)
         for coverage, least in (card.get("thresholds") or {}).items()}
     for name, file in TABLES.items():
-        setattr(model, name, pd.read_parquet(paths[file])
-                if file in paths else None)
+        try:
+            setattr(model, name, pd.read_parquet(paths[file])
+                    if file in paths else None)
+        except Exception as error:  # whatever another writer made of it
+            raise ValueError(f"'{paths[file]}' is no table ({error}). Save "
+                             "the model again.") from error
     model.card = card
     return model.eval()
 
@@ -226,8 +231,7 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
         return None
     try:
         table = checks.columns(pd.DataFrame(columns), RANKS)
-        if table["species"].duplicated().any():
-            raise ValueError("a species is there twice")
+        taxonomy.check(table, *(table[rank] for rank in RANKS))
     except (ValueError, TypeError) as error:
         raise ValueError(f"the class table in '{where}' is none ({error}): "
                          f"expected {', '.join(RANKS)} of one length, each "

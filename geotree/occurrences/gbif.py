@@ -84,7 +84,9 @@ class Client:
         """One page of records."""
         return self._get("v1/occurrence/search", lambda page: page[
             "endOfRecords"] in (True, False) and all(
-                int(one["key"]) for one in page["results"]), query)
+                0 < int(one["key"]) < 2**63 and ";".join(
+                    one.get("issues") or ()) is not None
+                for one in page["results"]), query)
 
     def title(self, key: str) -> str:
         """Title of a dataset."""

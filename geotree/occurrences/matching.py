@@ -116,9 +116,9 @@ def usable(taxa: pd.DataFrame) -> pd.DataFrame:
     ValueError
         It is no match table, or none is left.
     """
-    checks.columns(taxa, ["taxonKey", "species", "rank", "kingdom",
-                          "verdict"], where="table of names (has it been "
-                   "through occurrences.match?)")
+    checks.columns(taxa, ["asked", "taxonKey", "species", "rank", "kingdom",
+                          "verdict", "reason"], where="table of names (has "
+                   "it been through occurrences.match?)")
     good = ((taxa["verdict"] == "use") & (taxa["rank"] == "SPECIES")
             & (taxa["kingdom"] == "Plantae") & (taxa["taxonKey"] > 0))
     if not good.any():

@@ -87,6 +87,9 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     meant = {what: reading.meant(came, what, name, where)
              for what, name in given.items()
              if what != "year" or not isinstance(year, int)}
+    if meant["lat"] == meant["lon"]:
+        raise ValueError(f"lat and lon are both {meant['lat']!r}: name two "
+                         "columns.")
     new, marks = pd.DataFrame(index=came.index), []
     _place(new, marks, came[meant["lat"]], came[meant["lon"]])
     if isinstance(year, int):
@@ -117,7 +120,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
 
 def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series
            ) -> None:
-    north, east = _number(lat), _number(lon)
+    north, east = checks.degrees(lat), checks.degrees(lon)
     good = checks.on_globe(lat=north, lon=east)  # (N,)
     new["decimalLatitude"] = np.where(good, north, np.nan)
     new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
@@ -157,17 +160,6 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
 def _words(column: pd.Series) -> pd.Series:
     """Cells as one reads them."""
     return column.astype("str").fillna("missing")
-
-
-def _number(column: pd.Series) -> np.ndarray:
-    """Degrees of any spelling: (N,) float64, NaN where it is no number."""
-    if not pd.api.types.is_numeric_dtype(column.dtype):
-        text = column.astype("str").str.strip().str.rstrip("°")
-        text = text.str.replace("\u2212", "-").str.replace(
-            r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
-        column = pd.to_numeric(text, errors="coerce")
-    values = column.to_numpy("float64", na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _ids(new: pd.DataFrame, own: pd.Series | None) -> pd.Series:

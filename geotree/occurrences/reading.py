@@ -43,6 +43,9 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
         raise FileNotFoundError(f"no table at '{path}'.")
     with path.open("rb") as file:
         magic = file.read(4)
+    if magic[:2] == b"PK":
+        raise ValueError(f"'{path}' is a workbook or a zip archive: save it "
+                         "as CSV, or unpack it.")
     try:
         table = (_parquet if magic == b"PAR1" else _text)(path)
         table.attrs["file"] = os.fspath(path)
@@ -102,12 +105,16 @@ def _text(path: Path) -> pd.DataFrame:
     encoding = _encoding(path, head, zipped)
     # A letter may be cut where the head ends.
     first = head.decode(encoding, errors="ignore").lstrip("\ufeff\r\n")
-    first = first.split("\n")[0].rstrip("\r")
+    first, *rest = re.split(r"\r\n?|\n", first, maxsplit=2)
+    told = re.fullmatch("sep=(.)", first)  # Excel's own line
+    if told:
+        first = rest[0] if rest else ""
     if not first.strip() or "\0" in first:
         raise ValueError("it is empty." if not head.strip()
                          else "its first line names no columns.")
-    separator = max(_SEPARATORS, key=first.count)
+    separator = told[1] if told else max(_SEPARATORS, key=first.count)
     options = {"sep": separator, "encoding": encoding, "dtype": "str",
+               "skiprows": int(bool(told)),
                "keep_default_na": False, "na_values": [""],
                "compression": "gzip" if zipped else None,
                "quoting": csv.QUOTE_NONE if separator == "\t"

@@ -35,6 +35,7 @@ def true_color(images: np.ndarray, *, brightest: float = 0.3) -> np.ndarray:
     (..., H, W, 3) float32
         0 to 1; missing pixels are light grey.
     """
+    checks.number(brightest, name="brightest", low=1e-6)
     bands = np.asarray(images)[..., _RGB, :, :]
     value = np.clip(reflectance(bands) / brightest, 0, 1) ** (1 / 1.8)
     value[bands == NODATA] = 0.88

@@ -86,7 +86,7 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
         if found.empty:
             raise ValueError(f"no sample in {len(tars)} tar files could be "
                              "read: nothing to pack.")
-        order = np.random.default_rng(seed).permutation(len(found))
+        order = checks.rng(seed).permutation(len(found))
         chosen = _as_table(found.iloc[order].reset_index(drop=True))
         bins = [part.with_suffix(".bin") for part in parts]
         finish(chosen, lambda part: gathered(bins, order), out,

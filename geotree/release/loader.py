@@ -203,7 +203,7 @@ class GGTDataset(IterableDataset):
 
     def _drawn(self, epoch: int) -> Iterator[Sample | ShardError]:
         """One pass in its order: files, then a buffer of samples."""
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = checks.rng(self.seed, epoch)
         order = range(len(self.files))
         walk = self._walk(rng.permutation(order) if self.shardshuffle
                           else order)

@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame, *, n: int = 5, least: int = 1,
         raise ValueError(
             f"{len(table)} records of species with {least} or more, and "
             f"n={n}: nothing to choose from, or nothing to choose.")
-    rng = np.random.default_rng(seed)
+    rng = checks.rng(seed)
 
     def some(names, first: str | None = None) -> list[str]:
         """``first`` and others at random, ``n`` in all."""

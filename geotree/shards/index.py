@@ -176,12 +176,25 @@ def load(folder: Path) -> dict:
         if raw[:end] != _SEAL + _hash(raw[end:]):
             raise ValueError("its contents do not have the SHA-256 that it "
                              "begins with: damaged or changed")
+        return index | {"shards": _listed(folder, index)}
     except (ServiceError, FileNotFoundError):
         raise  # the way there is at fault, or nothing is there
-    except (KeyError, TypeError, ValueError, OSError,
-            RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OSError,
+            OverflowError, RecursionError) as error:
+        if isinstance(error, ShardError):
+            raise
         raise ShardError(path, "the index", f"no index of shards ({error!r})"
                          ) from error
+
+
+def _listed(folder: Path, index: dict) -> dict[str, Shard]:
+    """The tars that an index lists, and what else its readers need of it."""
+    classes = checks.columns(pd.DataFrame(index["classes"]),
+                             taxonomy.CLASS_COLUMNS)
+    taxonomy.check(classes, *(classes[name] for name in classes))
+    index["left_out"], index["provenance"]  # noqa: B018
+    for one in (*index["shards"], {"sha256": index["files"][TABLE]}):
+        bytes.fromhex(one["sha256"])
     records = side(folder, index, RECORDS, lambda file: np.load(
         io.BytesIO(file.read_bytes()), allow_pickle=False))
     shards, row, start = {}, 0, 0
@@ -191,7 +204,12 @@ def load(folder: Path) -> dict:
             folder / entry["name"], entry["samples"], row,
             records[start:stop], entry["sha256"])
         row, start = row + entry["samples"], stop
-    return index | {"shards": shards}
+        sizes = shards[entry["name"]].records
+        if sizes["samples"].sum() != entry["samples"] or not (
+                0 < sizes["length"].min() <= sizes["length"].max()
+                <= entry["bytes"]):
+            raise ValueError(f"{entry['name']} and {RECORDS} do not agree")
+    return shards
 
 
 def side(folder: Path, index: dict, name: str, read: Callable):
@@ -209,7 +227,11 @@ def side(folder: Path, index: dict, name: str, read: Callable):
         raise ShardError(path, "beside the index", "SHA-256 is "
                          f"{found[:12]}…, the index says {told[:12]}…: "
                          "damaged or replaced")
-    return read(here)
+    try:
+        return read(here)
+    except Exception as error:  # whatever another writer made of it
+        raise ShardError(path, "beside the index",
+                         f"cannot be read ({error!s:.150})") from error
 
 
 @dataclass

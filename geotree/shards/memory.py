@@ -6,6 +6,7 @@ scores or predicts takes them.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -67,16 +68,18 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
         environment = np.full((n, len(VARIABLES)), np.nan)
     environment = np.asarray(checks.environment(np.asarray(environment)),
                              np.float32)
-    ids = np.arange(n) if ids is None else np.asarray(ids, np.int64)
+    ids = np.arange(n) if ids is None else checks.one_each(
+        ids, n, where="ids")
+    if ids.dtype.kind not in "iu" or len(np.unique(ids)) < n:
+        raise ValueError(f"ids are {ids.dtype}, {len(np.unique(ids))} of "
+                         f"them for {n} samples; expected whole numbers, "
+                         "each once.")
     table = _named(species, n)
     classes = (table.iloc[:0] if species is None
                else taxonomy.class_table(table))
     labels = (np.zeros(n, np.int64) if species is None
               else taxonomy.labels(table, classes))
-    if not n == len(table) == len(environment) == len(ids):
-        raise ValueError(f"{n} images, {len(table)} names, "
-                         f"{len(environment)} rows of environment and "
-                         f"{len(ids)} ids: expected one each a sample.")
+    checks.rows(images=images, species=table, environment=environment)
     return Samples(Batch(year, environment, labels, ids),
                    table.assign(gbifID=ids), classes)
 
@@ -87,7 +90,8 @@ def _named(species, n: int) -> pd.DataFrame:
         return pd.DataFrame(index=range(n))
     table = (species.reset_index(drop=True)
              if isinstance(species, pd.DataFrame)
-             else pd.DataFrame({"species": np.asarray(species, dtype=str)}))
+             else pd.DataFrame({"species": pd.Series(
+                 np.asarray(species), dtype="str")}))
     checks.columns(table, ["species"], where="species")
     known = {"genus": table["species"].str.split().str[0],
              "family": _UNKNOWN, "leafType": _UNKNOWN}
@@ -111,8 +115,11 @@ class Samples(Shards):
                  classes: pd.DataFrame):
         records = np.zeros(len(batch.ids), RECORD)
         records["samples"] = 1
+        mark = zlib.crc32(np.ascontiguousarray(batch.environment),
+                          zlib.crc32(np.ascontiguousarray(batch.images)))
         super().__init__(_Arrays(batch, Listed(
-            "memory", (Shard(Path("memory"), len(records), 0, records),),
+            "memory", (Shard(Path("memory"), len(records), 0, records,
+                             f"{mark:08x}"),),
             table.reset_index(drop=True), classes)))
 
     def verify(self, table: pd.DataFrame | None = None) -> None:

@@ -173,7 +173,7 @@ class Shards:
                                for file in self.files]).cumsum()
         record = ends.searchsorted(rows, side="right")
         numbers, counts = np.unique(record, return_counts=True)
-        order = np.random.default_rng(seed).permutation(len(numbers))
+        order = checks.rng(seed).permutation(len(numbers))
         enough = counts[order].cumsum().searchsorted(size) + 1
         return self.select(np.isin(record, numbers[order[:enough]]))
 
@@ -198,9 +198,10 @@ class Shards:
             The last may be smaller.
         """
         checks.number(batch_size, name="batch_size", low=1, whole=True)
-        rng = np.random.default_rng([seed, epoch]) if shuffle else None
+        rng = checks.rng(seed, epoch) if shuffle else None
         size = (max(1, _MIXED // batch_size) * batch_size if shuffle
-                else min(batch_size, max(1, len(self))))
+                else batch_size)
+        size = min(size, max(len(self), _MIXED if shuffle else 1))
         for block in gather(self._read(rng), size, rng):
             for start in range(0, len(block.ids), batch_size):
                 batch = take(block, slice(start, start + batch_size))

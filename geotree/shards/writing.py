@@ -81,7 +81,7 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
     if not len(usable):
         raise ValueError(f"none of the {cube.sizes['sample']} samples of the "
                          "cube has imagery: nothing to write.")
-    order = np.random.default_rng(seed).permutation(usable)
+    order = checks.rng(seed).permutation(usable)
     with files.lock(out):
         finish(
             _matching(table, cube["sample"].to_numpy()[order]),

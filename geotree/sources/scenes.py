@@ -8,6 +8,7 @@ read from all that is said of it, and never guessed.
 from __future__ import annotations
 
 import json
+import math
 import re
 from urllib.parse import urljoin
 
@@ -89,7 +90,7 @@ def _search(url: str, wait: float, asked: dict) -> list[dict]:
     """All that a catalogue lists, page by page."""
     def read(data):
         page = json.loads(data)
-        if not all(one["id"] and one["properties"] is not None
+        if not all(one["properties"] is not None and isinstance(one["id"], str)
                    and one["assets"] for one in page["features"]):
             raise ValueError("a scene without properties")
         return page, {link["rel"]: link for link in page.get("links") or ()}
@@ -121,6 +122,8 @@ def _slim(item: dict, year: int, doubtful: bool) -> dict:
     lacks = sorted(band for band, asset in assets.items() if not asset)
     if lacks:
         raise ValueError(f"lacks {', '.join(lacks)}")
+    if not all(isinstance(one["href"], str) for one in assets.values()):
+        raise ValueError("has an address that is no text")
     time = pd.to_datetime(about.get("datetime") or about.get(
         "start_datetime"), utc=True)
     if time is None or time.year != year:
@@ -133,7 +136,7 @@ def _slim(item: dict, year: int, doubtful: bool) -> dict:
     cloud = about.get("eo:cloud_cover")
     return {"id": item["id"], "month": time.month, "time": time.timestamp(),
             "baseline": since or 0,
-            "cloud": 100.0 if cloud is None else float(cloud),
+            "cloud": min(100.0, float("inf" if cloud is None else cloud)),
             "bands": {band: [asset["href"], *(
                 (1.0, 0.0, 0) if band == "SCL" else unit(about, asset, since))]
                 for band, asset in assets.items()}}
@@ -215,6 +218,8 @@ def unit(about: dict, asset: dict, since: int | None
     elif (offset and since is not None and not after) or (
             not offset and after and applied):
         raise ValueError(f"has baseline 0{since} and an offset of {offset}")
+    if not (0 < scale < math.inf and abs(offset) < math.inf):
+        raise ValueError(f"has a scale of {scale} and an offset of {offset}")
     if abs(offset) < 1:  # of reflectance, else of digital numbers
         offset /= scale
     return scale * 1e4, round(offset * scale * 1e4, 6), said.get("nodata", 0)

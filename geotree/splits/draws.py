@@ -53,11 +53,13 @@ def benchmark(table: pd.DataFrame, *, species: int = 90,
     if "rarity" not in table.columns:
         raise ValueError("table has no column 'rarity'. Add it: "
                          "table['rarity'] = splits.rarity(table).")
-    if species < 3 or species % 3:
+    for name, value in (("species", species), ("total", total)):
+        checks.number(value, name=name, low=3, whole=True)
+    if species % 3:
         raise ValueError(f"species is {species}, expected a multiple of 3: "
                          "as many of each category.")
     number = species // 3
-    rng = np.random.default_rng(seed)
+    rng = checks.rng(seed)
     order = pd.Series(rng.permutation(len(table)))  # position in the table
     drawn: list[np.ndarray] = []
     for category, share in _SHARES.items():
@@ -111,9 +113,9 @@ def k_shot(labels, k: int, *, seed: int = 0
     if small:
         raise ValueError(
             f"{len(small)} classes have fewer than {k + 1} rows, too few "
-            f"for {k} shots and a query: class (rows) {checks.some(small)}. "
+            f"for {k} shots and a query: class (rows) {checks.few(small)}. "
             "Leave them out or use a smaller k.")
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    shuffled = checks.rng(seed).permutation(len(labels))
     number = pd.Series(shuffled).groupby(labels[shuffled]).cumcount()
     support = np.sort(shuffled[number < k])
     return support, np.setdiff1d(np.arange(len(labels)), support)

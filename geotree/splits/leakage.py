@@ -58,7 +58,7 @@ def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
     if shared:
         raise LeakageError(
             f"{len(shared)} {what} are both in {one} and in {other}: "
-            f"{checks.some(shared)}. Take them out of one of the two.")
+            f"{checks.few(shared)}. Take them out of one of the two.")
 
 
 def check_once(table: pd.DataFrame, parts) -> None:
@@ -71,7 +71,7 @@ def check_once(table: pd.DataFrame, parts) -> None:
     if len(twice):
         raise LeakageError(
             f"{twice.nunique()} records are twice in the table and in two "
-            f"parts of it: gbifID {checks.some(twice)}. Keep one of each: "
+            f"parts of it: gbifID {checks.few(twice)}. Keep one of each: "
             "table.drop_duplicates('gbifID').")
 
 

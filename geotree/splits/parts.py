@@ -25,6 +25,7 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
         Blocks of the globe of a side of ``degrees``, single rows, or the
         rows of one ``countryCode`` or ``year``.
     """
+    checks.number(degrees, name="degrees", low=1e-6)
     needed = KINDS[checks.one_of(kind, KINDS, name="kind")]
     checks.columns(table, needed)
     if kind == "random":
@@ -55,10 +56,9 @@ def folds(table: pd.DataFrame, kind: str = "random", *,
     """
     unit = units(table, kind, degrees=degrees)
     count = int(unit.max(initial=-1)) + 1
-    if not 2 <= number <= count:
-        raise ValueError(f"number is {number}, expected 2 to {count}, the "
-                         f"number of {kind} units to deal out.")
-    fold = np.random.default_rng(seed).permutation(count)[unit] % number
+    checks.number(number, name=f"number ({count} {kind} units can be dealt "
+                  "out)", low=2, high=count, whole=True)
+    fold = checks.rng(seed).permutation(count)[unit] % number
     check_once(table, fold)
     return fold
 
@@ -109,12 +109,14 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     in two parts a ``LeakageError``; a test of less than half or more than
     twice what was asked for comes with a warning.
     """
-    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
-        raise ValueError(
-            f"test is {test} and validation {validation}, expected shares "
-            "above 0 (validation: or 0) that leave something to train on.")
+    checks.number(test, name="test", low=1e-9, high=1 - 1e-9)
+    checks.number(validation, name="validation", low=0, high=1 - 1e-9)
+    checks.number(buffer_km, name="buffer_km", low=0)
+    if not test + validation < 1:
+        raise ValueError(f"test is {test} and validation {validation}: "
+                         "nothing is left to train on.")
     unit = units(table, kind, degrees=block_degrees)
-    left, rng = _left(table, kind, leave), np.random.default_rng(seed)
+    left, rng = _left(table, kind, leave), checks.rng(seed)
     test = 0 if left.any() else test
     shares = np.array([1 - test - validation, validation, test])
     kept = _kept(unit[~left], table["species"][~left], rng)
@@ -282,7 +284,7 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     members = lineage.groupby(rank)["species"].agg(list)
     wanted = max(round(fraction * len(lineage)), 1)
     chosen: list[str] = []
-    for name in np.random.default_rng(seed).permutation(members.index):
+    for name in checks.rng(seed).permutation(members.index):
         fits = len(chosen) + len(members[name]) <= wanted or not chosen
         if fits and left[parent[name]] > 1:
             left[parent[name]] -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from geotree import checks, evaluation, taxonomy
 from geotree.evaluation import calibration
+from geotree.shards import Shards
 from geotree.training.losses import class_loss, contrastive_loss
 
 __all__ = ["CHECKPOINT", "COVERAGES", "FEW_SHOT", "LOG", "RELEASE",
@@ -81,13 +83,18 @@ class Settings:
                 ("epochs batch_size accumulate patience negatives",
                  {"low": 1, "whole": True}),
                 ("pixel_dropout month_dropout group_dropout location_dropout "
-                 "label_smoothing", {"low": 0, "high": 1}),
-                ("seed", {"low": 0, "whole": True}),
-                ("weight_decay clip warmup", {"low": 0}),
+                 "warmup", {"low": 0, "high": 1}),
+                ("label_smoothing", {"low": 0, "high": 0.99}),
+                ("seed", {"low": 0, "high": 2**40, "whole": True}),
+                ("least_steps", {"low": 0, "whole": True}),
+                ("weight_decay rank_weight save_every", {"low": 0}),
+                ("clip temperature", {"low": 1e-6}),
                 ("learning_rate", {"low": 1e-30})):
             for name in names.split():
                 if getattr(self, name) is not None:
                     checks.number(getattr(self, name), name=name, **limits)
+        for part, share in (self.rates or {}).items():
+            checks.number(share, name=f"rates[{part!r}]", low=0)
 
     def filled(self, n: int, k: int, *, drop_last: bool
                ) -> tuple[Settings, int]:
@@ -165,16 +172,24 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
     from geotree.training.loop import Run
 
     settings = settings or Settings()
+    for data in (train, validation):
+        if not isinstance(data, Shards | None):
+            raise TypeError(f"fit needs Shards, not a {type(data).__name__}: "
+                            "see shards.open and shards.from_arrays.")
     if not len(train) or (validation is not None and not len(validation)):
         raise ValueError("0 samples to train on, or to validate: both need "
                          "some.")
     if validation is not None:
         taxonomy.same_classes(train.classes, validation.classes)
+        _apart(train, validation)
     elif settings.keep != "last" or settings.patience is not None:
         raise ValueError("keep and patience need validation samples.")
     with torch.random.fork_rng(devices=[]):  # the caller's state stays
         run = Run(model, train, validation, settings,
                   None if out is None else Path(out))
+        if len(run.classes) < 2:
+            warnings.warn("all samples are of one species: there is nothing "
+                          "to tell apart.", stacklevel=2)
         run.go(resume=resume, progress=progress)
     classes = getattr(model, "classes", None)  # the new ones come last
     model.classes = run.classes if classes is None else pd.concat([
@@ -188,6 +203,21 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
                   "data": {"samples": len(train), **train.provenance},
                   "metrics": run.history[run.kept]}
     return pd.DataFrame(run.history)
+
+
+def _apart(train, validation) -> None:
+    """Warn where a validation sample is trained on."""
+    one, other = (data.columns("gbifID")["gbifID"]
+                  for data in (train, validation))
+    both = other.isin(one).sum()
+    if "memory" in (train.layout, validation.layout) and (
+            train.files is not validation.files):
+        return  # own patches may be numbered alike
+    if both:
+        warnings.warn(
+            f"{both} of {len(validation)} validation samples are trained on, "
+            "too: the score, the temperature and the thresholds will promise "
+            "too much. See splits.split.", stacklevel=3)
 
 
 def calibrate(model, data, *, classes: pd.DataFrame) -> None:
@@ -228,7 +258,13 @@ def calibrate(model, data, *, classes: pd.DataFrame) -> None:
 def pick_device(name: str = "auto") -> torch.device:
     """The named device, or the best one of this machine."""
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"device is {name!r}, which this machine or this build of "
+                f"torch does not have ({str(error).splitlines()[0]:.80}). "
+                "Take 'auto' or 'cpu'.") from error
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

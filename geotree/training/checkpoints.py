@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import pickle
 import signal
 import sys
 import threading
@@ -42,11 +43,19 @@ def identity(run) -> dict:
            (asdict(config) if is_dataclass(config) else {}).items()},
         "weights": files.fingerprint(shapes),
         "classes": files.fingerprint(run.classes),
-        # The ids and species of samples, not how many there are.
+        "first weights": (None if getattr(run.model, "classes", None) is None
+                          else _weights(run.model.state_dict())),
+        # Ids, species and pixels of samples, not how many there are.
         **{f"{name} samples": None if data is None else files.fingerprint(
-            data.columns("gbifID", "species"))
+            data.columns("gbifID", "species"),
+            [one.sha256 for one in data.files])
            for name, data in (("training", run.train),
                               ("validation", run.validation))}}
+
+
+def _weights(state) -> str:
+    return files.fingerprint({name: value.cpu().numpy()
+                              for name, value in state.items()})
 
 
 def save(run) -> None:
@@ -91,6 +100,9 @@ def restore(run, resume: bool) -> None:
         return
     state = read(path, run.device)
     told = state["identity"]
+    if run.identity["first weights"] in map(_weights, (
+            state["model"], state["best"])):  # it has been here
+        run.identity["first weights"] = told.get("first weights")
     differ = [f"{name} is {told.get(name)!r} there and {value!r} here"
               for name, value in run.identity.items()
               if told.get(name) != value]
@@ -122,8 +134,12 @@ def read(path: Path, device: torch.device) -> dict:
             f"'{path}' does not have the SHA-256 that it ends with: damaged, "
             "or of an older version. Copy it again, or pass resume=False to "
             "start afresh.")
-    return torch.load(io.BytesIO(data[:-_DIGEST]), map_location=device,
-                      weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data[:-_DIGEST]), map_location=device,
+                          weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"'{path}' is no checkpoint. Pass resume=False to "
+                         "start afresh.") from error
 
 
 @contextmanager

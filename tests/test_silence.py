@@ -1,0 +1,219 @@
+"""What once passed without a word: refused now, or told of.
+
+Each line was tried as a user would; what a fuzzer found is at the end.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_source import FakeSource, occurrence_table
+
+from geotree import (
+    baselines,
+    checks,
+    evaluation,
+    explore,
+    models,
+    occurrences,
+    pixels,
+    prior,
+    shards,
+    splits,
+    taxonomy,
+    training,
+    variables,
+)
+from geotree.evaluation import calibration, presence
+from geotree.models import store
+from geotree.models.compact import CompactClip
+from geotree.shards import index
+from geotree.sources import scenes
+from geotree.training import checkpoints
+
+N, K = 24, 4
+TABLE = occurrence_table(N)
+FOUND = FakeSource().fetch(TABLE)
+CLASSES = taxonomy.class_table(TABLE)
+RNG = np.random.default_rng(0)
+ODDS = RNG.dirichlet(np.ones(len(CLASSES)), N)
+LABELS = taxonomy.labels(TABLE, CLASSES)
+NAN = np.full(N, np.nan)
+CELSIUS = np.full((3, 27), np.nan, np.float32)
+CELSIUS[:, [12, 14]] = 24.5, 31.0  # bio05 and bio07 of WorldClim 2
+
+
+def score(**changed):
+    given = {"labels": LABELS, "classes": CLASSES, "draws": 5} | changed
+    return evaluation.score(ODDS, **given)
+
+
+def patches(**changed):
+    given = {"species": TABLE["species"][:3]} | changed
+    return shards.from_arrays(FOUND.reflectance[:3] // 8 * 8, **given)
+
+
+REFUSED = {
+    "blocks without a number": lambda: score(blocks=NAN),
+    "a species twice": lambda: score(
+        classes=CLASSES.assign(species=CLASSES["species"].iloc[0])),
+    "a class without a genus": lambda: score(
+        classes=CLASSES.assign(genus=None)),
+    "no number as seed": lambda: score(seed=np.nan),
+    "a text as draws": lambda: calibration.ece(ODDS, LABELS, draws="x"),
+    "sets that are numbers": lambda: calibration.coverage_table(ODDS, LABELS),
+    "features that are NaN": lambda: evaluation.nearest_mean(
+        ODDS * np.nan, ODDS),
+    "names of one class for all": lambda: evaluation.class_means(
+        ODDS, LABELS, len(CLASSES), names=ODDS[:1]),
+    "columns in another order": lambda: presence.score(
+        pd.DataFrame(ODDS[:, :2], columns=["a", "b"]),
+        pd.DataFrame(ODDS[:, :2] > 0.5, columns=["b", "a"])),
+    "suitability that is NaN": lambda: presence.boyce(NAN, LABELS > 0),
+    "squares of no place": lambda: presence.squares(NAN, NAN, side=1),
+    "frequencies that are NaN": lambda: prior.adjust(
+        ODDS, np.full(len(CLASSES), np.nan)),
+    "no record of any class": lambda: baselines.by_country(
+        TABLE.assign(species="Nix nix"), TABLE, CLASSES),
+    "a buffer of no width": lambda: splits.split(TABLE, buffer_km=np.nan),
+    "true or false as places": lambda: checks.places(lat=[True], lon=[False]),
+    "complex places": lambda: checks.places(lat=[47 + 1j], lon=[8]),
+    "masked places": lambda: checks.places(
+        lat=np.ma.masked_array([47.0], [True]), lon=[8.0]),
+    "lat and lon from one column": lambda: occurrences.from_points(
+        pd.DataFrame({"a": [47.0]}), lat="a", lon="a"),
+    "a year that is none": lambda: explore.places(
+        FakeSource(), lat=[47], lon=[8], year=np.nan),
+    "half a year": lambda: explore.places(
+        FakeSource(), lat=[47], lon=[8], year=2020.5),
+    "degrees for tenths of them": lambda: checks.environment(CELSIUS),
+    "an id twice": lambda: patches(ids=[1, 1, 2]),
+    "ids cut to whole numbers": lambda: patches(ids=[1.5, 2.5, 3.5]),
+    "no name as name": lambda: patches(species=[np.nan] * 3),
+    "fewer variables than images": lambda: CompactClip().encode_images(
+        FOUND.reflectance, FOUND.environment[:5]),
+    "fewer labels than images": lambda: evaluation.predict(
+        CompactClip(), shards.Batch(FOUND.reflectance, FOUND.environment,
+                                    LABELS[:5], LABELS), CLASSES),
+    "features of another model": lambda: evaluation.predict(
+        CompactClip(), np.ones((3, 5), np.float32), CLASSES),
+    "a scale below zero": lambda: scenes.unit(
+        {}, {"raster:bands": [{"scale": -1e-4, "offset": -0.1}]}, 5),
+    "an unknown device": lambda: training.pick_device("gpu"),
+    **{f"{name}={value!r}": lambda name=name, value=value: training.Settings(
+        **{name: value}) for name, value in (
+            ("warmup", 2), ("clip", 0), ("temperature", -1),
+            ("rank_weight", -5), ("label_smoothing", 1),
+            ("save_every", np.nan), ("least_steps", np.nan),
+            ("rates", {"names": -1}), ("seed", 2**63))},
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_it_is_refused(what):
+    with pytest.raises(ValueError, match="[a-z]{2}.* .*"):
+        REFUSED[what]()
+
+
+def test_what_is_unknown_is_a_group_of_its_own():
+    """Records without a country are no reason to score none."""
+    found = score(groups=pd.Series(["DE", None] * (N // 2)))
+    assert {"DE", "unknown"} <= {*found["group"]}
+
+
+def test_colder_than_any_wood_may_be_asked():
+    """Ice has no warm month, but a wide range; islands the other way."""
+    for warm, span in ((-80, 300), (160, 60)):
+        ice = CELSIUS.copy()
+        ice[:, [12, 14]] = warm, span
+        variables.check_units(ice)
+
+
+@pytest.mark.parametrize("text", [
+    "sep=;\nlat;lon\n47,5;8,5\n", "lat,lon\r47.5,8.5\r",
+    "sep=,\r\nlat,lon\r\n47.5,8.5\r\n"])
+def test_what_excel_writes_is_read(text, tmp_path):
+    (tmp_path / "trees.csv").write_bytes(text.encode())
+    found = occurrences.from_points(tmp_path / "trees.csv")
+    assert found[["decimalLatitude", "decimalLongitude"]].to_numpy(
+        ).tolist() == [[47.5, 8.5]]
+
+
+def test_a_workbook_is_named(tmp_path):
+    (tmp_path / "trees.xlsx").write_bytes(b"PK\3\4" + bytes(99))
+    with pytest.raises(ValueError, match="a workbook .*save it as CSV"):
+        occurrences.from_points(tmp_path / "trees.xlsx")
+
+
+def test_training_goes_on_only_as_it_began(tmp_path):
+    """Neither with another trained model, nor with other pixels."""
+    how = {"settings": training.Settings(epochs=1, batch_size=32),
+           "progress": False}
+    one = shards.from_arrays(FOUND.reflectance, TABLE)
+    model = CompactClip()
+    with pytest.warns(UserWarning, match="24 of 24 validation samples are"):
+        training.fit(model, one, one, out=tmp_path, **how)
+    training.fit(model, one, out=tmp_path / "b", **how)
+    with pytest.raises(ValueError, match="of another run: first weights"):
+        training.fit(model, one, one, out=tmp_path, **how)
+    other = shards.from_arrays(FOUND.reflectance + np.uint16(
+        FOUND.reflectance < 60_000), TABLE)
+    with pytest.raises(ValueError, match="training samples"):
+        training.fit(CompactClip(), other, one, out=tmp_path, **how)
+
+
+# Found by fuzzing ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    cube = pixels.download(TABLE, FakeSource(), folder / "cube.zarr",
+                           progress=False)
+    shards.write(cube, TABLE, folder / "shards", pack=8, progress=False)
+    return folder / "shards"
+
+
+INDEXES = {"records": 0, "classes": {"species": [{}]}, "shards": [1],
+           "left_out": None, "files": [], "provenance": None}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_an_index_that_another_wrote_is_named(folder, name):
+    path, old = folder / "index.json", (folder / "index.json").read_bytes()
+    about = json.loads(old)
+    del about["sha256"]
+    if name == "records":
+        about["shards"][0]["records"] = INDEXES[name]
+    elif INDEXES[name] is None:
+        del about[name]
+    else:
+        about[name] = INDEXES[name]
+    body = f'", {json.dumps(about)[1:]}'.encode()
+    path.write_bytes(index._SEAL + index._hash(body) + body)
+    try:
+        with pytest.raises(shards.ShardError, match="the index"):
+            shards.open(folder).load()
+    finally:
+        path.write_bytes(old)
+
+
+@pytest.mark.parametrize("change", [
+    {"thresholds": 1.5}, {"model": []}, {"config": {"width": -256}},
+    {"classes": {name: [[]] for name in store.RANKS}}])
+def test_a_card_that_another_wrote_is_named(change, tmp_path):
+    CompactClip().save_pretrained(tmp_path)
+    card = store.read_card(tmp_path) | change
+    card["sha256"] = store._digest(card)
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        models.load(tmp_path)
+
+
+def test_a_checkpoint_that_another_wrote_is_named(tmp_path):
+    path, data = tmp_path / "checkpoint.pt", b"PK" + bytes(50)
+    path.write_bytes(data + hashlib.sha256(data).digest())
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        checkpoints.read(path, "cpu")
