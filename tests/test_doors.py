@@ -104,6 +104,7 @@ OPEN = {
     "plots.maps.equal_earth": "geometry; what is no place is not drawn",
     "plots.maps.cover": "draws what equal_earth leaves",
     "plots.pixels.true_color": "any number of bands, of checked numbers",
+    "variables.check_units": "asked by checks.environment",
     "variables.reflectance": "any number of bands, of checked numbers",
     "explore.packing.atlas": "any number of bands, of checked numbers",
     "explore.widgets.Explorer.ask": "hands on to explore.ask",

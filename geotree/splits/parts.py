@@ -113,8 +113,8 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     checks.number(validation, name="validation", low=0, high=1 - 1e-9)
     checks.number(buffer_km, name="buffer_km", low=0)
     if not test + validation < 1:
-        raise ValueError(f"test is {test} and validation {validation}: "
-                         "nothing is left to train on.")
+        raise ValueError(f"test is {test} and validation {validation}: they "
+                         "have to leave something to train on.")
     unit = units(table, kind, degrees=block_degrees)
     left, rng = _left(table, kind, leave), checks.rng(seed)
     test = 0 if left.any() else test
