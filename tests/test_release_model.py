@@ -204,6 +204,7 @@ def samples(n):
     images = rng.integers(100, 5000, (n, 12, 10, 5, 5)).astype(np.uint16)
     images[rng.random((n, 12)) < 0.3] = variables.NODATA
     environment = rng.normal(50, 8, (n, 27)).astype(np.float32)
+    environment[:, 12] += 100  # bio05: colder than any wood, else
     environment[rng.random((n, 27)) < 0.2] = np.nan
     environment[:, 7] = np.nan  # nowhere known
     environment[:, 9] = 12.0  # the same everywhere

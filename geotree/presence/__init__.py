@@ -119,7 +119,7 @@ def down_sampled_forest(data: Data, against: str):
     """A forest for each species; every tree sees as many without it."""
     from sklearn.tree import DecisionTreeClassifier
 
-    rng = np.random.default_rng(data.seed)
+    rng = checks.rng(data.seed)
 
     def one(x, y, _):
         some, none = np.flatnonzero(y), np.flatnonzero(~y)

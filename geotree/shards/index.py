@@ -177,12 +177,10 @@ def load(folder: Path) -> dict:
             raise ValueError("its contents do not have the SHA-256 that it "
                              "begins with: damaged or changed")
         return index | {"shards": _listed(folder, index)}
-    except (ServiceError, FileNotFoundError):
+    except (ServiceError, FileNotFoundError, ShardError):
         raise  # the way there is at fault, or nothing is there
     except (KeyError, TypeError, AttributeError, ValueError, OSError,
             OverflowError, RecursionError) as error:
-        if isinstance(error, ShardError):
-            raise
         raise ShardError(path, "the index", f"no index of shards ({error!r})"
                          ) from error
 
