@@ -90,8 +90,8 @@ def about(store: Path) -> dict:
     if mark is None or files.fingerprint(found) != mark:
         raise ValueError(
             f"'{store / 'zarr.json'}' is not as pixels.download left it: "
-            "damaged, or of another tool. Take it from a copy, or delete the "
-            "cube and download it again.")
+            "damaged (take a copy, or delete it and download it again), or of "
+            "another tool (open it with xarray.open_zarr).")
     return found
 
 
