@@ -70,11 +70,13 @@ FAULTS = {
         "species": "Vaccinium myrtillus", "genus": "Vaccinium",
         "family": "Ericaceae"}),
     "leaf_type": (slice(40, 60), {"leafType": "Evergreen Needleleaf"}),
+    "lineage_conflict": (slice(0, 4), {"leafType": "Evergreen Broadleaf"}),
     "machine_identified": (slice(60, 67), {
         "datasetName": "Pl@ntNet automatically identified occurrences"}),
     "planted": (slice(60, 62), {"datasetName": "Tree planting occurrences"}),
     "zero_coordinates": (slice(60, 63), {
         "decimalLatitude": 0.0, "decimalLongitude": 0.0}),
+    "stray_record": (slice(7, 8), {"decimalLongitude": -70.0}),
 }
 
 
@@ -357,7 +359,7 @@ def test_equal_pixels_under_several_species_are_found():
     assert alone["rule"].tolist() == ["equal_pixels"] * 4
     images[90, 1, 9, 4, 4] += 1
     assert len(occurrences.audit(table, pixels=images)) == 3
-    with pytest.raises(ValueError, match="pixels have shape"):
+    with pytest.raises(ValueError, match="99 rows of pixels, 100 rows"):
         occurrences.audit(table, pixels=images[:-1])
 
 

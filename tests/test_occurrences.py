@@ -480,8 +480,8 @@ def test_each_flag_marks_its_fault_alone(name):
     flagged = occurrences.flag(came)
     marked = flagged[list(occurrences.FLAGS)]
     assert all(marked[column].dtype == bool for column in marked)
-    # A place of its own may lie at sea.
-    marked = marked.drop(columns={"flagSea"} - {name})
+    # A place of its own may lie far from the others, or at sea.
+    marked = marked.drop(columns={"flagStray", "flagSea"} - {name})
     assert marked.columns[marked.any()].tolist() == [name]
     assert np.flatnonzero(marked[name]).tolist() == [3]
 
@@ -518,6 +518,7 @@ def test_places_are_compared_with_those_of_other_records():
     came.loc[5, place] = came.loc[2, place].to_numpy()
     came.loc[8, place] = came.loc[7, place].to_numpy()
     came.loc[8, "species"] = "Betula pubescens"
+    came.loc[10, place] = [47.12345, -120.54321]
     flagged = occurrences.flag(came)
 
     def rows(name):
@@ -525,6 +526,7 @@ def test_places_are_compared_with_those_of_other_records():
 
     assert rows("flagDuplicate") == [5]
     assert rows("flagSharedPoint") == [7, 8]
+    assert rows("flagStray") == [10]
 
 
 def test_nothing_is_flagged_for_lack_of_a_column():

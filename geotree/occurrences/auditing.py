@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
-from geotree.occurrences import names
-from geotree.occurrences import rules as known
+from geotree.occurrences import names, record_rules
+from geotree.occurrences import rules as taxon_rules
 from geotree.occurrences.columns import PLACE, column, plain
-from geotree.occurrences.rules import by_species
+from geotree.occurrences.record_rules import by_species
 from geotree.variables import NODATA
 
 
@@ -37,8 +37,10 @@ class Rule(NamedTuple):
     needs: list[str]
 
 
-RULES = {name: Rule(severity, getattr(known, name), of == "taxa", needs)
-         for name, (severity, of, *needs) in known.LISTS["rules"].items()}
+_ROOMS = {"taxa": taxon_rules, "records": record_rules}
+RULES = {name: Rule(severity, getattr(_ROOMS[of], name), of == "taxa", needs)
+         for name, (severity, of, *needs) in taxon_rules.LISTS[
+             "rules"].items()}
 _NUMBERS = ("taxonKey", *PLACE)
 _TEXT = ("species", "genus", "family", "leafType", "datasetName")
 _LISTED = ("listed", "why", "kin")  # what a list of trees tells of a taxon
@@ -156,7 +158,7 @@ def _hashes(pixels, table: pd.DataFrame) -> pd.Series:
     if cube:
         found.index = pixels["sample"].to_numpy()
         return found.reindex(table["gbifID"])
-    checks.one_each(found, len(table), where="pixels")
+    checks.rows(pixels=found, records=table)
     return found
 
 
