@@ -237,7 +237,7 @@ def in_words(url: str) -> Iterator[None]:
             raise ServiceError(errno.EINVAL, text) from error
         raise Unsteady(text) from error
     except (ValueError, LookupError, TypeError, AttributeError,
-            RecursionError) as error:
+            ArithmeticError, RecursionError) as error:
         raise Unsteady(f"no whole answer from '{url}' ({error!s:.150})"
                        ) from error
 

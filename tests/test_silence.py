@@ -17,6 +17,7 @@ from geotree import (
     evaluation,
     explore,
     models,
+    network,
     occurrences,
     pixels,
     prior,
@@ -217,3 +218,9 @@ def test_a_checkpoint_that_another_wrote_is_named(tmp_path):
     path.write_bytes(data + hashlib.sha256(data).digest())
     with pytest.raises(ValueError, match="is no checkpoint"):
         checkpoints.read(path, "cpu")
+
+
+def test_an_endless_number_of_a_service_is_no_answer():
+    with pytest.raises(network.Unsteady, match="no whole answer"), \
+            network.in_words("https://service.example"):
+        int(json.loads("Infinity"))

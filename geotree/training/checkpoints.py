@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import pickle
 import signal
 import sys
 import threading
@@ -137,7 +136,7 @@ def read(path: Path, device: torch.device) -> dict:
     try:
         return torch.load(io.BytesIO(data[:-_DIGEST]), map_location=device,
                           weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # whatever the bytes came to
         raise ValueError(f"'{path}' is no checkpoint. Pass resume=False to "
                          "start afresh.") from error
 
