@@ -120,7 +120,8 @@ def _write_index(folder: Path, total: int, *, pack: int = 256,
         name = f"shard-{number:06d}.tar"
         (folder / name).touch()
         entries.append({
-            "name": name, "samples": sum(counts), "bytes": 0,
+            "name": name, "samples": sum(counts),
+            "bytes": length * len(counts),
             "sha256": f"{number:064x}", "records": len(counts)})
         records += [(at * length, length, samples, at)
                     for at, samples in enumerate(counts)]

@@ -238,9 +238,9 @@ def test_world_is_small():
 def test_reference_points_lie_where_their_names_do():
     """Hand-looked-up places, and each point in or beside its land."""
     from geotree import world
-    from geotree.occurrences import places
+    from geotree.data import load
 
-    points = places.stand_ins()
+    points = load("reference_points.csv")
     assert points["kind"].unique().tolist() == ["country", "capital",
                                                 "garden"]
     assert not points.duplicated(["kind", "name"]).any()

@@ -223,7 +223,7 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
     if unmatched:
         warnings.warn(
             f"{len(unmatched)} of {len(listed)} names of {where} match no "
-            f"species of the model: {checks.some(unmatched)}.", stacklevel=3)
+            f"species of the model: {checks.few(unmatched)}.", stacklevel=3)
     return known.isin(same).to_numpy(), unmatched
 
 

@@ -56,7 +56,9 @@ class NameEncoder(nn.Module):
     def read(self, classes: pd.DataFrame) -> Names:
         """Hash the names of a class table."""
         checks.columns(classes, RANKS, where="class table")
-        taxonomy.check(classes, *(classes[rank] for rank in RANKS))
+        # A batch of pairs has a row for each sample, so a name comes again.
+        taxonomy.check(classes.drop_duplicates("species"),
+                       *(classes[rank] for rank in RANKS))
         table = classes[list(RANKS)].astype(str).to_numpy()  # (K, 4)
         if not len(table):
             raise ValueError("class table has no rows. taxonomy.class_table "

@@ -18,13 +18,12 @@ import pandas as pd
 
 from geotree import checks, files
 from geotree.network import ServiceError
-from geotree.occurrences import gbif
+from geotree.occurrences import gbif, orders
 from geotree.occurrences.matching import usable
 from geotree.occurrences.quality import by_tile
 from geotree.occurrences.table import leave, validate
 
 ROUTES = ("search", "download", "snapshot")
-ALIVE = ("PREPARING", "RUNNING", "SUSPENDED")
 KEYS = 300  # taxa in the address of one search, about 5 kB
 POLL = 30.0  # s between two looks at a download; GBIF asks for this
 LONGEST = 2 * 86_400.0  # s; GBIF takes hours for the largest downloads
@@ -201,7 +200,12 @@ def _download(client, folder, asked, poll):
     note, archive = folder / "download.json", folder / "download.zip"
     known = files.read_json(note) if note.exists() else {}
     if "key" not in known:
-        known = {"key": client.order(predicate(asked))}
+        # A run that dies between the order and its key must not order twice.
+        since = known.get("since")
+        known = {"since": since or time.time()}
+        files.write(note, json.dumps(known))
+        known["key"] = orders.order(client, predicate(asked),
+                                    since=since)
         files.write(note, json.dumps(known))
     key, out = known["key"], folder / "download"
     if not out.exists():
@@ -233,7 +237,7 @@ def _wait(client, key, note, poll):
         state = about["status"]
         if state == "SUCCEEDED":
             return about
-        if state not in ALIVE:
+        if state not in orders.ALIVE:
             for left in (note, *note.parent.glob(".download.zip.part")):
                 left.unlink()  # bytes of another file
             raise ServiceError(

@@ -9,12 +9,10 @@ object store (for which it fetches its extension ``httpfs``).
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import logging
 import os
-import re
 from collections.abc import Callable
 from datetime import datetime
 from glob import escape
@@ -34,9 +32,6 @@ DEEPEST = 100_000  # offset + limit
 BLOCK = 1 << 23  # bytes of a download that are asked for at a time
 _AGENT = {"User-Agent": f"geotree/{geotree.__version__} "
           "(https://github.com/geotree-book/geotree)"}
-_ADVICE = (". Set GBIF_USER (the user name, not the address) and GBIF_PWD in "
-           "the environment, never in a cell; an account of gbif.org is free, "
-           "and route='snapshot' needs none")
 
 # Each copy is the same; take the one near you. {month} is like 2026-10-01.
 NEAREST = ("s3://gbif-open-data-eu-central-1/occurrence/2026-10-01/"
@@ -101,14 +96,6 @@ class Client:
                 datetime.fromisoformat(about["created"])
                 and (about["status"] != "SUCCEEDED" or about["size"] > 0)))
 
-    def order(self, request: dict) -> str:
-        """Ask for a download; returns its key."""
-        return network.ask(
-            f"{self.url}/v1/occurrence/download/request", method="POST",
-            json=request, read=_key, wait=self.wait, advice=_ADVICE,
-            allow_redirects=False,
-            **self._how | {"auth": _account(self.url)})
-
     def save(self, key: str, size: int, file: Path) -> None:
         """Fetch a download of ``size`` bytes; goes on with what is there."""
         part = file.with_name(f".{file.name}.part")
@@ -136,7 +123,7 @@ class Client:
 
         return network.ask(
             f"{self.url}/v1/occurrence/download/request/{key}.zip",
-            read=read, wait=self.wait, **self._how | {"headers": {
+            read=read, wait=self.wait, **self.how | {"headers": {
                 **_AGENT, "Range": f"bytes={start}-{stop - 1}"}})
 
     def _get(self, path: str, good: Callable, query=None) -> dict:
@@ -148,7 +135,7 @@ class Client:
             return found
 
         return network.ask(f"{self.url}/{path}", params=query, read=read,
-                           wait=self.wait, **self._how)
+                           wait=self.wait, **self.how)
 
     def _address(self, request):
         """As ``auth``: to our service, and nothing from ~/.netrc."""
@@ -157,7 +144,8 @@ class Client:
         return request
 
     @property
-    def _how(self) -> dict:
+    def how(self) -> dict:
+        """How each request is sent, for ``network``."""
         return {"send": self._session.request, "verify": self.verify,
                 "headers": _AGENT, "auth": _nobody}
 
@@ -186,26 +174,6 @@ def _pygbif():
 def _nobody(request):
     """As ``auth``: nothing from ~/.netrc."""
     return request
-
-
-def _key(data: bytes) -> str:
-    key = data.decode().strip().strip('"')
-    if not re.fullmatch(r"[0-9]+-[0-9]+", key):
-        raise ValueError("no key of a download")
-    return key
-
-
-def _account(url):
-    from requests.auth import HTTPBasicAuth
-
-    user, password = os.environ.get("GBIF_USER"), os.environ.get("GBIF_PWD")
-    if not (user and password):
-        raise network.ServiceError(
-            errno.EACCES, f"a download needs an account{_ADVICE}")
-    if not url.startswith("https://"):
-        raise network.ServiceError(errno.EACCES, f"'{url}' is not https: the "
-                           "password is not sent")
-    return HTTPBasicAuth(user.encode(), password.encode())
 
 
 # Parquet files --------------------------------------------------------------

@@ -202,10 +202,10 @@ class _Failures:
             return
         failed, n = len(self.reasons), len(self.ids)
         many = failed > share * n or self.too_many(share)
-        told = (f"{failed} of {n} samples failed"
-                f"{f', above max_failed={share}' if many else ''}, the last "
-                f"with {next(reversed(self.reasons.values()))!r}. All are "
-                f"listed in '{self.path}'. The others are kept; mend the "
+        above = f" samples failed, above max_failed={share}"
+        told = (f"{failed} of {n}{above if many else ' samples failed'}, "
+                f"the last with {next(reversed(self.reasons.values()))!r}. All "
+                f"are listed in '{self.path}'. The others are kept; mend the "
                 "cause and call download again")
         if many:
             raise DownloadError(errno.EIO, told)
