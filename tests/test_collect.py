@@ -752,6 +752,37 @@ def test_a_search_that_is_killed_asks_for_no_page_twice(large, tls, tmp_path):
     alike(tmp_path)
 
 
+@pytest.mark.parametrize("spoilt", [TRUNCATE, GARBLE])
+def test_an_order_whose_answer_was_lost_is_not_sent_again(
+        client, service, taxa, account, tmp_path, spoilt):
+    service.faults[:] = [spoilt]
+    occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                        folder=tmp_path / "d")
+    assert len(service.downloads) == 1
+    occurrences.collect(taxa, route="download", poll=0.0, client=client,
+                        folder=tmp_path / "e", years=(2018, 2020))
+    assert len(service.downloads) == 2
+
+
+def test_killed_between_an_order_and_its_key_it_orders_once(
+        service, tls, account, tmp_path):
+    service.slow = 30.0
+    start = runs(service, tls, tmp_path / "torn", "download")
+    run = start()
+    while not service.downloads and run.is_alive():
+        time.sleep(0.002)
+    run.kill()
+    note = (tmp_path / "torn" / "g" / "download.json").read_text()
+    assert "key" not in note
+    service.slow = 0.0
+    start().finish()
+    assert len(service.downloads) == 1
+    assert len(service.calls("download/user")) == 1
+    sent = [call["path"] for call in service.log
+            if "authorization" in call["headers"]]
+    assert all("/download/" in path for path in sent)
+
+
 def test_a_download_that_is_killed_is_ordered_and_fetched_once(
         large, tls, account, tmp_path):
     large.seconds, large.slow, large.polls = 0.02, 0.1, 30

@@ -204,7 +204,8 @@ class _Failures:
         many = failed > share * n or self.too_many(share)
         above = f" samples failed, above max_failed={share}"
         told = (f"{failed} of {n}{above if many else ' samples failed'}, "
-                f"the last with {next(reversed(self.reasons.values()))!r}. All "
+                "the last with "
+                f"{next(reversed(self.reasons.values()))!r}. All "
                 f"are listed in '{self.path}'. The others are kept; mend the "
                 "cause and call download again")
         if many:

@@ -152,6 +152,8 @@ class Gbif(Service):
             return {"key": key, "title": TITLES[key], "type": "OCCURRENCE"}
         if path == "/v1/occurrence/download/request":
             return self.order(call)
+        if path == f"/v1/occurrence/download/user/{USER}":
+            return self.list_downloads(call)
         if path.startswith("/v1/occurrence/download/request/"):
             key = path.rsplit("/", 1)[1].removesuffix(".zip")
             return self.downloads[key]["file"]
@@ -255,6 +257,7 @@ class Gbif(Service):
         key = f"{len(self.downloads):07d}-261124000000000"
         self.downloads[key] = {
             "file": file.getvalue(), "polls": self.polls,
+            "request": _echo(call["body"]),
             "created": datetime.now(UTC).isoformat(timespec="milliseconds")}
         time.sleep(self.slow)
         return key
@@ -268,4 +271,23 @@ class Gbif(Service):
         one = self.downloads[key]
         state = "RUNNING" if one["polls"] else self.end
         return {"key": key, "status": state, "doi": f"10.15468/dl.{key[:6]}",
-                "created": one["created"], "size": len(one["file"])}
+                "created": one["created"], "size": len(one["file"]),
+                "request": one["request"]}
+
+    def list_downloads(self, call):
+        self.admit(call)
+        limit = int(call["query"].get("limit", ["20"])[0])
+        found = [self.about(key) for key in sorted(self.downloads)[::-1]]
+        return {"offset": 0, "limit": limit, "count": len(found),
+                "endOfRecords": limit >= len(found),
+                "results": found[:limit]}
+
+
+def _echo(request):
+    """A request as GBIF tells it back: other order, defaults spelt out."""
+    rules = [{**rule, "matchCase": False} if rule["type"] == "equals"
+             else rule for rule in request["predicate"]["predicates"][::-1]]
+    rules[-1] = {**rules[-1], "values": rules[-1]["values"][::-1]}
+    return {"predicate": {"type": "and", "predicates": rules},
+            "creator": USER, "type": "OCCURRENCE",
+            "format": request["format"], "sendNotification": False}
