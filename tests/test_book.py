@@ -120,8 +120,9 @@ def test_the_map_answers_in_the_page(look, address):
     view.tab.locator(".geotree-widget").first.scroll_into_view_if_needed()
     canvas = view.tab.locator(".gt-canvas")
     canvas.scroll_into_view_if_needed()
-    before = view.tab.inner_text(".gt-headline")
-    assert "% sure" in before or "Unsure" in before
+    view.tab.wait_for_function(  # its data come now
+        "/% sure|Unsure/.test(document.querySelector('.gt-headline')"
+        "?.innerText)")
     view.tab.get_by_role("button", name="Amazon").click()
     view.tab.wait_for_function("document.querySelector('.gt-headline')"
                                ".innerText.includes('Brazil')")
