@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -249,20 +248,19 @@ class GeoTreeClip(store.Whole, nn.Module):
         return model.eval()
 
     def to_release(self, path: str | Path, *,
-                   transformers: str | None = None) -> Path:
+                   transformers: str = "4.31") -> Path:
         """Write a checkpoint for the release's own code.
 
         Parameters
         ----------
-        transformers : str, optional
-            Version of the library that will read it; default: the one that
-            is installed. Before 4.31 the text tower asks for a buffer of
-            positions (``"4.24"`` gives the 433 entries of the published
-            file); later ones refuse it, and so the published file. Here
-            both are read.
+        transformers : str
+            Version of the library that will read it. The default loads from
+            4.31 to 5.5; from 5.6 on the release's code cannot build its
+            model. Before 4.31 the text tower asks for a buffer of positions
+            (``"4.24"`` gives the 433 entries of the published file); later
+            ones refuse it, and so the published file. Here both are read.
         """
-        version = transformers or metadata.version("transformers")
-        old = [int(x) for x in version.split(".")[:2]] < [4, 31]
+        old = [int(x) for x in transformers.split(".")[:2]] < [4, 31]
         state = {name: value.cpu() for name, value
                  in self.state_dict().items() if name not in _OWN}
         state = checkpoint.release_names(
