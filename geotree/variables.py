@@ -29,7 +29,11 @@ class Band(NamedTuple):
 
 
 class Variable(NamedTuple):
-    """One environmental variable; true value = stored value × scale."""
+    """One environmental variable; true value = stored value × scale.
+
+    bio04 is 100 × the deviation of tenths of a degree. The 0.01 of Earth
+    Engine's catalogue would make it up to 227 °C, above the range of a year.
+    """
 
     name: str
     unit: str  # of the true value

@@ -122,6 +122,16 @@ def test_variables_lie_in_their_ranges(pixels):
         assert values.max() <= variable.high, variable.name
 
 
+def test_no_deviation_is_above_half_the_range(pixels):
+    """bio04 and bio07 in °C; so the catalogue's 0.01 for bio04 cannot be."""
+    true = {name: pixels.environment[:, variables.VARIABLE_NAMES.index(name)]
+            * variables.VARIABLES[variables.VARIABLE_NAMES.index(name)].scale
+            for name in ("bio04", "bio07")}
+    share = true["bio04"] / true["bio07"]
+    assert np.nanmax(share[true["bio07"] > 10]) < 0.5
+    assert np.nanmedian(share) > 0.1  # nor is it a tenth of what it is
+
+
 def test_longitude_comes_before_latitude(table, pixels):
     np.testing.assert_allclose(pixels.environment[:, 0],
                                table["decimalLongitude"], atol=1e-4)
@@ -141,7 +151,7 @@ def test_bioclim_by_hand():
     assert bio["bio06"] == pytest.approx(-40)
     assert bio["bio07"] == pytest.approx(190)
     assert bio["bio03"] == pytest.approx(100 * 8 / 19)
-    assert bio["bio04"] == pytest.approx(100 * np.arange(12).std())
+    assert bio["bio04"] == pytest.approx(1000 * np.arange(12).std())
     assert bio["bio10"] == pytest.approx(100)  # October to December
     assert bio["bio12"] == pytest.approx(240)
     assert bio["bio16"] == pytest.approx(150)

@@ -197,13 +197,13 @@ def bioclim(state: Climate) -> np.ndarray:
     Returns
     -------
     (N, 19) float64
-        bio01 … bio19 in stored units (°C × 10, bio04 °C × 100, mm, %).
+        bio01 … bio19 in stored units (°C × 10, bio04 °C × 1,000, mm, %).
 
     Notes
     -----
     Definitions of WorldClim: a quarter is any three consecutive months,
-    bio04 a population standard deviation, bio15 a coefficient of variation
-    of (1 + rain).
+    bio04 a population standard deviation, × 100 of tenths of a degree,
+    bio15 a coefficient of variation of (1 + rain).
     """
     mean, rain = state.temperature, state.rain
     highest = mean.max(axis=1) + state.daily_range / 2
@@ -214,7 +214,7 @@ def bioclim(state: Climate) -> np.ndarray:
     warmest, coldest = warm.argmax(axis=1), warm.argmin(axis=1)
     return np.stack([
         10 * mean.mean(axis=1), 10 * state.daily_range,
-        100 * state.daily_range / (highest - lowest), 100 * mean.std(axis=1),
+        100 * state.daily_range / (highest - lowest), 1000 * mean.std(axis=1),
         10 * highest, 10 * lowest, 10 * (highest - lowest),
         10 * warm[rows, wettest], 10 * warm[rows, driest],
         10 * warm[rows, warmest], 10 * warm[rows, coldest],
