@@ -59,12 +59,13 @@ class Command(click.Group):
         def watch():
             while True:
                 number = read.recv(1)[0]
-                # Whoever took the signal over ends by itself.
-                if signal.getsignal(number) is stop:
-                    click.echo(f"\nStopped. {HINT}", err=True)
-                    Command.told.set()
-                    time.sleep(1.5)
-                    os._exit(128 + number)
+                ours = signal.getsignal(number) is stop
+                if not ours:  # a run ends by itself, after what it must save
+                    time.sleep(1.7)
+                click.echo(f"\nStopped. {HINT}", err=True)
+                Command.told.set()
+                time.sleep(1.5 if ours else 0)
+                os._exit(128 + number)
 
         read, write = socket.socketpair()
         write.setblocking(False)

@@ -120,18 +120,25 @@ def test_as_a_process_it_says_what_is_wrong_in_one_line(folder):
 
 @pytest.mark.parametrize(("number", "way"), [
     (signal.SIGINT, "fetch"), (signal.SIGTERM, "fetch"),
-    (signal.SIGTERM, "plan")])
+    (signal.SIGTERM, "plan"), (signal.SIGTERM, "step")])
 def test_a_signal_ends_it_soon_and_says_how_to_go_on(tmp_path, number, way):
-    """Where a thread hangs on a service, or Python in one long step."""
+    """Where a thread hangs on a service, or Python in one long step.
+
+    A step of training is finished first, unless that takes too long.
+    """
     code = """
-import sys, hashlib, threading, time
+import sys, hashlib, threading, time, types
 from geotree import cli, sources
+from geotree.training import checkpoints
 from geotree.planet.source import Planet
 class Hung(Planet):
-    def WAY(self, table):
+    def FOR(self, table):
         print("fetching", flush=True)
         if "WAY" == "fetch":
             time.sleep(120)
+        if "WAY" == "step":
+            checkpoints.orderly(types.SimpleNamespace(
+                busy=True, ending=None)).__enter__()
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1 << 28)
 sources._KNOWN["planet"] = "__main__:Hung"
 sys.argv = ["geotree", "fetch", "p.csv", "-o", "p.zarr"]
@@ -139,7 +146,8 @@ cli.main()
 """
     (tmp_path / "p.csv").write_text("lat,lon\n47,8\n")
     with subprocess.Popen(
-            [sys.executable, "-c", code.replace("WAY", way)],
+            [sys.executable, "-c", code.replace("WAY", way).replace(
+                "FOR", "fetch" if way == "fetch" else "plan")],
             cwd=tmp_path, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
         for line in job.stdout:
