@@ -204,6 +204,22 @@ def code(script: Path, tag: str = "") -> list[str]:
             and tag not in cell.metadata.get("tags", ())]
 
 
+def test_the_readme_names_each_room_of_the_house():
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "README.md").read_text(),
+                      re.MULTILINE)
+    named, folder = set(), Path()
+    for name in (name for row in rows for name in re.findall("`(.+?)`", row)):
+        inside = "/" not in name.rstrip("/") and (
+            ROOT / folder / name).exists()
+        path = folder / name if inside else Path(name)
+        assert (ROOT / path).exists(), name
+        folder = path.parent
+        named.add(path)
+    rooms = {path.relative_to(ROOT) for path in (ROOT / "geotree").iterdir()
+             if not path.name.startswith("__")}
+    assert rooms <= named
+
+
 def test_the_contents_name_each_chapter_in_order():
     """Eleven questions; the sixth has two pages below it."""
     toc = (ROOT / "_toc.yml").read_text("utf-8")
