@@ -136,8 +136,10 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     else:
         cube, names = pixels.open(data), Path(f"{data}.parquet")
         if not names.exists():
-            raise ValueError(f"'{data}' was fetched without names of trees: "
-                             "a model learns from a table that has them.")
+            raise ValueError(
+                f"no table '{names}' beside '{data}': it was fetched without "
+                "names of trees, or moved without them. A model learns from "
+                "a table that has them.")
         data = shards.write(cube, occurrences.read(names), work / "shards")
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
