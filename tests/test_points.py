@@ -86,6 +86,27 @@ def test_what_cannot_be_meant_is_asked_back(columns, words):
         occurrences.from_points(pd.DataFrame(columns))
 
 
+@pytest.mark.parametrize(("column", "words", "status"), [
+    ("occurrenceStatus", ["ABSENT", "present", None], "absent"),
+    ("individualCount", ["0", "3", ""], "absent"),
+    ("geodeticDatum", ["NAD27", "WGS 84", "unknown"], "not WGS 84"),
+    ("crs", ["EPSG:2056", "EPSG:4326", None], "not WGS 84"),
+    ("epsg", [31467.0, 4326.0, np.nan], "not WGS 84")])
+def test_what_a_row_says_against_itself_is_heard(column, words, status):
+    table = occurrences.from_points(pd.DataFrame({
+        "species": "Abies alba", "lat": 47.0, "lon": 8.0, column: words}))
+    assert table["status"].tolist() == [status, "ok", "ok"]
+    assert f"{column} is {words[0]}" in table["reason"][0]
+    here = table["decimalLatitude"].notna().tolist()
+    assert here == [status == "absent", True, True]
+
+
+def test_zeros_are_no_place():
+    table = occurrences.from_points(pd.DataFrame({
+        "lat": [0, 0.0, 5], "lon": [0, 5, 0]}))
+    assert table["status"].tolist() == ["no number", "ok", "ok"]
+
+
 def test_places_without_names_are_a_table_for_pixels_only():
     points = occurrences.from_points(pd.DataFrame(
         {"lat": [48.1, np.nan, 48.2], "lon": [11.5, 11.6, 371.6]}), year=2021)

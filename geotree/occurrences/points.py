@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
+from geotree.data import load
 from geotree.occurrences import columns, names, reading
 from geotree.occurrences.columns import COLUMNS, FIRST_YEAR, OPTIONAL
+
+_GRIDS = load("words.json")
 
 
 def from_points(table: pd.DataFrame | str | os.PathLike, *,
@@ -49,10 +52,12 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         - ``species``, only where names are given: in one form, missing
           where it is no name of a species; then also ``genus``, ``family``
           and ``leafType``, "Unknown" where the table does not say;
-        - ``status``: ``ok``; ``no number`` or ``not on the globe`` for a
-          row without a usable place; ``no year`` or ``no name`` for a row
-          that has a place, but a date or name that cannot be read: it can
-          be answered, not learned from;
+        - ``status``: ``ok``; ``no number``, ``not on the globe`` or
+          ``not WGS 84`` for a row without a usable place; ``no year``,
+          ``no name`` or ``absent`` for a row that has a place, but a date
+          or name that cannot be read, or a tree that was not found
+          (``occurrenceStatus``, ``individualCount``): it can be answered,
+          not learned from;
         - ``reason``: the same in words, "" where all is well;
         - all other columns of ``occurrences.COLUMNS``, unknown.
 
@@ -91,7 +96,8 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         raise ValueError(f"lat and lon are both {meant['lat']!r}: name two "
                          "columns.")
     new, marks = pd.DataFrame(index=came.index), []
-    _place(new, marks, came[meant["lat"]], came[meant["lon"]])
+    _place(new, marks, came[meant["lat"]], came[meant["lon"]],
+           _grid(marks, came))
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR, whole=True)
         new["year"] = pd.array([year] * len(came), dtype="Int64")
@@ -100,6 +106,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
               else pd.Series(np.nan, came.index))
     if meant["species"]:
         _name(new, marks, came[meant["species"]], came)
+        _found(marks, came)
     new.insert(0, "gbifID", _ids(
         new, came[meant["id"]] if meant["id"] else None))
     new["status"], new["reason"] = "ok", ""
@@ -118,10 +125,11 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     return result
 
 
-def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series
-           ) -> None:
+def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series,
+           other: np.ndarray) -> None:
     north, east = checks.degrees(lat), checks.degrees(lon)
-    good = checks.on_globe(lat=north, lon=east)  # (N,)
+    blank = (north == 0) & (east == 0)  # (N,)
+    good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
     new["decimalLatitude"] = np.where(good, north, np.nan)
     new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
                                        np.nan)
@@ -129,10 +137,30 @@ def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
          raw + ": expected two numbers in degrees"),
+        (blank, "no number", raw + ": zeros that stand for no place"),
         (~good & checks.on_globe(lat=east, lon=north), "not on the globe",
          raw + ": swapped?"),
         (~good, "not on the globe",
          raw + ": expected -90 to 90 and -180 to 360 degrees")]
+
+
+def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
+    """Which rows say that they are of another grid or datum: (N,) bool."""
+    other = np.zeros(len(came), dtype=bool)
+    for name in came.columns:
+        if names.plain(name) in _GRIDS["grid columns"]:
+            bad = ~came[name].map(_is_wgs, na_action="ignore").fillna(
+                True).to_numpy(bool)
+            marks.append((bad, "not WGS 84", name + " is " + _words(
+                came[name]) + ": give degrees of WGS 84"))
+            other |= bad
+    return other
+
+
+def _is_wgs(grid) -> bool:
+    text = names.plain(grid)
+    return text in _GRIDS["unknown"] or any(
+        one in text for one in _GRIDS["grids within metres of WGS 84"])
 
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
@@ -155,6 +183,18 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
         if rank in table and rank != "species":
             usual = table[rank].fillna(usual)
         new[rank] = usual.where(known)
+
+
+def _found(marks: list, came: pd.DataFrame) -> None:
+    """What Darwin Core's columns say of a tree that is not there."""
+    for name, is_none in (
+            ("occurrenceStatus", lambda text: names.under(
+                text, "occurrenceStatus", ["absent"])),
+            ("individualCount", lambda text: pd.to_numeric(
+                text, errors="coerce").eq(0).to_numpy())):
+        if name in came:
+            marks.append((is_none(came[name]), "absent",
+                          name + " is " + _words(came[name])))
 
 
 def _words(column: pd.Series) -> pd.Series:
