@@ -42,11 +42,12 @@ def cli():
 @options("out", "source", "year", "lat", "lon", "species", "id", "batch",
          "workers", "yes")
 def fetch(points, *, out, source, year, yes, batch, workers, **names):
-    """Fetch the pixels of a table of trees, or of places, into a cube.
+    """Fetch the pixels of trees, or of places.
 
-    Rows without a usable place, year or name are left out, and counted. A
-    run that stops goes on when it is called again. Without a column of
-    names the planet shows what grows there.
+    A table goes in, a cube comes out. Rows without a usable place, year or
+    name are left out, and counted. A run that stops goes on when it is
+    called again. Without a column of names the planet shows what grows
+    there.
 
     \b
     geotree fetch trees.csv -o trees.zarr
@@ -103,11 +104,12 @@ def _counts(counts) -> str:
 @options("out", "start", "epochs", "batch_size", "rate", "seed", "device",
          "cache", "cache_gb")
 def train(data, *, out, start, rate, cache, cache_gb, **how):
-    """Train a model on a cube that 'fetch' made of named trees, or shards.
+    """Train a model on fetched trees, or on shards.
 
-    Shards may lie far away: in an object store (s3://), on the hub
-    (hf://datasets/owner/name/folder) or a web server (https://). They are
-    read from there, and what has come is kept for the next epoch.
+    The cube is one that 'fetch' made of named trees. Shards may lie far
+    away: in an object store (s3://), on the hub (hf://datasets/owner/name/
+    folder) or a web server (https://). They are read from there, and what
+    has come is kept for the next epoch.
 
     A tenth of the places, in blocks, tells how modest the model has to be;
     a fifth is never trained on and gives the score. What is needed to go
