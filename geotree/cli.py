@@ -52,7 +52,7 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     \b
     geotree fetch trees.csv -o trees.zarr
     geotree fetch trees.csv -o trees.zarr --source stac --year own
-    geotree fetch trees.csv -o trees.zarr --lat Hoch --lon Rechts
+    geotree fetch trees.csv -o trees.zarr --lat north --lon east
     """
     from geotree import explore, occurrences, pixels, sources, taxonomy
 
