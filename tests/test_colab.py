@@ -1,10 +1,9 @@
 """Each chapter as Colab has it: alone, in an empty folder, installed.
 
-A fresh environment gets a wheel of this checkout, what the wheel declares,
-with the extras that the chapter's set-up cell asks for, and a kernel; in
-the versions that the other tests run with. So a file which is not packed
-and a dependency which is not declared are missed, and nothing but pip asks a
-network.
+A fresh environment gets a wheel of this checkout and a kernel; and links to
+what the wheel declares, with the extras that the chapter's set-up cell asks
+for, as it is installed here. So a file which is not packed and a dependency
+which is not declared are missed, and nothing but pip asks a network.
 
 Each chapter makes all that comes before it, so only one runs here: the
 first that shows kept results. With ``GEOTREE_COLAB=all``, as in the weekly
@@ -20,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from importlib import metadata
 from pathlib import Path
 
 import jupytext
@@ -28,6 +28,7 @@ import nbformat
 import pytest
 import yaml
 from browser import lacking
+from installed import drawn_in
 
 import geotree
 
@@ -54,16 +55,11 @@ def extras(path: Path) -> str:
     return found[1] if found else ""
 
 
-def fresh(folder: Path) -> Path:
-    """Python of an environment with nothing in it but pip."""
-    venv.create(folder, with_pip=True, symlinks=True)
-    return folder / "bin/python"
-
-
 def install(python: Path, *what) -> None:
     """Install with pip as it is set up here; what it says on failure."""
     answer = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-compile", *what],
+        [sys.executable, "-m", "pip", "--python", python, "install",
+         "--quiet", "--no-compile", *what],
         env=CLEAN, text=True, capture_output=True, timeout=550)
     assert answer.returncode == 0, answer.stderr[-3000:]
 
@@ -99,27 +95,19 @@ def registry(tmp_path_factory):
                 + (answer.stderr.strip().splitlines() or [""])[-1])
 
 
-@pytest.fixture(scope="module")
-def environment(wheel, registry, tmp_path_factory):
-    """Make an environment with some extras; one at a time, for it is large."""
-    home, made = tmp_path_factory.mktemp("environments"), {}
-    versions = home / "versions.txt"
-    versions.write_text(subprocess.run(
-        [sys.executable, "-m", "pip", "list", "--format=freeze",
-         "--exclude=geotree"], check=True, text=True,
-        capture_output=True).stdout)
-
-    def make(extras: str) -> Path:
-        if extras not in made:
-            while made:
-                shutil.rmtree(made.popitem()[1].parents[1])
-            made[extras] = fresh(home / f"geotree{extras}")
-            install(made[extras], f"geotree{extras} @ {wheel.as_uri()}",
-                    "ipykernel", "--constraint", versions)
-        return made[extras]
-
-    yield make
-    shutil.rmtree(home)
+def environment(wheel, folder: Path, extras: str) -> Path:
+    """Python of an environment with the wheel, and what that declares."""
+    venv.create(folder, symlinks=True)
+    site, = folder.glob("lib/python*/site-packages")
+    install(folder / "bin/python", "--no-deps", wheel)
+    about, = metadata.distributions(path=[str(site)])
+    for name in drawn_in([*about.requires, "ipykernel"],
+                         re.findall(r"\w+", extras)):
+        for file in metadata.files(name):
+            if ".." not in file.parts:  # no script
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                (site / file).symlink_to(file.locate())
+    return folder / "bin/python"
 
 
 def test_the_wheel_has_all_that_is_not_python(wheel, tmp_path):
@@ -201,7 +189,7 @@ print(json.dumps(calls))
 
 def test_pip_leaves_colabs_torch_and_numpy(wheel, registry, tmp_path):
     """With all extras of the set-up cells, and no version held."""
-    python = fresh(tmp_path / "colab")
+    venv.create(tmp_path / "colab", symlinks=True)
     site, = (tmp_path / "colab").glob("lib/python*/site-packages")
     for name, version in COLABS_OWN.items():
         about = site / f"{name}-{version}.dist-info"
@@ -213,8 +201,8 @@ def test_pip_leaves_colabs_torch_and_numpy(wheel, registry, tmp_path):
     every = sorted({extra for path in CHAPTERS
                     for extra in re.findall(r"\w+", extras(path))})
     report = tmp_path / "report.json"
-    install(python, f"geotree[{','.join(every)}] @ {wheel.as_uri()}",
-            "--dry-run", "--report", report)
+    install(tmp_path / "colab/bin/python", "--dry-run", "--report", report,
+            f"geotree[{','.join(every)}] @ {wheel.as_uri()}")
     chosen = {one["metadata"]["name"].lower() for one in
               json.loads(report.read_text("utf-8"))["install"]}
     assert {"geotree", "zarr", "anywidget"} <= chosen
@@ -223,9 +211,9 @@ def test_pip_leaves_colabs_torch_and_numpy(wheel, registry, tmp_path):
 
 
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
-def test_a_chapter_runs_alone_in_an_empty_folder(path, environment, tmp_path,
+def test_a_chapter_runs_alone_in_an_empty_folder(path, wheel, tmp_path,
                                                  monkeypatch):
-    python = environment(extras(path))
+    python = environment(wheel, tmp_path / "fresh", extras(path))
     kernel = tmp_path / "jupyter/kernels/fresh"
     kernel.mkdir(parents=True)
     kernel.joinpath("kernel.json").write_text(json.dumps({

@@ -16,6 +16,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from installed import drawn_in
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -87,21 +88,7 @@ def test_lock_has_every_dependency_at_a_version_that_fits():
 
 def test_lock_is_complete_and_holds_nothing_unneeded():
     """Walk the installed metadata from pyproject.toml's own needs."""
-    versions, seen = lock(), set()
-    todo = [(canonicalize_name(need.name), need.extras)
-            for need in requirements()]
-    while todo:
-        name, extras = todo.pop()
-        if (name, frozenset(extras)) in seen:
-            continue
-        seen.add((name, frozenset(extras)))
-        for line in metadata.requires(name) or ():
-            need = Requirement(line)
-            marker = need.marker
-            if marker is None or any(marker.evaluate({"extra": extra})
-                                     for extra in (*extras, "")):
-                todo.append((canonicalize_name(need.name), need.extras))
-    reached = {name for name, _ in seen}
+    versions, reached = lock(), set(drawn_in(map(str, requirements())))
     # torch alone brings CUDA libraries of its own on some machines.
     cuda = {name for name in reached
             if name.startswith(("nvidia-", "cuda-")) or name == "triton"}
