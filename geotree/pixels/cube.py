@@ -27,7 +27,9 @@ SIZES = {"month": variables.MONTHS, "band": len(variables.BANDS),
 # has dimensions, a type, the value of what is not stored, and attributes.
 DATA, ROWS, AXES = (load("cube.json")[part]
                     for part in ("data", "rows", "axes"))
+_NAMES = {*DATA, *ROWS, *AXES, "band", "variable", "unit", "scale"}
 NOBODY = ROWS["sample"]["fill"]  # the id of a row whose record is not known
+_MOST = 10**6  # chunks missing from what was a cube, or samples in a chunk
 _NEAR = 1e-6  # °, 0.1 m
 
 
@@ -52,7 +54,9 @@ def rows(store) -> dict[str, np.ndarray]:
     """Id, place and year of each row of a cube."""
     import zarr
 
-    group = zarr.open_group(store, mode="r", zarr_format=3)
+    from geotree.pixels.chunks import Chunks
+
+    group = zarr.open_group(Chunks(store), mode="r", zarr_format=3)
     return {name: group[name][:] for name in ROWS}
 
 
@@ -84,15 +88,32 @@ def seal(store: Path, about: dict) -> None:
 def about(store: Path) -> dict:
     """The description of a cube, its seal unbroken."""
     found = files.read_json(store / "zarr.json", what="cube")
-    attributes = found.get("attributes")
-    mark = (attributes.pop("seal", None) if isinstance(attributes, dict)
-            else None)
-    if mark is None or files.fingerprint(found) != mark:
+    try:
+        mark = found["attributes"].pop("seal")
+        sound = files.fingerprint(found) == mark and _is_cube(store, found)
+    except Exception:  # whatever another tool made of it
+        sound = False
+    if not sound:
         raise ValueError(
             f"'{store / 'zarr.json'}' is not as pixels.download left it: "
             "damaged (take a copy, or delete it and download it again), or of "
             "another tool (open it with xarray.open_zarr).")
     return found
+
+
+def _is_cube(store: Path, about: dict) -> bool:
+    """Whether a description tells of a cube's arrays, as zarr reads them."""
+    import zarr
+
+    arrays = dict(zarr.open_group(store, mode="r", zarr_format=3,
+                                  use_consolidated=True).arrays())
+    by_sample = [arrays[name] for name in (*DATA, *ROWS) if name in arrays]
+    return (about["consolidated_metadata"]["metadata"].keys()
+            == arrays.keys() <= _NAMES
+            and len({(one.shape[0], one.chunks[0]) for one in by_sample}) == 1
+            and all(one.chunks[0] <= _MOST and one.chunks[1:] == one.shape[1:]
+                    and None not in one.metadata.dimension_names
+                    for one in arrays.values()))
 
 
 # What is missing or damaged -------------------------------------------------
@@ -118,31 +139,33 @@ def verify(store: str | Path, *, contents: bool = True) -> dict[str, int]:
     ValueError
         The description itself is damaged.
     """
+    from geotree.pixels.chunks import is_sound
+
     store, lost = Path(store), {}
     arrays = about(store)["consolidated_metadata"]["metadata"]
     # Chunks of samples without a status are pending, whatever they hold.
-    begun = {path.name for path in store.glob("status/c/*")}
+    begun = sorted(int(path.name) for path in store.glob("status/c/*")
+                   if path.name.isdecimal())
     for name, one in arrays.items():
         cut = one["chunk_grid"]["configuration"]["chunk_shape"]
-        for number in range(-(-one["shape"][0] // cut[0])):
-            path = store.joinpath(name, "c", str(number),
-                                  *["0"] * (len(cut) - 1))
-            if (name not in DATA or str(number) in begun) and not _good(
-                    path, contents):
-                lost[str(path.relative_to(store))] = (
+        count = -(-one["shape"][0] // cut[0])
+        for number in begun if name in DATA else range(count):
+            path = f"{name}/c/{number}" + "/0" * (len(cut) - 1)
+            try:
+                good = number >= count or (
+                    is_sound((store / path).read_bytes()) if contents
+                    else (store / path).stat().st_size > 0)
+            except FileNotFoundError:
+                good = False
+            if not good:
+                lost[path] = (
                     number if one["dimension_names"][0] == "sample" else -1)
+            if len(lost) > _MOST:
+                raise ValueError(
+                    f"'{store / 'zarr.json'}' tells of {count:,} chunks of "
+                    f"{name}, of which over {_MOST:,} are not there. Take a "
+                    "copy of the cube, or delete and download it again.")
     return lost
-
-
-def _good(path, contents) -> bool:
-    import google_crc32c
-
-    try:
-        data = path.read_bytes() if contents else None
-    except FileNotFoundError:
-        return False
-    return path.exists() if data is None else data[-4:] == (
-        google_crc32c.value(data[:-4]).to_bytes(4, "little"))
 
 
 # Readers --------------------------------------------------------------------
@@ -174,6 +197,8 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     ValueError
         It is no cube, of another grid, damaged, or not finished.
     """
+    from geotree.pixels.chunks import Chunks
+
     store = Path(store)
     if not (store / "zarr.json").exists():
         raise FileNotFoundError(f"no cube at '{store}'. Make one with "
@@ -184,7 +209,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     if lost:
         raise ValueError(f"cube '{store}' lacks {len(lost)} chunks, the "
                          f"first is '{next(iter(lost))}'. {again}")
-    cube = xr.open_zarr(store, mask_and_scale=False, chunks=None,
+    cube = xr.open_zarr(Chunks(store), mask_and_scale=False, chunks=None,
                         consolidated=True, zarr_format=3)
     del cube.attrs["seal"]
     cube = cube.set_coords(["latitude", "longitude", "year"])
