@@ -8,6 +8,8 @@ carry one. Used from chapter 01 on, explained in chapters 01 and 06.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -43,7 +45,8 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         One row per species, sorted by name; the index 0 … K-1 is the
         class number. Where the rows of a species disagree about its
         genus, family and leaf type, the most frequent combination is
-        taken (the alphabetically first among equals).
+        taken (the alphabetically first among equals). A species that is
+        written in several ways is several classes, and a warning says so.
 
     Raises
     ------
@@ -67,7 +70,21 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
+    _tell_alike(classes["species"])
     return classes[columns].astype(str).reset_index(drop=True)
+
+
+def _tell_alike(species: pd.Series) -> None:
+    from geotree.occurrences.names import alike
+
+    for _, ways in species.groupby(species.map(alike)):
+        if len(ways) > 1:
+            warnings.warn(
+                f"{few([*map(repr, ways)])} are one species written in "
+                f"{len(ways)} ways, and count as {len(ways)} classes. "
+                "occurrences.validate brings names into one form.",
+                stacklevel=3)
+            return
 
 
 def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:

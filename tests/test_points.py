@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geotree import occurrences
+from geotree import explore, occurrences
 from geotree.occurrences import names
 
 GERMAN = ("Art;Breite;Länge;Jahr;Notiz\n"
@@ -105,6 +105,38 @@ def test_zeros_are_no_place():
     table = occurrences.from_points(pd.DataFrame({
         "lat": [0, 0.0, 5], "lon": [0, 5, 0]}))
     assert table["status"].tolist() == ["no number", "ok", "ok"]
+
+
+@pytest.mark.parametrize(("north", "east"), [
+    ("N/S", "E/W"), ("latDir", "lonDir"), ("GPSLatitudeRef",
+                                           "GPSLongitudeRef")])
+def test_the_side_of_zero_that_a_column_says_counts(north, east, tmp_path):
+    table = pd.DataFrame({
+        "lat": [33.5, 33.5, -33.5, -33.5, 33.5, 1],
+        north: ["S", "north", "s.", "N", None, "Q"],
+        "lon": [70, "70,5", -70, 70, 70, 1],
+        east: ["W", "E", "West", "E", "e", "E"]})
+    found = occurrences.from_points(table)
+    np.testing.assert_array_equal(
+        found["decimalLatitude"], [-33.5, 33.5, -33.5, np.nan, 33.5, np.nan])
+    np.testing.assert_array_equal(
+        found["decimalLongitude"], [-70, 70.5, -70, np.nan, 70, np.nan])
+    assert found["reason"][3] == ("latitude -33.5 N, longitude 70 E: expected "
+                                  "two numbers in degrees")
+    assert found.attrs["columns"]["north or south"] == north
+    table.attrs = {"lat": "lat", "lon": "lon"}
+    explore.write_answers(table, tmp_path / "a.geoparquet")
+    written = pd.read_parquet(tmp_path / "a.geoparquet")["geometry"]
+    assert np.frombuffer(written[0], "<f8", 2, 5).tolist() == [-70, -33.5]
+
+
+def test_what_may_be_a_side_of_zero_is_told_of():
+    table = pd.DataFrame({"lat": [1.5, 2], "lon": [2, 3], "SN": ["S12", "N7"],
+                          "slope": ["S", "N"]})
+    with pytest.warns(UserWarning, match="'slope' holds nothing but north or "
+                      "south, and was taken for no side"):
+        found = occurrences.from_points(table)
+    assert found["decimalLatitude"].tolist() == [1.5, 2]
 
 
 def test_places_without_names_are_a_table_for_pixels_only():

@@ -28,6 +28,7 @@ from geotree import (
     variables,
 )
 from geotree.evaluation import calibration, presence
+from geotree.explore.sheet import Sheet
 from geotree.models import store
 from geotree.models.compact import CompactClip
 from geotree.shards import index
@@ -116,6 +117,41 @@ REFUSED = {
 def test_it_is_refused(what):
     with pytest.raises(ValueError, match="[a-z]{2}.* .*"):
         REFUSED[what]()
+
+
+SPELT = ["Abies alba", "Abies alba Mill.", "Abies  alba", "ABIES ALBA",
+         "Abies_alba", "Abies alba\u200b", "Abies alba subsp. alba"]
+
+
+def test_a_species_of_many_spellings_is_one_class():
+    with pytest.warns(UserWarning, match="6 names of species .*, the first: "
+                      "'Abies alba Mill.' is 'Abies alba'"):
+        own = shards.from_arrays(FOUND.reflectance[:7], SPELT)
+    assert own.classes["species"].tolist() == ["Abies alba"]
+    assert own.table["species"].eq("Abies alba").all()
+    with pytest.warns(UserWarning, match="one species written in 7 ways, and "
+                      "count as 7 classes"):
+        taxonomy.class_table(TABLE.head(7).assign(species=SPELT))
+
+
+@pytest.mark.parametrize(("rank", "true"), [
+    ("species", SPELT), ("genus", ["abies", "Abies ", "Abies alba"]),
+    ("family", ["pinaceae", " Pinaceae"]),
+    ("leafType", ["evergreen needleleaf", "Evergreen_Needleleaf"])])
+def test_the_truth_may_be_spelt_otherwise(rank, true):
+    """Right is right, and what is no name is left out and told of."""
+    classes = CLASSES.head(1).assign(
+        species="Abies alba", genus="Abies", family="Pinaceae",
+        leafType="Evergreen Needleleaf")
+    sheet = Sheet(classes, rank=rank, top=1, threshold=0.5, least=0.5)
+    true = [*true, "unknown"]
+    kept = sheet.noted(np.ones((len(true), 1), np.float32))
+    answers = sheet.frame(kept | {"months": np.ones((len(true), 1))}).assign(
+        status="ok", true=true)
+    with pytest.warns(UserWarning, match=f"unknown in column 'true' are no "
+                      f"names of rank {rank}"):
+        found = explore.score_answers(answers, "true", rank=rank)
+    assert (found["value"] == 1).all() and (found["n"] == len(true) - 1).all()
 
 
 def test_what_is_unknown_is_a_group_of_its_own():

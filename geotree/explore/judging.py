@@ -211,7 +211,8 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
         where = f"'{checklist}'"
         checklist = _first_column(checklist)
     listed = pd.Series(list(dict.fromkeys(map(str, checklist))), dtype=object)
-    same, known = map(_plain, (listed, classes["species"]))
+    same, known = (column.map(names.alike)
+                   for column in (listed, classes["species"]))
     unmatched = listed[~same.isin(known)].tolist()
     if len(unmatched) == len(listed):
         raise ValueError(
@@ -225,12 +226,6 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
             f"{len(unmatched)} of {len(listed)} names of {where} match no "
             f"species of the model: {checks.few(unmatched)}.", stacklevel=3)
     return known.isin(same).to_numpy(), unmatched
-
-
-def _plain(column: pd.Series) -> pd.Series:
-    """Names in one form, a hybrid like any other."""
-    return names.normals(column.str.lower()).str.replace("× ?", "",
-                                                         regex=True)
 
 
 def _first_column(path) -> list[str]:

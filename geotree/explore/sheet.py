@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pandas as pd
 
 from geotree import checks, files, taxonomy
 from geotree.evaluation import bootstrap
+from geotree.occurrences.names import alike, is_species, normals, plain
+from geotree.occurrences.points import places
 
 _LISTED = 25  # names of a set; of a larger one the rest is left out
 _KINDS = ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".geoparquet", ".parquet"
@@ -167,10 +171,9 @@ def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    lat, lon = (pd.to_numeric(answers[str(answers.attrs.get(name, usual))],
-                              errors="coerce").to_numpy(float)
-                for name, usual in (("lat", "decimalLatitude"),
-                                    ("lon", "decimalLongitude")))
+    lat, lon = places(answers, **{
+        name: str(answers.attrs.get(name, usual)) for name, usual in (
+            ("lat", "decimalLatitude"), ("lon", "decimalLongitude"))})
     points = np.zeros(len(answers), [("order", "u1"), ("kind", "<u4"),
                                      ("x", "<f8"), ("y", "<f8")])
     points["order"], points["kind"] = 1, 1  # little endian, a point
@@ -196,7 +199,8 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     answers : DataFrame of N rows
         From :func:`geotree.explore.predict`, or read from its file.
     truth : str
-        The column of true names.
+        The column of true names, however they are written; a genus may be
+        followed by an epithet. What is no name is left out.
     blocks : (N,) int, optional
         Units of the bootstrap; see
         :func:`geotree.evaluation.spatial_blocks`.
@@ -218,21 +222,30 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     rows = checks.columns(_ours(answers), [
         f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
         "status"], where="the answers")
-    known = answers[truth].notna() & (answers[truth].astype(str) != "")
+    true = answers[truth].astype("str")
+    name = normals(true)
+    known = (name != "") & ((rank != "species") | name.map(is_species)
+                            | true.isin(rows[f"{rank}_1"]))
     if not known.any():
-        raise ValueError(f"column {truth!r} holds no name: nothing to score.")
+        raise ValueError(f"column {truth!r} holds no name of rank {rank}: "
+                         "nothing to score.")
+    if lost := sorted({*true[~known].dropna()} - {""}):
+        warnings.warn(f"left out: {checks.few(lost)} in column {truth!r} are "
+                      f"no names of rank {rank}", stacklevel=2)
     units = bootstrap.units(blocks, len(answers))[known]
-    rows = rows[known]
-    name = answers.loc[known, truth].astype(str).str.strip()
+    form = partial(_form, rank)
+    rows, name = rows[known], true[known].map(form)
     good, sets = rows["status"] == "ok", rows["set"].fillna("")
     sure = good & (rows["sure_rank"] == rank)
     hits = pd.DataFrame({
-        "answered": good, "likeliest": rows[f"predicted_{rank}"] == name,
-        "listed": rows.filter(regex=rf"^{rank}_\d+$").eq(
+        "answered": good,
+        "likeliest": rows[f"predicted_{rank}"].map(form) == name,
+        "listed": rows.filter(regex=rf"^{rank}_\d+$").map(form).eq(
             name, axis=0).any(axis=1),
-        "in set": [one in some.split("; ")
+        "in set": [one in map(form, some.split("; "))
                    for one, some in zip(name, sets, strict=True)],
-        "sure": sure, "sure and right": rows["sure_name"] == name},
+        "sure": sure,
+        "sure and right": rows["sure_name"].map(form) == name},
         rows.index, dtype=float)
     hits.loc[~good, hits.columns[1:]] = np.nan
     hits.loc[sets.str.endswith("…"), "in set"] = np.nan
@@ -248,6 +261,14 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     low, high = bootstrap.interval(values, np.nan_to_num(alike)).clip(0, 1)
     return pd.DataFrame({"value": values[0], "low": low, "high": high,
                          "n": number.sum(axis=0)}, hits.columns)
+
+
+@cache
+def _form(rank: str, name) -> str:
+    """What a name of a rank is compared by, however it is written."""
+    if rank == "genus" and isinstance(name, str):
+        return plain(name.strip("× ").partition(" ")[0])
+    return alike(name)
 
 
 def _ours(answers: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,19 @@ def normals(column: pd.Series) -> pd.Series:
     codes, cells = pd.factorize(column)  # -1: missing, and so the last
     known = np.array([*map(normal, cells), ""], dtype=object)
     return pd.Series(known[codes], column.index, "str")
+
+
+@cache
+def alike(name) -> str:
+    """What a name is compared by, however it is written; "" for no text.
+
+    Letter case, authors, what is below the species and the sign of a hybrid
+    are of no account.
+    """
+    if not isinstance(name, str):
+        return ""
+    return normal(name.lower()).replace("× ", "").replace("×", "") or plain(
+        name)
 
 
 def plain(word) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from geotree.data import load
 from geotree.occurrences import columns, names, reading
 from geotree.occurrences.columns import COLUMNS, FIRST_YEAR, OPTIONAL
 
-_GRIDS = load("words.json")
+_WORDS = load("words.json")
+_SIDES = _WORDS["sides"]  # words of north and south, east and west
 
 
 def from_points(table: pd.DataFrame | str | os.PathLike, *,
@@ -33,8 +35,9 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         GeoParquet.
     lat, lon, species, id, year : str, optional
         Names of columns; default: guessed from usual names (``lat``,
-        ``decimalLatitude``, ``y``, ``Breite``, …). A ``year`` that is a
-        number holds for all rows; a column of dates gives their year.
+        ``decimalLatitude``, ``y``, ``Breite``, …), as is a column that says
+        on which side of zero a place is (``N/S``, ``E/W``). A ``year`` that
+        is a number holds for all rows; a column of dates gives their year.
 
     Returns
     -------
@@ -96,8 +99,9 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         raise ValueError(f"lat and lon are both {meant['lat']!r}: name two "
                          "columns.")
     new, marks = pd.DataFrame(index=came.index), []
-    _place(new, marks, came[meant["lat"]], came[meant["lon"]],
-           _grid(marks, came))
+    sides = {what: _side(came, what) for what in _SIDES}
+    _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
+    meant |= sides
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR, whole=True)
         new["year"] = pd.array([year] * len(came), dtype="Int64")
@@ -125,15 +129,56 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     return result
 
 
-def _place(new: pd.DataFrame, marks: list, lat: pd.Series, lon: pd.Series,
+def places(table: pd.DataFrame, *, lat: str, lon: str) -> tuple:
+    """Degrees north and east of a table's rows, as :func:`from_points`."""
+    came, new = columns.plain(table), pd.DataFrame(index=range(len(table)))
+    _place(new, [], *_located(came, {"lat": lat, "lon": lon}, {
+        what: _side(came, what) for what in _SIDES}), _grid([], came))
+    return tuple(new[name].to_numpy() for name in columns.PLACE)
+
+
+def _side(table: pd.DataFrame, what: str) -> str | None:
+    """The column that says on which side of zero each row is, if any."""
+    plus, minus = map(set, _SIDES[what])
+    name = reading.meant(table, what, None, "table")
+    words = {one: {*table[one].dropna().iloc[:1000].map(names.plain)}
+             for one in table.select_dtypes(["object", "str"])}
+    if words.get(name, set()) & (plus | minus):
+        return name
+    if likely := [one for one, found in words.items()
+                  if found & minus and found <= plus | minus]:
+        warnings.warn(
+            f"column {likely[0]!r} holds nothing but {what}, and was taken "
+            f"for no side of the globe. If it is, name it '{what}'.",
+            stacklevel=3)
+    return None
+
+
+def _located(came: pd.DataFrame, meant: dict, sides: dict) -> list[tuple]:
+    """Degrees of latitude and longitude, each with what was written."""
+    found = []
+    for name, (what, side) in zip((meant["lat"], meant["lon"]),
+                                  sides.items(), strict=True):
+        degrees, text = checks.degrees(came[name]), _words(came[name])
+        if side is not None:
+            word = came[side].map(names.plain, na_action="ignore").fillna("")
+            plus, minus = map(word.isin, _SIDES[what])
+            degrees = np.where(minus, -np.abs(degrees), np.where(
+                (word == "") | plus & (degrees >= 0), degrees, np.nan))
+            text += " " + came[side].astype("str").fillna("")
+        found.append((degrees, text))
+    return found
+
+
+def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
            other: np.ndarray) -> None:
-    north, east = checks.degrees(lat), checks.degrees(lon)
+    (north, lat), (east, lon) = lat, lon
     blank = (north == 0) & (east == 0)  # (N,)
     good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
     new["decimalLatitude"] = np.where(good, north, np.nan)
     new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
                                        np.nan)
-    raw = "latitude " + _words(lat) + ", longitude " + _words(lon)
+    raw = "latitude " + lat + ", longitude " + lon
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
          raw + ": expected two numbers in degrees"),
@@ -148,7 +193,7 @@ def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
     """Which rows say that they are of another grid or datum: (N,) bool."""
     other = np.zeros(len(came), dtype=bool)
     for name in came.columns:
-        if names.plain(name) in _GRIDS["grid columns"]:
+        if names.plain(name) in _WORDS["grid columns"]:
             bad = ~came[name].map(_is_wgs, na_action="ignore").fillna(
                 True).to_numpy(bool)
             marks.append((bad, "not WGS 84", name + " is " + _words(
@@ -159,8 +204,8 @@ def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
 
 def _is_wgs(grid) -> bool:
     text = names.plain(grid)
-    return text in _GRIDS["unknown"] or any(
-        one in text for one in _GRIDS["grids within metres of WGS 84"])
+    return text in _WORDS["unknown"] or any(
+        one in text for one in _WORDS["grids within metres of WGS 84"])
 
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:

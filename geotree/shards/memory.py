@@ -6,6 +6,7 @@ scores or predicts takes them.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, taxonomy
+from geotree.occurrences import names
 from geotree.shards.batch import Batch, take
 from geotree.shards.index import RECORD, Listed, Shard
 from geotree.shards.reading import Shards
@@ -38,7 +40,8 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
         Bands in the order of ``variables.BANDS``.
     species : N names, or DataFrame of N rows, optional
         A frame may have ``genus``, ``family`` and ``leafType`` too. Without
-        them the genus is the first word, the others are "unknown".
+        them the genus is the first word, the others are "unknown". Names
+        are brought into one form, of which a warning tells.
     environment : (N, 27) float, optional
         In stored units; default: nothing is known, the place neither.
     months : M numbers from 1 to 12, optional
@@ -93,10 +96,17 @@ def _named(species, n: int) -> pd.DataFrame:
              else pd.DataFrame({"species": pd.Series(
                  np.asarray(species), dtype="str")}))
     checks.columns(table, ["species"], where="species")
-    known = {"genus": table["species"].str.split().str[0],
-             "family": _UNKNOWN, "leafType": _UNKNOWN}
-    return table.assign(**{name: value for name, value in known.items()
-                           if name not in table})
+    came = table["species"].astype("str")
+    one = names.normals(came).where(lambda name: name != "", came)
+    if (other := (one != came) & came.notna()).any():
+        warnings.warn(
+            f"{other.sum()} names of species were written in another form, "
+            f"the first: {came[other].iloc[0]!r} is {one[other].iloc[0]!r}.",
+            stacklevel=3)
+    known = {"genus": names.genus(one), "family": _UNKNOWN,
+             "leafType": _UNKNOWN}
+    return table.assign(species=one, **{
+        name: value for name, value in known.items() if name not in table})
 
 
 class Samples(Shards):
