@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import variables as v
+from geotree.variables import plain
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
@@ -94,7 +95,7 @@ def environment(values, *, where: str = "environment"):
             f"{where} has shape {shape}, expected (samples, 27) in the order "
             f"of variables.VARIABLES: {v.VARIABLE_NAMES[0]} … "
             f"{v.VARIABLE_NAMES[-1]}.")
-    if "float" not in kind:
+    if kind not in ("float16", "bfloat16", "float32", "float64"):
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
     numbers = values if isinstance(values, np.ndarray) else np.asarray(
@@ -124,8 +125,7 @@ def _kind(values, where: str) -> str:
 def labels(values, k: int, *, where: str = "labels") -> np.ndarray:
     """Class numbers, one a sample: (N,) int, each 0 to ``k`` - 1."""
     number(k, name="k", low=1, whole=True)
-    values = np.asarray(values)
-    if not values.size:
+    if not (values := plain(values, where)).size:
         raise ValueError(f"no samples to score: {where} is empty.")
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise ValueError(f"{where} are {values.dtype} of shape "
@@ -179,7 +179,7 @@ def shares(values, *, k: int | None = None,
 
 def _rows(values, k, n, where: str) -> np.ndarray:
     """A number for each sample and class."""
-    values = np.asarray(values)
+    values = plain(values, where)
     if (values.ndim != 2 or k not in (None, values.shape[1])
             or n not in (None, len(values))):
         raise ValueError(
@@ -220,8 +220,8 @@ def on_globe(*, lat, lon) -> np.ndarray:
 
 def degrees(values) -> np.ndarray:
     """Degrees of any spelling: float64, NaN where it is no number."""
-    values = np.ma.filled(values, np.nan) if np.ma.is_masked(
-        values) else np.asarray(values)
+    values = (values.astype(object).filled(np.nan)
+              if np.ma.is_masked(values) else plain(values))
     if values.dtype.kind in "iuf":
         return values.astype(np.float64, copy=False)
     text = pd.Series(values.ravel()).astype("str").str.strip().str.rstrip("°")
@@ -233,7 +233,7 @@ def degrees(values) -> np.ndarray:
 
 def one_each(values, n: int, *, where: str) -> np.ndarray:
     """One value for each of ``n`` samples, none of them missing: (n,)."""
-    if (values := np.asarray(values)).shape != (n,):
+    if (values := plain(values, where)).shape != (n,):
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
     if (lost := pd.isna(values)).any():

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files, globe, splits
+from geotree.occurrences.columns import PLACE
 
 _CELLS = 20_000_000  # probabilities held at once
 _ROWS = 4096  # places whose neighbours are held at once
@@ -23,8 +24,8 @@ _STEPS, _BATCH = 1000, 256  # least that a network is trained; records a step
 def _vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
     """Unit vectors (N, 3) of a table, or of (N, 2) degrees."""
     if isinstance(where, pd.DataFrame):
-        where = where[["decimalLatitude", "decimalLongitude"]]
-    places = np.asarray(where, np.float64)
+        where = checks.columns(where, PLACE, where="places")[PLACE]
+    places = checks.plain(where, "places")
     if places.shape[1:] != (2,):
         raise ValueError(f"places have shape {places.shape}, expected an "
                          "occurrence table or (N, 2) latitudes and "

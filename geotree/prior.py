@@ -160,7 +160,7 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     """
     values = checks.probabilities(probabilities)
     checks.number(tau, name="tau")
-    share = np.asarray(frequency, float)
+    share = checks.plain(frequency, "frequency").astype(float)
     if share.shape != (values.shape[1],) or not (share > 0).any() or not (
             (share >= 0) & (share < np.inf)).all():
         raise ValueError(f"frequency has shape {share.shape}, expected "
@@ -209,7 +209,8 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     ValueError
         A list allows nothing that its sample has a probability for.
     """
-    values, allowed = checks.probabilities(probabilities), np.asarray(allowed)
+    values = checks.probabilities(probabilities)
+    allowed = checks.plain(allowed, "allowed")
     if allowed.dtype != bool or allowed.shape not in (
             values.shape, values.shape[1:]):
         raise ValueError(f"allowed is {allowed.dtype} of shape "

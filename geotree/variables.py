@@ -59,6 +59,20 @@ GROUPS = {name: slice(_GROUP.index(name),
           for name in dict.fromkeys(_GROUP)}
 
 
+def plain(values, where: str = "values") -> np.ndarray:
+    """Values of a tensor, column or list as an array; none may be masked."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{where}: {np.ma.count_masked(values)} values are "
+                         "masked, which says nothing of what they are. Drop "
+                         "them, or .filled(the sign for missing).")
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+    values = np.asarray(values)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def reflectance(images: np.ndarray) -> np.ndarray:
     """Convert stored digital numbers to surface reflectance.
 
@@ -72,12 +86,12 @@ def reflectance(images: np.ndarray) -> np.ndarray:
     (..., T, C, H, W) float32
         Unitless; NaN where missing. May exceed 1 over cloud and snow.
     """
-    numbers = np.asarray(images)
+    numbers = plain(images, "images")
     if numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         raise ValueError(
-            f"images are {numbers.dtype} from {numbers.min(initial=0)}, "
-            f"expected whole digital numbers of 0 or more, {NODATA} where "
-            "missing. variables.digital_numbers makes them.")
+            f"images are {numbers.dtype}, or below zero, expected whole "
+            f"digital numbers of 0 or more, {NODATA} where missing. "
+            "variables.digital_numbers makes them.")
     values = numbers.astype(np.float32)
     values *= REFLECTANCE_SCALE
     values[numbers == NODATA] = np.nan
@@ -92,7 +106,7 @@ def digital_numbers(values, *, unit: str | None = None,
     Parameters
     ----------
     values : array of any shape
-        Whole numbers, or floats; NaN is missing.
+        Whole numbers, or floats; NaN is missing, and what is masked.
     unit : "reflectance" or "digital numbers", optional
         Needed where the values leave room for both. 10,000 digital numbers
         are a reflectance of 1.
@@ -118,12 +132,13 @@ def digital_numbers(values, *, unit: str | None = None,
     -----
     Sentinel-2 Products Specification, "Radiometric offset". Chapter 02.
     """
-    values, offset = np.asarray(values), float(offset)
+    masked, offset = np.ma.getmask(values), float(offset)
+    values = plain(np.ma.getdata(values) if masked.any() else values)
     if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
         raise ValueError(f"pixels are {values.dtype}, expected whole numbers "
                          "of 16 bits or more, or floats.")
     numbers = values.astype(np.float64)
-    missing = np.isnan(numbers)
+    missing = np.isnan(numbers) | masked
     if nodata is not None:
         missing |= numbers == nodata
     if values.dtype.kind in "iu":
@@ -210,7 +225,7 @@ def ndvi(images: np.ndarray) -> np.ndarray:
     (..., H, W) float32
         −1 to 1; NaN where missing.
     """
-    images = np.asarray(images)
+    images = plain(images, "images")
     if images.ndim < 3 or images.shape[-3] != len(BANDS):
         raise ValueError(f"images have shape {images.shape}, expected "
                          f"(..., {len(BANDS)} bands, height, width).")

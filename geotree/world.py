@@ -79,7 +79,7 @@ def _country_raster() -> tuple[np.ndarray, np.ndarray]:
 
 def _lookup(lat, lon) -> np.ndarray:
     """Country number of places: of the shape of ``lat`` and ``lon``."""
-    lat, lon = np.broadcast_arrays(lat, lon)
+    lat, lon = np.broadcast_arrays(*map(checks.degrees, (lat, lon)))
     shape = lat.shape
     lat, lon = checks.places(lat=lat.ravel(), lon=lon.ravel())
     grid, _ = _country_raster()

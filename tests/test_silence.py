@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fake_source import FakeSource, occurrence_table
 
 from geotree import (
@@ -20,6 +21,7 @@ from geotree import (
     network,
     occurrences,
     pixels,
+    place,
     prior,
     shards,
     splits,
@@ -31,6 +33,7 @@ from geotree.evaluation import calibration, presence
 from geotree.explore.sheet import Sheet
 from geotree.models import store
 from geotree.models.compact import CompactClip
+from geotree.occurrences.columns import PLACE
 from geotree.shards import index
 from geotree.sources import scenes
 from geotree.training import checkpoints
@@ -48,8 +51,9 @@ CELSIUS[:, [12, 14]] = 24.5, 31.0  # bio05 and bio07 of WorldClim 2
 
 
 def score(**changed):
-    given = {"labels": LABELS, "classes": CLASSES, "draws": 5} | changed
-    return evaluation.score(ODDS, **given)
+    given = {"probabilities": ODDS, "labels": LABELS, "classes": CLASSES,
+             "draws": 5} | changed
+    return evaluation.score(**given)
 
 
 def patches(**changed):
@@ -152,6 +156,66 @@ def test_the_truth_may_be_spelt_otherwise(rank, true):
                       f"names of rank {rank}"):
         found = explore.score_answers(answers, "true", rank=rank)
     assert (found["value"] == 1).all() and (found["n"] == len(true) - 1).all()
+
+
+ROWS = {  # what goes in, and what is asked of it
+    "scores": (ODDS, lambda one: score(probabilities=one)),
+    "labels": (LABELS, lambda one: score(labels=one)),
+    "blocks": (LABELS, lambda one: score(blocks=one)),
+    "calibration": (ODDS, lambda one: calibration.summary(one, LABELS)),
+    "temperature": (ODDS, lambda one: calibration.temperature(one, LABELS)),
+    "labels of sets": (LABELS, lambda one: calibration.conformal(ODDS, one)),
+    "features": (ODDS, lambda one: evaluation.nearest_mean(one, ODDS)),
+    "suitability": (ODDS[:, 0], lambda one: presence.boyce(one, LABELS > 0)),
+    "squares": (ODDS[:, 0], lambda one: presence.squares(one, one,
+                                                         side=0.1)),
+    "reflectance": (FOUND.reflectance.astype(np.int32),
+                    variables.reflectance),
+    "shots": (np.arange(N) % 4, lambda one: splits.k_shot(one, 1)[0]),
+    "rows": (np.arange(9), lambda one: shards.from_arrays(
+        FOUND.reflectance, TABLE).select(one).load().ids),
+    "years": (np.full(N, 2020), lambda one: explore.places(
+        FakeSource(), lat=TABLE["decimalLatitude"],
+        lon=TABLE["decimalLongitude"], year=one)["gbifID"]),
+    "places": (np.column_stack([TABLE[one] for one in PLACE]),
+               lambda one: place.Nearest(TABLE).predict(one, CLASSES)),
+}
+
+
+def dressed(values):
+    """The same numbers as others hold them."""
+    tensor = torch.tensor(values)
+    yield tensor.requires_grad_() if tensor.is_floating_point() else tensor
+    yield values.astype(values.dtype.newbyteorder(">"))
+    if values.ndim == 1:
+        yield pd.Series(values, np.arange(len(values))[::-1])
+        yield pd.Series(values).convert_dtypes(dtype_backend="pyarrow")
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_numbers_count_the_same_in_any_dress(what):
+    """And what is masked is not read as what lies under the mask."""
+    values, ask = ROWS[what]
+    expected = ask(values)
+    for one in dressed(values):
+        np.testing.assert_array_equal(ask(one), expected)
+    hidden = np.ma.masked_array(values, np.arange(values.size).reshape(
+        values.shape) == 3)
+    with pytest.raises(ValueError, match="1 values are masked"):
+        ask(hidden)
+
+
+def test_masked_pixels_are_missing():
+    images = np.ma.masked_equal(np.array([[0, 4000, 65535]], np.uint16), 0)
+    assert variables.digital_numbers(images).tolist() == [[65535, 4000,
+                                                           65535]]
+
+
+def test_true_and_false_as_objects_are_no_row_numbers():
+    data = shards.from_arrays(FOUND.reflectance, TABLE)
+    for rows in (np.array([True, False] * 12, object), [0.5, 1.5]):
+        with pytest.raises(ValueError, match="expected bool or whole"):
+            data.select(rows)
 
 
 def test_what_is_unknown_is_a_group_of_its_own():

@@ -52,7 +52,7 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
         ``macro_top1`` and ``macro_f1``, means over the names that occur. No
         interval (NaN) where all records lie in one block.
     """
-    labels = np.asarray(labels)
+    labels = checks.labels(labels, len(classes))
     outcomes = _outcomes(probabilities, labels, classes, ranks)
     subsets = _subsets(groups, len(labels))
     units = bootstrap.units(blocks, len(labels))
@@ -84,13 +84,12 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
 
 def _outcomes(probabilities, labels, classes, ranks) -> dict:
     """Outcome of all samples at each rank, from one array or batches."""
-    checks.labels(labels, len(classes))
     n, done, ladder = len(labels), 0, metrics.Ladder(classes, ranks)
     # Filled in place: small arrays kept one by one would scatter the heap.
     found = {rank: metrics.Outcome(np.empty(n, np.int64),
                                    np.empty(n, np.int64), np.empty(n))
              for rank in ranks}
-    if isinstance(probabilities, np.ndarray):
+    if hasattr(probabilities, "shape"):
         whole = checks.probabilities(probabilities, k=len(classes), n=n)
         size = metrics.rows_at_once(len(classes))
         probabilities = (whole[start:start + size]
@@ -145,7 +144,7 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         raise ValueError(f"two answers of shapes {np.shape(first)} and "
                          f"{np.shape(second)}: score both on the same "
                          "samples and classes.")
-    labels = np.asarray(labels)
+    labels = checks.plain(labels, "labels")
     difference, other = (
         metrics.hits(checks.probabilities(one), labels).astype(float)
         for one in (first, second))

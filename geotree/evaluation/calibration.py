@@ -32,8 +32,8 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Squared distance to the truth of each row: (N,), 0 to 2."""
-    values = np.asarray(probabilities, np.float64)
-    return (np.square(values).sum(axis=1)
+    values = checks.plain(probabilities, "probabilities")
+    return (np.square(values, dtype=np.float64).sum(axis=1)
             - 2 * _right(probabilities, labels) + 1)
 
 
@@ -94,7 +94,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
     """
     checks.number(draws, name="draws", low=1, whole=True)
     table = reliability(probabilities, labels, bins=bins)
-    sure = np.sort(np.max(probabilities, axis=1))  # as the bins lie
+    sure = np.sort(checks.plain(probabilities).max(axis=1))  # as bins lie
     starts = np.append(0, table["n"].cumsum()[:-1])
     rng = checks.rng(seed)
     drawn = [expected_calibration_error(table.assign(
@@ -142,7 +142,7 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
-    _right(probabilities, labels)  # refuses what does not fit
+    probabilities, labels = _fitting(probabilities, labels)
     logs = np.log(np.maximum(probabilities, FLOOR), dtype=np.float64)
     rows = np.arange(len(labels))
 
@@ -209,7 +209,8 @@ def conformal(probabilities: np.ndarray, labels: np.ndarray, *,
     Split conformal prediction (Vovk et al. 2005), by groups of labels.
     """
     checks.number(coverage, name="coverage", low=1e-6, high=1 - 1e-6)
-    right, k = _right(probabilities, labels), np.shape(probabilities)[1]
+    probabilities, labels = _fitting(probabilities, labels)
+    right, k = _right(probabilities, labels), probabilities.shape[1]
     groups = np.zeros(k, int) if groups is None else checks.one_each(
         groups, k, where="groups")
     group_of_row = groups[labels]
@@ -253,7 +254,7 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
         Rows ``all`` and each of ``groups`` (N,); columns ``coverage``,
         mean ``size``, share ``empty``, ``n``.
     """
-    sets = np.asarray(sets)
+    sets = checks.plain(sets, "sets")
     if sets.ndim != 2 or sets.dtype != bool:
         raise ValueError(f"sets are {sets.dtype} of shape {sets.shape}, "
                          "expected bool of (samples, classes): see "
@@ -273,8 +274,12 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
                         ).T.assign(n=[len(part) for part in parts.values()])
 
 
-def _right(probabilities, labels) -> np.ndarray:
+def _fitting(probabilities, labels) -> tuple[np.ndarray, np.ndarray]:
     values = checks.probabilities(probabilities)
-    labels = checks.one_each(checks.labels(labels, values.shape[1]),
-                             len(values), where="labels")
+    return values, checks.one_each(checks.labels(
+        labels, values.shape[1]), len(values), where="labels")
+
+
+def _right(probabilities, labels) -> np.ndarray:
+    values, labels = _fitting(probabilities, labels)
     return values[np.arange(len(labels)), labels].astype(np.float64)

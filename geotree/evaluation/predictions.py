@@ -50,11 +50,11 @@ def _features(model, data, size: int):
     for batch in data.batches(size) if isinstance(data, Shards) else (
             take(data, slice(start, start + size))
             for start in range(0, len(data.labels), size)):
+        with _asked(model):
+            features = model.encode_images(batch.images, batch.environment)
         missing = (batch.images == NODATA).reshape(len(batch.ids), -1).all(1)
         blank += np.asarray(batch.ids)[
             torch.as_tensor(missing).cpu().numpy()].tolist()
-        with _asked(model):
-            features = model.encode_images(batch.images, batch.environment)
         yield features.float()
     if blank:
         warnings.warn(
@@ -196,9 +196,10 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
 
 def _finite(features, shape: tuple | None = None) -> np.ndarray:
     """Features as an array of finite numbers: (N, D)."""
-    features = np.asarray(features)
-    if (shape or features.shape) != features.shape or not np.isfinite(
-            features).all():
+    features = checks.plain(features, "features")
+    if (shape or features.shape) != features.shape or (
+            features.dtype.kind not in "fiu"
+            or not np.isfinite(features).all()):
         raise ValueError(f"features have shape {features.shape} or are not "
                          f"finite, expected {shape or 'finite numbers'}.")
     return features

@@ -85,8 +85,9 @@ def boyce(suitability: np.ndarray, present: np.ndarray) -> float:
     """
     from scipy.stats import rankdata, spearmanr
 
-    ordered = np.asarray(present, float)[np.argsort(checks.one_each(
-        suitability, len(present), where="suitability"))]
+    present = checks.plain(present, "present").astype(float)
+    ordered = present[np.argsort(checks.one_each(
+        suitability, present.size, where="suitability"))]
     total = np.append(0, ordered.cumsum())
     width = max(1, len(ordered) // 10)
     starts = np.unique(np.linspace(0, len(ordered) - width, 101).astype(int))
@@ -106,14 +107,16 @@ def squares(x, y, *, side: float) -> np.ndarray:
         ``evaluation.spatial_blocks``.
     """
     checks.number(side, name="side", low=1e-9)
+    x = checks.plain(x, "x")
     cells = np.floor(np.column_stack([
-        checks.one_each(one, len(x), where="x or y") for one in (x, y)
-    ]) / side)
+        checks.one_each(one, x.size, where="x or y") for one in (x, y)
+    ]).astype(float) / side)
     return np.unique(cells, axis=0, return_inverse=True)[1].ravel()
 
 
 def _checked(suitability, present):
-    values, truth = np.asarray(suitability, float), np.asarray(present)
+    values = checks.plain(suitability, "suitability").astype(float)
+    truth = checks.plain(present, "present")
     if values.ndim != 2 or values.shape != truth.shape:
         raise ValueError(f"suitability has shape {values.shape} and present "
                          f"{truth.shape}, expected (sites, species) for both.")

@@ -250,7 +250,8 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     ValueError
         No place is on the globe, or the plan is beyond the budget.
     """
-    lat, lon, year = np.broadcast_arrays(*np.atleast_1d(lat, lon, year))
+    lat, lon, year = np.broadcast_arrays(*np.atleast_1d(
+        checks.degrees(lat), checks.degrees(lon), checks.plain(year, "year")))
     here = checks.on_globe(lat=lat, lon=lon)  # (M,)
     if not here.any():
         checks.places(lat=lat, lon=lon)  # says what is wrong

@@ -80,11 +80,12 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         the same each time; the index says which place a row is of.
     """
     lat, lon = checks.places(lat=lat, lon=lon)
-    for one in np.unique(np.asarray(year)):
+    year = checks.plain(year, "year")
+    for one in pd.unique(year.ravel()):
         checks.number(one, name="year", low=FIRST_YEAR, whole=True)
     table = pd.DataFrame({
         "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
-        "year": np.broadcast_to(year, lat.shape),
+        "year": np.broadcast_to(year.astype(np.int64), lat.shape),
         "species": "" if species is None else np.asarray(species, object),
         "genus": "", "family": "", "leafType": "", **_UNKNOWN})
     if hasattr(source, "prior") and len(table):

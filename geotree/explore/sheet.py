@@ -171,9 +171,9 @@ def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    lat, lon = places(answers, **{
-        name: str(answers.attrs.get(name, usual)) for name, usual in (
-            ("lat", "decimalLatitude"), ("lon", "decimalLongitude"))})
+    lat, lon = places(answers, *(
+        str(answers.attrs.get(name, usual)) for name, usual in (
+            ("lat", "decimalLatitude"), ("lon", "decimalLongitude"))))
     points = np.zeros(len(answers), [("order", "u1"), ("kind", "<u4"),
                                      ("x", "<f8"), ("y", "<f8")])
     points["order"], points["kind"] = 1, 1  # little endian, a point

@@ -129,10 +129,10 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     return result
 
 
-def places(table: pd.DataFrame, *, lat: str, lon: str) -> tuple:
-    """Degrees north and east of a table's rows, as :func:`from_points`."""
+def places(table: pd.DataFrame, north: str, east: str) -> tuple:
+    """Degrees of two columns, read as :func:`from_points` does: (N,) each."""
     came, new = columns.plain(table), pd.DataFrame(index=range(len(table)))
-    _place(new, [], *_located(came, {"lat": lat, "lon": lon}, {
+    _place(new, [], *_located(came, {"lat": north, "lon": east}, {
         what: _side(came, what) for what in _SIDES}), _grid([], came))
     return tuple(new[name].to_numpy() for name in columns.PLACE)
 

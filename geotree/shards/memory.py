@@ -69,8 +69,8 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     year[:, np.array(months) - 1] = images
     if environment is None:
         environment = np.full((n, len(VARIABLES)), np.nan)
-    environment = np.asarray(checks.environment(np.asarray(environment)),
-                             np.float32)
+    environment = np.asarray(checks.environment(checks.plain(
+        environment, "environment")), np.float32)
     ids = np.arange(n) if ids is None else checks.one_each(
         ids, n, where="ids")
     if ids.dtype.kind not in "iu" or len(np.unique(ids)) < n:

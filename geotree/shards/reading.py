@@ -147,7 +147,10 @@ class Shards:
         rows : (N,) bool, or integers
             Which of these samples; a row named twice is there once.
         """
-        rows = np.asarray(rows)
+        rows = checks.plain(rows, "rows")
+        if rows.size and rows.dtype.kind not in "biu":
+            raise ValueError(f"rows are {rows.dtype}, expected bool or whole "
+                             "numbers.")
         if rows.dtype == bool:
             if rows.shape != (len(self),):
                 raise ValueError(f"mask has shape {rows.shape}, expected "

@@ -101,7 +101,7 @@ def k_shot(labels, k: int, *, seed: int = 0
     ValueError
         A class has no more than ``k`` rows.
     """
-    labels = np.asarray(labels)
+    labels = checks.plain(labels, "labels")
     checks.number(k, name="k", low=1, whole=True)
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"labels have shape {labels.shape}, expected one "
