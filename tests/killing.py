@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -27,13 +28,14 @@ class Run:
     """A process that runs some code with ``args`` in ``sys.argv[1:]``.
 
     ``full``: bytes that fit into one file after the code has called
-    ``fill_disk()``.
+    ``fill_disk()``; ``environment``: what differs in it.
     """
 
-    def __init__(self, code, *args, full=None):
+    def __init__(self, code, *args, full=None, environment=()):
         self.told, sender = _CONTEXT.Pipe(duplex=False)
         self.process = _CONTEXT.Process(target=_work, args=(
-            sender, code, list(map(str, args)), dict(os.environ), full))
+            sender, code, list(map(str, args)),
+            os.environ | dict(environment), full))
         self.process.start()
         sender.close()
 
@@ -58,6 +60,22 @@ class Run:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.join()
         assert self.process.exitcode == -signal.SIGKILL
+
+
+def port() -> int:
+    """One of this machine that is free."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def crew(processes, code, *args):
+    """A :class:`Run` for each process of a world, as ``torchrun`` starts them.
+    """
+    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+             "MASTER_PORT": str(port())} if processes > 1 else {}
+    return [Run(code, *args, environment=world | {"RANK": str(rank)})
+            for rank in range(processes)]
 
 
 def _work(sender, code, args, environment, full):

@@ -1,9 +1,6 @@
 """The page of cards: its cells run, and other tools read what they write."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jupytext
@@ -12,6 +9,7 @@ import pandas as pd
 import pytest
 import shapely
 from dwca.read import DwCAReader
+from killing import Run
 from pyarrow import parquet
 from stac_model.schema import MLModelProperties
 
@@ -26,12 +24,8 @@ def cards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cards")
     cells = [cell.source for cell in jupytext.read(PAGE).cells
              if cell.cell_type == "code"]
-    done = subprocess.run(
-        [sys.executable, "-c", SMALL + "\n".join(cells)], text=True,
-        env=os.environ | {"GEOTREE_DATA": str(folder),
-                          "PYTHONPATH": str(ROOT)},
-        capture_output=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
+    Run(SMALL + "\n".join(cells), environment={
+        "GEOTREE_DATA": str(folder)}).finish(500)
     return folder / "planet/sample/cards"
 
 

@@ -1,14 +1,12 @@
 """The page of changes: every point is there, and its numbers are computed."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jupytext
 import pytest
+from killing import Run
 
 from geotree import occurrences
 
@@ -40,14 +38,8 @@ def test_cells_are_small():
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What the page prints on the planet, in its small size."""
-    environment = os.environ | {
-        "GEOTREE_DATA": str(tmp_path_factory.mktemp("changes")),
-        "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", "\n".join(code())],
-                          env=environment, capture_output=True, text=True,
-                          timeout=400)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return Run("\n".join(code()), environment={
+        "GEOTREE_DATA": str(tmp_path_factory.mktemp("changes"))}).finish(400)
 
 
 def number(said, pattern):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killing import Run
+from killing import crew, port
 
 from geotree import pixels, shards
 from geotree.planet.source import Planet
@@ -59,11 +58,7 @@ def folder(tmp_path_factory):
 def start(folder, out, *, processes=1, epochs=2):
     """The processes, started by hand."""
     out.mkdir(exist_ok=True)
-    world = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
-             "MASTER_PORT": str(port())} if processes > 1 else {}
-    return [Run(f"import os\nos.environ |= {world | {'RANK': str(rank)}}"
-                + PROGRAM, folder / "shards", out, epochs)
-            for rank in range(processes)]
+    return crew(processes, PROGRAM, folder / "shards", out, epochs)
 
 
 def launch(folder, out, *, processes, epochs=2):
@@ -162,12 +157,6 @@ def test_a_killed_process_ends_the_run_and_keeps_the_checkpoint(folder,
     assert "checkpoint.pt" in said
     state = torch.load(out / "checkpoint.pt", weights_only=True)
     assert state["epoch"] >= 1
-
-
-def port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def test_parts_of_a_batch_are_the_batch():

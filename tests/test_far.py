@@ -1,17 +1,15 @@
 """Shards far away: read where they lie, whatever the way there does."""
 
 import json
-import os
 import ssl
-import subprocess
 import sys
 import traceback
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_source import FakeSource, occurrence_table
+from killing import Run
 from loopback.server import DROP, TRUNCATE, Answer, Service, certificate
 from loopback_hub import LoopbackHub
 from torch.utils.data import DataLoader
@@ -231,12 +229,11 @@ def test_the_cache_keeps_to_its_size(web, made, folder):
 
 
 FULL = """
-import resource, signal, sys, warnings
+import sys, warnings
 from geotree import shards
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 data = shards.open(sys.argv[1])
 data.table
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+fill_disk()
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     print(len(data.load().ids) == len(data))
@@ -245,12 +242,7 @@ print(len(told), told[0].message)
 
 
 def test_a_full_cache_is_said_once_and_reading_goes_on(web, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, f"{web.url}/set"], text=True,
-        capture_output=True, env=os.environ | {
-            "PYTHONPATH": str(Path(shards.__file__).parents[2])})
-    assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()
+    said = Run(FULL, f"{web.url}/set", full=20_000).finish().splitlines()
     assert said[0] == "True" and said[1].startswith("1 could not write")
     assert "Free some space" in said[1] and "Reading goes on" in said[1]
     assert not list((folder / "cache/shards").glob("*.part"))

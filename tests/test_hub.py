@@ -1,14 +1,12 @@
 """The hub: what arrives is what was listed, or it does not arrive."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_source import FakeSource, occurrence_table
 from huggingface_hub import HfFileSystem, constants
+from killing import Run
 from loopback_hub import COMMIT, LoopbackHub
 
 from geotree import GeoTreeClip, GGTDataset, pixels, shards
@@ -117,14 +115,9 @@ def test_model_and_tokenizer_lie_in_the_cache_of_the_user(server, tmp_path):
     server.private |= {REPO, "me/tree/"}
     said = []
     for offline in ("0", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM], capture_output=True, text=True,
-            env=os.environ | {
-                "PYTHONPATH": str(Path(hub.__file__).parents[2]),
-                "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": offline,
-                "HF_HOME": str(tmp_path / "home")}, timeout=200)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
+        said.append(Run(PROGRAM, environment={
+            "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": offline,
+            "HF_HOME": str(tmp_path / "home")}).finish(200))
         server.secret = "another"  # from here on nothing can be fetched
     assert said[0] == said[1].replace("\n", "\nTrue\n", 1)
     assert COMMIT in said[0]
@@ -270,21 +263,18 @@ def test_tars_stream_once_and_nothing_is_kept(streaming, server, tars, cache,
         GGTDataset([streaming, streaming])
 
 
-def test_a_program_without_a_token_streams(streaming, server, tars, tmp_path):
+def test_a_program_without_a_token_streams(streaming, server, tars, tmp_path,
+                                           monkeypatch):
     """As someone new to the hub runs it; each byte comes once."""
     program = f"""
 from geotree import GGTDataset
 data = GGTDataset("hf://{REPO}/GlobalGeoTree-6M", batch_size=16)
 print(sum(len(batch[0]) for batch in data.get_dataloader()))"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True,
-        env={name: value for name, value in os.environ.items()
-             if not name.startswith("HF_")} | {
-            "PYTHONPATH": str(Path(hub.__file__).parents[2]),
-            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")},
-        timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == len(tars[0])
+    for name in [name for name in os.environ if name.startswith("HF_")]:
+        monkeypatch.delenv(name)
+    said = Run(program, environment={
+        "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")})
+    assert int(said.finish(200)) == len(tars[0])
     assert server.sent == sum(map(len, tars[1].values()))
     assert len(server.requests) <= 2 + 3 * 3
     assert {*server.tokens} == {None}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from fake_source import FakeSource
+from killing import Run
 from loopback import earthengine
 from loopback.gbif import Gbif
 
@@ -75,30 +73,34 @@ def account():
 
 
 def live(**settings):
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("EE_", "GEOTREE_", "GBIF_"))}
-    return subprocess.run([sys.executable, LIVE], env=kept | settings,
-                          text=True, capture_output=True, timeout=120)
+    """Whether it went well, and all that it told."""
+    return Run(f"""
+import os, runpy, sys
+for name in list(os.environ):
+    if name.startswith(("EE_", "GEOTREE_", "GBIF_")):
+        del os.environ[name]
+os.environ |= {settings}
+assert runpy.run_path({str(LIVE)!r})["main"]() == 0
+print(sys.stderr.getvalue())
+""").end()
 
 
 def test_without_a_key_one_record_is_asked_for(gbif):
-    answer = live(GEOTREE_GBIF_URL=gbif.url)
-    assert answer.returncode == 0, answer.stderr
-    assert "Betula pendula" in answer.stdout
-    assert "no EE_KEY" in answer.stdout
+    good, told = live(GEOTREE_GBIF_URL=gbif.url)
+    assert good, told
+    assert "Betula pendula" in told and "no EE_KEY" in told
     assert len(gbif.calls("/search")) <= 2
 
 
 def test_with_a_key_one_patch_comes_and_no_secret_is_told(gbif, record,
                                                           account):
     with earthengine.EarthEngine(record, FakeSource()) as engine:
-        answer = live(GEOTREE_GBIF_URL=gbif.url, EE_URL=engine.url,
-                      EE_PROJECT_ID="of-the-secrets",
-                      EE_KEY=json.dumps(account.key))
-        assert answer.returncode == 0, answer.stderr
+        good, told = live(GEOTREE_GBIF_URL=gbif.url, EE_URL=engine.url,
+                          EE_PROJECT_ID="of-the-secrets",
+                          EE_KEY=json.dumps(account.key))
+        assert good, told
         assert account.asked == 1 and len(engine.queries) <= 4
     middle = FakeSource().fetch(record).reflectance[0, 0, 0, 2, 2]
-    told = answer.stdout + answer.stderr
     assert re.search(r"reflectance \[\[\s*(\d+)", told)[1] == str(middle)
     secrets = account.key["private_key"].splitlines()[1:-1]
     for secret in (*secrets, earthengine.TOKEN, "of-the-secrets"):
@@ -107,7 +109,7 @@ def test_with_a_key_one_patch_comes_and_no_secret_is_told(gbif, record,
 
 def test_a_patch_that_does_not_come_is_an_error(gbif, record, account):
     with earthengine.EarthEngine(record, FakeSource(), quota=0) as engine:
-        answer = live(GEOTREE_GBIF_URL=gbif.url, EE_URL=engine.url,
-                      EE_PROJECT_ID="of-the-secrets",
-                      EE_KEY=json.dumps(account.key))
-    assert answer.returncode != 0
+        good, _ = live(GEOTREE_GBIF_URL=gbif.url, EE_URL=engine.url,
+                       EE_PROJECT_ID="of-the-secrets",
+                       EE_KEY=json.dumps(account.key))
+    assert not good

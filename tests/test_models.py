@@ -2,15 +2,12 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from killing import Run
 from loopback_hub import LoopbackHub
 
 from geotree import taxonomy, variables
@@ -291,17 +288,13 @@ except FileNotFoundError as error:
 def test_pushed_to_a_hub_it_comes_back(model, classes, tmp_path):
     folder = whole(model, classes).save_pretrained(tmp_path / "model")
     hub = LoopbackHub({})
-    done = subprocess.run(
-        [sys.executable, "-c", HUB, str(folder)], timeout=60,
-        capture_output=True, text=True, env=os.environ | {
-            "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"),
-            "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1",
-            "PYTHONPATH": str(Path(store.__file__).parents[2])})
+    said = Run(HUB, folder, environment={
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"),
+        "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1"}).finish(60)
     hub.close()
-    assert done.returncode == 0, done.stderr
     assert {*hub.repositories["models/me/trees"]} == {
         store.WEIGHTS, store.CARD, store.TABLES["prior"]}
-    assert "no model 'me/none'" in done.stdout
+    assert "no model 'me/none'" in said
 
 
 def test_initial_weights_have_a_seed_of_their_own():

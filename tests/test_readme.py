@@ -1,14 +1,12 @@
 """The README's example, taken from the page and run as it is printed."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fake_source import FakeSource, occurrence_table
+from killing import Run
 from loopback_hub import LoopbackHub
 
 from geotree import GeoTreeClip, pixels, shards, taxonomy
@@ -21,10 +19,14 @@ CLIP = "openai/clip-vit-base-patch16"
 # The published model has 154 million parameters: make it small, then go on
 # exactly as printed.
 BEFORE = f"""
+import os, sys
+os.chdir(sys.argv[1])
 from geotree.release.towers import ReleaseConfig
 ReleaseConfig.__init__.__defaults__ = {SIZES}
 """
 AFTER = """
+import sys
+print(sys.stderr.getvalue())
 print(len(test_dataset), predictions.shape, predictions.sum().item())
 """
 
@@ -64,15 +66,11 @@ def test_the_example_runs_as_printed(folder, original):
     hub = LoopbackHub({f"models/{CLIP}": {
         name: (folder / "tokens" / name).read_bytes()
         for name in ("vocab.json", "merges.txt")}})
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(folder / f"home-{original}"), "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", BEFORE + program + AFTER], cwd=folder,
-        env=environment, capture_output=True, text=True, timeout=200)
+    said = Run(BEFORE + program + AFTER, folder, environment={
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / f"home-{original}"),
+        "HF_HUB_OFFLINE": "0"}).finish(200)
     hub.close()
-    assert done.returncode == 0, done.stderr
     last = samples % 32 or 32
-    assert done.stdout.split("\n")[-2].startswith(
+    assert said.split("\n")[-2].startswith(
         f"{samples} torch.Size([{last}, 1]) {last}")
-    assert "scaled by the extremes of the batch" in done.stderr
+    assert "scaled by the extremes of the batch" in said

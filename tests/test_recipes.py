@@ -1,15 +1,12 @@
 """Recipes: the release's faults are there when asked for, and only then."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from killing import crew
 
 from geotree import pixels, shards, taxonomy, training
 from geotree.models.compact import CompactClip, CompactConfig
@@ -231,7 +228,7 @@ history = training.fit(
     out=sys.argv[4], progress=False, settings=training.Settings(
         recipe=recipe, epochs=1, batch_size=64, learning_rate=1e-3,
         negatives=16))
-print("loss", history["loss"].iloc[0], history["validation_loss"].iloc[0])
+print(history["loss"].iloc[0], history["validation_loss"].iloc[0])
 """
 
 
@@ -241,21 +238,10 @@ def test_two_processes_train_the_released_model(data, vocabulary, tmp_path,
     """Also when the last batch has a row for one of them only."""
     said = {}
     for count in (1, 2):
-        launcher = [] if count == 1 else [
-            "-m", "torch.distributed.run", "--standalone",
-            "--nproc-per-node=2"]
-        (tmp_path / "train.py").write_text(PROGRAM)
-        done = subprocess.run(
-            [sys.executable, *launcher, str(tmp_path / "train.py"),
-             str(data.files[0].path.parent), str(vocabulary), recipe,
-             str(tmp_path / str(count))], capture_output=True, text=True,
-            timeout=200, env=os.environ | {
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(Path(training.__file__).parents[2])})
-        assert done.returncode == 0, done.stderr
-        lines = [line.split()[1:] for line in done.stdout.splitlines()
-                 if line.startswith("loss")]
-        assert len(lines) == count and lines[0] == lines[-1]
+        lines = [one.finish(200).split() for one in crew(
+            count, PROGRAM, data.files[0].path.parent, vocabulary, recipe,
+            tmp_path / str(count))]
+        assert lines[0] == lines[-1]
         said[count] = np.array(lines[0], float)
     if recipe == "mended":  # the release's pairs are those of one process
         np.testing.assert_allclose(said[2], said[1], rtol=1e-3)

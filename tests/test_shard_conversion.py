@@ -1,7 +1,6 @@
 """Release shards to packed shards: equal samples, resumed, nothing lost."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_source import FakeSource, occurrence_table
+from killing import Run
 
 from geotree import files, pixels, shards
 from geotree.release import conversion
@@ -88,27 +88,24 @@ def test_a_tar_that_is_done_is_not_read_again(plain, tmp_path, monkeypatch):
 def test_killed_and_started_again(plain, tmp_path):
     """Killed at any moment, it ends in the same bytes."""
     whole = convert(plain, tmp_path / "whole")
-    program = tmp_path / "convert.py"
-    program.write_text(f"""
+    code = f"""
 from geotree.release import conversion
 conversion.convert({str(plain)!r}, {str(tmp_path / 'out')!r},
                    pack=8, packs_per_shard=3, workers=1)
-""")
+"""
     for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, str(program)], cwd=ROOT, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = Run(code)
         work, done = tmp_path / ".out.work", 0
-        while process.poll() is None:
+        while process.is_alive():
             found = len(list(work.glob("[!.]*.parquet")))
             if found > done or found == 5:
-                os.killpg(process.pid, signal.SIGKILL)
                 break
             done = max(done, found)
             time.sleep(0.005)
-        if process.wait() == 0:
+        if not process.is_alive():
+            process.finish()
             break
-        assert process.returncode == -signal.SIGKILL
+        process.kill()
     out = convert(plain, tmp_path / "out")
     for one, other in zip(whole.files, out.files, strict=True):
         assert one.sha256 == other.sha256

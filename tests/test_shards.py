@@ -5,8 +5,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import warnings
 import zipfile
@@ -23,6 +21,7 @@ from fake_source import (
     pixels_of,
     variables_of,
 )
+from killing import Run
 
 from geotree import pixels, shards, taxonomy
 from geotree.release.tar_members import MEMBERS
@@ -31,7 +30,6 @@ from geotree.shards.records import checksum
 from geotree.sources import OK
 from geotree.variables import BAND_NAMES, NODATA, VARIABLE_NAMES
 
-HERE = Path(__file__).parent
 N = 200  # 12 of them without imagery
 SMALL = {"pack": 16, "packs_per_shard": 4, "progress": False}
 
@@ -626,12 +624,11 @@ def test_a_folder_that_cannot_be_written_is_named(cube, table, tmp_path,
 
 
 FULL = """
-import resource, signal, sys
+import sys
 from fake_source import occurrence_table
 from geotree import pixels, shards
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 cube = pixels.open(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+fill_disk()
 try:
     shards.write(cube, occurrence_table(200), sys.argv[2], progress=False)
 except OSError as error:
@@ -643,13 +640,9 @@ def test_a_full_disk_leaves_the_shards_that_were_there(
         packed, cube, tmp_path):
     before = packed.load()
     store = cube.encoding["source"]
-    path = f"{HERE}{os.pathsep}{HERE.parent}"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, store, tmp_path / "packed"],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True,
-        text=True, timeout=60)
-    assert "cannot write shards to" in done.stdout, done.stderr
-    assert "File too large" in done.stdout and "untouched" in done.stdout
+    said = Run(FULL, store, tmp_path / "packed", full=100_000).finish()
+    assert "cannot write shards to" in said
+    assert "File too large" in said and "untouched" in said
     equal(shards.open(tmp_path / "packed").load(), before)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".packed.lock", "packed"]
