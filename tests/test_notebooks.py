@@ -1,17 +1,16 @@
 """Each chapter as its readers start it: as a notebook and as a script.
 
-The notebooks of a book that was built from what stands here have run, and
-are not run again; the scripts then start with a copy of its data. Without
-such a book, all chapters share one empty folder, so each step of the chain
-is made once. That each runs from an empty folder alone is tested elsewhere.
-A script has a process of its own, forked where the packages are imported.
+The notebooks of a book that was built from what stands here have run, whole,
+and are not run again. The scripts run on a quarter of the records; they share
+one folder, so each step of the chain is made once. That each runs from an
+empty folder alone is tested elsewhere. A script has a process of its own,
+forked where the packages are imported.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,21 +33,20 @@ def book(build):
     return build.current(CLEAN)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("chapters")
-
-
-@pytest.fixture
-def places(book, folder):
+def places(folder: Path) -> tuple[Path, Path]:
     """A data folder and a working directory that is no repository."""
-    data, elsewhere = folder / "data", folder / "elsewhere"
-    if not data.exists():
-        elsewhere.mkdir()
-        made = ROOT / "data/book/planet"
-        if book and made.exists():
-            shutil.copytree(made, data / "planet")
-    return data, elsewhere
+    (folder / "elsewhere").mkdir()
+    return folder / "data", folder / "elsewhere"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return places(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return places(tmp_path_factory.mktemp("small"))
 
 
 def settings(data: Path) -> dict[str, str]:
@@ -56,17 +54,19 @@ def settings(data: Path) -> dict[str, str]:
 
 
 def run(code: str, places, **more) -> None:
-    """Run a program in a process and a folder of its own."""
+    """Run a program in a process and a folder of its own, at a small size."""
     data, elsewhere = places
     start = ["import os", "os.environ.clear()",
              f"os.environ.update({settings(data) | more})",
-             f"os.chdir({str(elsewhere)!r})"]
+             f"os.chdir({str(elsewhere)!r})",
+             "from geotree import chain",
+             "chain.use(records=3000, epochs=1)"]
     Run("\n".join([*start, code])).finish(600)
     assert not list(elsewhere.iterdir()), "files beside the data folder"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_runs_as_a_notebook(chapter, book, places):
+def test_runs_as_a_notebook(chapter, book, whole):
     """In the book, whose build runs them in the same kernel; or here."""
     if book:
         page = book.html / "notebooks" / f"{chapter}.html"
@@ -76,8 +76,8 @@ def test_runs_as_a_notebook(chapter, book, places):
     before = path.read_bytes()
     done = subprocess.run(
         [Path(sys.executable).with_name("jupyter-execute"), path],
-        cwd=places[1], text=True, capture_output=True, env=settings(
-            places[0]))
+        cwd=whole[1], text=True, capture_output=True, env=settings(
+            whole[0]))
     assert done.returncode == 0, done.stderr[-3000:]
     assert path.read_bytes() == before
 
@@ -116,16 +116,15 @@ def program(chapter: str) -> str:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_runs_as_a_script_and_so_do_the_solutions(chapter, places):
+def test_runs_as_a_script_and_so_do_the_solutions(chapter, small):
     """Each solution on its own, where the reader has run the chapter."""
-    run(program(chapter), places)
+    run(program(chapter), small)
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A small table of one's own: 8 species without any relative."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "elsewhere").mkdir()
     table = chain.planet().occurrences(8000)
     often = table.groupby("species").head(25)
     often = often[often.groupby("species")["species"].transform("size") == 25]
@@ -134,7 +133,7 @@ def own(tmp_path_factory):
         ["species", "decimalLatitude", "decimalLongitude", "year"]].to_csv(
             folder / "eight.csv", index=False, header=[
                 "species", "lat", "lon", "year"])
-    return folder
+    return folder / "eight.csv", places(folder)
 
 
 @pytest.mark.parametrize("chapter", [
@@ -142,6 +141,5 @@ def own(tmp_path_factory):
     "07-few-shot", "08-t-sne"])
 def test_a_small_table_of_ones_own_goes_through(chapter, own):
     """No country, no source, nobody to hold out: said, and passed over."""
-    small = "from geotree import chain\nchain.use(records=3000, epochs=1)\n"
-    run(small + program(chapter), (own / "data", own / "elsewhere"),
-        GEOTREE_TABLE=str(own / "eight.csv"))
+    table, folders = own
+    run(program(chapter), folders, GEOTREE_TABLE=str(table))
