@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -223,24 +222,34 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(folder,
     assert asked() <= 198 + 16 * KILLS, "the second call fetches nothing"
 
 
+COMMAND = """
+import os, sys
+from geotree import cli
+os.chdir(sys.argv.pop(1))
+if full:
+    fill_disk()
+try:
+    cli.main()
+except SystemExit as end:
+    print(sys.stderr.getvalue().strip(), end.code or 0, sep="\\n")
+"""
+
+
 @pytest.mark.parametrize("room", [1_000, 40_000])
 def test_a_full_disk_keeps_what_was_there(folder, tmp_path, room):
     """Where the pixels find no room, and where the answers find none."""
     out, cache = tmp_path / "a.csv", tmp_path / "cache"
     out.write_text("old")
-    words = ("predict", "trees.csv", "-o", out, "--model", "model",
+    words = (folder, "predict", "trees.csv", "-o", out, "--model", "model",
              "--batch", 4, "--cache", cache)
-    with command(*words, cwd=folder, preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_FSIZE, (room, room))) as job:
-        error = job.communicate(timeout=300)[1]
-    assert job.returncode == 1 and out.read_text() == "old"
-    last = error.strip().splitlines()[-1]
+    *_, last, code = Run(COMMAND, *words, full=room).finish(300).split("\n")[
+        :-1]
+    assert code == "1" and out.read_text() == "old"
     assert last.startswith("Error: ") and "ree some space" in last.replace(
         "free space", "free some space")
     assert [one.name for one in tmp_path.iterdir() if ".part" in one.name
             ] == []
-    with command(*words, cwd=folder) as job:
-        assert job.wait(300) == 0
+    assert Run(COMMAND, *words).finish(300).endswith("\n0\n")
     assert len(pd.read_csv(out)) == 200
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -126,10 +125,12 @@ def test_goes_on_with_another_number_of_processes(folder, alone, tmp_path):
     run(folder, whole, epochs=3)
     parts = tmp_path / "parts"
     parts.mkdir()
-    process = launch(folder, parts, processes=2, epochs=3)
-    wait_for(parts / "checkpoint.pt", lambda: process.poll() is None)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    both = start(folder, parts, processes=2, epochs=3)
+    wait_for(parts / "checkpoint.pt", both[0].is_alive)
+    for one in both:
+        one.process.terminate()
+    for one in both:
+        one.process.join(60)
     assert not (parts / "history-0.json").exists()
     run(folder, parts, epochs=3)
     same(load(parts), load(whole), 2e-3)

@@ -176,18 +176,21 @@ def test_odd_corners_of_the_grid(serve, lat, lon):
 # Requests -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("clusters", "most"), [(3, 60), (0, 1010)])
+@pytest.mark.parametrize(("number", "clusters", "most"), [
+    (1000, 3, 60), (200, 0, 202)])
 def test_a_thousand_samples_cost_what_the_plan_says(
-        serve, tmp_path, capsys, clusters, most):
-    records = table(1000, clusters=clusters)
-    records["gbifID"] = 17 * np.arange(1000) + 1  # each shows something
+        serve, tmp_path, capsys, number, clusters, most):
+    """Or fewer, where each costs a request."""
+    records = table(number, clusters=clusters)
+    records["gbifID"] = 17 * np.arange(number) + 1  # each shows something
     running = serve(records)
     made = source(workers=16)
     pixels.download(records, made, tmp_path / "c.zarr", progress=False)
     planned = made.plan(records).requests
     assert len(running.log) <= planned <= most
     assert len(running.log) == len(running.calls("compute"))
-    assert f"1,000 samples, {planned:,} requests" in capsys.readouterr().out
+    assert (f"{number:,} samples, {planned:,} requests"
+            in capsys.readouterr().out)
     assert {tag for _, tag in running.queries} == {"geotree"}
     assert running.most <= 16
 
