@@ -116,6 +116,7 @@ def build(job: Job) -> int:
     given = settings(job, os.environ)
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("GEOTREE_")} | given | {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "GEOTREE_DATA": str(ROOT / "data" / "book"),
         "NO_GCE_CHECK": "true", "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1"}

@@ -110,7 +110,8 @@ requests = pd.DataFrame({route: [
     occurrences.requests_needed(n, route=route) for n in sizes]
     for route in ("search", "download", "snapshot")}, index=sizes)
 requests["search"] = requests["search"].where(requests.index <= 100_000)
-plots.table(requests.rename_axis("records"), "{:,.0f}", index=True)
+requests = requests.rename("{:,}".format).rename_axis("records")
+plots.table(requests, "{:,.0f}", index=True)
 
 # %% [markdown]
 # Where the search has no number it is no way at all: it ends long before
@@ -134,7 +135,7 @@ verdict["verdict"], verdict["reason"], verdict["taxonKey"]
 # with the reason: a genus is no species. No key is kept.
 #
 # A table from GBIF remembers how it wants to be cited, for each record is
-# somebody's work.
+# somebody's work. The planet's owes nobody, and says what it is.
 
 # %%
 print(occurrences.cite(raw) if run.route else chain.provenance())
@@ -285,7 +286,8 @@ flagged.attrs["unchecked"]
 # %%
 others = [name for name in occurrences.FLAGS
           if name not in occurrences.REMOVE]
-flagged[others].sum().rename("flagged").to_frame()
+told = occurrences.removed(flagged, rules=others)
+plots.table(told[["rule", "meaning", "flagged"]])
 
 # %% [markdown]
 # What is left by the default rules is decided here. Records without a known

@@ -151,7 +151,8 @@ def cost(n):
 
 # %%
 costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
-plots.table(costs.rename_axis("samples"), lambda number: (
+shown = costs.rename("{:,}".format).rename_axis("samples")
+plots.table(shown, lambda number: (
     f"{number:,.0f}" if number > 99 else f"{number:,.1f}"), index=True)
 
 # %%
@@ -217,21 +218,20 @@ found.reflectance.shape, found.environment.shape
 plots.patch_strip(found.reflectance, few["species"]);
 
 # %% [markdown]
-# Grey squares are months without a clear view. Green comes and goes with the
-# season for some trees and stays for others, and that is a difference which
-# no single image shows.
+# Grey squares are months without a clear view, white ones lie under snow. The
+# line below is how green the tree is, by a number that the next section works
+# out. Green comes and goes with the season for some trees and stays for
+# others, and that is a difference which no single image shows.
 #
 # Where is that on the ground? Signed in to Earth Engine, the next cell gives a
 # map to move in, made by geemap {cite}`wu2020geemap`: the composite of July,
 # the patch, and the records around it. The planet has no ground between its
 # trees, so without Earth Engine the cell shows nothing.
 
-# %%
+# %% tags=["hide-input"]
 one = few.iloc[0]
 lat, lon = one["decimalLatitude"], one["decimalLongitude"]
 
-
-# %% tags=["hide-input"]
 def engine_map():
     """Records and July's composite on a map of geemap."""
     import ee

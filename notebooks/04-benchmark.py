@@ -257,14 +257,14 @@ for apart in (0.001, 1, 10, 50, 200):  # km; the first: the record itself
     score = evaluation.score(model.predict(table, classes), labels, classes,
                              ranks=["species"],
                              blocks=evaluation.spatial_blocks(table))
-    rows.append({"apart": f"{apart:g} km", **score.iloc[0]})
+    rows.append({"apart": f"{apart:.0f} km apart", **score.iloc[0]})
 
 # %% mystnb={"image": {"alt": "Accuracy of the nearest-neighbour vote when all records within 0, 1, 10, 50 and 200 kilometres are left out."}}
 plots.score_bars(pd.DataFrame(rows), label="apart");
 
 # %%
 print(f"{rows[0]['value']:.0%} with neighbours at any distance, "
-      f"{rows[-1]['value']:.0%} with none within {rows[-1]['apart']}")
+      f"{rows[-1]['value']:.0%} with none within {apart} km")
 
 # %% [markdown]
 # How steep this is depends on how records came about. The planet draws them
@@ -587,11 +587,11 @@ whole = gains[gains["data"] == "10kEval-90"]
 plots.differences(whole, names=("value", "low", "high"));
 
 # %%
-for data, some in gains.groupby("data"):
+for name, some in gains.groupby("data"):
     best = some.iloc[0]
     verdict = ("its interval leaves zero out" if best["low"] > 0
                else "it cannot be told apart")
-    print(f"{data}: {best['model']} {100 * best['value']:+.1f} points (95 %: "
+    print(f"{name}: {best['model']} {100 * best['value']:+.1f} points (95 %: "
           f"{100 * best['low']:+.1f} to {100 * best['high']:+.1f}), {verdict}")
 
 # %% [markdown]

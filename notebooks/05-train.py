@@ -220,9 +220,9 @@ for row in pairs.itertuples():
 # be one.
 #
 # One more token comes first and stands for the sample as a whole: it looks at
-# all others, and what it has gathered in the end is the vector. The second
-# tuple says which tokens are there for the first sample: 1 if there is
-# anything to see.
+# all others, and what it has gathered in the end is the vector. The list below
+# says which tokens are there for the first sample: 1 if there is anything to
+# see.
 
 # %%
 tiny = CompactClip(CompactConfig(width=32, depth=1)).eval()
@@ -304,12 +304,15 @@ history = training.fit(
     model, parts["train"], parts["validation"],
     settings=training.Settings(epochs=run.epochs, seed=run.seed),
     out=chain.folder() / "training")
+
+# %%
+history.index = 1 + history["epoch"]
 history[["loss", "validation_loss", "validation_top1"]].tail(3).round(2)
 
 # %%
-print(f"{len(history)} epochs, counted from 0: validation loss is lowest in "
-      f"epoch {history['validation_loss'].idxmin()}; the last one is kept, "
-      f"and names {history['validation_top1'].iloc[-1]:.1%} of the validation "
+print(f"{len(history)} epochs: validation loss is lowest in epoch "
+      f"{history['validation_loss'].idxmin()}; the last one is kept, and "
+      f"names {history['validation_top1'].iloc[-1]:.1%} of the validation "
       "records.")
 
 # %% [markdown]
@@ -338,6 +341,10 @@ print("no optimum is known for real occurrences" if limit is None
 plots.history(history, optimum=limit);
 
 # %% [markdown]
+# Left, the losses: that of training may lie above the other, for parts of its
+# input are hidden. Right, the share of validation records named, below the
+# line that nobody can pass.
+#
 # ## Test samples, looked at once
 #
 # The validation records are there to choose by: a number of epochs, a learning

@@ -589,3 +589,5 @@ except ValueError as error:
 #   help or hurt.
 # - Spread over draws is no confidence interval, and has its own name.
 # - The nearest place is a baseline here too.
+#
+# Handed on: nothing; the numbers above are made on this page.

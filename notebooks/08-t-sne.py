@@ -405,8 +405,8 @@ plots.embedding(layout(noise), kinds, colors=plots.LEAF_COLORS);
 # %% [markdown]
 # > **Exercise 3** (hard)
 # >
-# > Colour the map by something that the model cannot have been told, such as
-# > the year of the record. What do you expect, and what would worry you?
+# > Ask the neighbours for something that the model cannot have been told, such
+# > as the year of the record. What do you expect, and what would worry you?
 #
 # <details><summary>Solution</summary>
 #
@@ -430,3 +430,5 @@ plots.embedding(layout(noise), kinds, colors=plots.LEAF_COLORS);
 #
 # - A map of neighbours, no more: sizes and gaps mean nothing.
 # - A number with its chance level says more than a picture.
+#
+# Handed on: nothing; the numbers above are made on this page.

@@ -341,8 +341,9 @@ species = ([name for name in species if name in shared]
            or sorted(shared or seen)[:6])
 
 # %% [markdown]
-# Six species of different climates. Cells where the planet has no tree, or the
-# source no clear pixel, stay empty: an empty cell is no zero.
+# Species of different climates, of those that training has seen. Cells where
+# the planet has no tree, or the source no clear pixel, stay empty: an empty
+# cell is no zero.
 
 # %%
 maps = explore.range_maps(model, source, classes, species, step=3.0,
@@ -357,12 +358,12 @@ known = maps["probability"].copy(
 known = known.where(maps["probability"].notnull() & (known > 0)
                     & known["species"].isin(sorted(shared)))
 
-# %% mystnb={"image": {"alt": "Six species, each with its predicted probability by cell beside the probability that the planet was made with, to see whether the same regions are dark."}}
+# %% mystnb={"image": {"alt": "Some species, each with its predicted probability by cell beside the probability that the planet was made with, to see whether the same regions are dark."}}
 plots.range_panels(maps["probability"], known);
 
 # %% [markdown]
-# The upper and the lower map of a species should be dark in the same places.
-# Eyes forgive a lot, so put a number beside the picture: the rank correlation
+# The two maps of a species should be dark in the same places. Eyes forgive a
+# lot, so put a number beside the picture: the rank correlation
 # of the two, cell by cell, is one if they agree on which of any two cells is
 # the likelier one, and zero if they have nothing to do with each other. The
 # farther below one, the less should single cells be compared.
@@ -430,7 +431,7 @@ for kind, part in (("degrees", maps), ("area", even)):
 # more weight than they have ground. Quote the second if anyone asks for an
 # area. Drawn in its cells of equal area, the same species looks like this:
 
-# %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of the six species."}}
+# %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of these species."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2))
 even["probability"].sel(species=species[-1]).assign_coords(
     x=even["x"] / 1e6, y=even["y"] / 1e6).plot(
@@ -523,4 +524,5 @@ except ValueError as error:
 # - An answer is a name, a rank and a probability.
 # - "Unsure below the genus" is a good answer.
 # - A map of predictions needs its error beside it.
-# - `range.tif` and `ranges.zarr` open in any GIS.
+#
+# Handed on: `range.tif` and `ranges.zarr`, which any GIS opens.

@@ -202,8 +202,9 @@ settings = training.Settings(epochs=8, batch_size=32, learning_rate=3e-4)
 model = start
 history = training.fit(model, train, validation, settings=settings,
                        out=folder / "training", progress=False)
-print(f"{len(history)} epochs, counted from 0: validation loss is lowest in "
-      f"epoch {history['validation_loss'].idxmin()}")
+history.index = 1 + history["epoch"]
+print(f"{len(history)} epochs: validation loss is lowest in epoch "
+      f"{history['validation_loss'].idxmin()}")
 history[["loss", "validation_loss", "validation_top1"]].round(2).tail(3)
 
 # %% [markdown]
@@ -308,8 +309,8 @@ answers[["predicted_species", "sure_rank", "set_size", "months"]].head()
 # percentages with 95 % intervals. `likeliest` says how often the first name is
 # right, `listed` how often one of the few that are listed, and `sure` how
 # often the model commits itself to a species. `in set` is how often the set of
-# names that cannot be ruled out holds the right one, and was promised to be 90
-# %. `sure and right` says whether "sure" means it: a model that is sure from a
+# names that cannot be ruled out holds the right one; 90 % were promised.
+# `sure and right` says whether "sure" means it: a model that is sure from a
 # probability of 0.8 on should be right at least so often.
 
 # %%
@@ -330,7 +331,46 @@ print(f"promised at least 80 %, and kept: {kept['sure and right']:.0f} %; "
 # where a promise was not kept, that is the first thing to suspect, and more
 # records of your own are the cure. Until then, take "sure" with as much salt
 # as the table says.
+
+# %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Ask with `prior=False`. What do the records around a place contribute?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# alone = explore.predict(places, prior=False, **how)
+# 100 * explore.score_answers(alone, "species", blocks=blocks)["value"]
+# ```
+#
+# Without the records around a place, the answer rests on the model alone.
+# Where a species grows in one region only, its records nearby are a strong
+# argument; where eight species share a valley, they say little. If the score
+# hardly moves, that is worth knowing, too: your model then does not lean on
+# them.
+#
+# </details>
+#
+# > **Exercise 2** (medium)
+# >
+# > A threshold of 0.5 answers more often at species. Is it still right?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# bold = explore.predict(places, threshold=0.5, **how)
+# score_bold = explore.score_answers(bold, "species")["value"]
+# 100 * score_bold.loc[["sure", "sure and right"]]
+# ```
+#
+# More answers reach the species, and a smaller share of them is right. If the
+# confidence is honest, at least half of the newly given names are right;
+# whether that is good enough depends on what a wrong name costs you.
+#
+# </details>
+
+# %% [markdown]
 # The model still has all the names of chapter 05 to choose from. If you know
 # that nothing but your species stands there, say so with a checklist.
 
@@ -344,7 +384,34 @@ pd.DataFrame({name: 100 * explore.score_answers(one, "species")["value"]
 # A list costs nothing, and excludes at once all names that you know to be
 # wrong. How much that helps stands in the table: little, where fine-tuning has
 # already taught the model which names to expect.
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Give a checklist of four of your eight species. What happens to the
+# > answers where another one stands?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# four = list(classes["species"][:4])
+# told = explore.predict(places, checklist=four, **how)
+# other = ~places["species"].isin(four)
+# for name, one in {"all names": answers, "four names": told}.items():
+#     sure = one[other]["sure_rank"].eq("species").mean()
+#     size = one[other]["set_size"].mean()
+#     print(f"{name}: {size:.1f} in a set, sure of a species: {sure:.0%}")
+# ```
+#
+# They get one of the four all the same: a list excludes names, it does not
+# add "none of these". What the missing names would have had is shared out
+# among the four, so the model can be surer of a wrong name than before. The
+# sets do not warn either, for they are promised where the tree is on the list.
+# So name what may stand there, and not only what you are looking for.
+#
+# </details>
+
+# %% [markdown]
 # But these places were drawn from all over the species' ranges, some next to a
 # training record. A fairer question: how good is the recipe where it has never
 # been? Five folds of blocks answer it, with a model trained for each.
@@ -552,59 +619,6 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# > **Exercise 1** (easy)
-# >
-# > Ask with `prior=False`. What does the place contribute, and where?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# alone = explore.predict(places, prior=False, **how)
-# explore.score_answers(alone, "species", blocks=blocks)
-# ```
-#
-# Without the records around a place, the answer rests on the model alone.
-# Where a species grows in one region only, its records nearby are a strong
-# argument; where eight species share a valley, they say little. If the score
-# hardly moves, that is worth knowing, too: your model then does not lean on
-# them.
-#
-# </details>
-#
-# > **Exercise 2** (medium)
-# >
-# > A threshold of 0.5 answers more often at species. Is it still right?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# bold = explore.predict(places, threshold=0.5, **how)
-# explore.score_answers(bold, "species").loc[["sure", "sure and right"]]
-# ```
-#
-# More answers reach the species, and a smaller share of them is right. If the
-# confidence is honest, at least half of the newly given names are right;
-# whether that is good enough depends on what a wrong name costs you.
-#
-# </details>
-#
-# > **Exercise 3** (hard)
-# >
-# > Give a checklist of four of your eight species. What happens to the
-# > answers where another one stands?
-#
-# <details><summary>Solution</summary>
-#
-# They get one of the four all the same: a list excludes names, it does not
-# add "none of these". The sets grow, and `sure_rank` moves up.
-#
-# ```python
-# four = list(classes["species"][:4])
-# explore.predict(places, checklist=four, **how)
-# ```
-#
-# </details>
-#
 # ## Recap
 #
 # - A CSV goes in; nothing is dropped in silence, each row says what became of
@@ -612,4 +626,5 @@ except ValueError as error:
 # - Fine-tuning is for what a model has not seen; a test in blocks says whether
 #   it helped.
 # - A model folder holds all that an honest answer needs, places included.
-# - `answers.csv`, `answers.geoparquet` and `map.tif` are for others.
+#
+# Handed on, to others: `answers.csv`, `answers.geoparquet` and `map.tif`.

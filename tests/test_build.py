@@ -72,10 +72,12 @@ def test_other_settings_never_show_what_was_built_before(book, build,
                                                          monkeypatch):
     """Each cell runs again where any GEOTREE_* differs, and only there.
 
-    A good book takes the place of the last.
+    A good book takes the place of the last, with figures, whatever backend
+    the shell has.
     """
     code = ("import os, pathlib\n"
             "print('seven', 'times')\n"
+            "import matplotlib.pyplot as plt\nplt.plot([1, 2]);\n"
             "pathlib.Path('runs').open('a').write('x')\n"
             "assert 'GEOTREE_STAC_URL' not in os.environ, 'no such service'")
     (book / "geotree").mkdir()
@@ -84,11 +86,12 @@ def test_other_settings_never_show_what_was_built_before(book, build,
     runs = book / "notebooks/runs"
     assert build.current({}) is None
     for _ in range(2):
-        done, cover = run(book, code)
+        done, cover = run(book, code, MPLBACKEND="Agg")
         assert done.returncode == 0, done.stderr
         assert "Its cover." in cover
     page = (book / "_build/html/notebooks/01.html").read_text("utf-8")
-    assert "seven times" in page and runs.read_text() == "x"
+    assert "seven times" in page and 'src="../_images/' in page
+    assert runs.read_text() == "x"
     assert build.current({}).html == book / "_build/html"
     other = {"GEOTREE_STAC_URL": "http://127.0.0.1:9"}
     assert build.current(other) is None

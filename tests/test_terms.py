@@ -110,6 +110,13 @@ def prose(path):
     return re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
 
 
+def test_no_line_of_prose_is_lost_as_a_comment():
+    """A page leaves out a line that begins with a per cent sign."""
+    for folder, ending in (("notebooks", "py"), ("book", "md")):
+        for path in (ROOT / folder).glob(f"*.{ending}"):
+            assert not re.findall(r"^\s*%.*", prose(path), re.MULTILINE), path
+
+
 @pytest.mark.parametrize("path", sorted(
     [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "book").glob("*.md"),
      ROOT / "README.md"]), ids=lambda path: path.stem)
