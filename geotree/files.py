@@ -119,9 +119,24 @@ def cache_folder(cache: str | Path | None = None) -> Path:
                 or Path.home() / ".cache" / "geotree")
 
 
+def plain(path: str | Path) -> Path:
+    """The path, unless something is there that may have no end.
+
+    Raises
+    ------
+    ValueError
+        A pipe or a device: to read it may take for ever.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"'{path}' is a folder, a pipe or a device, "
+                         "expected a file. Copy what it holds into one.")
+    return path
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    with plain(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -183,7 +198,7 @@ def _add(digest, part) -> None:
 def read_json(path: str | Path, *, what: str = "JSON") -> dict:
     """An object of a JSON file, or a ``ValueError`` that names the file."""
     try:
-        found = json.loads(Path(path).read_bytes())
+        found = json.loads(plain(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is no {what} ({error}): damaged, or "
                          "another file. Make it again.") from error

@@ -61,8 +61,8 @@ def redact(text: str) -> str:
     'no answer from https://host.org/a?key=…&b=…'
     """
     text = re.sub(r"(\w://)[^/?#\s'\"<>]*@", r"\1", str(text))
-    text = re.sub(r"(\w://[^?\s'\"<>]*\?)[^=&\s'\"<>]+(?![^\s'\"<>])",
-                  r"\1…", text)
+    text = re.sub(r"(\w://[^?\s'\"<>]*\??)([^=&\s'\"<>]++(?![=&]))?",
+                  lambda part: part[1] + "…" * bool(part[2]), text)
     return re.sub(r"[?&#][\w.~%\[\]+-]+=[^&#;\s'\"<>)]*",
                   lambda part: part[0].split("=")[0] + "=…", text)
 

@@ -5,6 +5,8 @@ Each line was tried as a user would; what a fuzzer found is at the end.
 
 import hashlib
 import json
+import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -31,9 +33,11 @@ from geotree import (
 )
 from geotree.evaluation import calibration, presence
 from geotree.explore.sheet import Sheet
+from geotree.explore.tiles import Grid
 from geotree.models import store
 from geotree.models.compact import CompactClip
 from geotree.occurrences.columns import PLACE
+from geotree.release import checkpoint
 from geotree.shards import index
 from geotree.sources import scenes
 from geotree.training import checkpoints
@@ -318,6 +322,50 @@ def test_a_checkpoint_that_another_wrote_is_named(tmp_path):
     path.write_bytes(data + hashlib.sha256(data).digest())
     with pytest.raises(ValueError, match="is no checkpoint"):
         checkpoints.read(path, "cpu")
+
+
+ENDLESS = {  # what is read, and by whom
+    "a.csv": occurrences.from_points, "b.parquet": occurrences.read_trees,
+    "zarr.json": lambda path: pixels.open(path.parent),
+    "index.json": lambda path: shards.open(path.parent),
+    "c.pth": checkpoint.load_tensors}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("make", [
+    os.mkfifo, lambda path: os.symlink("/dev/zero", path)],
+    ids=["pipe", "device"])
+def test_what_has_no_end_is_not_read(name, make, tmp_path):
+    make(tmp_path / name)
+    with pytest.raises(ValueError, match="is a folder, a pipe or a device"):
+        ENDLESS[name](tmp_path / name)
+
+
+LARGE = {
+    "a chunk of all memory": lambda path: pixels.download(
+        TABLE, FakeSource(), path, chunk=10**6),
+    "a map of more cells than anyone has memory": lambda path: Grid(
+        (-180, -90, 180, 90), 1e-6, False, 4, 64),
+    "a place that is asked for ever": lambda path: Grid(
+        (5, 45, 6, 46), 0.5, False, 10**9, 64),
+    "more bins than samples": lambda path: calibration.reliability(
+        ODDS, LABELS, bins=10**9)}
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_what_no_memory_holds_is_refused_at_once(what, tmp_path):
+    with pytest.raises(ValueError, match="at most"):
+        LARGE[what](tmp_path / "x")
+
+
+def test_long_text_takes_no_time():
+    """Lengths that took minutes where each start was looked at to the end."""
+    start = time.perf_counter()
+    network.redact("a://" * 50_000)
+    assert time.perf_counter() - start < 2
+    found = occurrences.from_points(pd.DataFrame({
+        "lat": [1.0], "lon": [2.0], "year": ["9" * 10**5]}))
+    assert found["status"].tolist() == ["no year"]
 
 
 def test_an_endless_number_of_a_service_is_no_answer():

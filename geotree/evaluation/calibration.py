@@ -50,7 +50,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *,
         One row per bin: mean ``confidence``, ``accuracy``, binomial 95 %
         ``error`` of the accuracy, ``n``.
     """
-    checks.number(bins, name="bins", low=1, whole=True)
+    checks.number(bins, name="bins", low=1, high=10_000, whole=True)
     probabilities = checks.probabilities(probabilities)
     right = hits(probabilities, labels)
     confidence = probabilities.max(axis=1)

@@ -137,7 +137,6 @@ def name_map(model, source, *, region: tuple[float, float, float, float],
         the attribute ``names`` (0: no answer), and ``<rank>_confidence``
         (y, x) float32, 0 to 1; ``status`` as in :func:`range_maps`.
     """
-    checks.number(samples, name="samples", low=1, whole=True)
     judged, _ = judge(loaded(model, device), **judging)
     grid = Grid(region, step, equal_area, samples, batch)
     groups = {str(rank): taxonomy.members(judged.classes, rank)

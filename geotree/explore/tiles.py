@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import engine, files, globe, sources, world
+from geotree import checks, engine, files, globe, sources, world
 from geotree.explore import seeing
 from geotree.explore.judging import Judge
 from geotree.explore.seeing import NO_TREE, STATUS, Seen
@@ -29,6 +29,7 @@ DEGREES, EQUAL_AREA = "EPSG:4326", "EPSG:6933"  # EASE-Grid 2.0, metres
 # What is known of a cell, by its number in the file.
 CELLS = ("not asked", STATUS[1], NO_TREE, STATUS[2], STATUS[3])
 FAILED = len(CELLS) - 1
+_MOST = 10**9  # cells of a map, of which all layers are held
 
 
 class Grid:
@@ -45,6 +46,7 @@ class Grid:
     def __init__(self, region, step, equal_area, samples, batch):
         self.crs = EQUAL_AREA if equal_area else DEGREES
         self.x, self.y, self.step = _axes(region, step, equal_area)
+        checks.number(samples, name="samples", low=1, high=10_000, whole=True)
         self.samples, cells = samples, max(batch // samples, 1)
         tall = min(isqrt(cells), len(self.y))
         self.tile = tall, min(cells // tall, len(self.x))
@@ -265,7 +267,7 @@ def _axes(region, step: float, equal_area: bool):
     """Centres of columns and rows (north first), and a cell's side."""
     west, south, east, north = region
     if not (-180 <= west < east <= 180 and -90 <= south < north <= 90
-            and step > 0):
+            and 0 < step <= 360):
         raise ValueError(f"region is {region} with a step of {step}, "
                          "expected (west, south, east, north) in degrees, "
                          "within the globe, and a step above 0.")
@@ -275,8 +277,12 @@ def _axes(region, step: float, equal_area: bool):
         (west, east), (south, north) = transform(
             DEGREES, EQUAL_AREA, [west, east], [south, north])
         step *= globe.METRES
-    wide = max(round((east - west) / step), 1)
-    tall = max(round((north - south) / step), 1)
+    wide, tall = (max(round(side / step), 1)
+                  for side in (east - west, north - south))
+    if wide * tall > _MOST:
+        raise ValueError(f"the map has {wide * tall:,} cells, expected at "
+                         f"most {_MOST:,}: take a larger step, or a part of "
+                         "the region.")
     x = west + step * (np.arange(wide) + 0.5)
     return x, north - step * (np.arange(tall) + 0.5), step
 

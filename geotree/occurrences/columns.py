@@ -73,7 +73,7 @@ def years(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("Float64").astype("float64")
     text = column.astype("str").str.strip()
-    found = text.str.extract(r"^([+-]?\d+)(?:\.0*)?$|^(\d{4})[-/T ].*$|"
+    found = text.str.extract(r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})[-/T ].*$|"
                              r"^\d\d?[./-]\d\d?[./-](\d{4})$")
     found = found[0].fillna(found[1]).fillna(found[2])
     return pd.to_numeric(found).astype("float64")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geotree import files
 from geotree.data import load
 
 _SEPARATORS = "\t;,|"
@@ -41,7 +42,7 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"no table at '{path}'.")
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"PK":
         raise ValueError(f"'{path}' is a workbook or a zip archive: save it "

@@ -24,6 +24,7 @@ from geotree.pixels import cube
 from geotree.pixels import store as making
 from geotree.sources import FAILED, PENDING, Pixels, Source
 
+_LARGEST = 2**16  # samples a chunk: 393 MB of pixels
 _TRIED = 1000  # samples tried before the share of failures counts
 
 
@@ -48,7 +49,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     store : path
         Zarr folder; made, or gone on with when it is of the same source.
     chunk : int
-        Samples a unit of work, in a new cube.
+        Samples a unit of work, in a new cube; at most 65,536.
     workers : int, str or dask.distributed.Client
         Who fetches; see :func:`geotree.engine.open`. What a service allows
         is divided among them.
@@ -79,7 +80,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         not answer. What is finished stays; call again to go on.
     """
     table = occurrences.validate(_dated(table, source), named=False)
-    checks.number(chunk, name="chunk", low=1, whole=True)
+    checks.number(chunk, name="chunk", low=1, high=_LARGEST, whole=True)
     checks.number(max_failed, name="max_failed", low=0, high=1)
     checks.number(timeout, name="timeout", low=0)
     store = Path(store)

@@ -8,6 +8,7 @@ in front. DDP and ``torch.compile`` add words of their own. Chapter 09.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import zipfile
@@ -16,6 +17,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from geotree import files
 
 # The towers' names here, and what transformers before 5.6 puts behind them.
 _SHELLS = {"temporal_extractor.clip_vit.model.": "vision_model.",
@@ -82,6 +85,8 @@ def load_tensors(source):
         compressed, which ``torch.save`` never does.
     """
     try:
+        if isinstance(source, str | os.PathLike):
+            files.plain(source)
         packed = zipfile.is_zipfile(source)
         if packed:
             with zipfile.ZipFile(source) as archive:

@@ -165,7 +165,8 @@ def load(folder: Path) -> dict:
     """
     path = folder / INDEX
     try:
-        index = json.loads(raw := path.read_bytes())
+        here = path if isinstance(path, far.Far) else files.plain(path)
+        index = json.loads(raw := here.read_bytes())
         for name, must in (("schema", SCHEMA), ("bands", [*BAND_NAMES]),
                            ("variables", [*VARIABLE_NAMES])):
             if index[name] != must:
