@@ -393,10 +393,10 @@ except ValueError as error:
 # print(noticed[noticed > 0])
 # ```
 #
-# Rules that compare two columns can notice: a point that is in the sea, or in
-# another country than its code says. What neither rule sees passes. So a swap
-# is better prevented at the door, by `lat=` and `lon=` by name, than looked
-# for afterwards.
+# Rules that compare can notice: a point that is in the sea, or far from all
+# others of its species; whether the country fits its code is among GBIF's
+# issues. What none of them sees passes. So a swap is better prevented at the
+# door, by `lat=` and `lon=` by name, than looked for afterwards.
 #
 # </details>
 

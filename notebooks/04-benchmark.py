@@ -485,7 +485,7 @@ kept = results.read("real-90")
 top1 = kept[(kept["metric"] == "top1") & (kept["rank"] == "species")
             & (kept["by"] == "all") & (kept["seed"] == 0)]
 real = top1[top1["data"] == "10kEval-90"]
-kept[["data", "data_hash", "commit"]].drop_duplicates()
+plots.table(kept[["data", "data_hash", "commit"]].drop_duplicates())
 
 # %% [markdown]
 # Two tables are in the file, the one that was published and the one that the

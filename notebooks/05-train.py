@@ -342,8 +342,8 @@ plots.history(history, optimum=limit);
 
 # %% [markdown]
 # Left, the losses: that of training may lie above the other, for parts of its
-# input are hidden. Right, the share of validation records named, below the
-# line that nobody can pass.
+# input are hidden and small penalties are added. Right, the share of the
+# validation records named, below the line that nobody can pass.
 #
 # ## Test samples, looked at once
 #
@@ -374,8 +374,9 @@ print("species top-1 on test:", text)
 
 # %% [markdown]
 # The table is in percent: *top-1* is how often the right name comes first,
-# *top-5* how often it is among the first five, *macro* counts each species
-# once however many records it has. The line below it has the 95 % interval
+# *top-5* how often it is among the first five (of four leaf types it always
+# is, so that is left out), *macro* counts each species once however many
+# records it has. The line below it has the 95 % interval
 # over blocks. Compare *top-1* with *macro*: where the second is lower, the
 # model is better on frequent species than on rare ones. Read down a column to
 # see how much of a wrong species is still the right genus or family. Whether

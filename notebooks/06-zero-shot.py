@@ -504,7 +504,7 @@ print(f"The place inside the model gives {inside:.1%}, beside it as a prior "
 study = results.read("planet")
 gains = study[study["metric"] == "top1_gain"].sort_values("value")
 gains = gains[gains["model"] != "compact model"]
-study[["commit", "device", "data_hash"]].drop_duplicates()
+plots.table(study[["commit", "device", "data_hash"]].drop_duplicates())
 
 # %% mystnb={"image": {"alt": "Paired difference in top-1 of the compact model with one part taken away to the whole one, with intervals."}}
 plots.differences(gains, names=("value", "low", "high"));

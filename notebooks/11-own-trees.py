@@ -461,7 +461,8 @@ names = maps["leafType"].attrs["names"]
 print(f"{int((maps['status'] == 1).sum())} cells with an answer: {names}")
 
 # %% mystnb={"image": {"alt": "Map of western and central Europe in cells of half a degree: the confidence in the likeliest leaf type, from yellow where it is sure to dark blue where it is not; the sea is empty."}}
-maps["leafType_confidence"].rename(x="longitude", y="latitude").plot(
+maps["leafType_confidence"].drop_attrs().rename(
+    x="longitude (°)", y="latitude (°)").plot(
     cmap="cividis", vmin=0, vmax=1, figsize=(6, 4),
     cbar_kwargs={"label": "probability of the likeliest leaf type"});
 
