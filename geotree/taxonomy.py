@@ -98,7 +98,7 @@ def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A copy; what no class tells stays "Unknown".
     """
-    result = table.copy()
+    result = checks.columns(table, CLASS_COLUMNS).copy()
     if not (result[list(CLASS_COLUMNS)] == "Unknown").any(axis=None):
         return result
     for by in CLASS_COLUMNS[:-1]:  # fine to coarse: the nearest relative
@@ -124,6 +124,7 @@ def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
     ValueError
         The table holds species that the class table lacks.
     """
+    checks.columns(table, ["species"])
     numbers = pd.Index(classes["species"]).get_indexer(table["species"])
     unknown = table["species"][numbers < 0]
     if len(unknown):

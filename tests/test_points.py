@@ -246,7 +246,7 @@ def test_names_of_all_spellings(came, normal):
     "Betula pendula × pubescens", "Betula pendula x Betula pubescens",
     "Acer rubrum/nigrum", "Acer rubrum; Acer nigrum", "Acer rubrum?",
     "Acer rubrum or A. nigrum", "Crataegus sect. Coccineae", "Dead tree",
-    "Not identified", "Silver birch"])
+    "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))
 

@@ -31,6 +31,7 @@ from geotree import (
     training,
     variables,
 )
+from geotree import presence as wood
 from geotree.evaluation import calibration, presence
 from geotree.explore.sheet import Sheet
 from geotree.explore.tiles import Grid
@@ -66,6 +67,12 @@ def patches(**changed):
 
 
 REFUSED = {
+    **{f"{name} of a table without names": lambda ask=ask: ask(
+        TABLE.drop(columns="species")) for name, ask in (
+            ("split", splits.split), ("rarity", splits.rarity),
+            ("hold out", splits.hold_out),
+            ("ranks", lambda one: taxonomy.complete(one, CLASSES)),
+            ("labels", lambda one: taxonomy.labels(one, CLASSES)))},
     "blocks without a number": lambda: score(blocks=NAN),
     "a species twice": lambda: score(
         classes=CLASSES.assign(species=CLASSES["species"].iloc[0])),
@@ -220,6 +227,30 @@ def test_true_and_false_as_objects_are_no_row_numbers():
     for rows in (np.array([True, False] * 12, object), [0.5, 1.5]):
         with pytest.raises(ValueError, match="expected bool or whole"):
             data.select(rows)
+
+
+@pytest.mark.parametrize("dress", [
+    lambda table: table.astype(object), lambda table: table.convert_dtypes(
+        dtype_backend="pyarrow"),
+    lambda table: table.assign(species=pd.Categorical(
+        table["species"], [*sorted({*table["species"]})[::-1], "Nix nix"])),
+    lambda table: table.set_axis([7] * N).rename_axis("species")],
+    ids=["objects", "arrow", "categories", "an index"])
+def test_a_table_counts_the_same_in_any_dress(dress):
+    table = dress(TABLE)
+    for ask in (splits.hold_out, lambda one: splits.rarity(
+            one, rare=2, frequent=5).tolist()):
+        assert ask(table) == ask(TABLE)
+    fitted = [wood.fit(one, TABLE, variables=["year"], model="logistic")
+              for one in (TABLE, table.set_axis(TABLE.index))]
+    assert fitted[0].species == fitted[1].species
+    np.testing.assert_array_equal(*(one.predict(TABLE) for one in fitted))
+
+
+def test_a_record_without_a_name_is_not_frequent():
+    with pytest.raises(ValueError, match="species are missing for 1 of"):
+        splits.rarity(TABLE.assign(species=TABLE["species"].where(
+            TABLE.index != 3)))
 
 
 def test_what_is_unknown_is_a_group_of_its_own():

@@ -27,7 +27,7 @@ _VAGUE = re.compile(
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)|^[xX](?=[A-Z][a-z])")
 _TWO = re.compile(r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und)\b")  # names, or doubt
-_WORD = r"[a-zà-ÿ][a-zà-ÿ-]+"
+_WORD = r"[a-zà-ÿ][a-zà-ÿ-]+(?!\w)"  # not cut at a letter of others
 _NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")
 
 

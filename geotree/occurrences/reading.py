@@ -83,7 +83,7 @@ def meant(table: pd.DataFrame, what: str, name: str | None, where: str
     """The column that is meant: the named one, or the one of a usual name."""
     have = ", ".join(map(str, table.columns[:20]))
     if name is not None:
-        if name not in table:
+        if (name := str(name)) not in table:
             raise ValueError(f"{where} has no column {name!r} for {what}; "
                              f"it has {have}.")
         return name

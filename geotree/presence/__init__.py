@@ -78,7 +78,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     for frame, where in ((presence, "presence"), (background, "background")):
         checked(frame, table, where)
     table.learn(pd.concat([presence, background], ignore_index=True))
-    code, species = pd.factorize(presence["species"], sort=True)
+    code, species = pd.factorize(presence["species"].astype("str"), sort=True)
     if model in place.MODELS:
         return Model(list(species), table,
                      _of_places(model, presence, table, seed))

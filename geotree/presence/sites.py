@@ -112,8 +112,8 @@ def visited(data: Data) -> float:
 
 
 def _is_number(column: pd.Series) -> bool:
-    return (pd.api.types.is_numeric_dtype(column)
-            and not pd.api.types.is_bool_dtype(column))
+    return pd.api.types.infer_dtype(column, skipna=True) in (
+        "integer", "floating", "mixed-integer-float", "decimal")
 
 
 def checked(frame: pd.DataFrame, table: Features, where: str) -> None:

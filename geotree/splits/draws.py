@@ -24,7 +24,9 @@ def rarity(table: pd.DataFrame, *, rare: int = 100,
     """
     checks.number(rare, name="rare", low=0)
     checks.number(frequent, name="frequent", low=rare)
-    records = table.groupby("species")["species"].transform("size")
+    species = pd.Series(checks.one_each(checks.columns(
+        table, ["species"])["species"], len(table), where="species"))
+    records = species.map(species.value_counts())
     values = np.select([records <= rare, records < frequent],
                        CATEGORIES[:2], CATEGORIES[2])
     return pd.Series(values, index=table.index, name="rarity")

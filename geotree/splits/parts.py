@@ -115,6 +115,7 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     if not test + validation < 1:
         raise ValueError(f"test is {test} and validation {validation}: they "
                          "have to leave something to train on.")
+    checks.columns(table, ["species"])
     unit = units(table, kind, degrees=block_degrees)
     left, rng = _left(table, kind, leave), checks.rng(seed)
     test = 0 if left.any() else test
@@ -277,8 +278,9 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     above = {"species": "genus", "genus": "family"}
     checks.one_of(rank, above, name="rank")
     checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
-    lineage = table[["species", "genus", "family"]].drop_duplicates(
-        "species").sort_values("species")
+    needed = ["species", "genus", "family"]
+    lineage = checks.columns(table, needed)[needed].astype("str").set_axis(
+        range(len(table))).drop_duplicates("species").sort_values("species")
     parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
     left = parent.value_counts().to_dict()
     members = lineage.groupby(rank)["species"].agg(list)
