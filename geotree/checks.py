@@ -281,20 +281,20 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
 
 def columns(table, needed, *, where: str = "table"):
     """A table that has the columns, each once."""
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"{where} is {type(table)}, expected a DataFrame.")
     names = [*table.columns]
     if double := sorted({str(x) for x in names if names.count(x) > 1}):
         raise ValueError(f"{where} has the columns {', '.join(double)} more "
                          "than once. Rename or drop one of each.")
-    missing = [one for one in needed if one not in names]
-    if missing:
-        raise ValueError(
-            f"{where} lacks the columns {', '.join(missing)}; it has "
-            f"{few(names, 20)}.")
+    if missing := [one for one in needed if one not in names]:
+        raise ValueError(f"{where} lacks the columns {', '.join(missing)}; "
+                         f"it has {few(names, 20)}.")
     return table
 
 
 def few(words, most: int = 3) -> str:
     """The first of some words, and how many more there are."""
-    words = list(words)
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(map(str, words[:most])) + more or "none"
+    words = [*map(str, words)]
+    more = f" and {len(words) - most} more" * (len(words) > most)
+    return ", ".join(words[:most]) + more or "none"

@@ -45,8 +45,8 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         One row per species, sorted by name; the index 0 … K-1 is the
         class number. Where the rows of a species disagree about its
         genus, family and leaf type, the most frequent combination is
-        taken (the alphabetically first among equals). A species that is
-        written in several ways is several classes, and a warning says so.
+        taken (the alphabetically first among equals). A name that is
+        written in several ways is several names, and a warning says so.
 
     Raises
     ------
@@ -70,21 +70,22 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
-    _tell_alike(classes["species"])
+    _tell_alike(classes)
     return classes[columns].astype(str).reset_index(drop=True)
 
 
-def _tell_alike(species: pd.Series) -> None:
+def _tell_alike(classes: pd.DataFrame) -> None:
     from geotree.occurrences.names import alike
 
-    for _, ways in species.groupby(species.map(alike)):
-        if len(ways) > 1:
-            warnings.warn(
-                f"{few([*map(repr, ways)])} are one species written in "
-                f"{len(ways)} ways, and count as {len(ways)} classes. "
-                "occurrences.validate brings names into one form.",
-                stacklevel=3)
-            return
+    for rank in CLASS_COLUMNS:
+        names = pd.Series(classes[rank].unique())
+        for _, ways in names.groupby(names.map(alike)):
+            if len(ways) > 1:
+                warnings.warn(
+                    f"{few(map(repr, ways))} are one {rank} written in "
+                    f"{len(ways)} ways, and count as {len(ways)}. "
+                    "Give them one form.", stacklevel=3)
+                break
 
 
 def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:

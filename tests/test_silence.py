@@ -101,6 +101,10 @@ REFUSED = {
         lat=np.ma.masked_array([47.0], [True]), lon=[8.0]),
     "lat and lon from one column": lambda: occurrences.from_points(
         pd.DataFrame({"a": [47.0]}), lat="a", lon="a"),
+    "a table that is a list": lambda: occurrences.validate([1]),
+    "training without names": lambda: training.fit(
+        CompactClip(), shards.from_arrays(FOUND.reflectance)),
+    "a region as text": lambda: Grid("5,45,6,46", 0.5, False, 4, 64),
     "a year that is none": lambda: explore.places(
         FakeSource(), lat=[47], lon=[8], year=np.nan),
     "half a year": lambda: explore.places(
@@ -145,8 +149,12 @@ def test_a_species_of_many_spellings_is_one_class():
     assert own.classes["species"].tolist() == ["Abies alba"]
     assert own.table["species"].eq("Abies alba").all()
     with pytest.warns(UserWarning, match="one species written in 7 ways, and "
-                      "count as 7 classes"):
+                      "count as 7"):
         taxonomy.class_table(TABLE.head(7).assign(species=SPELT))
+    with pytest.warns(UserWarning, match="are one genus written in 2 ways"):
+        taxonomy.class_table(TABLE.head(2).assign(
+            species=["Abies alba", "Abies nordmanniana"],
+            genus=["Abies", "Abies "]))
 
 
 @pytest.mark.parametrize(("rank", "true"), [
@@ -245,6 +253,11 @@ def test_a_table_counts_the_same_in_any_dress(dress):
               for one in (TABLE, table.set_axis(TABLE.index))]
     assert fitted[0].species == fitted[1].species
     np.testing.assert_array_equal(*(one.predict(TABLE) for one in fitted))
+
+
+def test_a_year_may_be_numpys():
+    found = occurrences.from_points(TABLE[PLACE], year=TABLE["year"].max())
+    assert (found["year"] == TABLE["year"].max()).all()
 
 
 def test_a_record_without_a_name_is_not_frequent():

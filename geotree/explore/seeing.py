@@ -42,6 +42,7 @@ def year_of(source, year=None):
     ValueError
         The source looks at one year, and another is asked for.
     """
+    year = int(year) if isinstance(year, np.integer) else year
     fixed = getattr(source, "year", None)
     if not isinstance(fixed, int):
         return year

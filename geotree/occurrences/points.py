@@ -82,6 +82,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     """
     if not isinstance(table, pd.DataFrame):
         table = reading.frame(table)
+    year = int(year) if isinstance(year, np.integer) else year
     file = table.attrs.get("file")
     where = f"'{file}'" if file else "table"
     checks.columns(table, [], where=where)

@@ -172,6 +172,9 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
     from geotree.training.loop import Run
 
     settings = settings or Settings()
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings is a {type(settings).__name__}, expected "
+                        "training.Settings.")
     for data in (train, validation):
         if not isinstance(data, Shards | None):
             raise TypeError(f"fit needs Shards, not a {type(data).__name__}: "
@@ -179,6 +182,8 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
     if not len(train) or (validation is not None and not len(validation)):
         raise ValueError("0 samples to train on, or to validate: both need "
                          "some.")
+    if train.classes.empty:
+        raise ValueError("train has no names of species: nothing to learn.")
     if validation is not None:
         taxonomy.same_classes(train.classes, validation.classes)
         _apart(train, validation)
