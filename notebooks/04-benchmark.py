@@ -353,12 +353,15 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 #
 # So far we asked *which species is this tree?* Someone who plants or protects
 # asks *does this species grow here?* That is another question, for a site
-# holds several species: shares that sum to one fall where a rival thrives,
-# though the tree stands there as before. And records tell where a species was
-# seen, never where it was looked for in vain. What is missing is called
-# *background*: sites of which we know the environment only. Random ones tell
-# a species from the region; those where anyone recorded anything, the *target
-# group*, tell it from where people went {cite}`phillips2009sample`.
+# holds several species. Answers to the first are shares that sum to one: that
+# of an oak falls where beeches thrive, though the oak stands there as before.
+#
+# The second is hard to learn. Records tell where a species was seen, never
+# where it was looked for in vain. In place of those sites one takes a
+# *background*: sites of which only the environment is known. Two kinds are in
+# use. Sites drawn at random show how a species differs from its region. Sites
+# where anyone recorded anything, the *target group*, show how it differs from
+# where people went {cite}`phillips2009sample`.
 #
 # Which of the two should you take? On the Earth nobody can say, for nobody
 # knows where the species truly are absent. On the planet we do. So let people
