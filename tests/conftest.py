@@ -23,8 +23,10 @@ TABLE = "shared/data/GlobalGeoTree-10kEval-90.csv"
 
 
 # Dealt first, so that no process is left alone with one of them at the end.
-SLOW = ("notebooks", "colab", "book", "lab", "build", "distributed",
-        "release_model", "chain", "ablations", "widgets", "clip", "shards")
+SLOW = ("notebooks", "book", "presence", "colab", "cli", "lab",
+        "earthengine", "benchmarks", "engine", "chain", "distributed",
+        "ablations", "release_model", "build", "training", "clip", "shards",
+        "widgets")
 
 
 def pytest_collection_modifyitems(items):

@@ -54,6 +54,12 @@ def fit(halves, out, *, epochs=3, seed=0, config=SMALL, **options):
     return model, history
 
 
+@pytest.fixture(scope="module")
+def trained(halves, tmp_path_factory):
+    """A model and its history."""
+    return fit(halves, tmp_path_factory.mktemp("run"), epochs=12)
+
+
 def weights(model):
     return torch.cat([p.detach().ravel() for p in model.parameters()])
 
@@ -157,8 +163,8 @@ def test_a_few_samples_are_learnt_by_heart(data, tmp_path):
     assert evaluation.hits(probabilities, few.load().labels).mean() > 0.9
 
 
-def test_it_learns_but_beats_no_optimum(halves, tmp_path):
-    model, history = fit(halves, tmp_path, epochs=12)
+def test_it_learns_but_beats_no_optimum(halves, trained):
+    model, history = trained
     test = halves[1].load()
     probabilities = evaluation.predict(model, test, halves[1].classes)
     top1 = evaluation.hits(probabilities, test.labels).mean()
@@ -266,8 +272,9 @@ def test_nothing_to_train_on(halves, tmp_path):
                      out=tmp_path)
 
 
-def test_a_trained_model_knows_its_classes_and_doubts(halves, tmp_path):
-    model, _ = fit(halves, tmp_path / "run", epochs=12)
+def test_a_trained_model_knows_its_classes_and_doubts(halves, trained,
+                                                      tmp_path):
+    model, _ = trained
     again = CompactClip.from_pretrained(
         model.save_pretrained(tmp_path / "model"))
     seen = {*halves[0].table["species"], *halves[1].table["species"]}
