@@ -142,12 +142,13 @@ def _side(table: pd.DataFrame, what: str) -> str | None:
     """The column that says on which side of zero each row is, if any."""
     plus, minus = map(set, _SIDES[what])
     name = reading.meant(table, what, None, "table")
-    words = {one: {*table[one].dropna().iloc[:1000].map(names.plain)}
-             for one in table.select_dtypes(["object", "str"])}
+    words = {one: {names.plain(word) for word in table[one].iloc[
+        :1000].tolist() if isinstance(word, str)}
+        for one in table.select_dtypes(["object", "str"])}
     if words.get(name, set()) & (plus | minus):
         return name
     if likely := [one for one, found in words.items()
-                  if found & minus and found <= plus | minus]:
+                  if found & minus and found <= {"", *plus, *minus}]:
         warnings.warn(
             f"column {likely[0]!r} holds nothing but {what}, and was taken "
             f"for no side of the globe. If it is, name it '{what}'.",
