@@ -141,7 +141,8 @@ def test_a_year_out_of_its_range_is_named(value):
 
 @pytest.mark.parametrize("value", [
     pd.Timestamp("2020-05-03"), "2020-05-03", "2020-05-03T10:00:00Z", 2020.0,
-    "2020", "03.05.2020", "2020/05/03", np.datetime64("2020-05-03")])
+    "2020", "03.05.2020", "2020/05/03", np.datetime64("2020-05-03"),
+    "2020-05-03/2020-06-01", "2020-05-03/06-01"])
 def test_years_of_dates_are_years(value):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -101,6 +101,13 @@ def test_what_a_row_says_against_itself_is_heard(column, words, status):
     assert here == [status == "absent", True, True]
 
 
+def test_a_time_of_two_years_is_of_none():
+    table = occurrences.from_points(pd.DataFrame({
+        "lat": 1.0, "lon": 2.0, "eventDate": [
+            "2019/2021", "2019-12-30/2020-01-02", "2019-01-02/2019-12-30"]}))
+    assert table["status"].tolist() == ["no year", "no year", "ok"]
+
+
 def test_zeros_are_no_place():
     table = occurrences.from_points(pd.DataFrame({
         "lat": [0, 0.0, 5], "lon": [0, 5, 0]}))

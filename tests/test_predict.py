@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from compass import CLASSES, Compass, Everywhere
 
-from geotree import evaluation, explore, taxonomy
+from geotree import evaluation, explore, pixels, taxonomy
 from geotree.planet.source import Planet
 from geotree.shards import Batch
 from geotree.sources import OK, Pixels
@@ -40,6 +40,19 @@ def ask(tmp_path):
                 points, model=model or Compass(), cache=tmp_path / "cache",
                 source=source or Everywhere(), progress=False, **how)
     return asked
+
+
+@pytest.mark.parametrize("source", ["planet", Planet, object()])
+def test_what_is_no_source_is_named_at_each_door(ask, tmp_path, source):
+    places = pd.DataFrame({"lat": [50.0], "lon": [20.0]})
+    for asked in (
+            lambda: ask(places, source=source),
+            lambda: explore.ask(Compass(), source, CLASSES, lat=50, lon=20),
+            lambda: pixels.download(places, source, tmp_path / "a.zarr"),
+            lambda: explore.name_map(Compass(), source, step=1,
+                                     region=(5, 45, 6, 46))):
+        with pytest.raises(TypeError, match="expected an object that has"):
+            asked()
 
 
 # --- rows -----------------------------------------------------------------

@@ -66,7 +66,7 @@ def years(column: pd.Series) -> pd.Series:
     Returns
     -------
     (N,) float64
-        NaN where it is neither.
+        NaN where it is neither, or a time from one year to another.
     """
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return column.dt.year.astype("float64")
@@ -76,6 +76,8 @@ def years(column: pd.Series) -> pd.Series:
     found = text.str.extract(r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})[-/T ].*$|"
                              r"^\d\d?[./-]\d\d?[./-](\d{4})$")
     found = found[0].fillna(found[1]).fillna(found[2])
+    until = text.str.extract(r"/(\d{4})(?:-[^/]*)?$")[0]
+    found = found.where(until.isna() | (until == found))
     return pd.to_numeric(found).astype("float64")
 
 

@@ -110,6 +110,21 @@ class Source(Protocol):
         """Pixels and variables for each row of ``table``, in its order."""
 
 
+def is_source(source) -> None:
+    """Refuse what has no plan to tell, a name of a source among them.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(source, type) or not all(map(
+            callable, (getattr(source, name, None)
+                       for name in ("attrs", "plan", "fetch")))):
+        raise TypeError(
+            f"source is {source!r}, expected an object that has attrs, plan "
+            "and fetch, such as sources.by_name('planet')().")
+
+
 def among(source: Source, slots: int) -> tuple[Source, int | None]:
     """A source for each of some that ask at a time, and how many may.
 
