@@ -259,7 +259,11 @@ def test_what_a_folder_must_not_hold(model, classes, tmp_path):
     change(folder, classes=columns, temperature=0)
     with pytest.raises(ValueError, match="temperature"):
         CompactClip.from_pretrained(folder)
-    change(folder, files={"../secret": "", store.WEIGHTS: ""})
+    config = store.read_card(folder)["config"]
+    change(folder, temperature=1, config={**config, "width": 10**6})
+    with pytest.raises(ValueError, match="tells of .* weights"):
+        CompactClip.from_pretrained(folder)
+    change(folder, config=config, files={"../secret": "", store.WEIGHTS: ""})
     with pytest.raises(ValueError, match="not the card"):
         CompactClip.from_pretrained(folder)
     for name, value in (("norm.weight", float("nan")), ("band_std", 0.0),

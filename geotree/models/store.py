@@ -13,9 +13,11 @@ import subprocess
 import tempfile
 import textwrap
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 import geotree
@@ -73,8 +75,12 @@ class Whole:
             raise ValueError(f"'{folder}' holds a {card.get('model')}, "
                              f"expected a {cls.__name__}.")
         try:
-            model = (cls(cls.Config(**card["config"]))
-                     if hasattr(cls, "Config") else cls())
+            if hasattr(cls, "Config"):
+                config = cls.Config(**card["config"])
+                _fits(partial(cls, config), folder)
+                model = cls(config)
+            else:
+                model = cls()
         except (TypeError, RuntimeError) as error:
             raise ValueError(f"'{folder}' is of another version of "
                              f"{cls.__name__} ({error}).") from error
@@ -223,6 +229,17 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
                              "the model again.") from error
     model.card = card
     return model.eval()
+
+
+def _fits(build, folder: Path) -> None:
+    """Refuse a card of a larger model than its weights, memory unasked."""
+    with torch.device("meta"):
+        values = sum(one.numel() for one in build().state_dict().values())
+    size = (folder / WEIGHTS).stat().st_size
+    if values > size:
+        raise ValueError(f"the card of '{folder}' tells of {values:,} "
+                         f"weights, and '{WEIGHTS}' has {size:,} bytes. "
+                         "Fetch the folder again.")
 
 
 def _classes(columns, *, where: Path) -> pd.DataFrame | None:
