@@ -56,7 +56,7 @@ def open(workers=1) -> Iterator:
     with ExitStack() as stack:
         if not isinstance(workers, str) and not hasattr(workers, "submit"):
             checks.number(workers, name="workers (or a client of Dask)",
-                          low=1, whole=True)
+                          low=1, high=1024, whole=True)
         if workers != 1:
             workers = _client(workers, stack)
         yield workers

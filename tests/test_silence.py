@@ -393,7 +393,11 @@ LARGE = {
     "a place that is asked for ever": lambda path: Grid(
         (5, 45, 6, 46), 0.5, False, 10**9, 64),
     "more bins than samples": lambda path: calibration.reliability(
-        ODDS, LABELS, bins=10**9)}
+        ODDS, LABELS, bins=10**9),
+    "draws without end": lambda path: calibration.ece(
+        ODDS, LABELS, draws=10**9),
+    "more workers than any machine has": lambda path: pixels.download(
+        TABLE, FakeSource(), path, workers=10**6)}
 
 
 @pytest.mark.parametrize("what", LARGE)

@@ -33,7 +33,7 @@ def weights(number: int, draws: int, seed: int, *,
     (chunk, U) float64
         The first row of all is ones: the data as they are.
     """
-    checks.number(draws, name="draws", low=0, whole=True)
+    checks.number(draws, name="draws", low=0, high=100_000, whole=True)
     # Not the stream that a caller's own seed gives: data that were drawn
     # from it would meet their own dice again.
     rng = checks.rng(seed, number)

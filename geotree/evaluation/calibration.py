@@ -92,7 +92,7 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
         95 % quantile of a perfect model. Below the latter nothing is
         proved.
     """
-    checks.number(draws, name="draws", low=1, whole=True)
+    checks.number(draws, name="draws", low=1, high=100_000, whole=True)
     table = reliability(probabilities, labels, bins=bins)
     sure = np.sort(checks.plain(probabilities).max(axis=1))  # as bins lie
     starts = np.append(0, table["n"].cumsum()[:-1])
