@@ -131,19 +131,19 @@ def test_a_signal_ends_it_soon_and_says_how_to_go_on(tmp_path, number, way):
     A step of training is finished first, unless that takes too long.
     """
     code = """
-import sys, hashlib, threading, time, types
+import contextlib, sys, hashlib, threading, time, types
 from geotree import cli, sources
 from geotree.training import checkpoints
 from geotree.planet.source import Planet
 class Hung(Planet):
     def FOR(self, table):
-        print("fetching", flush=True)
-        if "WAY" == "fetch":
-            time.sleep(120)
-        if "WAY" == "step":
-            checkpoints.orderly(types.SimpleNamespace(
-                busy=True, ending=None)).__enter__()
-        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1 << 28)
+        run = types.SimpleNamespace(busy=True, ending=None)
+        with (checkpoints.orderly(run) if "WAY" == "step"
+              else contextlib.nullcontext()):
+            print("fetching", flush=True)
+            if "WAY" == "fetch":
+                time.sleep(120)
+            hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1 << 28)
 sources._KNOWN["planet"] = "__main__:Hung"
 sys.argv = ["geotree", "fetch", "p.csv", "-o", "p.zarr"]
 cli.main()

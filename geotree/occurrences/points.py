@@ -178,8 +178,8 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
     blank = (north == 0) & (east == 0)  # (N,)
     good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
     new["decimalLatitude"] = np.where(good, north, np.nan)
-    new["decimalLongitude"] = np.where(good, (east + 180) % 360 - 180,
-                                       np.nan)
+    new["decimalLongitude"] = np.where(
+        good, np.where(east < 180, east, east - 360), np.nan)
     raw = "latitude " + lat + ", longitude " + lon
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",

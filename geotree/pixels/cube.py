@@ -229,6 +229,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
         raise ValueError(
             f"cube '{store}' is not finished: {pending} of {len(at)} samples "
             f"are pending. {again} Or open it with allow_incomplete=True.")
+    cube.encoding["source"] = str(store)
     return cube
 
 
