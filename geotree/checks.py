@@ -210,7 +210,7 @@ def places(*, lat, lon, where: str = "places"
             f"the first is lat={lat[row]}, lon={lon[row]} in row {row}. "
             "Expected -90 to 90 and -180 to 360 (degrees)."
             + (" Are lat and lon swapped?" if swapped else ""))
-    return lat, (lon + 180) % 360 - 180
+    return lat, np.where(lon < 180, lon, lon - 360)
 
 
 def on_globe(*, lat, lon) -> np.ndarray:

@@ -43,7 +43,7 @@ def year_of(source, year=None):
         The source looks at one year, and another is asked for.
     """
     year = int(year) if isinstance(year, np.integer) else year
-    sources.is_source(source)
+    sources.expect(source)
     fixed = getattr(source, "year", None)
     if not isinstance(fixed, int):
         return year
@@ -147,7 +147,7 @@ class Seen:
     def __init__(self, source, *, lat, lon, year=YEAR, species=None,
                  level=None, cache: str | Path | None = None,
                  batch: int = 256, workers=1, progress: bool = False):
-        sources.is_source(source)
+        sources.expect(source)
         table = places(source, lat=lat, lon=lon, year=year, species=species,
                        level=level)
         self.source, self.progress, self.gone = source, progress, False

@@ -177,9 +177,9 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
     (north, lat), (east, lon) = lat, lon
     blank = (north == 0) & (east == 0)  # (N,)
     good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
-    new["decimalLatitude"] = np.where(good, north, np.nan)
-    new["decimalLongitude"] = np.where(
-        good, np.where(east < 180, east, east - 360), np.nan)
+    new[columns.PLACE] = np.nan
+    new.loc[good, columns.PLACE] = np.column_stack(checks.places(
+        lat=north[good], lon=east[good]))
     raw = "latitude " + lat + ", longitude " + lon
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",

@@ -79,7 +79,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
         The disk is full, the folder cannot be written, or the source does
         not answer. What is finished stays; call again to go on.
     """
-    sources.is_source(source)
+    sources.expect(source)
     table = occurrences.validate(_dated(table, source), named=False)
     checks.number(chunk, name="chunk", low=1, high=_LARGEST, whole=True)
     checks.number(max_failed, name="max_failed", low=0, high=1)

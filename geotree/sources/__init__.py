@@ -110,7 +110,7 @@ class Source(Protocol):
         """Pixels and variables for each row of ``table``, in its order."""
 
 
-def is_source(source) -> None:
+def expect(source) -> None:
     """Refuse what has no plan to tell, a name of a source among them.
 
     Raises
