@@ -98,6 +98,26 @@ class Look:
         if response.status >= 400:
             self.errors.append(f"{response.status} {response.url}")
 
+    def darken(self, tries: int = 3) -> None:
+        """Put the dark theme on an open page.
+
+        Where the machine is full, Chromium may draw no frame, and so tell
+        the page nothing: it is asked anew.
+        """
+        from playwright.sync_api import TimeoutError
+
+        for left in reversed(range(tries)):
+            self.tab.emulate_media(color_scheme="light")
+            self.tab.emulate_media(color_scheme="dark")
+            try:
+                self.tab.wait_for_function(
+                    "document.documentElement.dataset.theme === 'dark'",
+                    polling=100, timeout=10_000)
+                return
+            except TimeoutError:
+                if not left:
+                    raise
+
     def bytes(self) -> int:
         """What the tab has loaded, without compression on the way."""
         return sum(len(response.body()) for response in self.responses)

@@ -105,9 +105,7 @@ def test_page(page, width, look, address):
     assert view.bytes() < limit, f"{view.bytes() / 1e6:.2f} MB to load"
     assert violations(view.tab, "article", BY_WIDTH if phone else ()) == []
     if not phone:
-        view.tab.emulate_media(color_scheme="dark")
-        view.tab.wait_for_function("document.documentElement.dataset"
-                                   ".theme === 'dark'")
+        view.darken()
         assert violations(view.tab, "article", ["color-contrast"]) == []
     assert view.outside == [], "the page asks for another host"
     assert view.errors == []
