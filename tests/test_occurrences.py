@@ -126,6 +126,13 @@ def test_what_stands_for_unknown_is_unknown_and_counted(name, value):
     assert thinned["coordinateUncertaintyInMeters"].tolist() == [40]
 
 
+@pytest.mark.parametrize("counts", [
+    [0, 1, None, -1, 2, 30], ["0", "1", "", "some", "2", "30"]])
+def test_a_count_of_none_is_an_absence(counts):
+    flagged = occurrences.flag(spoiled(individualCount=counts))
+    assert flagged["flagAbsent"].tolist() == [True] + [False] * 5
+
+
 @pytest.mark.parametrize("value", [0, -9999, 999999, None])
 def test_a_year_that_is_no_year_is_refused(value):
     came = spoiled(year=[2020, value, 2021, 2021, 2021, 2021])

@@ -159,7 +159,8 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
             values = pd.to_numeric(table[name])
             bad |= ((values < low) | (values > high)).to_numpy()
     for name, some in rule.get("among", {}).items():
-        bad |= table[name].isin(some).to_numpy()
+        if name in table:
+            bad |= table[name].isin(some).to_numpy()
     for kind, metres in rule.get("near", {}).items():
         bad |= _metres_to(table, kind) < metres
     return bad
