@@ -85,7 +85,8 @@ def _cluster(folder: Path, workers: int) -> Iterator:
     running = [subprocess.Popen(
         [sys.executable, "-m", "dask", *words, "--scheduler-file", address],
         stderr=subprocess.DEVNULL, env=os.environ | {
-            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"})
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20"} | {
+            name: str(value) for name, value in engine.MEMORY.items()})
         for words in (["scheduler", "--port", "0", "--no-dashboard"],
                       ["worker", "--nworkers", str(workers), "--nthreads",
                        "1", "--no-dashboard", "--local-directory",
