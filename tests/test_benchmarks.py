@@ -205,6 +205,18 @@ def test_the_machine_is_described():
     assert about["cores"] >= 1 and about["memory_gib"] > 0.1
 
 
+def test_what_drawing_names_costs_is_paired_with_all_of_them(samples):
+    found = curve.names(samples, k=300, drawn=8, seen=(64, 128), batch=32,
+                        seeds=2)
+    assert found.groupby(["model", "seed"]).size().eq(2).all()
+    last = found[found["difference"].notna()]
+    assert list(last["model"]) == ["drawn", "drawn"]
+    top1 = found[found["seen"] == 128].pivot(
+        index="seed", columns="model", values="top1")
+    np.testing.assert_allclose(last["difference"], top1["drawn"] - top1["all"])
+    assert last["difference"].between(last["least"], last["most"]).all()
+
+
 def test_both_models_see_the_same_samples(samples):
     found = curve.measure(samples, seen=(64, 128), more=256, config=SMALL)
     assert found.groupby("model")["seen"].apply(list).to_dict() == {
