@@ -39,6 +39,14 @@ def parser() -> argparse.ArgumentParser:
                          help="name of the data in the results")
     _out(command, "survey.csv")
     command.set_defaults(work=_survey)
+    command = commands.add_parser(
+        "patches", help="real patches without a place, alone and after the "
+                        "planet")
+    command.add_argument("file", help=".npz with images and species")
+    command.add_argument("--data", default="German broadleaves",
+                         help="name of the data in the results")
+    _out(command, "real-patches.csv")
+    command.set_defaults(work=_patches)
     return new
 
 
@@ -69,6 +77,13 @@ def _ablations(chosen) -> None:
     from studies import ablations
 
     found = ablations.everything(seeds=chosen.seeds, epochs=chosen.epochs)
+    print(results.write(found, chosen.out))
+
+
+def _patches(chosen) -> None:
+    from studies import patches
+
+    found = patches.everything(chosen.file, chosen.data)
     print(results.write(found, chosen.out))
 
 

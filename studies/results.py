@@ -22,7 +22,8 @@ from geotree.evaluation.results import COLUMNS, KEY, check, folder, read
 
 __all__ = ["COLUMNS", "KEY", "TASKS", "check", "commit", "compare", "device",
            "excluded", "folder", "read", "rows", "table_hash", "write"]
-TASKS = ("seen species", "held-out species", "k-shot", "presence")
+TASKS = ("seen species", "held-out species", "k-shot", "presence",
+         "real patches")
 _ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from geotree import splits
 from geotree.planet.source import Planet
-from studies import results, studies
+from studies import patches, results, studies
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,8 @@ def found(table):
 
 
 def test_every_task_and_split_is_there(found, table, tmp_path):
-    assert set(found["task"]) == {*results.TASKS} - {"presence"}
+    assert set(found["task"]) == {*results.TASKS} - {"presence",
+                                                    "real patches"}
     seen = found[found["task"] == "seen species"]
     assert set(seen["split"]) == {*studies.SPLITS, *(
         f"{km} km apart" for km in studies.APART)}
@@ -132,3 +133,38 @@ def test_an_audit_gains_by_fewer_classes_and_by_cleaner_labels(table):
         value["all"], value["fewer classes"] + value["cleaner labels"])
     told = json.loads(found["settings"].iloc[0])
     assert told["species left out"] == 1 and told["draws"] == 3
+
+
+def test_patches_without_a_place_are_learnt_alone_and_after_the_planet(
+        tmp_path):
+    table = Planet().occurrences(2000)
+    often = table["species"].value_counts().index[:3]
+    table = table[table["species"].isin(often)].head(250)
+    months = np.array(patches.MONTHS) - 1
+    images = Planet().fetch(table).reflectance[:, months]
+    table = table[clear := (images != 65535).all(axis=(1, 2, 3, 4))]
+    images = images[clear]
+    seen = images != 65535
+    images[seen] += patches.OFFSET  # as they came
+    np.savez(tmp_path / "real.npz", images=images,
+             species=table["species"].to_numpy(str))
+    real = patches.read(tmp_path / "real.npz")
+    assert (real.load().images[:, months][seen]
+            == images[seen] - patches.OFFSET).all()
+    found = patches.everything(tmp_path / "real.npz", "toy", records=256,
+                               seeds=1, draws=2, epochs=1)
+    assert set(found["split"]) == {"5 folds", "1 shots", "3 shots",
+                                   "10 shots", "100 rows"}
+    of = found.set_index(["split", "model", "metric"])["value"]
+    gain = of["5 folds", "compact", "top1_gain"]
+    assert gain == pytest.approx(of["5 folds", "compact", "top1"]
+                                 - of["5 folds", patches.FOREST, "top1"])
+    for split, base in (("10 shots", "bare bands"),
+                        ("100 rows", "from scratch")):
+        assert of[split, base, "gain"] == 0
+        other = {*of[split].index.get_level_values("model")} - {base}
+        for name in other:
+            assert of[split, name, "gain"] == pytest.approx(
+                of[split, name, "accuracy"] - of[split, base, "accuracy"])
+    assert results.read(results.write(found, tmp_path / "a.csv")).shape == (
+        found.shape)
