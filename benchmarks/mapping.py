@@ -118,7 +118,8 @@ def _watched(client, kills: int, cache: Path, tiles: float) -> Iterator[dict]:
         while not over.wait(1):
             seen["memory"].append(client.run_on_scheduler(memory))
             # Tiles of the sea are done too.
-            done = len(list(cache.rglob("status/c/*/*")))
+            done = sum(len(os.listdir(row)) for row in
+                       cache.glob("maps/*/status/c/*"))
             if after and done >= after[0]:
                 pids = [*client.run(os.getpid, on_error="ignore").values()]
                 if pids:  # else both are being started

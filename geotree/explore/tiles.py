@@ -176,6 +176,7 @@ def _ask(asked: Asked, group, done, workers, progress: bool) -> None:
     plan.check()
     source, most = sources.among(asked.source, engine.slots(workers))
     n, failed, why, gone = 0, 0, [], False
+    kept = dict(group.arrays())  # once: each opening reads its file
     tasks = ((tile,) for tile in takewhile(lambda _: not gone and not hopeless(
         failed, n, plan.samples, seeing.HOPELESS), todo))
     for (tile,), found in tqdm(engine.each(
@@ -185,14 +186,14 @@ def _ask(asked: Asked, group, done, workers, progress: bool) -> None:
         window = asked.grid.window(tile)
         shape = [one.stop - one.start for one in window]
         for name, values in found["layers"].items():
-            group[name][(..., *window)] = values.reshape(
-                *values.shape[:-1], *shape).astype(group[name].dtype)
+            kept[name][(..., *window)] = values.reshape(
+                *values.shape[:-1], *shape).astype(kept[name].dtype)
         # Last: it says that the rest is there.
         done.flat[tile] = not found["failed"]
-        group["done"][:] = done
+        kept["done"][:] = done
         n, failed = n + found["asked"], failed + found["failed"]
         why, gone = why or found["why"], gone or found["gone"]
-    status = group["status"][:]
+    status = kept["status"][:]
     seeing.tell_failed(int((status == FAILED).sum()), int((status > 0).sum()),
                        *why)
 
