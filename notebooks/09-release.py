@@ -690,3 +690,6 @@ assert not (out / "trapped").exists()
 # - [Your script, line by line](../book/from-the-release) says what each name
 #   of its scripts is here, and [what changed since the release](
 #   ../book/changes) lists every fault.
+#
+# Handed on: nothing that a later chapter needs; the folder `release/` keeps
+# the table, the shards and the checkpoint that were written here.
