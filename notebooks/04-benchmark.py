@@ -676,6 +676,33 @@ unseen[["species", "family", "genus known"]].head(6).reset_index(drop=True)
 # training, or with none.
 
 # %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > A colleague holds out every tenth species, trains on the rest, and reports
+# > top-1 among the held-out species alone. How well does a model do that picks
+# > one of them by country, and what does the number mean?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# gone = table[(parts == "held out").values]
+# theirs = gone["species"].unique()
+# common = gone.groupby("countryCode")["species"].agg(
+#     lambda names: names.value_counts().index[0])
+# right = (gone["countryCode"].map(common) == gone["species"]).mean()
+# if len(theirs):
+#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
+# ```
+#
+# This guesser was even allowed to count the answers, so it bounds what a
+# country can tell from above. Among few species from different continents the
+# country says nearly everything. Such a score needs two companions: what place
+# alone reaches, and the score among *all* names, where the new species compete
+# with the old.
+#
+# </details>
+
+# %% [markdown]
 # ## Exactly k shots
 #
 # The third task gives a model a few labelled records of a new species, the
@@ -755,33 +782,6 @@ try:
     splits.check_leakage(table, splits.split(table, kind="random"), km=1)
 except splits.LeakageError as error:
     print(error)
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > A colleague holds out every tenth species, trains on the rest, and reports
-# > top-1 among the held-out species alone. How well does a model do that picks
-# > one of them by country, and what does the number mean?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# gone = table[(parts == "held out").values]
-# theirs = gone["species"].unique()
-# common = gone.groupby("countryCode")["species"].agg(
-#     lambda names: names.value_counts().index[0])
-# right = (gone["countryCode"].map(common) == gone["species"]).mean()
-# if len(theirs):
-#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
-# ```
-#
-# This guesser was even allowed to count the answers, so it bounds what a
-# country can tell from above. Among few species from different continents the
-# country says nearly everything. Such a score needs two companions: what place
-# alone reaches, and the score among *all* names, where the new species compete
-# with the old.
-#
-# </details>
 
 # %% [markdown]
 # ## Recap

@@ -429,7 +429,34 @@ print(f"Learnt instead of known, the place costs {place:.0f} % of the "
 # to learn its colours from; how many the species in the middle has, was
 # printed before training. More passes over the same records help less than
 # other records do: the page on [speed](../book/speed) draws both.
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Take away the month code and train again into another folder, with few
+# > epochs. What does it cost, and where would you expect it to cost most?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# blind = CompactClip(CompactConfig(month_code=False))
+# training.fit(blind, parts["train"], parts["validation"],
+#              settings=training.Settings(epochs=1), progress=False,
+#              out=chain.folder() / "no-months")
+# print(evaluation.compare(
+#     probabilities, evaluation.predict(blind, test, classes),
+#     test.labels, blocks=blocks))
+# ```
+#
+# After one epoch the difference is mostly one of training time. With all
+# epochs it is what the order of the months is worth, and [chapter
+# 06](06-zero-shot) has it with its interval. One would expect it to matter
+# where trees differ in *when* they green, in the seasonal belts, and hardly at
+# all among evergreens.
+#
+# </details>
+
+# %% [markdown]
 # ## Checks
 #
 # You will give this model to somebody else, or load it again next month. What
@@ -463,32 +490,6 @@ try:
                  out=chain.folder() / "training", progress=False)
 except ValueError as error:
     print(str(error).replace(str(chain.folder()), "…"))
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > Take away the month code and train again into another folder, with few
-# > epochs. What does it cost, and where would you expect it to cost most?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# blind = CompactClip(CompactConfig(month_code=False))
-# training.fit(blind, parts["train"], parts["validation"],
-#              settings=training.Settings(epochs=1), progress=False,
-#              out=chain.folder() / "no-months")
-# print(evaluation.compare(
-#     probabilities, evaluation.predict(blind, test, classes),
-#     test.labels, blocks=blocks))
-# ```
-#
-# After one epoch the difference is mostly one of training time. With all
-# epochs it is what the order of the months is worth, and [chapter
-# 06](06-zero-shot) has it with its interval. One would expect it to matter
-# where trees differ in *when* they green, in the seasonal belts, and hardly at
-# all among evergreens.
-#
-# </details>
 
 # %% [markdown]
 # ## Recap

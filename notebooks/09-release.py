@@ -507,6 +507,37 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # </details>
 
 # %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > How much does the company change? Score the first sample in batches of
+# > growing size, with the scaling of the release, and watch the probability of
+# > its first answer.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# model.normalization = "batch"
+# first = release.load()
+# odds = []
+# with torch.no_grad():
+#     for size in (1, 4, 32, 256):
+#         some_images = model.encode_images(first.images[:size],
+#                                           first.environment[:size])
+#         one = some_images[0] / some_images[0].norm()
+#         odds.append((100 * one @ text_features.T).softmax(0))
+# best = int(odds[0].argmax())
+# print([f"{float(one[best]):.2f}" for one in odds])
+# model.normalization = "fixed"
+# ```
+#
+# The sample is the same, only its neighbours change. With one sample the
+# lowest and the highest value are its own; with more, the scale settles
+# slowly. So a score of such a model comes with a batch size, or it means
+# nothing.
+#
+# </details>
+
+# %% [markdown]
 # ## Its recipe
 #
 # Why keep a recipe that has known faults? Because two numbers can be compared
@@ -648,37 +679,6 @@ assert not (out / "trapped").exists()
 # in it is no tensor. A file that you made yourself and that is refused is most
 # likely one that holds more than tensors, such as a whole Python object; save
 # the `state_dict` of your model instead.
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > How much does the company change? Score the first sample in batches of
-# > growing size, with the scaling of the release, and watch the probability of
-# > its first answer.
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# model.normalization = "batch"
-# first = release.load()
-# odds = []
-# with torch.no_grad():
-#     for size in (1, 4, 32, 256):
-#         some_images = model.encode_images(first.images[:size],
-#                                           first.environment[:size])
-#         one = some_images[0] / some_images[0].norm()
-#         odds.append((100 * one @ text_features.T).softmax(0))
-# best = int(odds[0].argmax())
-# print([f"{float(one[best]):.2f}" for one in odds])
-# model.normalization = "fixed"
-# ```
-#
-# The sample is the same, only its neighbours change. With one sample the
-# lowest and the highest value are its own; with more, the scale settles
-# slowly. So a score of such a model comes with a batch size, or it means
-# nothing.
-#
-# </details>
 
 # %% [markdown]
 # ## Recap
