@@ -105,6 +105,32 @@ with chain.making("shards") as out:
 print(f"{len(data):,} samples, tar files: {len(data.files)}")
 
 # %% [markdown]
+# > **Exercise 1** (easy)
+# >
+# > Write the shards again with another seed. Which files change, and does the
+# > set of samples?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# import shutil
+#
+# other = shards.write(cube, table, chain.folder() / "other", seed=1,
+#                      progress=False)
+# assert set(other.table["gbifID"]) == set(data.table["gbifID"])
+# same = [a.sha256 == b.sha256
+#         for a, b in zip(data.files, other.files, strict=True)]
+# print(f"{sum(same)} of {len(same)} files are the same")
+# assert not any(same)
+# shutil.rmtree(chain.folder() / "other")
+# ```
+#
+# Every file changes, the set does not. With the same seed all files would be
+# the same to the byte, so a hash in a paper says which data were trained on.
+#
+# </details>
+
+# %% [markdown]
 # ## What is inside
 #
 # `chain.making` noted what the shards were made from, so that later chapters
@@ -174,7 +200,7 @@ else:
     print("No leaf type of this table says needle: nothing to read.")
 
 # %% [markdown]
-# > **Exercise 1** (easy)
+# > **Exercise 2** (medium)
 # >
 # > How many samples of each leaf type are there, and what share of the packs
 # > does a selection of one of them have to open?
@@ -304,30 +330,6 @@ with warnings.catch_warnings():
     count = sum(len(batch.ids) for batch in partial.batches(512))
 print(f"{count:,} read, {partial.skipped:,} skipped, {len(data):,} in all")
 shutil.rmtree(folder)
-
-# %% [markdown]
-# > **Exercise 2** (medium)
-# >
-# > Write the shards again with another seed. Which files change, and does the
-# > set of samples?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# other = shards.write(cube, table, chain.folder() / "other", seed=1,
-#                      progress=False)
-# assert set(other.table["gbifID"]) == set(data.table["gbifID"])
-# same = [a.sha256 == b.sha256
-#         for a, b in zip(data.files, other.files, strict=True)]
-# print(f"{sum(same)} of {len(same)} files are the same")
-# assert not any(same)
-# shutil.rmtree(chain.folder() / "other")
-# ```
-#
-# Every file changes, the set does not. With the same seed all files would be
-# the same to the byte, so a hash in a paper says which data were trained on.
-#
-# </details>
 
 # %% [markdown]
 # > **Exercise 3** (hard)

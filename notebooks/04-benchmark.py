@@ -93,7 +93,7 @@ print(chain.provenance())
 # How many records are concerned? The curve gives, for each distance, the share
 # of records that have another one at least as near.
 
-# %% mystnb={"image": {"alt": "Cumulative share of records against the distance to their nearest neighbour in kilometres, on a logarithmic axis."}}
+# %% mystnb={"image": {"alt": "A rising curve: the share of records that have another record within so many kilometres, from ten metres to thousands of kilometres on a logarithmic axis; a dotted line marks one kilometre."}}
 chord, _ = globe.tree(table).query(globe.vectors_of(table), k=2)
 nearest = np.sort(globe.arc_km(chord[:, 1]))  # km; the first is itself
 fig, ax = plt.subplots()
@@ -145,7 +145,8 @@ np.testing.assert_allclose(library[0], by_hand, rtol=1e-4)
 # A split has to cut along what you want to generalise over. Will the model be
 # asked about new forests? Then whole forests must be new in the test. About
 # next year? Then a year must be. So not rows are dealt out but whole *units*:
-# rows, blocks of the globe, countries or years; a *buffer* takes away the
+# rows, *blocks* (squares of the globe, here with sides of one or five degrees
+# of latitude and longitude), countries or years; a *buffer* takes away the
 # training rows around each test row. Why a buffer, when blocks are apart
 # already? Two trees on both sides of a block's border may stand a hundred
 # metres from each other, and without it one of them is tested on the other.
@@ -167,11 +168,12 @@ for name, options in kinds.items():
         print(f"Left out: {name}. {error}")
 
 # %% [markdown]
-# What a split came to belongs beside every score: rows, species, and the
-# median distance from a test record to training. A species whose last
-# training record went to the test or fell to the buffer is nobody's fault:
-# its rows are called `untrained`, and are not scored. The last column counts
-# such species; `attrs["untrained"]` names them.
+# What a split came to belongs beside every score: how many rows are tested,
+# which share of the table that is, and how far a test record lies from the
+# nearest one in training, at the median. A species whose last training record
+# went to the test or fell to the buffer cannot be learnt by anybody: its rows
+# are called `untrained`, and are not scored. The last column counts such
+# species; `attrs["untrained"]` names them.
 
 # %%
 told = {name: splits.describe(table, parts)
@@ -201,7 +203,7 @@ def nearest_score(parts):
 scores = pd.DataFrame([{"split": name, **nearest_score(parts)}
                        for name, parts in columns.items()])
 
-# %% mystnb={"image": {"alt": "Accuracy of the nearest-neighbour vote under six splits, with intervals; by far the lowest is that of whole countries."}}
+# %% mystnb={"image": {"alt": "A bar for each way to split the table: the accuracy of the same vote of neighbours, with its 95 % interval; the text below names the highest and the lowest."}}
 plots.score_bars(scores, label="split");
 
 # %%
@@ -213,13 +215,11 @@ print(f"The same rule on the same table: {one.max():.1%} under "
 
 # %% [markdown]
 # One rule, one table, and for each question another answer to "how accurate is
-# it?". Bars whose intervals overlap widely have not been shown to differ.
-# Where random rows stand no higher than blocks, they do not flatter on these
-# records. What the table above can explain is the lowest bar: the farther its
-# test records lie from training, the harder the question, and of whole
-# countries a few large ones make up much of the test. Real records come in
-# tighter clusters, and there the splits part company, as a section below
-# shows.
+# it?". Bars whose intervals overlap widely have not been shown to differ, and
+# where random rows stand no higher than blocks, they do not flatter on these
+# records. Look up the lowest bar in the table above: the farther test records
+# lie from training, the harder the question. Real records come in tighter
+# clusters, and there the splits part company, as a section below shows.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -259,7 +259,7 @@ for apart in (0.001, 1, 10, 50, 200):  # km; the first: the record itself
                              blocks=evaluation.spatial_blocks(table))
     rows.append({"apart": f"{apart:.0f} km apart", **score.iloc[0]})
 
-# %% mystnb={"image": {"alt": "Accuracy of the nearest-neighbour vote when all records within 0, 1, 10, 50 and 200 kilometres are left out."}}
+# %% mystnb={"image": {"alt": "Five bars, one for each distance up to which all neighbours are left out, from the record itself alone to 200 kilometres: the accuracy of the vote, with its 95 % interval."}}
 plots.score_bars(pd.DataFrame(rows), label="apart");
 
 # %%
@@ -268,8 +268,9 @@ print(f"{rows[0]['value']:.0%} with neighbours at any distance, "
 
 # %% [markdown]
 # How steep this is depends on how records came about. The planet draws them
-# one by one from smooth ranges, so distance costs it little; people record
-# the same forest many times, and the real table below falls much further.
+# one by one from smooth ranges, so a near neighbour says little more than the
+# region does. People record the same forest many times; further down, the real
+# table is asked the same.
 
 # %% [markdown]
 # ## How sure is a score?
@@ -279,9 +280,9 @@ print(f"{rows[0]['value']:.0%} with neighbours at any distance, "
 # be the binomial one. But ten records of one forest are right or wrong
 # together: they are closer to one witness than to ten.
 #
-# So we draw *blocks* of 5°, with all their rows, again and again, and look how
-# much the score moves {cite}`roberts2017blocks,efron1993bootstrap`. This is
-# the *bootstrap*. By hand:
+# So we draw whole blocks of 5°, with all their rows, again and again, and look
+# how much the score moves {cite}`roberts2017blocks,efron1993bootstrap`. This
+# is the *bootstrap*. By hand:
 
 # %%
 parts = columns["1° blocks"]
@@ -303,14 +304,14 @@ both.index = ["rows", "5° blocks"]
 width = both["high"] - both["low"]
 print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
       f"the interval {width['5° blocks'] / width['rows']:.1f} times")
-(100 * both[["value", "low", "high"]]).round(1)
+(100 * both[["value", "low", "high"]]).round(1).assign(n=both["n"])
 
 # %% [markdown]
 # `value` is the share of right answers in percent, `low` and `high` are the
-# ends of its 95 % interval. Where blocks widen the interval, rows are no
-# independent witnesses, and an interval over rows would have promised a
-# precision that nobody has. It is the same score and the same records; only
-# the honesty differs.
+# ends of its 95 % interval, and `n` counts the records. Where blocks widen the
+# interval, rows are no independent witnesses, and an interval over rows would
+# have promised a precision that nobody has. It is the same score and the same
+# records; only the honesty differs.
 #
 # The library's interval is a little wider than the one by hand: quantiles
 # of few blocks, or of uneven ones, lie too close together, and it takes
@@ -421,10 +422,18 @@ print(f"{len(records):,} records of {records['species'].nunique()} species; "
       f"a site holds {truth.sum(1).mean():.1f} species")
 
 # %% [markdown]
-# Two models of shares stand beside three of presence. *AUC* is the chance that
-# a site with the species is ranked above one without; one half is guessing.
-# The error is what a model loses in AUC against the truth itself, which cannot
-# foresee single trees either.
+# Two models of shares stand beside three of presence. Of the first two, the
+# *kernel* counts the records around a site, near ones for more, and the
+# *forest* is one set of decision trees that chooses among all species. Of the
+# others, the *down-sampled forest* is a set of trees for each species, which
+# tell its records from the background; each tree sees as many sites of the one
+# as of the other. It is tried with either background. The default averages the
+# ranks of several models with both, and leans on the target group where people
+# went to most kinds of places.
+#
+# *AUC* is the chance that a site with the species is ranked above one without;
+# one half is guessing. What a model loses in AUC is counted against the truth
+# itself, which cannot foresee single trees either.
 
 # %%
 ways = {"shares, kernel of places": {"model": "kernel of places"},
@@ -450,8 +459,8 @@ lost = pd.DataFrame([{"model": name, **judged.compare(
 # as someone who knows the truth. All five learnt from the same records; the
 # upper two answer with shares, the lower three with presence.
 
-# %% mystnb={"image": {"alt": "AUC lost against the truth by two models of shares and three of presence, with intervals; presence loses less than shares."}}
-_, ax = plt.subplots(figsize=(7.5, 2.6))
+# %% mystnb={"image": {"alt": "Five bars with intervals: the AUC that two models of shares and three of presence lose against the truth; the default of presence loses less than either model of shares."}}
+_, ax = plt.subplots(figsize=(7, 2.6))
 ax.barh(lost["model"], lost["difference"], color=plots.CYCLE[0])
 ax.hlines(lost["model"], lost["low"], lost["high"], color="#222")
 ax.invert_yaxis()
@@ -469,10 +478,6 @@ print(f"The default loses {loss['presence, the default']:.3f}, the better "
 # %% [markdown]
 # So choose the model by the question. To name a tree that you stand before,
 # take shares. To say where a species may be planted, take presence.
-#
-# Neither background is right by itself: the default averages the ranks of
-# models of both, and leans on the target group where people went to most
-# kinds of places.
 #
 # ## Real records
 #
@@ -492,10 +497,11 @@ plots.table(kept[["data", "data_hash", "commit"]].drop_duplicates())
 
 # %% [markdown]
 # Two tables are in the file, the one that was published and the one that the
-# audit of [chapter 01](01-collect) has cleaned. First the published one, and
-# the vote of its nearest places under all the splits:
+# audit of [chapter 01](01-collect) has cleaned; the hash tells them apart, and
+# the commit says which code scored them. First the published one, and the vote
+# of its nearest places under all the splits:
 
-# %% mystnb={"image": {"alt": "Accuracy on real records of a vote of the 25 nearest places, under random rows, blocks, countries, years and growing distances, with intervals."}}
+# %% mystnb={"image": {"alt": "Bars with intervals, from the highest to the lowest: the accuracy on real records of a vote of the 25 nearest places, under random rows, years, blocks of one and five degrees, countries, and growing distances to the neighbours."}}
 vote = real[(real["model"] == "nearest 25")
             & (real["task"] == "seen species")]
 vote = vote.sort_values("value", ascending=False)
@@ -511,25 +517,26 @@ print(f"Longitude and latitude alone name {random['value']:.0%} of the "
       f"{real[real['model'] == 'most frequent']['value'].max():.1%}.")
 
 # %% [markdown]
-# Why do real records fall so much further than the planet's? People come back.
-# One park with a plaque at each tree gives a hundred records of the same few
-# species within a short walk, and a random split deals them out to both sides.
-# The planet's observers have favourite places, too, but at each of them the
-# species is drawn afresh.
+# Why do real records fall so far when neighbours are taken away? People come
+# back. One park with a plaque at each tree gives a hundred records of the same
+# few species within a short walk, and a random split deals them out to both
+# sides. The planet's observers have favourite places, too, but at each of them
+# the species is drawn afresh.
 
 # %% [markdown]
 # Let that sink in. A model that reads pixels *and* coordinates and reports a
 # random split may have looked at nothing but the coordinates.
 #
-# A detail that moves such numbers: some species lie in one fold only, so that
-# nobody could have learnt them. Their rows are not scored above; the column
-# `excluded` counts them, and `all_rows` is the share that is left if they
-# count as wrong. All shares are in percent:
+# A detail that moves such numbers: the table was cut into a few parts, the
+# *folds*, and each is the test once. Some species lie in one fold only,
+# so that nobody could have learnt them. Their rows are not scored above; the
+# column `excluded` counts them, and `all_rows` is the share that is left if
+# they count as wrong. The first four columns are in percent:
 
 # %%
 counted = vote.assign(all_rows=vote["value"] * vote["n"]
                       / (vote["n"] + vote["excluded"]))
-shares = ["value", "all_rows"]
+shares = ["value", "low", "high", "all_rows"]
 counted[shares] = (100 * counted[shares]).round(1)
 counted.set_index("split")[[*shares, "n", "excluded"]]
 
@@ -541,8 +548,9 @@ for split, some in lost.groupby("split"):
           f"such as {some.iloc[-1]['group']}")
 
 # %% [markdown]
-# Some of these "species" are whole families, animals or herbs
-# ([chapter 01](01-collect)). The same again without the rows that the
+# The larger the blocks, the more species drop out, and that alone can move a
+# score. Some of the "species" of this table are whole families, animals or
+# herbs ([chapter 01](01-collect)). The same again without the rows that the
 # audit drops for being no species or no tree:
 
 # %%
@@ -555,8 +563,9 @@ pair = top1[(top1["model"] == "nearest 25")
 # In percent, the table as it was published beside the one that is cleaned.
 # Not all of the gain is due to better labels. Fewer species are easier to tell
 # apart, whichever go. So as many species were left out at random, twenty
-# times; what the audit gains beyond their mean is what its choice is worth. In
-# points of accuracy:
+# times; what the audit gains beyond their mean is what its choice is worth.
+# Below, `all` is the whole gain, in points of accuracy, and the other two
+# columns say what it is made of:
 
 # %%
 gain = kept[kept["metric"] == "audit_gain"]
@@ -565,8 +574,8 @@ np.testing.assert_allclose(gain["all"], gain.iloc[:, 1:].sum(axis=1))
 (100 * gain).round(1)
 
 # %% [markdown]
-# `all` is the whole gain, and the sum of the other two: what fewer classes
-# would have given to anyone, and what cleaner labels add to it.
+# The second column is what cleaner labels add, the third what fewer classes
+# would have given to anyone; the cell checks that the two make up the first.
 
 # %% [markdown]
 # ### Can place alone do better?
@@ -575,18 +584,21 @@ np.testing.assert_allclose(gain["all"], gain.iloc[:, 1:].sum(axis=1))
 # bar. The cheapest way to a fine result is a lazy baseline, and a claim about
 # satellites is worth as much as the rival that it was held against.
 #
-# On 5° blocks a vote of few neighbours is hard to beat. We tried densities
-# (the kernels), extra trees on turned coordinates, a network in the manner of
-# SINR {cite}`cole2023sinr`, and all of them together: `mixture` averages their
-# answers, `product` multiplies them. Each stands against the best number of
-# neighbours, which was chosen in hindsight, paired, all seeds of the folds
-# together. Several were tried on one table and none was corrected for that: an
-# interval that just leaves zero out would be a hint, no proof.
+# On 5° blocks a vote of few neighbours is hard to beat. We tried other numbers
+# of neighbours, densities (the kernels, which fade out over so many
+# kilometres), decision trees on coordinates that were turned at random, a
+# network in the manner of SINR {cite}`cole2023sinr`, and all of them together:
+# `mixture` averages their answers, `product` multiplies them. Each is compared
+# with the best number of neighbours, record by record; that number was chosen
+# in hindsight, so the rival is as strong as it can be. Several were tried on
+# one table and none was corrected for that: an interval that just leaves zero
+# out would be a hint, no proof.
 
-# %% mystnb={"image": {"alt": "Paired difference in accuracy of each location-only model to the best nearest-neighbour rule on 5 degree blocks of real records, with intervals."}}
+# %% mystnb={"image": {"alt": "A dot with an interval for each model that reads the place alone: how many points of accuracy lie between it and the best vote of neighbours, on blocks of five degrees of real records; most intervals hold zero."}}
 gains = kept[kept["metric"] == "top1_gain"].sort_values(
     "value", ascending=False)
 whole = gains[gains["data"] == "10kEval-90"]
+assert ((whole["low"] <= 0) & (whole["high"] >= 0)).mean() > 0.5
 plots.differences(whole, names=("value", "low", "high"));
 
 # %%
@@ -622,14 +634,16 @@ for name, some in gains.groupby("data"):
 with chain.making("split") as path:
     chain.make_split(table).to_frame("split").to_parquet(path)
 parts = chain.splits()
-splits.describe(table, parts).round(2)
+told = splits.describe(table, parts)
+told.assign(share=100 * told["share"]).round(1)
 
 # %% [markdown]
-# `share` is that of the rows; `median_km` says how far a typical record lies
-# from the nearest one of training. Records of the held-out species may lie
-# close to training, since their places are not what is new: their names are.
+# `share` is that of the rows, in percent; `median_km` says how far a typical
+# record lies from the nearest one of training. Records of the held-out species
+# may lie close to training, since their places are not what is new: their
+# names are.
 
-# %% mystnb={"image": {"alt": "World map of records coloured by the part of the split they belong to."}}
+# %% mystnb={"image": {"alt": "World map with a dot for each record, coloured by its part of the split; most are for training, and each part has records on every continent."}}
 plots.style(chain.stamp())
 plots.occurrence_map(table.assign(part=parts.values), by="part");
 
@@ -662,13 +676,40 @@ unseen[["species", "family", "genus known"]].head(6).reset_index(drop=True)
 # training, or with none.
 
 # %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > A colleague holds out every tenth species, trains on the rest, and reports
+# > top-1 among the held-out species alone. How well does a model do that picks
+# > one of them by country, and what does the number mean?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# gone = table[(parts == "held out").values]
+# theirs = gone["species"].unique()
+# common = gone.groupby("countryCode")["species"].agg(
+#     lambda names: names.value_counts().index[0])
+# right = (gone["countryCode"].map(common) == gone["species"]).mean()
+# if len(theirs):
+#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
+# ```
+#
+# This guesser was even allowed to count the answers, so it bounds what a
+# country can tell from above. Among few species from different continents the
+# country says nearly everything. Such a score needs two companions: what place
+# alone reaches, and the score among *all* names, where the new species compete
+# with the old.
+#
+# </details>
+
+# %% [markdown]
 # ## Exactly k shots
 #
 # The third task gives a model a few labelled records of a new species, the
 # *support*, and asks about others, the *queries*. It sounds simple, and it is
 # easy to get wrong: the release's "1-shot" support holds up to three records
-# of a species, and its scores include the support. Ours holds exactly k, and
-# every other row is a query.
+# of a species, and its scores include the support ([what changed](
+# ../book/changes)). Ours holds exactly k, and every other row is a query.
 
 # %%
 toy = np.array([0, 0, 0, 1, 1, 1, 1])
@@ -741,33 +782,6 @@ try:
     splits.check_leakage(table, splits.split(table, kind="random"), km=1)
 except splits.LeakageError as error:
     print(error)
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > A colleague holds out every tenth species, trains on the rest, and reports
-# > top-1 among the held-out species alone. How well does a model do that picks
-# > one of them by country, and what does the number mean?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# gone = table[(parts == "held out").values]
-# theirs = gone["species"].unique()
-# common = gone.groupby("countryCode")["species"].agg(
-#     lambda names: names.value_counts().index[0])
-# right = (gone["countryCode"].map(common) == gone["species"]).mean()
-# if len(theirs):
-#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
-# ```
-#
-# This guesser was even allowed to count the answers, so it bounds what a
-# country can tell from above. Among few species from different continents the
-# country says nearly everything. Such a score needs two companions: what place
-# alone reaches, and the score among *all* names, where the new species compete
-# with the old.
-#
-# </details>
 
 # %% [markdown]
 # ## Recap

@@ -71,8 +71,10 @@ print(chain.provenance())
 # needs a name. The idea is that of CLIP {cite}`radford2021clip`.
 #
 # Before any network, let us see the idea with numbers that fit on a line. Here
-# are four toy places and five toy names, two of which share a genus, as do the
-# next two. `normalize` brings each vector to length one.
+# are four toy places and five toy names, drawn at random; the first two names
+# share a genus, and so do the next two. `normalize` brings each vector to
+# length one. In the comments B counts places, K names, and D is the length of
+# a list of numbers.
 
 # %%
 torch.manual_seed(0)
@@ -143,18 +145,18 @@ print(f"One step brought each place closer to its own name, by "
 # %% [markdown]
 # > **Exercise 1** (easy)
 # >
-# > Make the scale 1 instead of 10. What is the loss now, and how low can it
-# > get at best?
+# > Make the scale 1 instead of 10. What is the loss now, and what would it be
+# > with each place right on its name?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
 # soft = training.class_loss(image @ names.T, right)
 # perfect = training.class_loss(names @ names.T, torch.arange(5))
-# best = training.class_loss(10 * names @ names.T, torch.arange(5))
+# sure = training.class_loss(10 * names @ names.T, torch.arange(5))
 # print(f"{soft:.2f} now, {perfect:.2f} with places on their names; "
-#       f"{best:.2f} with a scale of 10")
-# assert best < perfect
+#       f"{sure:.2f} with a scale of 10")
+# assert sure < perfect
 # ```
 #
 # Cosines lie between -1 and 1, so with a scale of one the softmax can never be
@@ -295,9 +297,13 @@ assert not torch.allclose(once, mixed)  # December first is another year
 
 # %%
 model = CompactClip(seed=run.seed)
+often = parts["train"].table["species"].value_counts()
+
+# %%
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million "
       f"parameters, {len(parts['train']):,} training samples, "
-      f"{len(classes)} classes")
+      f"{len(classes)} classes; of the species in the middle "
+      f"{often.median():.0f} records")
 
 # %%
 history = training.fit(
@@ -307,7 +313,10 @@ history = training.fit(
 
 # %%
 history.index = 1 + history["epoch"]
-history[["loss", "validation_loss", "validation_top1"]].tail(3).round(2)
+losses = history[["loss", "validation_loss"]]
+assert (losses.iloc[-1] <= losses.iloc[0]).all()
+losses.assign(**{"top-1 (%)": 100 * history["validation_top1"]}).tail(
+    3).round(2)
 
 # %%
 print(f"{len(history)} epochs: validation loss is lowest in epoch "
@@ -316,7 +325,9 @@ print(f"{len(history)} epochs: validation loss is lowest in epoch "
       "records.")
 
 # %% [markdown]
-# An *epoch* is one pass over all training samples. The loss falls on both
+# An *epoch* is one pass over all training samples; the table has the last
+# three, with losses in nats and the top-1 of the validation records, the share
+# whose right name is the likeliest. The loss falls on both
 # parts as long as the model learns something that holds elsewhere. Once it
 # falls in training alone, the model is learning its records by heart, and
 # further passes are of no use to anybody.
@@ -337,7 +348,7 @@ limit = None if best is None else evaluation.hits(best, held.labels).mean()
 print("no optimum is known for real occurrences" if limit is None
       else f"Bayes optimum of the validation samples: {limit:.1%} top-1")
 
-# %% mystnb={"image": {"alt": "Loss of training and validation by epoch, and validation top-1 beside the Bayes optimum where it is known."}}
+# %% mystnb={"image": {"alt": "Two panels by epoch. Left, the losses of training and of validation, both lower at the end than at the start. Right, the top-1 of the validation records, below the line of the Bayes optimum where it is known."}}
 plots.history(history, optimum=limit);
 
 # %% [markdown]
@@ -413,10 +424,39 @@ print(f"Learnt instead of known, the place costs {place:.0f} % of the "
       f"optimum and the pixels {pixels:.0f} %.")
 
 # %% [markdown]
-# A species has a handful or a few dozens of records to learn its colours from.
-# More passes over the same records help less than other records do: the page
-# on [speed](../book/speed) draws both.
+# The sum of the two need not be what is missing, for what one half gets wrong
+# the other may mend. Pixels are hard to learn where a species has few records
+# to learn its colours from; how many the species in the middle has, was
+# printed before training. More passes over the same records help less than
+# other records do: the page on [speed](../book/speed) draws both.
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Take away the month code and train again into another folder, with few
+# > epochs. What does it cost, and where would you expect it to cost most?
 #
+# <details><summary>Solution</summary>
+#
+# ```python
+# blind = CompactClip(CompactConfig(month_code=False))
+# training.fit(blind, parts["train"], parts["validation"],
+#              settings=training.Settings(epochs=1), progress=False,
+#              out=chain.folder() / "no-months")
+# print(evaluation.compare(
+#     probabilities, evaluation.predict(blind, test, classes),
+#     test.labels, blocks=blocks))
+# ```
+#
+# After one epoch the difference is mostly one of training time. With all
+# epochs it is what the order of the months is worth, and [chapter
+# 06](06-zero-shot) has it with its interval. One would expect it to matter
+# where trees differ in *when* they green, in the seasonal belts, and hardly at
+# all among evergreens.
+#
+# </details>
+
+# %% [markdown]
 # ## Checks
 #
 # You will give this model to somebody else, or load it again next month. What
@@ -450,32 +490,6 @@ try:
                  out=chain.folder() / "training", progress=False)
 except ValueError as error:
     print(str(error).replace(str(chain.folder()), "…"))
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > Take away the month code and train again into another folder, with few
-# > epochs. What does it cost, and where would you expect it to cost most?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# blind = CompactClip(CompactConfig(month_code=False))
-# training.fit(blind, parts["train"], parts["validation"],
-#              settings=training.Settings(epochs=1), progress=False,
-#              out=chain.folder() / "no-months")
-# print(evaluation.compare(
-#     probabilities, evaluation.predict(blind, test, classes),
-#     test.labels, blocks=blocks))
-# ```
-#
-# After one epoch the difference is mostly one of training time. With all
-# epochs it is what the order of the months is worth, and [chapter
-# 06](06-zero-shot) has it with its interval. One would expect it to matter
-# where trees differ in *when* they green, in the seasonal belts, and hardly at
-# all among evergreens.
-#
-# </details>
 
 # %% [markdown]
 # ## Recap

@@ -106,12 +106,13 @@ points = layout(features[rows])
 # The layout knows no names; they come in afterwards, as colours. If a colour
 # forms a region of its own, then samples of that kind are alike to the model.
 # First the four leaf types, then the most frequent families, on the same
-# layout. A random part of the test is enough, for more points hide each other.
+# layout. The axes have no unit, for only nearness counts. A random part of the
+# test is enough, for more points would hide each other.
 
-# %% mystnb={"image": {"alt": "t-SNE map of test samples coloured by leaf type."}}
+# %% mystnb={"image": {"alt": "A cloud of dots, one for each test sample, laid out by t-SNE; each of the four leaf types has a colour, and the legend counts its samples."}}
 plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 
-# %% mystnb={"image": {"alt": "The same t-SNE map coloured by the eight most frequent families."}}
+# %% mystnb={"image": {"alt": "The same cloud of dots with a colour for each of the eight most frequent families and grey for all others."}}
 plots.embedding(points, table["family"]);
 
 # %% [markdown]
@@ -175,7 +176,7 @@ def draw_map(features, rank, ax=None):
                            test.table.loc[keep, rank], ax=ax)
 
 
-# %% mystnb={"image": {"alt": "t-SNE map of the model's features of five families."}}
+# %% mystnb={"image": {"alt": "A cloud of dots laid out by t-SNE from the model's features, with a colour for each of five families."}}
 draw_map(features, "family");
 
 # %% [markdown]
@@ -183,10 +184,10 @@ draw_map(features, "family");
 # seasons or climate. Next, the genera of one of them, and then the species of
 # one of these.
 
-# %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five genera of one family."}}
+# %% mystnb={"image": {"alt": "A cloud of dots laid out by t-SNE from the model's features, with a colour for each of up to five genera of one family; it has fewer dots than the map of families."}}
 draw_map(features, "genus");
 
-# %% mystnb={"image": {"alt": "t-SNE map of the model's features of up to five species of one genus."}}
+# %% mystnb={"image": {"alt": "A cloud of dots laid out by t-SNE from the model's features, with a colour for each of up to five species of one genus; it has fewer dots still."}}
 draw_map(features, "species");
 
 # %% [markdown]
@@ -232,7 +233,7 @@ plain = np.nan_to_num(
     (numbers - np.nanmean(numbers, 0)) / np.nanstd(numbers, 0))
 plain /= np.linalg.norm(plain, axis=1, keepdims=True)
 
-# %% mystnb={"image": {"alt": "t-SNE map of plain statistics of pixels and variables of the same five families."}}
+# %% mystnb={"image": {"alt": "The same five families in the same colours, laid out by t-SNE from plain statistics of pixels and variables instead of the model's features."}}
 draw_map(plain, "family");
 
 # %% [markdown]
@@ -278,7 +279,8 @@ chance = np.square(share).sum()  # two drawn at random are of one family
 for name, vectors in spaces.items():
     shared = (family[nearest(vectors)] == family).mean()
     print(f"{name}: the nearest neighbour is of the same family for "
-          f"{shared:.1%}, by chance for {chance:.1%}")
+          f"{shared:.1%} of {len(family):,} samples, by chance for "
+          f"{chance:.1%}")
 
 # %% [markdown]
 # The chance level belongs to the number: where one family fills half of the
@@ -358,9 +360,9 @@ told = pd.DataFrame({name: shares(hidden) for name, hidden in asked.items()},
                     index=["same family (%)", "same continent (%)"])
 told["by chance"] = [100 * np.square(pd.Series(names).value_counts(
     normalize=True)).sum() for names in (family, continent)]
-told.T.round(1)
+told.T.round(1).assign(n=len(family))
 
-# %% mystnb={"image": {"alt": "The first t-SNE map once more, coloured by continent."}}
+# %% mystnb={"image": {"alt": "The first cloud of dots once more, now with a colour for each continent instead of each leaf type."}}
 plots.embedding(points, continent[rows]);
 
 # %%
@@ -393,14 +395,21 @@ np.testing.assert_array_equal(layout(features[:200]),
 # ## What can go wrong
 #
 # t-SNE finds groups in noise, too. Here is the same picture of random vectors,
-# with the leaf types of real samples dealt out to them. There are clumps and
-# gaps as in any other map; only the colours give it away, for no clump has one
-# of its own.
+# with the leaf types of the samples above dealt out to them. There are clumps
+# and gaps as in any other map. Only the colours give it away, for no clump has
+# one of its own: neighbours share the leaf type about as often as by chance.
 
-# %% mystnb={"image": {"alt": "t-SNE map of random vectors: no group follows the leaf types."}}
+# %% mystnb={"image": {"alt": "A cloud of dots laid out by t-SNE from random vectors, with clumps and gaps; the colours of the four leaf types are mixed everywhere."}}
 kinds = table["leafType"].iloc[:600]
 noise = np.random.default_rng(0).normal(size=(len(kinds), 128))
 plots.embedding(layout(noise), kinds, colors=plots.LEAF_COLORS);
+
+# %%
+noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+shared = (kinds.to_numpy()[nearest(noise)] == kinds).mean()
+chance = np.square(kinds.value_counts(normalize=True)).sum()
+print(f"of {len(kinds)} random vectors {shared:.1%} have a nearest neighbour "
+      f"of the same leaf type, by chance {chance:.1%}")
 
 # %% [markdown]
 # > **Exercise 3** (hard)

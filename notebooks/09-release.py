@@ -507,6 +507,37 @@ print(f"largest difference {(forth - back).abs().max():.1e}")
 # </details>
 
 # %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > How much does the company change? Score the first sample in batches of
+# > growing size, with the scaling of the release, and watch the probability of
+# > its first answer.
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# model.normalization = "batch"
+# first = release.load()
+# odds = []
+# with torch.no_grad():
+#     for size in (1, 4, 32, 256):
+#         some_images = model.encode_images(first.images[:size],
+#                                           first.environment[:size])
+#         one = some_images[0] / some_images[0].norm()
+#         odds.append((100 * one @ text_features.T).softmax(0))
+# best = int(odds[0].argmax())
+# print([f"{float(one[best]):.2f}" for one in odds])
+# model.normalization = "fixed"
+# ```
+#
+# The sample is the same, only its neighbours change. With one sample the
+# lowest and the highest value are its own; with more, the scale settles
+# slowly. So a score of such a model comes with a batch size, or it means
+# nothing.
+#
+# </details>
+
+# %% [markdown]
 # ## Its recipe
 #
 # Why keep a recipe that has known faults? Because two numbers can be compared
@@ -650,37 +681,6 @@ assert not (out / "trapped").exists()
 # the `state_dict` of your model instead.
 
 # %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > How much does the company change? Score the first sample in batches of
-# > growing size, with the scaling of the release, and watch the probability of
-# > its first answer.
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# model.normalization = "batch"
-# first = release.load()
-# odds = []
-# with torch.no_grad():
-#     for size in (1, 4, 32, 256):
-#         some_images = model.encode_images(first.images[:size],
-#                                           first.environment[:size])
-#         one = some_images[0] / some_images[0].norm()
-#         odds.append((100 * one @ text_features.T).softmax(0))
-# best = int(odds[0].argmax())
-# print([f"{float(one[best]):.2f}" for one in odds])
-# model.normalization = "fixed"
-# ```
-#
-# The sample is the same, only its neighbours change. With one sample the
-# lowest and the highest value are its own; with more, the scale settles
-# slowly. So a score of such a model comes with a batch size, or it means
-# nothing.
-#
-# </details>
-
-# %% [markdown]
 # ## Recap
 #
 # - Tables, shards, checkpoint and README example of the release work here.
@@ -690,3 +690,6 @@ assert not (out / "trapped").exists()
 # - [Your script, line by line](../book/from-the-release) says what each name
 #   of its scripts is here, and [what changed since the release](
 #   ../book/changes) lists every fault.
+#
+# Handed on: nothing that a later chapter needs; the folder `release/` keeps
+# the table, the shards and the checkpoint that were written here.

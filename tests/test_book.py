@@ -90,6 +90,10 @@ def test_page(page, width, look, address):
             theme: document.documentElement.dataset.theme,
             widgets: article.querySelectorAll(
                 "script[type*='jupyter.widget-view']").length,
+            small: [...article.querySelectorAll(".cell_output img")].filter(
+                i => i.clientWidth < 0.74 * i.naturalWidth).map(i => i.src),
+            heads: [...article.querySelectorAll("thead")].filter(
+                head => head.rows.length > 1).map(head => head.innerText),
             over: document.documentElement.scrollWidth - innerWidth,
         };
     }""")
@@ -99,6 +103,8 @@ def test_page(page, width, look, address):
     assert found["failed"] == 0, "a traceback or an error on the page"
     assert found["widgets"] == 0, "a widget that no script here can show"
     assert found["blank"] == 0, "a widget that draws nothing"
+    assert not (phone and found["small"]), "letters too small to be read"
+    assert found["heads"] == [], "a table with two rows of heads"
     assert found["theme"] == ("dark" if phone else "light")
     assert found["over"] <= 1, f"{found['over']} px wider than the screen"
     limit = 5e6 if page in HEAVY else 1e6
@@ -177,7 +183,7 @@ def test_a_page_reads_without_scripts(look, address):
 
 
 def test_a_figure_leads_to_its_file(look, address):
-    """On a phone its letters are too small; the file can be zoomed."""
+    """On a phone it is wider than the page; the file can be zoomed."""
     view = look("phone")
     view.tab.goto(f"{address}/{EXPLORER}.html", wait_until="load")
     figures = view.tab.locator("article .cell_output img")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from PIL import Image
 
 from geotree import plots
@@ -27,9 +28,14 @@ def paper():
 
 
 def drawn(ax, path) -> np.ndarray:
-    """The figure as pixels; it must not be empty."""
+    """The figure as pixels; not empty, and no letter too small for a phone.
+
+    On a page a point is 1.25 pixels, so that eight are ten pixels.
+    """
     figure = np.atleast_1d(ax)[0].figure
     figure.savefig(path / "figure.png", dpi=60)
+    assert not [text for text in figure.findobj(Text)
+                if text.get_text().strip() and text.get_fontsize() < 8]
     image = np.asarray(Image.open(path / "figure.png").convert("RGB"))
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
     return image
@@ -378,6 +384,9 @@ def test_range_panels_share_a_scale_and_a_window(tmp_path):
     meshes = [ax.collections[-1] for ax in axes[0]]
     assert [mesh.get_clim() for mesh in meshes] == [(0, 0.4)] * 2
     assert "up to 40 %" in left.get_title(loc="left")
+    scale = left.figure.axes[-1]  # one for both, in percent
+    assert scale.get_ylabel() == "probability" and scale.get_ylim() == (0, .4)
+    assert scale.yaxis.get_major_formatter()(0.2) == "20 %"
     drawn(axes[0], tmp_path)
     with pytest.raises(ValueError, match="one cell for each"):
         plots.range_panels(known, known[:, 1:])

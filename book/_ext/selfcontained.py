@@ -9,6 +9,10 @@ _SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|'
                      r'searchindex)\.js[^"]*"></script>')
 _ARTICLE = '<article class="bd-article">'
 _KERNEL = "application/vnd.jupyter.widget-state+json"
+_HEAD = re.compile(r"(<thead>\s*<tr[^>]*>)(.*?)</tr>\s*<tr[^>]*>(.*?)</tr>"
+                   r"\s*</thead>", re.DOTALL)
+_CELL = re.compile(r"<th[^>]*>.*?</th>", re.DOTALL)
+_EMPTY = re.compile(r"<th[^>]*>(?:\s|&nbsp;)*</th>")
 
 
 def _scripts_once(app, pagename, templatename, context, doctree):
@@ -43,10 +47,25 @@ def _plain_lists(app, pagename, templatename, context, doctree):
             '<div class="citation-list">')
 
 
-def _collect_alt(app, doctree):
-    """Note each figure's alternative text, and link it to its file.
+def _one_head(app, pagename, templatename, context, doctree):
+    """Tables of pandas name their rows beside the columns, not below them."""
+    def merged(found):
+        above, below = (_CELL.findall(row) for row in found.groups()[1:])
+        if len(above) != len(below) or not _EMPTY.fullmatch(below[-1]):
+            return found[0]  # columns of two levels, which need both rows
+        return found[1] + "".join(
+            up if _EMPTY.fullmatch(low) else low
+            for up, low in zip(above, below, strict=True)) + "</tr></thead>"
 
-    A screen as narrow as a phone's shows a figure at a third of its size.
+    if "<thead>" in context.get("body", ""):
+        context["body"] = _HEAD.sub(merged, context["body"])
+
+
+def _collect_alt(app, doctree):
+    """Note each figure's alternative text, its size, and link it to its file.
+
+    A point of a letter is 1.25 pixels on every screen; where the screen is
+    narrower than the figure, the figure is moved sideways, see the styles.
     """
     if not hasattr(app.env, "alt_texts"):
         app.env.alt_texts = {}
@@ -55,7 +74,7 @@ def _collect_alt(app, doctree):
             name = PurePosixPath(image["uri"]).name
             app.env.alt_texts[name] = image["alt"]
             if name.endswith(".png"):
-                image["scale"] = 100  # Sphinx links what has a scale
+                image["scale"] = 75  # of 120 dots an inch; and links it
 
 
 def _paste_alt(app, doctree, docname):
@@ -88,6 +107,7 @@ def setup(app):
     app.connect("html-page-context", _scripts_once, priority=900)
     app.connect("html-page-context", _no_launch, priority=900)
     app.connect("html-page-context", _plain_lists)
+    app.connect("html-page-context", _one_head)
     app.connect("doctree-read", _collect_alt)
     app.connect("doctree-resolved", _paste_alt)
     app.connect("build-finished", _finish)

@@ -77,7 +77,7 @@ def score_bars(scores: pd.DataFrame, *, label: str = "model",
         The one bar to keep in colour; the others turn grey.
     """
     value, low, high = _percent(scores)
-    ax = axes_of(ax, figsize=(7.5, 0.4 * len(scores) + 1.3))
+    ax = axes_of(ax, figsize=(7, 0.4 * len(scores) + 1.3))
     place = rows_of(ax, scores[label])
     shade = [CYCLE[0] if highlight in (None, name) else REST
              for name in scores[label]]
@@ -108,7 +108,7 @@ def differences(table: pd.DataFrame, *, label: str = "model",
         (shares).
     """
     value, low, high = _percent(table, names)
-    ax = axes_of(ax, figsize=(7.5, 0.36 * len(table) + 1.2))
+    ax = axes_of(ax, figsize=(7, 0.36 * len(table) + 1.2))
     place = rows_of(ax, table[label])
     shade = np.where((low > 0) | (high < 0), CYCLE[0], REST).tolist()
     ax.axvline(0, color=FAINT, linewidth=1.2)
@@ -202,7 +202,7 @@ def history(table: pd.DataFrame, *, optimum: float | None = None,
         ``validation_loss``, ``validation_top1`` (share).
     """
     if axes is None:
-        axes = plt.subplots(1, 2, figsize=(8.5, 3.3))[1]
+        axes = plt.subplots(1, 2, figsize=(7.5, 3.3))[1]
     table = table.assign(epoch=table["epoch"] + 1)
     for name, label in (("loss", "training, with penalties"),
                         ("validation_loss", "validation")):

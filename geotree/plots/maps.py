@@ -57,7 +57,7 @@ def _outline(project=lambda lon, lat: (lon, lat), **kwargs) -> PathPatch:
 
 def land(ax: Axes | None = None) -> Axes:
     """The land, longitude against latitude."""
-    ax = axes_of(ax, figsize=(8.5, 4.2))
+    ax = axes_of(ax, figsize=(7.5, 3.8))
     ax.add_patch(_outline(facecolor=_LAND, edgecolor=_COAST, linewidth=0.4,
                           zorder=0))
     ax.set(xlim=(-180, 180), ylim=(_SOUTH, _NORTH), aspect=1.2,
@@ -148,7 +148,7 @@ def range_panels(predicted, known, *, axes=None):
                          f"{predicted.shape}: one cell for each predicted.")
     if axes is None:
         rows = -(-len(names) // 2)
-        grid = plt.subplots(rows, 4, figsize=(8.5, 1.75 * rows + 0.3),
+        grid = plt.subplots(rows, 4, figsize=(7.5, 1.75 * rows + 0.3),
                             squeeze=False)[1].reshape(-1, 2)
         axes = grid[:len(names)]
         for ax in grid[len(names):].ravel():
@@ -161,14 +161,19 @@ def range_panels(predicted, known, *, axes=None):
                 pair, layers, (f"{plain(name)}, up to {100 * most:.0f} %\n"
                                "predicted", "known"), strict=True):
             land(ax)
-            ax.pcolormesh(layer["x"], layer["y"], layer, cmap=_GREENS,
-                          vmin=0, vmax=most, rasterized=True)
+            drawn = ax.pcolormesh(layer["x"], layer["y"], layer, vmin=0,
+                                  vmax=most, cmap=_GREENS, rasterized=True)
             ax.set(xlabel="", ylabel="", xticks=[], yticks=[], aspect="auto")
             if where.size:  # with 12° around the cells that matter
                 ax.set(xlim=(where["x"].min() - 12, where["x"].max() + 12),
                        ylim=(where["y"].min() - 12, where["y"].max() + 12))
             ax.spines[:].set_visible(False)
             ax.set_title(title, fontsize=8, pad=2)
+        bar = ax.figure.colorbar(drawn, ax=list(pair), aspect=14, pad=0.02)
+        bar.set_label("probability", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        bar.ax.locator_params(nbins=4)
+        bar.ax.yaxis.set_major_formatter(lambda x, _: f"{100 * x:.3g} %")
     return axes
 
 
@@ -190,7 +195,7 @@ def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
     lat, kinds, confidence = (
         checks.one_each(values, len(lon), where=name) for name, values in (
             ("lat", lat), ("kinds", kinds), ("confidence", confidence)))
-    figure = plt.figure(figsize=(12, 5.4), facecolor=_NIGHT, dpi=140,
+    figure = plt.figure(figsize=(9, 4.05), facecolor=_NIGHT,
                         layout="none")
     ax = figure.add_axes((0.01, 0.02, 0.98, 0.96))
     ax.add_patch(_outline(equal_earth, facecolor=_GROUND, linewidth=0))

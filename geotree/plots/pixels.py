@@ -62,7 +62,7 @@ def patch_strip(images: np.ndarray, names, *,
     tiles = np.pad(tiles, [(0, 0), (0, 0), (0, 4), (0, 1), (0, 0)])
     sheet = tiles.transpose(0, 2, 1, 3, 4).reshape(
         high * len(images), -1, 4)  # red, green, blue, and opaque or not
-    ax = axes_of(ax, figsize=(8.5, 0.95 * len(images) + 0.35))
+    ax = axes_of(ax, figsize=(7.5, 0.84 * len(images) + 0.35))
     ax.imshow(sheet, interpolation="nearest")
     middle = wide * np.arange(12) + PATCH // 2
     green = ndvi(np.asarray(images))[:, :, 2, 2]  # (N, T)
@@ -73,7 +73,7 @@ def patch_strip(images: np.ndarray, names, *,
                 linewidth=1.2, marker="o", markersize=3)
         if np.isfinite(year).any():
             ax.text(-1, floor, f"NDVI {np.nanmin(year):.2f} to "
-                    f"{np.nanmax(year):.2f}", ha="right", fontsize=7.5,
+                    f"{np.nanmax(year):.2f}", ha="right", fontsize=8,
                     color=FAINT)
     ax.xaxis.tick_top()
     ax.set_xticks(middle, list(MONTHS))
@@ -98,7 +98,7 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
     """
     checks.images(images)
     if axes is None:
-        axes = plt.subplots(1, 2, figsize=(8.5, 3.6), sharey=True)[1]
+        axes = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)[1]
     kinds = checks.one_each(leaf_types, len(images), where="leaf_types")
     latitude = checks.one_each(latitude, len(images), where="latitude")
     green = ndvi(np.asarray(images)[..., 2:3, 2:3])[..., 0, 0]  # (N, T)
@@ -118,7 +118,7 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
         ax.set_title(f"{title}, n = {int(side.sum()):,}")
         ax.grid(axis="y")
         if ax.lines:
-            ax.legend(fontsize=7.5, loc="upper center", ncols=2,
+            ax.legend(fontsize=8, loc="upper center", ncols=2,
                       bbox_to_anchor=(0.5, -0.1), handlelength=1.2)
         else:
             ax.text(5.5, 0.5, "no samples", ha="center", color=FAINT)

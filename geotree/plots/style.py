@@ -38,7 +38,7 @@ def style(note: str = "") -> None:
         "figure.hooks": ["geotree.plots.style:_sign"],
         "figure.facecolor": PAPER, "axes.facecolor": PAPER,
         "savefig.facecolor": "auto", "figure.dpi": 120,
-        "figure.figsize": (7.5, 4), "figure.constrained_layout.use": True,
+        "figure.figsize": (7, 4), "figure.constrained_layout.use": True,
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
         "xtick.color": FAINT, "ytick.color": FAINT,
         "xtick.labelcolor": INK, "ytick.labelcolor": INK,
@@ -57,7 +57,7 @@ def style(note: str = "") -> None:
 def _sign(figure) -> None:
     """Write the note below a new figure, where nothing else is drawn."""
     dark = sum(to_rgb(figure.get_facecolor())) < 1.5
-    figure.text(1, -0.01, _NOTE, ha="right", va="top", fontsize=7.5,
+    figure.text(1, -0.01, _NOTE, ha="right", va="top", fontsize=8,
                 color=PAPER if dark else INK)
 
 

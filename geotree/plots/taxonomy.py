@@ -47,7 +47,7 @@ def mistakes(answers: dict[str, np.ndarray], labels,
         right.append(np.ones(len(labels), bool))
         shares.append(np.bincount(np.argmax(right, axis=0), minlength=5))
     shares = 100 * np.array(shares).T / len(labels)  # (depths, models)
-    ax = axes_of(ax, figsize=(7.5, 0.55 * len(answers) + 1.5))
+    ax = axes_of(ax, figsize=(7, 0.55 * len(answers) + 1.5))
     place, left = rows_of(ax, list(answers)), np.zeros(len(answers))
     for (depth, color), width in zip(_DEPTHS.items(), shares, strict=True):
         bars = ax.barh(place, width, left=left, height=0.62, color=color,
@@ -79,7 +79,7 @@ def icicle(classes: pd.DataFrame, counts, *,
     table, total = classes.assign(n=counts), counts.sum()
     if not total:
         raise ValueError("counts are all zero: nothing to draw.")
-    ax = axes_of(ax, figsize=(8.5, 5.2))
+    ax = axes_of(ax, figsize=(7, 5.2))
     for column in range(len(ranks)):
         sizes = table.groupby(ranks[:column + 1])["n"].sum() / total
         bottoms = 1 - sizes.cumsum()
@@ -91,10 +91,10 @@ def icicle(classes: pd.DataFrame, counts, *,
                edgecolor=ax.get_facecolor(), linewidth=0.6)
         for name, height, low, color in zip(names, sizes, bottoms, shade,
                                             strict=True):
-            if height > 0.022:  # as high as the smallest letters
+            if height > 0.026:  # as high as the letters
                 ax.text(column + 0.02, low + height / 2,
                         f"{plain(name)}  {100 * height:.0f} %", va="center",
-                        fontsize=min(8.5, 4 + 100 * height), clip_on=True,
+                        fontsize=8, clip_on=True,
                         color=PAPER if column < 2 and color == CYCLE[0]
                         else INK,
                         style="italic" if column > 1 else "normal")
