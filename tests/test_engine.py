@@ -123,6 +123,11 @@ class Frugal(Everywhere):
         return super().fetch(table)
 
 
+def test_workers_keep_the_memory_that_they_free(cluster):
+    for name, size in engine.MEMORY.items():
+        assert set(cluster.run(os.environ.get, name).values()) == {str(size)}
+
+
 def test_a_quota_is_that_of_all_workers(cluster, tmp_path):
     pixels.download(occurrence_table(24).assign(decimalLatitude=5.0),
                     Frugal(), tmp_path / "cube", chunk=4, workers=cluster,
