@@ -248,7 +248,7 @@ def learn(inputs: int, outputs: int, loss: Callable, *, steps: int,
     function from (N, inputs) to (N, outputs) logits, both arrays.
     """
     import torch
-    from torch import nn
+    from torch import nn, optim
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -256,13 +256,12 @@ def learn(inputs: int, outputs: int, loss: Callable, *, steps: int,
             nn.Linear(inputs, 128), nn.GELU(), nn.Dropout(0.2),
             nn.Linear(128, 128), nn.GELU(), nn.Dropout(0.2),
             nn.Linear(128, outputs))
-        optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, 3e-3, total_steps=steps)
+        adam = optim.AdamW(net.parameters(), weight_decay=0.01, fused=True)
+        schedule = optim.lr_scheduler.OneCycleLR(adam, 3e-3, total_steps=steps)
         for _ in range(steps):
-            optimizer.zero_grad()
+            adam.zero_grad()
             loss(net).backward()
-            optimizer.step()
+            adam.step()
             schedule.step()
     net.eval()
 

@@ -79,9 +79,11 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     t = np.sinh(np.arctanh(sine) - e * np.arctanh(e * sine))
     sphere = (np.arctan2(t, np.cos(lam))  # north, and east as imaginary
               + 1j * np.arctanh(np.sin(lam) / np.sqrt(1 + t**2)))
-    metres = 0.9996 * radius * (sphere + sum(
-        part * np.sin(2 * order * sphere)
-        for order, part in enumerate(series, 1)))
+    turn = np.exp(2j * sphere)
+    twice, one, two = turn + 1 / turn, 0, 0
+    for part in reversed(series):  # the sum of part * sin(2 * order * sphere)
+        one, two = part + twice * one - two, one
+    metres = 0.9996 * radius * (sphere + (turn - 1 / turn) / 2j * one)
     epsg = np.where(zone == 0, 0, np.where(south, 32700, 32600) + zone)
     return epsg, 500_000 + metres.imag, metres.real + 10_000_000 * south
 
@@ -89,15 +91,15 @@ def utm(*, lat, lon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def tiles(*, lat, lon) -> np.ndarray:
     """MGRS square of 100 km, such as ``32UPU``; "" towards the poles."""
     lat, lon = checks.places(lat=lat, lon=lon)
-    zone = zones(lat=lat, lon=lon)
-    _, east, north = utm(lat=lat, lon=lon)
+    epsg, east, north = utm(lat=lat, lon=lon)
+    zone = epsg % 100
     band = ((lat - SOUTH) // 8).astype(int).clip(0, len(_BANDS) - 1)
     column = (8 * ((zone - 1) % 3) + (east // 100_000).astype(int) - 1) % 24
     row = ((north // 100_000).astype(int) + np.where(zone % 2, 0, 5)) % 20
     # Few squares are distinct, so only those are spelt.
     shape = (61, len(_BANDS), len(_COLUMNS), len(_ROWS))
-    code, index = np.unique(np.ravel_multi_index(
-        (zone, band, column, row), shape), return_inverse=True)
+    index, code = pd.factorize(np.ravel_multi_index(
+        (zone, band, column, row), shape))
     names = [f"{z:02d}{_BANDS[b]}{_COLUMNS[c]}{_ROWS[r]}" if z else ""
              for z, b, c, r in zip(*np.unravel_index(code, shape),
                                    strict=True)]

@@ -119,7 +119,8 @@ class Run:
             value.requires_grad_(False)
         self.simple = settings.accumulate == 1 and not left
         self.scores = self.world.wrap(losses.Scores(model))
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, fused=True)
         self.best = self.state()
 
     def state(self) -> dict[str, Tensor]:
