@@ -69,7 +69,8 @@ def measure(samples: Samples, *, seen: tuple[int, ...] = SEEN,
     return pd.DataFrame(rows)
 
 
-def names(samples: Samples, *, k: int = 21_001, drawn: int = 1024,
+def names(samples: Samples, *, k: int = 21_001,
+          drawn: tuple[int, ...] = (1024, 128),
           seen: tuple[int, ...] = (4096, 8192, 16_384, 32_768),
           batch: int = 256, seeds: int = 3, test: int = 4096) -> pd.DataFrame:
     """Cost of a step and top-1 with few names, many, and some of the many.
@@ -83,8 +84,8 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 1024,
     DataFrame
         ``model, seed, names, drawn, seen, seconds, cpu, top1, low, high,
         n``; ``cpu`` is the median of a step, in seconds of the process. In
-        the last row of the drawn, ``difference, least, most`` of its top-1
-        to that of all, paired, with its 95 % interval.
+        the last row of each number drawn, ``difference, least, most`` of
+        its top-1 to that of all, paired, with its 95 % interval.
     """
     few = samples.packed.classes
     others = many_classes(k - len(few))
@@ -92,8 +93,9 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 1024,
     rows = []
     for seed in range(seeds):
         odds = {}
-        for name, classes, count in (("few", few, None), ("all", many, None),
-                                     ("drawn", many, drawn)):
+        for name, classes, count in (
+                ("few", few, None), ("all", many, None),
+                *((f"{number:,} drawn", many, number) for number in drawn)):
             settings = training.Settings(batch_size=batch, negatives=count,
                                          seed=seed)
             found, odds[name], held = _curve(
@@ -101,11 +103,12 @@ def names(samples: Samples, *, k: int = 21_001, drawn: int = 1024,
                 f"{name}, seed {seed}", classes=classes, test=test)
             rows += [{"model": name, "seed": seed, "names": len(classes),
                       "drawn": count or len(classes), **row} for row in found]
-        worth = evaluation.compare(
-            odds["drawn"], odds["all"], held.labels,
-            blocks=evaluation.spatial_blocks(held.table))
-        rows[-1] |= dict(zip(("difference", "least", "most"),
-                             worth, strict=False))
+            if count:
+                rows[-1] |= dict(zip(
+                    ("difference", "least", "most"), evaluation.compare(
+                        odds[name], odds["all"], held.labels,
+                        blocks=evaluation.spatial_blocks(held.table)),
+                    strict=False))
     return pd.DataFrame(rows)
 
 
@@ -121,7 +124,8 @@ def _curve(model, settings, samples, points, name, *, classes=None,
     whole = losses.Choice(classes, [
         (settings.rank_weight, torch.as_tensor(
             taxonomy.members(classes, rank)[1]))
-        for rank in ("genus", "family")])
+        for rank in ("genus", "family")], often=losses.often(
+            data.labels[train], len(classes), settings.negatives or 0))
     torch.manual_seed(settings.seed)
     model.fit_normalisation(take(samples.batch, train))
     optimizer = torch.optim.AdamW(model.parameters(),

@@ -206,14 +206,15 @@ def test_the_machine_is_described():
 
 
 def test_what_drawing_names_costs_is_paired_with_all_of_them(samples):
-    found = curve.names(samples, k=300, drawn=8, seen=(64, 128), batch=32,
+    found = curve.names(samples, k=300, drawn=(8,), seen=(64, 128), batch=32,
                         seeds=2)
     assert found.groupby(["model", "seed"]).size().eq(2).all()
     last = found[found["difference"].notna()]
-    assert list(last["model"]) == ["drawn", "drawn"]
+    assert list(last["model"]) == ["8 drawn", "8 drawn"]
     top1 = found[found["seen"] == 128].pivot(
         index="seed", columns="model", values="top1")
-    np.testing.assert_allclose(last["difference"], top1["drawn"] - top1["all"])
+    np.testing.assert_allclose(last["difference"],
+                               top1["8 drawn"] - top1["all"])
     assert last["difference"].between(last["least"], last["most"]).all()
 
 

@@ -90,22 +90,25 @@ def test_drawn_names_stand_for_all():
     classes = many_names(60)
     groups = [(0.3, torch.arange(60) // 6)]
     labels, logits = torch.tensor([3, 40, 3]), torch.randn(3, 60)
-    whole = losses.Choice(classes, groups)
+    often = losses.often([7, 7, 9, 9, 3, 3, 3, 1], 60, 6)
+    assert often.tolist() == [3, 7, 9]
+    whole = losses.Choice(classes, groups, often=often)
 
     def drawn(n):
         choice, place = losses.draw(whole, labels, n)
         rows = torch.tensor(choice.classes.index.tolist())
-        assert (rows[place] == labels).all() and len(rows.unique()) == 2 + n
+        assert (rows[place] == labels).all() and len(rows.unique()) == 1 + n
+        assert set(often.tolist()) <= set(rows.tolist())
         return logits[:, rows], place, choice
 
-    some, place, choice = drawn(58)
+    some, place, choice = drawn(59)
     torch.testing.assert_close(
         training.class_loss(some, place, choice.ranks, smoothing=0.1,
                             counts=choice.counts),
         training.class_loss(logits, labels, groups, smoothing=0.1))
     torch.manual_seed(0)
     sums = torch.stack([(some + choice.counts.log()).exp().sum(dim=1)
-                        for some, _, choice in (drawn(8)
+                        for some, _, choice in (drawn(9)
                                                 for _ in range(4000))])
     spread = sums.std(dim=0) / 4000 ** 0.5
     assert ((sums.mean(dim=0) - logits.exp().sum(dim=1)).abs()

@@ -48,9 +48,9 @@ class Run:
         self.world = processes.join(self.device)
         self.writes = out is not None and not self.world.rank
         # A name without a record here must not be learnt as a "no".
-        here = {name for data in (train, validation) if data is not None
-                for name in data.columns("species")["species"]}
-        known = train.classes["species"].isin(here)
+        labels = [data.labels for data in (train, validation)
+                  if data is not None]
+        known = np.isin(np.arange(len(train.classes)), np.concatenate(labels))
         self.classes = train.classes[known].reset_index(drop=True)
         self.number = torch.as_tensor(
             np.where(known, known.cumsum() - 1, -1), device=self.device)
@@ -61,7 +61,9 @@ class Run:
             (settings.rank_weight,
              torch.as_tensor(taxonomy.members(self.classes, rank)[1],
                              device=self.device))
-            for rank in ("genus", "family")])
+            for rank in ("genus", "family")], often=losses.often(
+                self.number[labels[0]], len(self.classes),
+                self.settings.negatives))
         self.steps = self.per_epoch * self.settings.epochs
         self.epoch = self.step = self.kept = 0
         self.history: list[dict] = []

@@ -37,33 +37,44 @@ class Choice(NamedTuple):
     classes: pd.DataFrame  # K rows
     ranks: Sequence[tuple[float, Tensor]] = ()  # weight, (K,) group of each
     counts: Tensor | None = None  # (K,) classes each stands for; None: 1
+    often: Tensor | None = None  # rows that each step compares with
+
+
+def often(labels, k: int, n: int) -> Tensor:
+    """The ``n // 2`` classes that have the most of the labels."""
+    records = torch.bincount(torch.as_tensor(labels), minlength=k)
+    return records.argsort(descending=True, stable=True)[:n // 2]
 
 
 def draw(choice: Choice, labels: Tensor, n: int) -> tuple[Choice, Tensor]:
-    """The classes of a batch and ``n`` others, drawn for one step.
+    """The classes of a batch and about ``n`` others, drawn for one step.
 
-    Each of the others stands for as many as it was drawn from, so that the
-    sums over classes that a loss needs are right on average: the logQ
-    correction of sampled softmax (Bengio & Senécal 2008), for which a class
-    of the batch has chance 1.
+    Those that are met often are always among the others, for they are what
+    a sample is mistaken for; the rest is drawn. Each that was drawn stands
+    for as many as it was drawn from, so that the sums over classes that a
+    loss needs are right on average: the logQ correction of sampled softmax
+    (Bengio & Senécal 2008), for which all others have chance 1.
 
     Returns
     -------
     Choice
-        Of the classes of the batch, in order, and then the others.
+        Of the classes of the batch and the frequent ones, in order, and
+        then the others.
     (B,) int64
         The labels, as rows of it.
     """
-    own, place = labels.unique(return_inverse=True)
+    frequent = labels[:0] if choice.often is None else choice.often
+    own, place = torch.cat([labels, frequent]).unique(return_inverse=True)
     left = torch.ones(len(choice.classes), device=labels.device)
     left = left.index_fill(0, own, 0).nonzero().squeeze(1)
-    drawn = left[torch.randperm(len(left), device=labels.device)[:n]]
+    drawn = left[torch.randperm(len(left), device=labels.device)[
+        :n - len(frequent)]]
     rows = torch.cat([own, drawn])
     counts = torch.ones(len(rows), device=labels.device)
     counts[len(own):] = len(left) / max(len(drawn), 1)
     return Choice(choice.classes.iloc[rows.tolist()],
                   [(weight, group[rows]) for weight, group in choice.ranks],
-                  counts), place
+                  counts), place[:len(labels)]
 
 
 class Scores(torch.nn.Module):
