@@ -396,9 +396,9 @@ np.testing.assert_array_equal(layout(features[:200]),
 #
 # t-SNE finds groups in noise, too, if each point cares for few neighbours.
 # Here are random vectors, laid out with a perplexity of two, and the leaf
-# types of the samples above dealt out to them. There are clumps and gaps, as if there
-# were kinds. Only the colours give it away, for no clump has one of its own:
-# neighbours share the leaf type about as often as by chance.
+# types of the samples above dealt out to them. There are clumps and gaps, as
+# if there were kinds. Only the colours give it away, for no clump has one of
+# its own: neighbours share the leaf type about as often as by chance.
 
 # %% mystnb={"image": {"alt": "A round cloud of dots laid out by t-SNE from random vectors: small clumps with gaps between them, in which the colours of the four leaf types are mixed."}}
 kinds = table["leafType"].iloc[:600]
