@@ -10,11 +10,12 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def plain(path: str | Path) -> Path:
         raise ValueError(f"'{path}' is a folder, a pipe or a device, "
                          "expected a file. Copy what it holds into one.")
     return path
+
+
+def fits(size: float, what: str) -> None:
+    """Raise ``ValueError`` where this machine has not ``size`` bytes."""
+    have = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            if hasattr(os, "sysconf") else math.inf)
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+    with suppress(OSError, ValueError):
+        have = min(have, int(limit.read_text()))
+    if size > have:
+        raise ValueError(f"{what} needs {size / 1e9:,.1f} GB of memory or "
+                         f"more, and here are {have / 1e9:,.1f}. Take parts "
+                         "of it, or a larger machine.")
 
 
 def sha256(path: str | Path) -> str:

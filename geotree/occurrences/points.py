@@ -104,7 +104,8 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
     meant |= sides
     if isinstance(year, int):
-        checks.number(year, name="year", low=FIRST_YEAR, whole=True)
+        checks.number(year, name="year", low=FIRST_YEAR,
+                      high=columns.last_year(), whole=True)
         new["year"] = pd.array([year] * len(came), dtype="Int64")
     else:
         _date(new, marks, came[meant["year"]] if meant["year"]
@@ -180,6 +181,12 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
     new[columns.PLACE] = np.nan
     new.loc[good, columns.PLACE] = np.column_stack(checks.places(
         lat=north[good], lon=east[good]))
+    if len({*north[good]}) > 2 and (
+            np.abs(north[good]).max() < np.pi / 2
+            and np.abs(east[good]).max() < np.pi):
+        warnings.warn(
+            f"all {good.sum()} places lie in the sea where 0° crosses 0°. "
+            "Are they radians? Expected are degrees.", stacklevel=3)
     raw = "latitude " + lat + ", longitude " + lon
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
@@ -212,8 +219,7 @@ def _is_wgs(grid) -> bool:
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
     when = columns.years(came)
-    good = (when % 1 == 0) & when.between(FIRST_YEAR,
-                                          pd.Timestamp.now().year + 1)
+    good = (when % 1 == 0) & when.between(FIRST_YEAR, columns.last_year())
     new["year"] = when.where(good).astype("Int64")
     marks.append((~good & came.notna(), "no year",
                   _words(came) + " is no year or date"))
