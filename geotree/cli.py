@@ -149,8 +149,7 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
                              in ("train", "validation", "test"))
     model = (models.load(start) if start
              else CompactClip(seed=how["seed"]))
-    if rate is not None:
-        how["learning_rate"] = rate
+    how |= {} if rate is None else {"learning_rate": rate}
     training.fit(model, learnt, checked, out=work / "run",
                  settings=training.Settings(**how))
     prior.attach(model, learnt)
