@@ -120,7 +120,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
                 or Path.home() / ".cache" / "geotree")
 
 
-def plain(path: str | Path) -> Path:
+def regular(path: str | Path) -> Path:
     """The path, unless something is there that may have no end.
 
     Raises
@@ -150,7 +150,7 @@ def fits(size: float, what: str) -> None:
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with plain(path).open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -212,7 +212,7 @@ def _add(digest, part) -> None:
 def read_json(path: str | Path, *, what: str = "JSON") -> dict:
     """An object of a JSON file, or a ``ValueError`` that names the file."""
     try:
-        found = json.loads(plain(path).read_bytes())
+        found = json.loads(regular(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is no {what} ({error}): damaged, or "
                          "another file. Make it again.") from error

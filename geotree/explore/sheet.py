@@ -14,7 +14,7 @@ import pandas as pd
 from geotree import checks, files, taxonomy
 from geotree.evaluation import bootstrap
 from geotree.occurrences.columns import PLACE
-from geotree.occurrences.names import alike, is_species, normals, plain
+from geotree.occurrences.names import alike, as_word, is_species, normals
 from geotree.occurrences.points import places
 
 _LISTED = 25  # names of a set; of a larger one the rest is left out
@@ -269,7 +269,7 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
 def _form(rank: str, name) -> str:
     """What a name of a rank is compared by, however it is written."""
     if rank == "genus" and isinstance(name, str):
-        return plain(name.strip("× ").partition(" ")[0])
+        return as_word(name.strip("× ").partition(" ")[0])
     return alike(name)
 
 

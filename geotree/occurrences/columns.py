@@ -44,7 +44,7 @@ def last_year() -> int:
     return pd.Timestamp.now().year + 1
 
 
-def plain(table: pd.DataFrame) -> pd.DataFrame:
+def simple(table: pd.DataFrame) -> pd.DataFrame:
     """A table in numpy's types and ``str``, index 0 … N-1."""
     def one(column):
         kind = column.dtype

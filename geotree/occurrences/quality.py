@@ -149,10 +149,10 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
         if name in table:
             bad |= names.under(table[name], name, words)
     for name, words in rule.get("lists", {}).items():
-        known = set(map(names.plain, words))
+        known = set(map(names.as_word, words))
         text = _text(table, name)
         bad |= text.isin([one for one in text.unique() if known & set(
-            map(names.plain, re.split("[;,|\t]+", one)
+            map(names.as_word, re.split("[;,|\t]+", one)
                 + re.split("[;,|\\s]+", one)))]).to_numpy()
     for name, (low, high) in rule.get("outside", {}).items():
         if name in table:

@@ -47,7 +47,7 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"no table at '{path}'.")
-    with files.plain(path).open("rb") as file:
+    with files.regular(path).open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"PK":
         raise ValueError(f"'{path}' is a workbook or a zip archive: save it "

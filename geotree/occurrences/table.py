@@ -64,7 +64,7 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     if table.empty:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
-    came, report = columns.plain(table), {}
+    came, report = columns.simple(table), {}
     result = pd.DataFrame({
         name: column(came, name, report) if name in came
         else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
@@ -235,9 +235,9 @@ def _check_words(came: pd.DataFrame, table: pd.DataFrame,
     count(report, "countryCode: no code of ISO 3166, taken for unknown",
           odd & ~code.isin(world.NOWHERE))
     table["countryCode"] = code.mask(odd)
-    form = {names.plain(word): word for word in names.TERMS["leafType"]}
+    form = {names.as_word(word): word for word in names.TERMS["leafType"]}
     table["leafType"] = table["leafType"].map({
-        word: form.get(names.plain(word), word)
+        word: form.get(names.as_word(word), word)
         for word in table["leafType"].dropna().unique()})
     radius = table["coordinateUncertaintyInMeters"]
     count(report, "coordinateUncertaintyInMeters: all below 1 m. Kilometres?",

@@ -165,7 +165,7 @@ def load(folder: Path) -> dict:
     """
     path = folder / INDEX
     try:
-        here = path if isinstance(path, far.Far) else files.plain(path)
+        here = path if isinstance(path, far.Far) else files.regular(path)
         index = json.loads(raw := here.read_bytes())
         for name, must in (("schema", SCHEMA), ("bands", [*BAND_NAMES]),
                            ("variables", [*VARIABLE_NAMES])):
