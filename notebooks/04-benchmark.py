@@ -151,7 +151,8 @@ np.testing.assert_allclose(library[0], by_hand, rtol=1e-4)
 # already? Two trees on both sides of a block's border may stand a hundred
 # metres from each other, and without it one of them is tested on the other.
 # All ways go through one function, `splits.split`, and end in one column that
-# says of each row: train, validation or test.
+# says of each row whether it is there to train on, to choose by on the way
+# (*validation*), or for the *test* at the end.
 
 # %%
 kinds = {"random rows": {"kind": "random"},
@@ -545,7 +546,7 @@ lost = kept[(kept["metric"] == "excluded") & (kept["seed"] == 0)
             & (kept["data"] == "10kEval-90")].sort_values("n")
 for split, some in lost.groupby("split"):
     print(f"{split}: {some['n'].sum():,} rows of {len(some)} species, "
-          f"such as {some.iloc[-1]['group']}")
+          f"the most frequent of them {some.iloc[-1]['group']}")
 
 # %% [markdown]
 # The larger the blocks, the more species drop out, and that alone can move a
@@ -555,9 +556,13 @@ for split, some in lost.groupby("split"):
 
 # %%
 pair = top1[(top1["model"] == "nearest 25")
-            & (top1["task"] == "seen species")].pivot(
-    index="split", columns="data", values="value")
-(100 * pair.loc[vote["split"]]).round(1)
+            & (top1["task"] == "seen species")]
+n = pair.groupby("data")["n"].max()
+
+# %%
+pair = pair.pivot(index="split", columns="data", values="value")
+(100 * pair.loc[vote["split"]]).round(1).rename(
+    columns=lambda name: f"{name}, n ≤ {n[name]:,}")
 
 # %% [markdown]
 # In percent, the table as it was published beside the one that is cleaned.
@@ -776,7 +781,7 @@ support, query
 # has not, it says so.
 
 # %%
-table.drop_duplicates("species")["rarity"].value_counts()
+table.drop_duplicates("species")["rarity"].value_counts().to_frame("species")
 
 # %% [markdown]
 # These counts decide whether the recipe can be followed. Below it asks for
