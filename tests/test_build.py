@@ -80,7 +80,7 @@ def test_pages_run_side_by_side_once_the_chain_stands(book):
         "format": "jb-book", "root": "book/intro", "chapters": [
             {"file": f"notebooks/{name}"} for name in ("01", *pages)]}))
     for name, (mine, other) in pages.items():
-        write(book, name, "import pathlib, time\n"
+        write(book, name, "# chain.parts()\nimport pathlib, time\n"
               "assert pathlib.Path('made').exists()\n"
               f"pathlib.Path('{mine}').touch()\n"
               "end = time.monotonic() + 60\n"

@@ -1,9 +1,9 @@
-"""The chain's chapters run one by one, then all other pages side by side.
+"""Pages run side by side, those that need the chain once it stands.
 
 Sphinx reads, and so runs, one page at a time and by the alphabet:
 ``book/summary`` would train the model that chapter 05 shows in training, and
-then a core would idle. So pages are run before any is read, ``PROCESSES`` at
-a time; the cache hands on what they showed.
+all the while a core would idle. So pages are run before any is read,
+``PROCESSES`` at a time; the cache hands on what they showed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from myst_nb.core.execute import create_client
 from myst_nb.core.loggers import SphinxDocLogger
 from myst_nb.core.read import create_nb_reader
 
-MAKES = "chain.making("  # a chapter that makes what all after it open
+CHAIN = "chain."  # a page that opens its files
+MAKES = "chain.making("  # a chapter that makes them: one after the other
 
 
 def _chapters_first(app, env, docnames):
@@ -26,12 +27,14 @@ def _chapters_first(app, env, docnames):
     text = {name: Path(env.doc2path(name)).read_text("utf-8")
             for name in docnames}
     run = partial(_run, env, text)
-    for name in docnames:
-        if MAKES in text[name]:
-            run(name)
     with ThreadPoolExecutor(int(os.environ.get("PROCESSES", 2))) as pool:
-        for _ in pool.map(run, docnames):  # after an error none is begun
-            pass
+        chain = pool.submit(lambda: [run(name) for name in docnames
+                                     if MAKES in text[name]])
+        # After an error none is begun.
+        list(pool.map(run, [name for name in docnames
+                            if CHAIN not in text[name]]))
+        chain.result()
+        list(pool.map(run, docnames))
 
 
 def _run(env, text, name):
