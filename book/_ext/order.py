@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+from jupyter_cache import get_cache
 from myst_nb.core.execute import create_client
 from myst_nb.core.loggers import SphinxDocLogger
 from myst_nb.core.read import create_nb_reader
@@ -27,6 +28,7 @@ def _chapters_first(app, env, docnames):
     text = {name: Path(env.doc2path(name)).read_text("utf-8")
             for name in docnames}
     run = partial(_run, env, text)
+    _ = get_cache(env.mystnb_config.execution_cache_path).db  # made but once
     with ThreadPoolExecutor(int(os.environ.get("PROCESSES", 2))) as pool:
         chain = pool.submit(lambda: [run(name) for name in docnames
                                      if MAKES in text[name]])
