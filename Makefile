@@ -6,9 +6,9 @@ READY := $(VENV)/ready
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and \
   "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + \
   ": make PYTHON=python3.12 …")
-export TABLE
-# Tests run in so many processes, each with one thread and 1 GB.
+# Tests and pages run in so many processes, each with one thread and 1 GB.
 PROCESSES ?= 2
+export TABLE PROCESSES
 # Threads that wait asleep: seven times faster when the cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 

@@ -236,7 +236,7 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
     A failed cell's traceback is shown once, not as often as it is handed on,
     and jupyter-book's last words not at all: the pages will move.
     """
-    seconds, problems, running, shown = {}, [], "", True
+    seconds, problems, running, shown = {}, [], set(), True
     process = subprocess.Popen(call, cwd=ROOT, env=environment, text=True,
                                encoding="utf-8", errors="replace",
                                stdout=subprocess.PIPE,
@@ -250,11 +250,11 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
             problems.append(plain.rstrip())
         shown = shown and "execute.base.ExecutionError: " not in plain
         if found := _STARTED.search(plain):
-            running = found[1]
+            running.add(found[1])
         if found := _FINISHED.search(plain):
-            seconds[found[1]], running = float(found[2]), ""
-    if running:
-        problems.append(f"The page '{running}' did not finish.")
+            seconds[found[1]] = float(found[2])
+    problems += [f"The page '{name}' did not finish."
+                 for name in sorted(running - set(seconds))]
     return process.wait(), seconds, problems
 
 

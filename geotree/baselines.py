@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, place
+from geotree import checks, place, world
 from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
 from geotree.splits import check_shared
@@ -40,6 +40,7 @@ TRAINED = tuple(name for name in READS if name not in _WEIGHTS)
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
     """The frequencies of the training labels, for every sample: (n, k)."""
+    checks.number(n, name="n", low=0, high=10**10 // k, whole=True)
     share = np.bincount(checks.labels(labels, k), minlength=k) / len(labels)
     return np.tile(share.astype(np.float32), (n, 1))
 
@@ -61,9 +62,12 @@ def by_country(train: pd.DataFrame, test: pd.DataFrame,
     -------
     (M, K) float32
     """
-    counts = pd.crosstab(train["countryCode"], train["species"]).reindex(
-        index=test["countryCode"], columns=classes["species"], fill_value=0
-    ).to_numpy(np.float64)
+    checks.columns(train, ["species", "countryCode"], where="train")
+    checks.columns(test, ["countryCode"], where="test")
+    counts = pd.crosstab(world.codes(train["countryCode"], "train"),
+                         train["species"].to_numpy()).reindex(
+        index=world.codes(test["countryCode"], "test"),
+        columns=classes["species"], fill_value=0).to_numpy(np.float64)
     usual = train["species"].value_counts(normalize=True).reindex(
         classes["species"], fill_value=0).to_numpy()
     if not usual.any():

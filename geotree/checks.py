@@ -16,6 +16,7 @@ from geotree.variables import plain
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
+_CLASSES = 10**6  # more than there are plants
 _DIM = 100, 256  # digital numbers that a sample, or 8 of them, go beyond
 _LOW, _HIGH = np.array([(one.low, one.high) for one in v.VARIABLES]).T
 # One model of climate or soil is no limit to another; but -1 mm is a sign.
@@ -33,11 +34,8 @@ def images(values, *, where: str = "images", months: int | None = v.MONTHS):
     months : int, optional
         The number of composites; None: any.
 
-    Raises
-    ------
-    ValueError
-        Another shape, floats, int16, a month of nothing but 0, or numbers
-        that no unit of 10,000 gives: of 0 to 1, 0 to 255, below zero.
+    Refused are another shape, floats, int16, a month of nothing but 0, and
+    numbers that no unit of 10,000 gives: of 0 to 1, 0 to 255, below zero.
     """
     kind = _kind(values, where)
     shape, expected = tuple(np.shape(values)), (len(v.BANDS), v.PATCH, v.PATCH)
@@ -124,7 +122,7 @@ def _kind(values, where: str) -> str:
 
 def labels(values, k: int, *, where: str = "labels") -> np.ndarray:
     """Class numbers, one a sample: (N,) int, each 0 to ``k`` - 1."""
-    number(k, name="k", low=1, whole=True)
+    number(k, name="k", low=1, high=_CLASSES, whole=True)
     if not (values := plain(values, where)).size:
         raise ValueError(f"no samples to score: {where} is empty.")
     if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -144,12 +142,8 @@ def probabilities(values, *, k: int | None = None, n: int | None = None,
                   first: int = 0, where: str = "probabilities") -> np.ndarray:
     """Rows that sum to one: (N, K) float, never logits.
 
-    Parameters
-    ----------
-    k, n : int, optional
-        How many classes and samples there must be.
-    first : int
-        Number of the first row, for the message.
+    ``k`` and ``n`` say how many classes and samples there must be, ``first``
+    the number of the first row, for the message.
     """
     values = _rows(values, k, n, where)
     total = values.sum(axis=1, dtype=np.float64)
@@ -178,16 +172,19 @@ def shares(values, *, k: int | None = None,
 
 
 def _rows(values, k, n, where: str) -> np.ndarray:
-    """A number for each sample and class."""
+    """A number for each sample and class, as floats."""
+    if any(isinstance(one, str) for one in getattr(values, "columns", ())):
+        raise ValueError(f"{where} have names of columns, expected an array "
+                         "of table[classes['species']].to_numpy().")
     values = plain(values, where)
     if (values.ndim != 2 or k not in (None, values.shape[1])
-            or n not in (None, len(values))):
+            or n not in (None, len(values)) or not values.shape[1]):
         raise ValueError(
             f"{where} have shape {values.shape}, expected ({n or 'samples'}, "
             f"{k or 'classes'}): one column per row of the class table.")
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{where} are {values.dtype}, expected numbers.")
-    return values
+    return values if values.dtype.kind == "f" else values.astype(float)
 
 
 def places(*, lat, lon, where: str = "places"
@@ -239,6 +236,8 @@ def one_each(values, n: int, *, where: str) -> np.ndarray:
     if (lost := pd.isna(values)).any():
         raise ValueError(f"{where} are missing for {lost.sum()} of {n} "
                          f"samples, the first is row {lost.argmax()}.")
+    if pd.api.types.infer_dtype(values) in ("mixed", "mixed-integer"):
+        raise ValueError(f"{where} are of mixed types, expected one.")
     return values
 
 

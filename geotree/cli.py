@@ -136,20 +136,20 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)
     else:
-        cube, names = pixels.open(data), Path(f"{data}.parquet")
-        if not names.exists():
+        pixels.open(data)
+        if not (names := Path(f"{data}.parquet")).exists():
             raise ValueError(
                 f"no table '{names}' beside '{data}': it was fetched without "
-                "names of trees, or moved without them. A model learns from "
-                "a table that has them.")
-        data = shards.write(cube, occurrences.read(names), work / "shards")
+                "names of trees, to learn from, or moved without them.")
+        table = occurrences.read(names)  # not all of what is in the cube
+        cube = pixels.open(data, table=table)
+        data = shards.write(cube, table, work / "shards")
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))
     model = (models.load(start) if start
              else CompactClip(seed=how["seed"]))
-    if rate is not None:
-        how["learning_rate"] = rate
+    how |= {} if rate is None else {"learning_rate": rate}
     training.fit(model, learnt, checked, out=work / "run",
                  settings=training.Settings(**how))
     prior.attach(model, learnt)

@@ -10,11 +10,12 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
                 or Path.home() / ".cache" / "geotree")
 
 
-def plain(path: str | Path) -> Path:
+def regular(path: str | Path) -> Path:
     """The path, unless something is there that may have no end.
 
     Raises
@@ -134,9 +135,22 @@ def plain(path: str | Path) -> Path:
     return path
 
 
+def fits(size: float, what: str) -> None:
+    """Raise ``ValueError`` where this machine has not ``size`` bytes."""
+    have = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            if hasattr(os, "sysconf") else math.inf)
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+    with suppress(OSError, ValueError):
+        have = min(have, int(limit.read_text()))
+    if size > have:
+        raise ValueError(f"{what} needs {size / 1e9:,.1f} GB of memory or "
+                         f"more, and here are {have / 1e9:,.1f}. Take parts "
+                         "of it, or a larger machine.")
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with plain(path).open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -198,7 +212,7 @@ def _add(digest, part) -> None:
 def read_json(path: str | Path, *, what: str = "JSON") -> dict:
     """An object of a JSON file, or a ``ValueError`` that names the file."""
     try:
-        found = json.loads(plain(path).read_bytes())
+        found = json.loads(regular(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is no {what} ({error}): damaged, or "
                          "another file. Make it again.") from error

@@ -10,6 +10,7 @@ import numpy as np
 from geotree import checks
 
 EARTH = 6371.0088  # km, mean radius
+PLACE = "decimalLatitude", "decimalLongitude"  # columns of a table
 METRES = 1000 * EARTH * np.pi / 180  # per degree of latitude
 
 
@@ -32,7 +33,13 @@ def arc_km(chord):
 
 def distance_km(lat1, lon1, lat2, lon2) -> np.ndarray:
     """Great-circle distance in km of places in degrees, broadcast."""
-    a, b, c, d = map(np.radians, (lat1, lon1, lat2, lon2))
+    a, b, c, d = map(np.radians, map(checks.degrees, (
+        lat1, lon1, lat2, lon2)))
+    for phi in (a, c):
+        if (np.abs(phi) > np.pi / 2).any():
+            raise ValueError(
+                f"a latitude is {np.degrees(np.abs(phi).max()):g}°, expected "
+                "-90 to 90. The order is lat1, lon1, lat2, lon2.")
     half = (np.sin((c - a) / 2) ** 2
             + np.cos(a) * np.cos(c) * np.sin((d - b) / 2) ** 2)
     return 2 * EARTH * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
@@ -47,8 +54,9 @@ def tree(table):
 
 def vectors_of(table) -> np.ndarray:
     """:func:`unit_vectors` of an occurrence table: (N, 3)."""
-    return unit_vectors(lat=table["decimalLatitude"].to_numpy(float),
-                        lon=table["decimalLongitude"].to_numpy(float))
+    lat, lon = (checks.columns(table, PLACE)[name] for name in PLACE)
+    lat, lon = checks.places(lat=lat, lon=lon, where="table")
+    return unit_vectors(lat=lat, lon=lon)
 
 
 def nearest_km(table, others) -> np.ndarray:
@@ -80,8 +88,8 @@ def cells(table, *, metres: float) -> np.ndarray:
         Row from the south pole, column from the antimeridian.
     """
     checks.number(metres, name="metres", low=1e-3)
-    lat, lon = np.nan_to_num(table[
-        ["decimalLatitude", "decimalLongitude"]].to_numpy(float)).T
+    lat, lon = np.nan_to_num(table[[*PLACE]].to_numpy(float)).T
+    lat, lon = checks.places(lat=lat, lon=lon, where="table")
     per_degree = METRES / metres
     row = np.floor((lat + 90) * per_degree)
     centre = np.radians((row + 0.5) / per_degree - 90)

@@ -40,7 +40,8 @@ class Command(click.Group):
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 ctx.exit(128 + self.number)
-            except (ValueError, TypeError, OSError, ImportError) as error:
+            except (ValueError, TypeError, OSError, ImportError,
+                    MemoryError) as error:
                 text = getattr(error, "strerror", None) or str(error)
                 path = getattr(error, "filename", None)
                 raise click.ClickException(
@@ -104,7 +105,7 @@ class Asking:
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isdecimal() else text
 
 
 def _box(text: str) -> tuple[float, ...]:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, files, globe, splits
-from geotree.occurrences.columns import PLACE
+from geotree import checks, files, globe, splits, taxonomy
 
 _CELLS = 20_000_000  # probabilities held at once
 _ROWS = 4096  # places whose neighbours are held at once
@@ -24,31 +23,28 @@ _STEPS, _BATCH = 1000, 256  # least that a network is trained; records a step
 def _vectors(where: pd.DataFrame | np.ndarray) -> np.ndarray:
     """Unit vectors (N, 3) of a table, or of (N, 2) degrees."""
     if isinstance(where, pd.DataFrame):
-        where = checks.columns(where, PLACE, where="places")[PLACE]
+        return globe.vectors_of(where)
     places = checks.plain(where, "places")
     if places.shape[1:] != (2,):
-        raise ValueError(f"places have shape {places.shape}, expected an "
-                         "occurrence table or (N, 2) latitudes and "
-                         "longitudes.")
+        raise ValueError(f"places have shape {places.shape}, expected a table "
+                         "or (N, 2) latitudes and longitudes.")
     lat, lon = checks.places(lat=places[:, 0], lon=places[:, 1])
     return globe.unit_vectors(lat=lat, lon=lon)
 
 
 class PlaceModel:
-    """What all models of place share: each is made from the records of an
-    occurrence table; see the subclasses.
-    """
+    """What models of place share; made from an occurrence table each."""
 
     def __init__(self, table: pd.DataFrame) -> None:
-        checks.columns(table, ["species", "decimalLatitude",
-                               "decimalLongitude"])
-        if table.empty:
+        known = ["species", *globe.PLACE]
+        known = checks.columns(table, known)[known]
+        if known.empty:
             raise ValueError("table is empty: no record to learn from.")
-        codes, names = pd.factorize(table["species"], sort=True)
+        codes, names = pd.factorize(checks.one_each(
+            known["species"], len(table), where="species"), sort=True)
         self.labels, self.species = codes, pd.Index(names)
         self.frequency = np.bincount(codes) / len(codes)
-        self.records = files.fingerprint(table[[
-            "species", "decimalLatitude", "decimalLongitude"]])
+        self.records = files.fingerprint(known)
 
     def predict(self, where: pd.DataFrame | np.ndarray,
                 classes: pd.DataFrame) -> np.ndarray:
@@ -67,12 +63,11 @@ class PlaceModel:
             Rows sum to one. A place that says nothing of these classes
             gets their frequencies.
         """
-        column = pd.Index(classes["species"]).get_indexer(self.species)
+        column = taxonomy.find(self.species, classes)
         known = column >= 0
         if not known.any():
-            raise ValueError(
-                f"none of the {len(classes)} classes has a record to learn "
-                "from: their ranges are unknown.")
+            raise ValueError(f"none of the {len(classes)} classes has a "
+                             "record to learn from: no range is known.")
         points = _vectors(where)
         answer = np.zeros((len(points), len(classes)), np.float32)
         usual = self.frequency[known] / self.frequency[known].sum()
@@ -172,6 +167,8 @@ class Trees(PlaceModel):
         from sklearn.ensemble import ExtraTreesClassifier
 
         super().__init__(table)
+        checks.rng(seed)
+        checks.number(trees, name="trees", low=1, high=9999, whole=True)
         turned = Rotation.random(6, random_state=seed).as_matrix()
         self.turn = np.concatenate([np.eye(3)[None], turned]).reshape(-1, 3)
         self.forest = ExtraTreesClassifier(
@@ -196,6 +193,8 @@ class Network(PlaceModel):
         import torch
 
         super().__init__(table)
+        checks.rng(seed)
+        checks.number(epochs, name="epochs", low=1, high=9999, whole=True)
         points = _vectors(table)
         raw = self._angles(points)
         self.centre, self.spread = raw.mean(0), raw.std(0) + 1e-6
@@ -294,6 +293,6 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
             "them out of the score; see splits.untrained.", stacklevel=2)
     answer = np.empty((len(table), len(classes)), np.float32)
     for number in np.unique(fold):
-        test = fold == number
+        test = checks.plain(fold) == number
         answer[test] = make(table[~test]).predict(table[test], classes)
     return answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from geotree import checks, evaluation, place, taxonomy
+from geotree import checks, evaluation, place, taxonomy, world
 from geotree.evaluation import calibration
 from geotree.evaluation.calibration import FLOOR, log_loss
 
@@ -95,6 +95,8 @@ def best(p_seen: np.ndarray, p_places: dict[str, np.ndarray],
     str, float
         Its name, and its weight: the smallest mean log loss when combined.
     """
+    if not p_places:
+        raise ValueError("p_places is empty: no range prior to choose.")
     found = {}
     for name, p_place in p_places.items():
         weight = fit_weight(p_seen, p_place, labels)
@@ -188,10 +190,15 @@ def checklist(table: pd.DataFrame, classes: pd.DataFrame,
     -------
     (N, K) bool
     """
-    known = table[table["species"].isin(classes["species"])]
-    lists = pd.crosstab(known["countryCode"], known["species"]).reindex(
+    checks.columns(table, ["species", "countryCode"])
+    known = table[taxonomy.find(table["species"], classes) >= 0]
+    if known.empty:
+        raise ValueError(f"none of the {len(table)} records is of a species "
+                         "of the class table: a list of nothing.")
+    lists = pd.crosstab(world.codes(known["countryCode"], "table"),
+                        known["species"].to_numpy()).reindex(
         columns=classes["species"], fill_value=0) > 0
-    return lists.reindex(np.asarray(countries), fill_value=True
+    return lists.reindex(world.codes(countries), fill_value=True
                          ).to_numpy(bool)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from geotree import checks, files, sources
 
+_GBIF = {"url": "GBIF_URL", "taxa": "TAXA", "snapshot": "SNAPSHOT"}
 _ROUTES = ("", "search", "download", "snapshot")
 # Of a source: its options, and the variables that set them.
 _OPTIONS = {"planet": {}, "earthengine": {"year": "YEAR", "tier": "EE_TIER"},
@@ -28,7 +29,7 @@ _OPTIONS = {"planet": {}, "earthengine": {"year": "YEAR", "tier": "EE_TIER"},
 def options_of(source: str) -> dict:
     """Options of a source that the environment sets."""
     options = _given(_OPTIONS[source])
-    if options.get("year", "").isdigit():
+    if options.get("year", "").isdecimal():
         options["year"] = int(options["year"])
     return options
 
@@ -58,6 +59,19 @@ class Run:
     block_degrees: float = 1.0  # of the train/test split
     held_out: float = 0.12  # share of species kept for zero-shot
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.one_of(self.size, ("sample", "full"), name="size")
+        checks.one_of(self.route, _ROUTES, name="route")
+        for key in self.gbif:
+            checks.one_of(key, _GBIF, name="a key of gbif")
+        for name, low in (("records", 1), ("epochs", 1), ("chunk", 1),
+                          ("seed", 0)):
+            if getattr(self, name) is not None:
+                checks.number(getattr(self, name), name=name, low=low,
+                              whole=True)
+        checks.number(self.block_degrees, name="block_degrees", low=1e-6)
+        checks.number(self.held_out, name="held_out", low=0, high=1 - 1e-9)
 
 
 _FULL = {"records": 1_000_000, "epochs": 20, "chunk": 1024}
@@ -105,8 +119,7 @@ def _from_environment() -> Run:
                                    ("SOURCE", "planet", sources.names()),
                                    ("ROUTE", "", _ROUTES)))
     return Run(size=size, table=_get("TABLE"), route=route, source=source,
-               gbif=_given({"url": "GBIF_URL", "taxa": "TAXA",
-                            "snapshot": "SNAPSHOT"}),
+               gbif=_given(_GBIF),
                options=options_of(source), **(_FULL if size == "full" else {}))
 
 

@@ -28,6 +28,7 @@ def __getattr__(name: str):
 
 RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
 CLASS_COLUMNS = RANKS[::-1]  # fine to coarse
+_NO_NAME = "", "nan", "none", "null", "<na>"  # what others write of nothing
 
 
 def class_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise ValueError("table is empty: no species to number.")
     lineages = table[columns].astype("string")
-    blank = lineages.isna() | (lineages == "")
+    blank = table[columns].apply(_nameless)
     if blank.any(axis=None):
         row = table.index[blank.any(axis=1)][0]
         raise ValueError(
@@ -70,15 +71,22 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
-    _tell_alike(classes)
+    from geotree.occurrences.names import is_species, normal
+
+    if odd := [name for name in classes["species"]
+               if not is_species(normal(name))]:
+        warnings.warn(f"{len(odd)} names read as no species, and count as "
+                      f"one each: {few(map(repr, odd))}.", stacklevel=2)
+    tell_alike(classes)
     return classes[columns].astype(str).reset_index(drop=True)
 
 
-def _tell_alike(classes: pd.DataFrame) -> None:
+def tell_alike(table: pd.DataFrame) -> None:
+    """Warn where one name is written in several ways; each counts as one."""
     from geotree.occurrences.names import alike
 
-    for rank in CLASS_COLUMNS:
-        names = pd.Series(classes[rank].unique())
+    for rank in table.columns.intersection(CLASS_COLUMNS):
+        names = pd.Series(table[rank].unique())
         for _, ways in names.groupby(names.map(alike)):
             if len(ways) > 1:
                 warnings.warn(
@@ -99,7 +107,7 @@ def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A copy; what no class tells stays "Unknown".
     """
-    result = checks.columns(table, CLASS_COLUMNS).copy()
+    result, classes = map(_told, (table, classes))
     if not (result[list(CLASS_COLUMNS)] == "Unknown").any(axis=None):
         return result
     for by in CLASS_COLUMNS[:-1]:  # fine to coarse: the nearest relative
@@ -110,6 +118,21 @@ def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
             result[rank] = result[rank].mask(
                 (result[rank] == "Unknown") & value.notna(), value)
     return result
+
+
+def _told(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose ranks above species are "Unknown" where nothing is told."""
+    checks.columns(table, CLASS_COLUMNS)
+    return table.assign(**{rank: table[rank].astype("str").mask(
+        _nameless(table[rank]) | (table[rank] == "unknown"), "Unknown")
+        for rank in CLASS_COLUMNS[1:]})
+
+
+def find(species, classes: pd.DataFrame) -> np.ndarray:
+    """Class number of each name: (N,) int64, -1 where no class has it."""
+    check(classes, "species")
+    return pd.Index(classes["species"].astype("str")).get_indexer(
+        pd.Series(species).astype("str")).astype(np.int64)
 
 
 def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
@@ -125,25 +148,21 @@ def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:
     ValueError
         The table holds species that the class table lacks.
     """
-    checks.columns(table, ["species"])
-    numbers = pd.Index(classes["species"]).get_indexer(table["species"])
+    numbers = find(checks.columns(table, ["species"])["species"], classes)
     unknown = table["species"][numbers < 0]
     if len(unknown):
         raise ValueError(
             f"{len(unknown)} rows of {unknown.nunique()} species are not "
             f"among the {len(classes)} classes: {few(unknown.unique())}. "
             "Select the rows of known species, or make a new class table.")
-    return numbers.astype(np.int64)
+    return numbers
 
 
 def prompts(classes: pd.DataFrame) -> list[str]:
-    """Write each class as the release's text encoder reads it.
-
-    Returns
-    -------
-    list of K str
-        ``"{leafType} / {family} / {genus} / {species}"``.
+    """Each class as the release's text encoder reads it: K texts,
+    ``"{leafType} / {family} / {genus} / {species}"``.
     """
+    check(classes, *RANKS, once=False)
     columns = (classes[rank] for rank in RANKS)
     return [" / ".join(names) for names in zip(*columns, strict=True)]
 
@@ -167,18 +186,28 @@ def same_classes(a: pd.DataFrame, b: pd.DataFrame) -> None:
                      "made for one class table.")
 
 
-def check(classes: pd.DataFrame, *columns: pd.Series) -> None:
+def check(classes: pd.DataFrame, *ranks: str, once: bool = True) -> None:
     """Raise ``ValueError`` where a name is missing, or a species twice."""
-    for column in columns:
-        named = column.map(lambda one: isinstance(one, str)).astype(bool)
-        if not named.all():
+    checks.columns(classes, ["species", *ranks], where="class table")
+    for rank in ranks:
+        if (lost := _nameless(classes[rank])).any():
             raise ValueError(
-                f"class table: {(~named).sum()} of {len(column)} classes "
-                f"have no {column.name}. Write 'Unknown', or fill it in.")
-    twice = classes["species"][classes["species"].duplicated()]
+                f"class table: {lost.sum()} of {len(classes)} classes "
+                f"have no {rank}. Write 'Unknown', or fill it in.")
+    twice = classes["species"][classes["species"].duplicated() & once]
     if len(twice):
         raise ValueError(f"class table has twice: {few(twice.unique())}. "
                          "taxonomy.class_table makes one of any table.")
+
+
+def _nameless(column: pd.Series) -> pd.Series:
+    """Which rows hold no name, or none as text: (N,) bool."""
+    cells = column.astype(object)
+    if pd.api.types.infer_dtype(cells) != "string":
+        cells = cells.where(cells.map(type).eq(str))
+    return cells.isna() | cells.isin([
+        one for one in cells.unique() if isinstance(one, str)
+        and one.strip().casefold() in _NO_NAME])
 
 
 def members(classes: pd.DataFrame, rank: str
@@ -194,12 +223,13 @@ def members(classes: pd.DataFrame, rank: str
     index : (K,) int64
         Position in ``names`` of each class.
     """
-    column = classes[checks.one_of(rank, RANKS, name="rank")]
-    check(classes, column)
+    checks.one_of(rank, RANKS, name="rank")
+    check(classes, rank, *["family"] * (rank == "genus"))
+    column = classes[rank].astype("str").reset_index(drop=True)
     if rank == "genus":
-        families = classes.groupby("genus")["family"].transform("nunique")
-        column = column.where(families == 1, column + " ("
-                              + classes["family"] + ")")
+        family = classes["family"].astype("str").to_numpy()
+        families = pd.Series(family).groupby(column).transform("nunique")
+        column = column.where(families == 1, column + " (" + family + ")")
     codes, names = pd.factorize(column, sort=rank != "species")
     return np.asarray(names, dtype=object), codes.astype(np.int64)
 

@@ -115,7 +115,8 @@ def digital_numbers(values, *, unit: str | None = None,
         65535 among whole numbers.
     offset : int
         Digital numbers to take off: 1,000 for Sentinel-2 scenes of
-        processing baseline 04.00 or later that are not harmonised.
+        processing baseline 04.00 or later that are not harmonised, which
+        their metadata write as an offset of -1,000 to be added.
 
     Returns
     -------
@@ -139,8 +140,11 @@ def digital_numbers(values, *, unit: str | None = None,
                          "of 16 bits or more, or floats.")
     numbers = values.astype(np.float64)
     missing = np.isnan(numbers) | masked
+    if offset < 0:
+        raise ValueError(f"offset is {offset:g}, expected what is to be taken "
+                         "off, 0 or more: 1000 where BOA_ADD_OFFSET is -1000.")
     if nodata is not None:
-        missing |= numbers == nodata
+        missing |= numbers == float(nodata)
     if values.dtype.kind in "iu":
         missing |= numbers == NODATA
     seen = numbers[~missing]

@@ -6,13 +6,16 @@ borders. See ``geotree/data/README.md`` for the source.
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
+import pandas as pd
 
 from geotree import checks
 from geotree.data import load
 
+NOWHERE = ["", "XX", "XZ", "ZZ"]  # what GBIF writes of no country
 _STEP = 0.25  # degrees, cell of the raster
 
 
@@ -98,6 +101,28 @@ def country_code(*, lat, lon) -> np.ndarray:
     """ISO alpha-2 code of N places, "" at sea: (N,) str."""
     _, codes = _country_raster()
     return codes[_lookup(lat, lon)]
+
+
+@cache
+def codes_known() -> set[str]:
+    """The codes of all countries, and of Antarctica."""
+    return {*_country_raster()[1], *" ".join(load(
+        "continents.json").values()).split(), "AQ"} - {""}
+
+
+def codes(values, where: str = "countries") -> np.ndarray:
+    """Countries as ISO alpha-2 codes in capitals: (N,) object, None unknown.
+
+    A word that is no such code is unknown, and a warning says so.
+    """
+    text = pd.Series(checks.plain(values, where)).astype("str")
+    text = text.str.strip().str.upper().replace(NOWHERE, None)
+    known = codes_known()
+    if lost := sorted({*text.dropna()} - known):
+        warnings.warn(
+            f"{where}: {checks.few(lost)} are no codes of ISO 3166 of two "
+            "letters, as DE: taken for unknown.", stacklevel=3)
+    return text.where(text.isin(known)).astype(object).to_numpy()
 
 
 def continent(codes) -> np.ndarray:

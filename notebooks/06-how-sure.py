@@ -152,8 +152,9 @@ for name, row in told.iterrows():
 # ```
 #
 # The accuracy is the same to the last record. ECE, Brier score and log loss
-# get worse, the log loss most: it punishes a confident wrong answer without
-# limit. Whoever reports accuracy alone cannot tell the two models apart.
+# all get worse: the first compares what was said with what came true, and the
+# last punishes a confident wrong answer without limit. Whoever reports
+# accuracy alone cannot tell the two models apart.
 #
 # </details>
 

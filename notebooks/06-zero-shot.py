@@ -216,14 +216,13 @@ print(f"The compact model adds {100 * ours['adds']:+.1f} points to "
 #                     in (("species", board), ("family", families))})
 # print((100 * top).round(1).join(top.rank(ascending=False),
 #                                 rsuffix=", place"))
-# assert (top["family"] >= top["species"]).all()
 # ```
 #
-# Every model gains, because a wrong species is often of the right family.
-# Rivals that read no pixel gain as well: families live in regions. The last
-# two columns are the places in the order; where they differ, one model's
-# mistakes were nearer to the truth than another's. So a good score at the
-# family is no evidence of sight, and the baselines are needed at each rank.
+# Models gain, because a wrong species is often of the right family. Rivals
+# that read no pixel gain as well: families live in regions. The last two
+# columns are the places in the order; where they differ, one model's mistakes
+# were nearer to the truth than another's. So a good score at the family is no
+# evidence of sight, and the baselines are needed at each rank.
 #
 # </details>
 

@@ -109,10 +109,10 @@ points = layout(features[rows])
 # layout. The axes have no unit, for only nearness counts. A random part of the
 # test is enough, for more points would hide each other.
 
-# %% mystnb={"image": {"alt": "A cloud of dots, one for each test sample, laid out by t-SNE; each of the four leaf types has a colour, and the legend counts its samples."}}
+# %% mystnb={"image": {"alt": "Separate clumps of dots, one dot for each test sample, laid out by t-SNE; each of the four leaf types has a colour, and the legend counts its samples."}}
 plots.embedding(points, table["leafType"], colors=plots.LEAF_COLORS);
 
-# %% mystnb={"image": {"alt": "The same cloud of dots with a colour for each of the eight most frequent families and grey for all others."}}
+# %% mystnb={"image": {"alt": "The same clumps of dots with a colour for each of the eight most frequent families and grey for all others."}}
 plots.embedding(points, table["family"]);
 
 # %% [markdown]
@@ -362,7 +362,7 @@ told["by chance"] = [100 * np.square(pd.Series(names).value_counts(
     normalize=True)).sum() for names in (family, continent)]
 told.T.round(1).assign(n=len(family))
 
-# %% mystnb={"image": {"alt": "The first cloud of dots once more, now with a colour for each continent instead of each leaf type."}}
+# %% mystnb={"image": {"alt": "The first clumps of dots once more, now with a colour for each continent instead of each leaf type; most clumps have a single colour."}}
 plots.embedding(points, continent[rows]);
 
 # %%
@@ -394,15 +394,16 @@ np.testing.assert_array_equal(layout(features[:200]),
 # %% [markdown]
 # ## What can go wrong
 #
-# t-SNE finds groups in noise, too. Here is the same picture of random vectors,
-# with the leaf types of the samples above dealt out to them. There are clumps
-# and gaps as in any other map. Only the colours give it away, for no clump has
-# one of its own: neighbours share the leaf type about as often as by chance.
+# t-SNE finds groups in noise, too, if each point cares for few neighbours.
+# Here are random vectors, laid out with a perplexity of two, and the leaf
+# types of the samples above dealt out to them. There are clumps and gaps, as
+# if there were kinds. Only the colours give it away, for no clump has one of
+# its own: neighbours share the leaf type about as often as by chance.
 
-# %% mystnb={"image": {"alt": "A cloud of dots laid out by t-SNE from random vectors, with clumps and gaps; the colours of the four leaf types are mixed everywhere."}}
+# %% mystnb={"image": {"alt": "A round cloud of dots laid out by t-SNE from random vectors: small clumps with gaps between them, in which the colours of the four leaf types are mixed."}}
 kinds = table["leafType"].iloc[:600]
 noise = np.random.default_rng(0).normal(size=(len(kinds), 128))
-plots.embedding(layout(noise), kinds, colors=plots.LEAF_COLORS);
+plots.embedding(layout(noise, 2), kinds, colors=plots.LEAF_COLORS);
 
 # %%
 noise /= np.linalg.norm(noise, axis=1, keepdims=True)

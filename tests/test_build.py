@@ -35,12 +35,17 @@ def book(tmp_path):
     return tmp_path
 
 
-def run(book: Path, code: str, **settings):
-    """Build with one cell of code; the process and the cover."""
+def write(book: Path, name: str, code: str) -> None:
+    """A notebook of one cell of code."""
     notebook = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_markdown_cell("# A chapter"),
         nbformat.v4.new_code_cell(code)])
-    nbformat.write(notebook, book / "notebooks/01.ipynb")
+    nbformat.write(notebook, book / f"notebooks/{name}.ipynb")
+
+
+def run(book: Path, code: str, **settings):
+    """Build with one cell of code; the process and the cover."""
+    write(book, "01", code)
     done = subprocess.run(
         [sys.executable, "book/build.py"], cwd=book, text=True,
         capture_output=True, timeout=300,
@@ -66,6 +71,27 @@ def test_links_that_lead_nowhere_fail_the_build(book):
     for target in ("'02'", "'nowhere'", '"nobody"'):
         assert any(target in line for line in problems), problems
     assert cover == "the last good book"
+
+
+def test_pages_run_side_by_side_once_the_chain_stands(book):
+    """Each of two waits for the other, and finds what a later one made."""
+    pages = {"00": ("a", "b"), "000": ("b", "a")}  # before 01
+    (book / "_toc.yml").write_text(yaml.safe_dump({
+        "format": "jb-book", "root": "book/intro", "chapters": [
+            {"file": f"notebooks/{name}"} for name in ("01", *pages)]}))
+    for name, (mine, other) in pages.items():
+        write(book, name, "# chain.parts()\nimport pathlib, time\n"
+              "assert pathlib.Path('made').exists()\n"
+              f"pathlib.Path('{mine}').touch()\n"
+              "end = time.monotonic() + 60\n"
+              f"while not pathlib.Path('{other}').exists():\n"
+              "    assert time.monotonic() < end, 'nobody beside me'\n"
+              "    time.sleep(0.01)")
+    done, cover = run(book, "# chain.making('a file')\n"
+                      "import pathlib\npathlib.Path('made').touch()",
+                      PROCESSES="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Its cover." in cover
 
 
 def test_other_settings_never_show_what_was_built_before(book, build,

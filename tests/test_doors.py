@@ -80,6 +80,10 @@ BAD = {
     "lon": {"no number": _spoiled(VALID["lon"], 1, np.nan),
             "sentinel": _spoiled(VALID["lon"], 1, -9999.0)},
 }
+_classes = VALID["classes"]
+CLASSES = {"a list": list(_classes["species"]),
+           "without names": _classes.drop(columns="species"),
+           "one twice": _classes.assign(species=_classes["species"].iloc[0])}
 for _name in ("p_seen", "p_place", "first", "second"):
     BAD[_name] = BAD["probabilities"]
 
@@ -244,6 +248,15 @@ NUMBERS = {(name, key): (one, arguments)
            for name, one, key, arguments in _numbers()}
 CASES = [(name, key, what) for name, (_, guarded, _) in DOORS.items()
          for key in guarded for what in BAD[key]]
+CLASSED = [name for name, (*_, given) in DOORS.items() if "classes" in given]
+
+
+@pytest.mark.parametrize("what", CLASSES)
+@pytest.mark.parametrize("name", CLASSED)
+def test_a_class_table_is_one(name, what):
+    call, _, arguments = DOORS[name]
+    with pytest.raises(ValueError):
+        call(**arguments | {"classes": CLASSES[what]})
 
 
 @pytest.mark.parametrize("name", DOORS)

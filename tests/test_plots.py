@@ -302,6 +302,9 @@ def test_differences_are_drawn_in_points_and_grey_where_unsure():
     shades = {tuple(color) for color in dots.get_facecolors()}
     assert len(shades) == 2
     assert "+1.0" in [text.get_text() for text in ax.texts]
+    assert not ax.get_title(loc="left")  # no number of samples is known
+    ax = plots.differences(GAINS.assign(n=2027))
+    assert ax.get_title(loc="left") == "n = 2,027 samples"
     assert ax.get_yticklabels()[0].get_text() == "a"
     with pytest.raises(ValueError, match="lacks the columns adds_low"):
         plots.differences(GAINS.drop(columns="adds_low"))

@@ -271,18 +271,21 @@ def test_the_study_judges_a_region_and_its_small_parts(region, monkeypatch):
                     "al. 2020 is not at hand: it is no part of the project")
 def test_the_default_leads_on_thirty_swiss_trees(monkeypatch):
     """Ahead of all that it averages, which are fitted but once, and more."""
-    members = {}
+    tables, found = study.read(SWISS), {}
 
     def noted(maker):
         def learn(data, against):
-            answer = members[maker.__name__, against] = maker(data, against)
-            return answer
+            answer = maker(data, against)
+
+            def ask(sites):
+                told = found[maker.__name__, against] = answer(sites)
+                return told
+            return ask
         return learn
 
     for name in ("_TARGET", "_RANDOM"):
         monkeypatch.setattr(presence, name, tuple(map(noted, getattr(
             presence, name))))
-    tables, found = study.read(SWISS), {}
     ways = {name: study.WAYS[name] for name in (
         "logistic", "nearest places", "kernel of places")}
     for name, species, answer in study.answers(tables, ways):
@@ -291,8 +294,6 @@ def test_the_default_leads_on_thirty_swiss_trees(monkeypatch):
                  if name not in ("siteid", *METRES)]
     model = presence.fit(tables["presence"], tables["background"],
                          variables=variables, coordinates=METRES)
-    features = model.table.features(tables["survey"])
-    found |= {name: answer(features) for name, answer in members.items()}
     best = model.predict(tables["survey"])
     blocks = scores.squares(*tables["survey"][["x", "y"]].to_numpy().T,
                             side=study.BLOCK)

@@ -32,12 +32,13 @@ from geotree import (
     variables,
 )
 from geotree import presence as wood
-from geotree.evaluation import calibration, presence
+from geotree.evaluation import calibration, presence, unseen
 from geotree.explore.sheet import Sheet
 from geotree.explore.tiles import Grid
 from geotree.models import store
 from geotree.models.compact import CompactClip
 from geotree.occurrences.columns import PLACE
+from geotree.planet.source import Planet
 from geotree.release import checkpoint
 from geotree.shards import index
 from geotree.sources import scenes
@@ -123,6 +124,42 @@ REFUSED = {
     "a scale below zero": lambda: scenes.unit(
         {}, {"raster:bands": [{"scale": -1e-4, "offset": -0.1}]}, 5),
     "an unknown device": lambda: training.pick_device("gpu"),
+    "percent for shares": lambda: calibration.prediction_sets(
+        ODDS, np.full(len(CLASSES), 10)),
+    "columns with names": lambda: score(probabilities=pd.DataFrame(
+        ODDS, columns=CLASSES["species"][::-1])),
+    "numbers of classes as names": lambda: patches(species=[0, 1, 2]),
+    "what catalogues add, where it is taken off": lambda:
+        shards.from_arrays(FOUND.reflectance, offset=-1000),
+    "variables of other places": lambda: shards.from_arrays(
+        FOUND.reflectance, TABLE, environment=FOUND.environment[::-1]),
+    "a fold that is NaN": lambda: place.cross_validate(
+        place.Nearest, TABLE, CLASSES, np.where(LABELS > 0, LABELS, np.nan)),
+    "shots of no class": lambda: splits.k_shot(np.where(
+        LABELS > 0, LABELS, np.nan), 1),
+    "blocks of two types": lambda: score(
+        blocks=np.array(["a", 1] * (N // 2), object)),
+    "records without a name": lambda: place.Nearest(
+        TABLE.assign(species=None)),
+    "relatives of no genus": lambda: splits.hold_out(
+        TABLE.assign(genus=[None, *TABLE["genus"][1:]])),
+    "ids as text and as numbers": lambda: splits.check_shared(
+        TABLE, TABLE.astype({"gbifID": "str"}), "one", "other"),
+    "a distance from beyond the pole": lambda: splits.distance_km(
+        120, 30, 0, 0),
+    "neighbours of no place": lambda: splits.nearest_km(
+        TABLE, TABLE.assign(decimalLatitude=-9999.0)),
+    "none left out": lambda: splits.split(TABLE, kind="country", leave=[]),
+    "a species as seen and as new": lambda: unseen.Known(
+        CompactClip(), FOUND, FOUND, seen=CLASSES, new=CLASSES, lists=TABLE),
+    "a list of other names": lambda: unseen.native(
+        TABLE.assign(species="Nix nix"), CLASSES, FOUND.environment),
+    "a flag in words": lambda: occurrences.keep(
+        TABLE.assign(mine="no"), rules="mine"),
+    "a half seed": lambda: Planet(seed=0.5),
+    "a seed below zero": lambda: CompactClip(seed=-1),
+    "no as text": lambda: training.Settings(flips="no"),
+    "a table of no kind": lambda: occurrences.from_points([1]),
     **{f"{name}={value!r}": lambda name=name, value=value: training.Settings(
         **{name: value}) for name, value in (
             ("warmup", 2), ("clip", 0), ("temperature", -1),
@@ -201,6 +238,52 @@ ROWS = {  # what goes in, and what is asked of it
 }
 
 
+@pytest.mark.parametrize("ask", [
+    lambda sure: calibration.soften(sure, 2), lambda sure: prior.combine(
+        sure, ODDS, 0.5), lambda sure: prior.adjust(sure, ODDS[0])])
+def test_whole_numbers_are_not_what_comes_out(ask):
+    """One for the right class and zero for others, as many give the truth."""
+    sure = np.eye(len(CLASSES), dtype=int)[LABELS]
+    np.testing.assert_array_equal(ask(sure), ask(sure.astype(float)))
+
+
+TOLD = {  # what is left out, or taken for something, and how it is told
+    "parts of other names": (lambda: splits.check_leakage(
+        TABLE, ["train", "test", "val"] * (N // 3)), "8 rows are in parts"),
+    "countries in words": (lambda: baselines.by_country(
+        TABLE.assign(countryCode="Germany"), TABLE, CLASSES),
+        "GERMANY are no codes"),
+    "a letter of another script": (lambda: taxonomy.class_table(TABLE.assign(
+        species="Fagus sylv\u0430tica")), "1 names read as no species"),
+    "radians": (lambda: occurrences.from_points(
+        np.radians(TABLE[PLACE])), "Are they radians"),
+    "kilometres": (lambda: occurrences.validate(TABLE.assign(
+        coordinateUncertaintyInMeters=0.01)), "below 1 m. Kilometres")}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_it_is_told(what):
+    ask, words = TOLD[what]
+    with pytest.warns(UserWarning, match=words):
+        ask()
+
+
+def test_what_another_names_counts_by_its_name():
+    """Columns in another order, no rank told, features of any length."""
+    frame = pd.DataFrame(FOUND.environment,
+                         columns=variables.VARIABLE_NAMES).iloc[:, ::-1]
+    one = shards.from_arrays(FOUND.reflectance, environment=frame).load()
+    np.testing.assert_array_equal(one.environment, FOUND.environment)
+    for nothing in (None, "", "unknown"):
+        pd.testing.assert_series_equal(taxonomy.complete(
+            TABLE.assign(family=nothing), CLASSES)["family"],
+            TABLE["family"], check_dtype=False)
+    np.testing.assert_allclose(evaluation.nearest_mean(7 * ODDS, ODDS),
+                               evaluation.nearest_mean(ODDS, 3 * ODDS))
+    lower = TABLE.assign(leafType=TABLE["leafType"].str.lower())
+    assert occurrences.validate(lower)["leafType"].equals(TABLE["leafType"])
+
+
 def dressed(values):
     """The same numbers as others hold them."""
     tensor = torch.tensor(values)
@@ -247,7 +330,8 @@ def test_true_and_false_as_objects_are_no_row_numbers():
 def test_a_table_counts_the_same_in_any_dress(dress):
     table = dress(TABLE)
     for ask in (splits.hold_out, lambda one: splits.rarity(
-            one, rare=2, frequent=5).tolist()):
+            one, rare=2, frequent=5).tolist(), lambda one: taxonomy.members(
+                one.drop_duplicates("species"), "genus")[0].tolist()):
         assert ask(table) == ask(TABLE)
     fitted = [wood.fit(one, TABLE, variables=["year"], model="logistic")
               for one in (TABLE, table.set_axis(TABLE.index))]
@@ -386,6 +470,12 @@ def test_what_has_no_end_is_not_read(name, make, tmp_path):
 
 
 LARGE = {
+    "means of more classes than plants": lambda path:
+        evaluation.class_means(ODDS, LABELS, 10**9),
+    "records of the next draw": lambda path: Planet().occurrences(10**12),
+    "frequencies for all places": lambda path: baselines.majority(
+        LABELS, 10**12, len(CLASSES)),
+    "trees without end": lambda path: place.Trees(TABLE, trees=10**9),
     "a chunk of all memory": lambda path: pixels.download(
         TABLE, FakeSource(), path, chunk=10**6),
     "a map of more cells than anyone has memory": lambda path: Grid(
@@ -420,3 +510,24 @@ def test_an_endless_number_of_a_service_is_no_answer():
     with pytest.raises(network.Unsteady, match="no whole answer"), \
             network.in_words("https://service.example"):
         int(json.loads("Infinity"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
+def test_what_no_memory_holds_is_told_before_it_is_read(name, tmp_path,
+                                                        monkeypatch):
+    explore.write_answers(TABLE, path := tmp_path / name)
+    monkeypatch.setattr(os, "sysconf", lambda _: 10)
+    with pytest.raises(ValueError, match=f"{name}.*GB of memory or more"):
+        occurrences.from_points(path)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda cube, table: (cube.isel(month=[*range(6, 12), *range(6)]), table),
+     "has the months 7, 8"),
+    (lambda cube, table: (cube, table.assign(
+        decimalLatitude=-table["decimalLatitude"])), "have another place"),
+    (lambda cube, table: (cube, table.assign(year=2000)), "place or year")])
+def test_shards_are_of_the_table_of_the_cube(folder, change, words):
+    cube, table = change(pixels.open(folder.parent / "cube.zarr"), TABLE)
+    with pytest.raises(ValueError, match=words):
+        shards.write(cube, table, folder.parent / "other", progress=False)

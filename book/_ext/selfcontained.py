@@ -9,8 +9,7 @@ _SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|'
                      r'searchindex)\.js[^"]*"></script>')
 _ARTICLE = '<article class="bd-article">'
 _KERNEL = "application/vnd.jupyter.widget-state+json"
-_HEAD = re.compile(r"(<thead>\s*<tr[^>]*>)(.*?)</tr>\s*<tr[^>]*>(.*?)</tr>"
-                   r"\s*</thead>", re.DOTALL)
+_HEAD = re.compile(r"<thead>.*?</thead>", re.DOTALL)
 _CELL = re.compile(r"<th[^>]*>.*?</th>", re.DOTALL)
 _EMPTY = re.compile(r"<th[^>]*>(?:\s|&nbsp;)*</th>")
 
@@ -50,12 +49,13 @@ def _plain_lists(app, pagename, templatename, context, doctree):
 def _one_head(app, pagename, templatename, context, doctree):
     """Tables of pandas name their rows beside the columns, not below them."""
     def merged(found):
-        above, below = (_CELL.findall(row) for row in found.groups()[1:])
-        if len(above) != len(below) or not _EMPTY.fullmatch(below[-1]):
-            return found[0]  # columns of two levels, which need both rows
-        return found[1] + "".join(
-            up if _EMPTY.fullmatch(low) else low
-            for up, low in zip(above, below, strict=True)) + "</tr></thead>"
+        rows = [_CELL.findall(row) for row in found[0].split("</tr>")[:-1]]
+        if (len(rows) != 2 or len(rows[0]) != len(rows[1])
+                or not _EMPTY.fullmatch(rows[1][-1])):
+            return found[0]  # one row; or two levels, which need both
+        return "".join(["<thead><tr>", *(
+            above if _EMPTY.fullmatch(below) else below
+            for above, below in zip(*rows, strict=True)), "</tr></thead>"])
 
     if "<thead>" in context.get("body", ""):
         context["body"] = _HEAD.sub(merged, context["body"])

@@ -53,6 +53,7 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
         interval (NaN) where all records lie in one block.
     """
     labels = checks.labels(labels, len(classes))
+    ranks = [ranks] if isinstance(ranks, str) else ranks
     outcomes = _outcomes(probabilities, labels, classes, ranks)
     subsets = _subsets(groups, len(labels))
     units = bootstrap.units(blocks, len(labels))
@@ -206,5 +207,6 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
 
 def spatial_blocks(table: pd.DataFrame, degrees: float = 5.0) -> np.ndarray:
     """Units of the bootstrap: blocks of the globe, (N,) int64."""
-    return globe.blocks(lat=table["decimalLatitude"],
-                        lon=table["decimalLongitude"], degrees=degrees)
+    lat, lon = (checks.columns(table, globe.PLACE)[name]
+                for name in globe.PLACE)
+    return globe.blocks(lat=lat, lon=lon, degrees=degrees)

@@ -32,9 +32,9 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Squared distance to the truth of each row: (N,), 0 to 2."""
-    values = checks.plain(probabilities, "probabilities")
+    values, labels = _fitting(probabilities, labels)
     return (np.square(values, dtype=np.float64).sum(axis=1)
-            - 2 * _right(probabilities, labels) + 1)
+            - 2 * _right(values, labels) + 1)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, *,
@@ -239,8 +239,10 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
     A set may be empty: then the sample looks like nothing of the
     calibration part.
     """
-    values = checks.probabilities(probabilities, k=np.size(least))
+    least = checks.plain(least, "least")
+    values = checks.probabilities(probabilities, k=least.size)
     least = checks.one_each(least, values.shape[1], where="least")
+    checks.number(least.max(), name="the largest of least", high=1.001)
     return values >= checks.shares(least[None], where="least")
 
 

@@ -66,6 +66,9 @@ class Ladder:
     def __init__(self, classes: pd.DataFrame, ranks=taxonomy.RANKS) -> None:
         self.group = {rank: taxonomy.members(classes, rank)[1]
                       for rank in ranks}
+        if not self.group:
+            raise ValueError("no rank to score: name some of "
+                             f"{', '.join(taxonomy.RANKS)}.")
         above = [rank for rank in reversed(taxonomy.RANKS[:-1])
                  if rank in self.group]
         self.of_line = {}
@@ -147,7 +150,8 @@ def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
         names, group = taxonomy.members(classes, rank)
         truth[rank] = names[group[labels]]
     rows = []
-    for threshold in np.arange(20) / 20 if thresholds is None else thresholds:
+    for threshold in np.atleast_1d(np.arange(20) / 20 if thresholds is None
+                                   else thresholds):
         answer = deepest(probabilities, classes, confidence=threshold)
         right = np.zeros(len(labels), bool)
         share = {}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, taxonomy
 from geotree.evaluation.metrics import rows_at_once
 from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
@@ -44,6 +44,9 @@ def _features(model, data, size: int):
         yield model.scale().new_tensor(data)
         return
     checks.number(size, name="batch_size", low=1, whole=True)
+    if not isinstance(data, Shards | Batch):
+        raise ValueError(f"data is a {type(data).__name__}, expected Shards "
+                         "or a Batch: see shards.open, shards.from_arrays.")
     if not isinstance(data, Shards):
         checks.rows(**data._asdict())
     blank: list = []
@@ -65,6 +68,7 @@ def _features(model, data, size: int):
 
 def _text(model, classes):
     """Features of the names, times the factor of the cosines: (K, D)."""
+    taxonomy.check(classes)
     with _asked(model):
         return (model.scale() * model.encode_taxa(classes)).float()
 
@@ -177,7 +181,7 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     (K, D) float64, of length 1
     """
     features, labels = _finite(features), checks.labels(labels, k)
-    if features.ndim != 2 or len(features) != len(labels):
+    if len(features) != len(labels):
         raise ValueError(f"features have shape {features.shape}, expected "
                          f"one row for each of the {len(labels)} labels.")
     sums = np.zeros((k, features.shape[1]))
@@ -190,18 +194,23 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
             f"{empty.size} of {k} classes have no support sample, the first "
             f"is class {empty[0]}. Leave them out of the class table, or "
             "give the features of their names.")
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True),
-                             1e-12)
+    return _unit(sums)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """The directions of some vectors, each of length 1: (N, D)."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1,
+                                               keepdims=True), 1e-12)
 
 
 def _finite(features, shape: tuple | None = None) -> np.ndarray:
     """Features as an array of finite numbers: (N, D)."""
     features = checks.plain(features, "features")
-    if (shape or features.shape) != features.shape or (
+    if (shape or features.shape) != features.shape or features.ndim != 2 or (
             features.dtype.kind not in "fiu"
             or not np.isfinite(features).all()):
         raise ValueError(f"features have shape {features.shape} or are not "
-                         f"finite, expected {shape or 'finite numbers'}.")
+                         f"finite, expected {shape or 'rows of numbers'}.")
     return features
 
 
@@ -210,8 +219,8 @@ def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    features : (N, D) float, of length 1
-    means : (K, D) float, of length 1
+    features : (N, D) float
+    means : (K, D) float
         From :func:`class_means`.
 
     Returns
@@ -221,5 +230,7 @@ def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """
     from scipy.special import softmax
 
+    means = _finite(means)
+    features = _finite(features, (len(features), means.shape[1]))
     # The factor sets the confidence, never the order.
-    return softmax(20.0 * _finite(features) @ _finite(means).T, axis=1)
+    return softmax(20.0 * _unit(features) @ _unit(means).T, axis=1)

@@ -85,7 +85,10 @@ def boyce(suitability: np.ndarray, present: np.ndarray) -> float:
     """
     from scipy.stats import rankdata, spearmanr
 
-    present = checks.plain(present, "present").astype(float)
+    present = checks.plain(present, "present")
+    if not present.size or not np.isin(present, (0, 1)).all():
+        raise ValueError("present is empty, or neither 0 nor 1 somewhere.")
+    present = present.astype(float)
     ordered = present[np.argsort(checks.one_each(
         suitability, present.size, where="suitability"))]
     total = np.append(0, ordered.cumsum())
@@ -124,6 +127,10 @@ def _checked(suitability, present):
     if list(getattr(suitability, "columns", names)) != list(names):
         raise ValueError("suitability and present have other columns, or "
                          "the same in another order.")
+    rows = [list(getattr(one, "index", ())) for one in (suitability, present)]
+    if rows[0] != rows[1] and {*rows[0]} == {*rows[1]}:
+        raise ValueError("suitability and present have the same rows in "
+                         "another order: .reindex one by the other's index.")
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(truth, (0, 1)).all(
         axis=1)
     if bad.any():

@@ -39,13 +39,19 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
         allows all.
     """
     checks.columns(lists, ("species", "countryCode"), where="lists")
+    taxonomy.check(classes, "species")
     environment = np.asarray(checks.environment(environment))
     lat, lon = environment[:, _LAT], environment[:, _LON]
     code = np.full(len(lat), "", object)
     placed = checks.on_globe(lat=lat, lon=lon)
     code[placed] = world.country_code(lat=lat[placed], lon=lon[placed])
-    grows = pd.crosstab(lists["countryCode"], lists["species"]) > 0
+    grows = pd.crosstab(world.codes(lists["countryCode"], "lists"),
+                        lists["species"].to_numpy()) > 0
     unknown = ~classes["species"].isin(grows.columns).to_numpy()
+    if not classes["species"].isin(lists["species"]).any():
+        raise ValueError(
+            f"lists names none of the {len(classes)} classes, such as "
+            f"{checks.few(classes['species'])}. Write names alike.")
     grows = grows.reindex(columns=classes["species"], fill_value=False)
     countries, row = np.unique(code.astype(str), return_inverse=True)
     allowed = grows.reindex(countries, fill_value=False).to_numpy(copy=True)
@@ -86,6 +92,7 @@ class Known:
                  new: pd.DataFrame, lists: pd.DataFrame, seed: int = 0):
         self.model, self.seen, self.lists = model, seen, lists
         self.classes = pd.concat([seen, new], ignore_index=True)
+        taxonomy.check(self.classes)
         train = train if hasattr(train, "images") else train.load()
         labels = checks.labels(train.labels, len(seen))
         features = embed(model, train)  # (N, D)

@@ -141,6 +141,7 @@ def judge(model, *, prior: bool = True, checklist=None,
     Judge, list of str
         And the names of the checklist that match none.
     """
+    checks.one_of(prior, (True, False), name="prior")
     classes, records = (getattr(model, name, None)
                         for name in ("classes", "prior"))
     if classes is None:

@@ -73,9 +73,9 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
         A species is not among the classes, or the region is empty.
     """
     wanted = [species] if isinstance(species, str) else list(species)
-    columns = pd.Index(classes["species"]).get_indexer(wanted)
-    if (columns < 0).any():
-        unknown = wanted[int((columns < 0).argmax())]
+    columns = taxonomy.find(wanted, classes)
+    if (columns < 0).any() or not wanted:
+        unknown = wanted[int((columns < 0).argmax())] if wanted else species
         raise ValueError(f"{unknown!r} is not among the {len(classes)} "
                          "classes. Which names there are is in "
                          "classes['species'].")

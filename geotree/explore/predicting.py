@@ -274,12 +274,12 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     at = pd.Index(rows).get_indexer(seen.back)  # (M on the globe,)
     row, at = np.flatnonzero(here)[at >= 0], at[at >= 0]
     table, alone = seen.table.iloc[rows[at]], alone[at]
-    truth = pd.Index(judge.classes["species"]).get_indexer(table["species"])
+    truth = taxonomy.find(table["species"], judge.classes)
     return Answers(
         judge.classes, table["decimalLatitude"].to_numpy(),
         table["decimalLongitude"].to_numpy(), images[at], environment[at],
         alone, alone if place is None else joined[at],
-        truth.astype(np.int64), row, status, reason)
+        truth, row, status, reason)
 
 
 def _nothing(k: int) -> tuple:

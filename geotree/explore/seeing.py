@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from geotree import checks, files, pixels, sources, taxonomy
 from geotree.network import DownloadError, ServiceError, redact
-from geotree.occurrences.columns import FIRST_YEAR
+from geotree.occurrences.columns import FIRST_YEAR, last_year
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING, YEAR, Pixels
 
 # Why a place has no answer, or that it has one.
@@ -84,7 +84,8 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
     lat, lon = checks.places(lat=lat, lon=lon)
     year = checks.plain(year, "year")
     for one in pd.unique(year.ravel()):
-        checks.number(one, name="year", low=FIRST_YEAR, whole=True)
+        checks.number(one, name="year", low=FIRST_YEAR, high=last_year(),
+                      whole=True)
     table = pd.DataFrame({
         "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
         "year": np.broadcast_to(year.astype(np.int64), lat.shape),

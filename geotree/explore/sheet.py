@@ -13,7 +13,8 @@ import pandas as pd
 
 from geotree import checks, files, taxonomy
 from geotree.evaluation import bootstrap
-from geotree.occurrences.names import alike, is_species, normals, plain
+from geotree.occurrences.columns import PLACE
+from geotree.occurrences.names import alike, as_word, is_species, normals
 from geotree.occurrences.points import places
 
 _LISTED = 25  # names of a set; of a larger one the rest is left out
@@ -141,6 +142,7 @@ def write_answers(answers: pd.DataFrame, path: str | Path) -> Path:
         ``.geoparquet`` with a point for each place.
     """
     kind = kind_of(path)
+    checks.columns(answers, [], where="answers")
     with files.whole(path) as part:
         if kind == ".parquet":
             _stored(answers).to_parquet(part, index=False)
@@ -171,9 +173,9 @@ def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    lat, lon = places(answers, *(
-        str(answers.attrs.get(name, usual)) for name, usual in (
-            ("lat", "decimalLatitude"), ("lon", "decimalLongitude"))))
+    where = [str(answers.attrs.get(name, usual)) for name, usual in zip(
+        ("lat", "lon"), PLACE, strict=True)]
+    lat, lon = places(checks.columns(answers, where, where="answers"), *where)
     points = np.zeros(len(answers), [("order", "u1"), ("kind", "<u4"),
                                      ("x", "<f8"), ("y", "<f8")])
     points["order"], points["kind"] = 1, 1  # little endian, a point
@@ -267,7 +269,7 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
 def _form(rank: str, name) -> str:
     """What a name of a rank is compared by, however it is written."""
     if rank == "genus" and isinstance(name, str):
-        return plain(name.strip("× ").partition(" ")[0])
+        return as_word(name.strip("× ").partition(" ")[0])
     return alike(name)
 
 

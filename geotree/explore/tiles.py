@@ -47,7 +47,8 @@ class Grid:
         self.crs = EQUAL_AREA if equal_area else DEGREES
         self.x, self.y, self.step = _axes(region, step, equal_area)
         checks.number(samples, name="samples", low=1, high=10_000, whole=True)
-        self.samples, cells = samples, max(batch // samples, 1)
+        checks.number(batch, name="batch", low=1, whole=True)
+        self.samples, cells = samples, max(int(batch) // int(samples), 1)
         tall = min(isqrt(cells), len(self.y))
         self.tile = tall, min(cells // tall, len(self.x))
         self.tiles = tuple(-(-len(axis) // side) for axis, side in zip(

@@ -62,8 +62,7 @@ class Block(nn.Module):
         self.contract = nn.Linear(expansion * width, width)
 
     def forward(self, x: Tensor, mask: Tensor, queries: int) -> Tensor:
-        """(B, S, width) → (B, queries, width): the first ``queries`` tokens.
-
+        """(B, S, width) → (B, queries, width): the first ``queries`` tokens;
         ``mask`` (B, 1, 1, S) is True where a token may be attended to.
         """
         batch, _, width = x.shape
@@ -109,6 +108,7 @@ class CompactClip(store.Whole, nn.Module):
         self.config = config or CompactConfig()
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
+                checks.rng(seed)
                 torch.manual_seed(seed)
             self._build(self.config)
 

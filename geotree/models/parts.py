@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks, taxonomy
+from geotree import taxonomy
 from geotree.variables import PATCH
 
 RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
@@ -55,10 +55,8 @@ class NameEncoder(nn.Module):
 
     def read(self, classes: pd.DataFrame) -> Names:
         """Hash the names of a class table."""
-        checks.columns(classes, RANKS, where="class table")
         # A batch of pairs has a row for each sample, so a name comes again.
-        taxonomy.check(classes.drop_duplicates("species"),
-                       *(classes[rank] for rank in RANKS))
+        taxonomy.check(classes, *RANKS, once=False)
         table = classes[list(RANKS)].astype(str).to_numpy()  # (K, 4)
         if not len(table):
             raise ValueError("class table has no rows. taxonomy.class_table "

@@ -247,8 +247,7 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
     if columns is None:
         return None
     try:
-        table = checks.columns(pd.DataFrame(columns), RANKS)
-        taxonomy.check(table, *(table[rank] for rank in RANKS))
+        taxonomy.check(table := pd.DataFrame(columns), *RANKS)
     except (ValueError, TypeError) as error:
         raise ValueError(f"the class table in '{where}' is none ({error}): "
                          f"expected {', '.join(RANKS)} of one length, each "

@@ -23,7 +23,7 @@ import pandas as pd
 from geotree import checks
 from geotree.occurrences import names, record_rules
 from geotree.occurrences import rules as taxon_rules
-from geotree.occurrences.columns import PLACE, column, plain
+from geotree.occurrences.columns import PLACE, column, simple
 from geotree.occurrences.record_rules import by_species
 from geotree.variables import NODATA
 
@@ -174,7 +174,7 @@ def _choose(table, rules, trees=None, pixels=None):
     checks.columns(table, ["species"], where=where)
     if table.empty:
         raise ValueError("table is empty: nothing to audit.")
-    table = plain(table)
+    table = simple(table)
     for name in table.columns.intersection(_NUMBERS):
         table[name] = column(table, name, {})
     for name in table.columns.intersection(_TEXT):

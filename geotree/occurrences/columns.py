@@ -7,6 +7,7 @@ import unicodedata
 
 import pandas as pd
 
+from geotree import globe
 from geotree.data import load
 from geotree.occurrences import names
 
@@ -29,7 +30,7 @@ COLUMNS = {
 OPTIONAL = ("coordinateUncertaintyInMeters", "countryCode", "datasetKey",
             "license")
 NAMES = ("species", "genus", "family", "leafType")
-PLACE = ["decimalLatitude", "decimalLongitude"]
+PLACE = [*globe.PLACE]
 FIRST_YEAR = 1600
 # Column -> largest plausible value; 0 and less, and nines, are "unknown".
 POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
@@ -38,7 +39,12 @@ _NINES = (99_999, 999_999, 9_999_999, 99_999_999)
 _NO_YEAR = (0, -1, -99, -999, -9999, *_NINES)
 
 
-def plain(table: pd.DataFrame) -> pd.DataFrame:
+def last_year() -> int:
+    """Of a record: next year, for clocks and time zones differ."""
+    return pd.Timestamp.now().year + 1
+
+
+def simple(table: pd.DataFrame) -> pd.DataFrame:
     """A table in numpy's types and ``str``, index 0 … N-1."""
     def one(column):
         kind = column.dtype
@@ -73,12 +79,13 @@ def years(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("Float64").astype("float64")
     text = column.astype("str").str.strip()
-    found = text.str.extract(r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})[-/T ].*$|"
-                             r"^\d\d?[./-]\d\d?[./-](\d{4})$")
+    found = text.str.extract(  # "2019-2021" is of two years, and so of none
+        r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})[-/T ](?!\D*\d{4}$).*$|"
+        r"^\d\d?[./-]\d\d?[./-](\d{4})$")
     found = found[0].fillna(found[1]).fillna(found[2])
     until = text.str.extract(r"/(\d{4})(?:-[^/]*)?$")[0]
     found = found.where(until.isna() | (until == found))
-    return pd.to_numeric(found).astype("float64")
+    return pd.to_numeric(found, errors="coerce").astype("float64")
 
 
 def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:

@@ -93,11 +93,11 @@ def alike(name) -> str:
     """
     if not isinstance(name, str):
         return ""
-    return normal(name.lower()).replace("× ", "").replace("×", "") or plain(
+    return normal(name.lower()).replace("× ", "").replace("×", "") or as_word(
         name)
 
 
-def plain(word) -> str:
+def as_word(word) -> str:
     """``HUMAN_OBSERVATION`` and ``humanObservation`` as one word.
 
     Of an address, as vocabularies have them, the last part counts.
@@ -107,15 +107,15 @@ def plain(word) -> str:
 
 def _parents(column: str) -> dict[str, str]:
     """Plain word -> the plain word above it, or itself."""
-    return {plain(one): plain(parent)
+    return {as_word(one): as_word(parent)
             for parent, children in TERMS[column].items()
             for one in (parent, *children)}
 
 
 def under(values: pd.Series, column: str, words) -> np.ndarray:
     """Which of N values are among some words or their children: (N,) bool."""
-    above, wanted = _parents(column), set(map(plain, words))
-    known = {one: bool({plain(one), above.get(plain(one))} & wanted)
+    above, wanted = _parents(column), set(map(as_word, words))
+    known = {one: bool({as_word(one), above.get(as_word(one))} & wanted)
              for one in values.dropna().unique()}
     return values.map(known).eq(True).to_numpy()
 
@@ -124,7 +124,7 @@ def strange(values: pd.Series, column: str) -> pd.Series:
     """How often each word occurs that is none of the column's: (W,) int."""
     known = {*_parents(column), *_WORDS["unknown"]}
     counts = values.dropna().value_counts()
-    return counts[[plain(one) not in known for one in counts.index]]
+    return counts[[as_word(one) not in known for one in counts.index]]
 
 
 # Lists of trees -------------------------------------------------------------

@@ -90,7 +90,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         raise ValueError(f"{where} has no rows, expected one for each place.")
     own = table.rename(columns=str).reset_index(drop=True)
     checks.columns(own, [], where=where)
-    came = columns.plain(own)
+    came = columns.simple(own)
     given = {"lat": lat, "lon": lon, "species": species, "id": id,
              "year": None if isinstance(year, int) else year}
     meant = {what: reading.meant(came, what, name, where)
@@ -104,7 +104,8 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
     meant |= sides
     if isinstance(year, int):
-        checks.number(year, name="year", low=FIRST_YEAR, whole=True)
+        checks.number(year, name="year", low=FIRST_YEAR,
+                      high=columns.last_year(), whole=True)
         new["year"] = pd.array([year] * len(came), dtype="Int64")
     else:
         _date(new, marks, came[meant["year"]] if meant["year"]
@@ -132,7 +133,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
 
 def places(table: pd.DataFrame, north: str, east: str) -> tuple:
     """Degrees of two columns, read as :func:`from_points` does: (N,) each."""
-    came, new = columns.plain(table), pd.DataFrame(index=range(len(table)))
+    came, new = columns.simple(table), pd.DataFrame(index=range(len(table)))
     _place(new, [], *_located(came, {"lat": north, "lon": east}, {
         what: _side(came, what) for what in _SIDES}), _grid([], came))
     return tuple(new[name].to_numpy() for name in columns.PLACE)
@@ -142,7 +143,7 @@ def _side(table: pd.DataFrame, what: str) -> str | None:
     """The column that says on which side of zero each row is, if any."""
     plus, minus = map(set, _SIDES[what])
     name = reading.meant(table, what, None, "table")
-    words = {one: {names.plain(word) for word in table[one].iloc[
+    words = {one: {names.as_word(word) for word in table[one].iloc[
         :1000].tolist() if isinstance(word, str)}
         for one in table.select_dtypes(["object", "str"])}
     if words.get(name, set()) & (plus | minus):
@@ -163,7 +164,7 @@ def _located(came: pd.DataFrame, meant: dict, sides: dict) -> list[tuple]:
                                   sides.items(), strict=True):
         degrees, text = checks.degrees(came[name]), _words(came[name])
         if side is not None:
-            word = came[side].map(names.plain, na_action="ignore").fillna("")
+            word = came[side].map(names.as_word, na_action="ignore").fillna("")
             plus, minus = map(word.isin, _SIDES[what])
             degrees = np.where(minus, -np.abs(degrees), np.where(
                 (word == "") | plus & (degrees >= 0), degrees, np.nan))
@@ -180,6 +181,12 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
     new[columns.PLACE] = np.nan
     new.loc[good, columns.PLACE] = np.column_stack(checks.places(
         lat=north[good], lon=east[good]))
+    if len({*north[good]}) > 2 and (
+            np.abs(north[good]).max() < np.pi / 2
+            and np.abs(east[good]).max() < np.pi):
+        warnings.warn(
+            f"all {good.sum()} places lie in the sea where 0° crosses 0°. "
+            "Are they radians? Expected are degrees.", stacklevel=3)
     raw = "latitude " + lat + ", longitude " + lon
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
@@ -195,7 +202,7 @@ def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
     """Which rows say that they are of another grid or datum: (N,) bool."""
     other = np.zeros(len(came), dtype=bool)
     for name in came.columns:
-        if names.plain(name) in _WORDS["grid columns"]:
+        if names.as_word(name) in _WORDS["grid columns"]:
             bad = ~came[name].map(_is_wgs, na_action="ignore").fillna(
                 True).to_numpy(bool)
             marks.append((bad, "not WGS 84", name + " is " + _words(
@@ -205,15 +212,14 @@ def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
 
 
 def _is_wgs(grid) -> bool:
-    text = names.plain(grid)
+    text = names.as_word(grid)
     return text in _WORDS["unknown"] or any(
         one in text for one in _WORDS["grids within metres of WGS 84"])
 
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
     when = columns.years(came)
-    good = (when % 1 == 0) & when.between(FIRST_YEAR,
-                                          pd.Timestamp.now().year + 1)
+    good = (when % 1 == 0) & when.between(FIRST_YEAR, columns.last_year())
     new["year"] = when.where(good).astype("Int64")
     marks.append((~good & came.notna(), "no year",
                   _words(came) + " is no year or date"))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import globe, world
+from geotree import checks, globe, world
 from geotree.data import load
 from geotree.occurrences import names
 from geotree.occurrences.auditing import marked
@@ -149,10 +149,10 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
         if name in table:
             bad |= names.under(table[name], name, words)
     for name, words in rule.get("lists", {}).items():
-        known = set(map(names.plain, words))
+        known = set(map(names.as_word, words))
         text = _text(table, name)
         bad |= text.isin([one for one in text.unique() if known & set(
-            map(names.plain, re.split("[;,|\t]+", one)
+            map(names.as_word, re.split("[;,|\t]+", one)
                 + re.split("[;,|\\s]+", one)))]).to_numpy()
     for name, (low, high) in rule.get("outside", {}).items():
         if name in table:
@@ -200,12 +200,16 @@ def _is_short(degrees: pd.Series) -> pd.Series:
 
 
 def _chosen(table: pd.DataFrame, rules: Iterable[str]) -> list[str]:
-    rules = list(rules)
+    rules = [rules] if isinstance(rules, str) else list(rules)
     absent = [name for name in rules if name not in table.columns]
     if absent:
         raise ValueError(
             f"table has no column {', '.join(absent)}. Flag it first: "
             "occurrences.flag(table).")
+    odd = [name for name in rules if table[name].dtype != bool]
+    if odd:
+        raise ValueError(f"{', '.join(odd)}: expected True or False in each "
+                         "row, of numpy's bool.")
     return rules
 
 
@@ -217,6 +221,7 @@ def by_tile(table: pd.DataFrame) -> pd.DataFrame:
 
     Sources of real pixels serve neighbours with one request.
     """
+    checks.columns(table, ["gbifID", *PLACE])
     tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
     # Codes sort many times faster than text.
     order = np.lexsort((table["gbifID"], pd.factorize(tile, sort=True)[0]))

@@ -9,6 +9,8 @@ import os
 import re
 import warnings
 import zlib
+from codecs import getincrementaldecoder
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +41,13 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     ValueError
         No table, or a damaged one; the message names the file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"table is a {type(path).__name__}, expected a "
+                         "DataFrame, or the path of a file.")
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"no table at '{path}'.")
-    with files.plain(path).open("rb") as file:
+    with files.regular(path).open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"PK":
         raise ValueError(f"'{path}' is a workbook or a zip archive: save it "
@@ -133,25 +138,30 @@ def _text(path: Path) -> pd.DataFrame:
 
 
 def _encoding(path: Path, head: bytes, zipped: bool) -> str:
+    decoder, size, found = getincrementaldecoder("utf-8")(), 0, "utf-8-sig"
+    with (gzip.open if zipped else open)(path, "rb") as file:
+        for part in chain(iter(lambda: file.read(1 << 22), b""), [b""]):
+            # What it unpacks to is known before it is held.
+            files.fits(size := size + len(part), "its text")
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError:
+                found = "cp1252"  # what Windows takes for Latin-1
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     for order in (0, 1):  # UTF-16 without its mark: every other byte is 0
         if head[order:64:2] and not any(head[order:64:2]):
             return ("utf-16-be", "utf-16-le")[order]
-    try:
-        with (gzip.open if zipped else open)(
-                path, "rt", encoding="utf-8", newline="") as file:
-            while file.read(1 << 22):
-                pass
-    except UnicodeDecodeError:
-        return "cp1252"  # what Windows takes for Latin-1
-    return "utf-8-sig"
+    return found
 
 
 def _parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet
 
-    about = pyarrow.parquet.read_schema(path)
+    about = pyarrow.parquet.read_metadata(path)
+    files.fits(max(sum(about.row_group(one).total_byte_size for one in range(
+        about.num_row_groups)), 8 * about.num_rows * about.num_columns),
+        "its table")
     table = pd.read_parquet(path)
     geo = json.loads((about.metadata or {}).get(b"geo", b"{}"))
     column = geo.get("primary_column")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks, files
+from geotree import checks, files, world
 from geotree.occurrences import columns, names, reading
 from geotree.occurrences.columns import COLUMNS, column, count
 
@@ -64,7 +64,7 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     if table.empty:
         raise ValueError("occurrence table is empty: it has columns, but no "
                          "rows. Did a filter remove every record?")
-    came, report = columns.plain(table), {}
+    came, report = columns.simple(table), {}
     result = pd.DataFrame({
         name: column(came, name, report) if name in came
         else pd.Series(np.nan, came.index, "str") for name in COLUMNS}
@@ -215,7 +215,7 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
     east = (lon > 180) & (lon <= 360)
     count(report, "decimalLongitude was 180 to 360", east)
     table["decimalLongitude"] = lon.where(~east, lon - 360)
-    last = pd.Timestamp.now().year + 1
+    last = columns.last_year()
     for name, low, high in (("decimalLatitude", -90, 90),
                             ("decimalLongitude", -180, 180),
                             ("year", columns.FIRST_YEAR, last)):
@@ -231,10 +231,17 @@ def _check_words(came: pd.DataFrame, table: pd.DataFrame,
                  report: dict) -> None:
     """Countries in capitals, names in one form, words that GBIF uses."""
     code = table["countryCode"].str.upper()
-    odd = code.notna() & ~code.str.fullmatch("[A-Z]{2}").eq(True)
-    count(report, "countryCode: no code of two letters, taken for unknown",
-          odd)
-    table["countryCode"] = code.mask(odd | code.isin(("ZZ", "XX")))
+    odd = code.notna() & ~code.isin(world.codes_known())
+    count(report, "countryCode: no code of ISO 3166, taken for unknown",
+          odd & ~code.isin(world.NOWHERE))
+    table["countryCode"] = code.mask(odd)
+    form = {names.as_word(word): word for word in names.TERMS["leafType"]}
+    table["leafType"] = table["leafType"].map({
+        word: form.get(names.as_word(word), word)
+        for word in table["leafType"].dropna().unique()})
+    radius = table["coordinateUncertaintyInMeters"]
+    count(report, "coordinateUncertaintyInMeters: all below 1 m. Kilometres?",
+          radius.notna() & (radius.max() < 1))
     if "species" in came:
         other = table["species"].notna() & (
             table["species"] != came["species"].astype("str"))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from geotree import checks, files, variables
+from geotree import checks, files, globe, variables
 from geotree.data import load
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
 
@@ -43,6 +43,7 @@ def nothing(one: dict):
 
 def rows_of(table) -> dict[str, np.ndarray]:
     """The same of each row of a table."""
+    checks.columns(table, ["gbifID", *globe.PLACE, "year"])
     lat, lon = checks.places(lat=table["decimalLatitude"],
                              lon=table["decimalLongitude"], where="table")
     year = pd.to_numeric(table["year"], errors="coerce").fillna(0)
@@ -252,12 +253,14 @@ def check(cube: xr.Dataset, *, where: str = "cube") -> None:
                 f"expected {about['dtype']} of {expected}. "
                 "variables.digital_numbers makes digital numbers.")
     for name, expected in (("band", variables.BAND_NAMES),
-                           ("variable", variables.VARIABLE_NAMES)):
+                           ("variable", variables.VARIABLE_NAMES),
+                           *((name, tuple(one["values"]))
+                             for name, one in AXES.items())):
         found = tuple(cube[name].to_numpy().tolist())
-        if found != expected:
-            raise ValueError(f"{where} has the {name}s {', '.join(found)}, "
-                             f"expected {', '.join(expected)}, in this "
-                             "order. Write it again.")
+        if found != expected and (name in cube.coords or name not in AXES):
+            raise ValueError(
+                f"{where} has the {name}s {checks.few(found, 27)}, expected "
+                f"{checks.few(expected, 27)}, in this order. Write it again.")
 
 
 def counts(cube: xr.Dataset) -> pd.Series:

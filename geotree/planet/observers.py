@@ -13,22 +13,23 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from geotree import world
+from geotree import checks, world
 from geotree.planet.climate import TABLES
 from geotree.planet.traits import stable_hash
 
 ALONE = 0.45  # share of places with no crowd around
 NEAR = 0.35  # share of records close to an earlier one
 _CHUNK = 4096  # places
+_IDS = 10_000_000  # of a draw
 DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
 
 
 def occurrences(planet, n: int, *, seed: int,
                 faults: float) -> pd.DataFrame:
     """Draw ``n`` records; see :meth:`Planet.occurrences`."""
-    if n < 1:
-        raise ValueError(f"n is {n}, expected one record or more.")
-    rng = np.random.default_rng([planet.seed, seed, n])
+    # Beyond, ids would be those of the next draw.
+    checks.number(n, name="n", low=1, high=_IDS, whole=True)
+    rng = checks.rng(planet.seed, seed, n)
     lat, lon = _places(planet, n, rng)
     number = _seen(planet, lat, lon, rng.random((n, 1)))
     rows = planet.classes.iloc[number].reset_index(drop=True)
@@ -36,7 +37,7 @@ def occurrences(planet, n: int, *, seed: int,
     keys = {name: stable_hash("taxonKey", name) % 7_000_000 + 2_000_000
             for name in planet.classes["species"]}
     table = pd.DataFrame({
-        "gbifID": 1_000_000_000 + (seed * 10_000_000) + np.arange(n),
+        "gbifID": 1_000_000_000 + int(seed) * _IDS + np.arange(n),
         "decimalLatitude": lat.round(6),
         "decimalLongitude": lon.round(6),
         "coordinateUncertaintyInMeters": np.where(

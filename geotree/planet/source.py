@@ -39,7 +39,8 @@ class Planet:
               "scores from pixels say nothing about real forests")
 
     def __init__(self, seed: int = 0):
-        self.seed = seed
+        self.seed = int(checks.number(seed, name="seed", low=0,
+                                      high=2**32 - 1, whole=True))
 
     @cached_property
     def species(self) -> pd.DataFrame:
@@ -101,6 +102,7 @@ class Planet:
         (N, K) float64
         """
         lat, lon = checks.places(lat=lat, lon=lon)
+        checks.number(trees, name="trees", low=0)
         share = self._niches.weight(lat=lat, lon=lon) / self.species[
             "abundance"].max()
         return -np.expm1(-trees * share)
@@ -239,8 +241,9 @@ class Planet:
         """
         checks.images(images)
         checks.environment(environment)
-        wanted = taxonomy.labels(self.classes if classes is None else classes,
-                                 self.classes)
+        classes = self.classes if classes is None else classes
+        taxonomy.check(classes)
+        wanted = taxonomy.labels(classes, self.classes)
         parts = [self._posterior(images[start:start + _CHUNK],
                                  environment[start:start + _CHUNK], wanted)
                  for start in range(0, len(images), _CHUNK)]

@@ -105,7 +105,7 @@ def differences(table: pd.DataFrame, *, label: str = "model",
     ----------
     table : DataFrame
         Columns ``label`` and three ``names``: value, low and high
-        (shares).
+        (shares); ``n``, if known.
     """
     value, low, high = _percent(table, names)
     ax = axes_of(ax, figsize=(7, 0.36 * len(table) + 1.2))
@@ -121,6 +121,8 @@ def differences(table: pd.DataFrame, *, label: str = "model",
     ax.set(xlim=(-1.1 * reach, 1.1 * reach),
            xlabel="difference in accuracy (points), 95 % interval")
     ax.grid(axis="x")
+    if "n" in table:
+        _total(ax, table["n"])
     return ax
 
 

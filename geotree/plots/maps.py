@@ -217,9 +217,9 @@ def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
                                     - ground)))
     ax.legend(  # in the southern Pacific, where nothing grows
         handles=dots([(name, light[name]) for name in palette], marker="s"),
-        loc="lower left", fontsize=9.5, labelcolor="#dfe7ea",
+        loc="lower left", fontsize=12, labelcolor="#dfe7ea",
         handletextpad=0.3, labelspacing=0.45, bbox_to_anchor=(0.03, 0.05),
         alignment="left")
     ax.text(0.985, 0.03, "brighter: surer", transform=ax.transAxes,
-            ha="right", color="#7f929c", fontsize=8.5)
+            ha="right", color="#7f929c", fontsize=11)
     return ax

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import checks, place
+from geotree import checks, place, taxonomy
 from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
 __all__ = ["DEFAULT", "MODELS", "Data", "Model", "fit", "visited"]
@@ -72,12 +72,14 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
         A column or value is missing, or the model is unknown.
     """
     checks.one_of(model, MODELS, name="model")
+    checks.rng(seed)
     checks.one_of(against, ("target group", "random"), name="against")
-    table = Features(tuple(variables), tuple(coordinates or ()) or None)
+    table = Features.of(variables, coordinates)
     checks.columns(presence, ["species"], where="presence")
     for frame, where in ((presence, "presence"), (background, "background")):
         checked(frame, table, where)
     table.learn(pd.concat([presence, background], ignore_index=True))
+    taxonomy.tell_alike(presence[["species"]])
     code, species = pd.factorize(presence["species"].astype("str"), sort=True)
     if model in place.MODELS:
         return Model(list(species), table,

@@ -10,6 +10,7 @@ import pandas as pd
 from geotree import checks, globe
 
 DEGREES = ("decimalLongitude", "decimalLatitude")
+_SIGNS = (-9999, -99999, -32768)  # for missing, of rasters
 _CELLS = 256  # parts of the region, to see how much of it was visited
 
 
@@ -23,6 +24,21 @@ class Features:
 
     variables: tuple[str, ...]
     place: tuple[str, str] | None
+    numbers: list[str] | None = None  # of the variables, once learnt
+
+    @classmethod
+    def of(cls, variables, coordinates) -> Features:
+        """From names of columns, of which the coordinates are two or none."""
+        variables, place = ((one,) if isinstance(one, str) else tuple(
+            one or ()) for one in (variables, coordinates))
+        if len({*place}) != len(place) or len(place) not in (0, 2) or not (
+                variables + place):
+            raise ValueError(f"variables are {variables} and coordinates "
+                             f"{place}, expected some columns, and two for "
+                             "x and y or None.")
+        # Degrees are known by name, in either order.
+        return cls(variables, DEGREES if {*place} == {*DEGREES} else
+                   place or None)
 
     def learn(self, frame: pd.DataFrame) -> Features:
         """Categories, medians, means and spreads of all training sites."""
@@ -33,6 +49,7 @@ class Features:
 
         columns = self._columns(frame)
         numbers = [name for name in columns if _is_number(columns[name])]
+        self.numbers = [name for name in self.variables if name in numbers]
         self.middle = frame[list(self.place or ())].mean().to_numpy()
         self.encoder = make_pipeline(make_column_transformer(
             (OneHotEncoder(handle_unknown="ignore", sparse_output=False),
@@ -113,7 +130,7 @@ def visited(data: Data) -> float:
 
 def _is_number(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) in (
-        "integer", "floating", "mixed-integer-float", "decimal")
+        "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
 def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
@@ -124,6 +141,18 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
         raise ValueError(f"{where} has no rows.")
     needed = [*["species"] * (where == "presence"), *(table.place or ())]
     numbers = [name for name in table.variables if _is_number(frame[name])]
+    for name in table.variables:
+        text = pd.Series(pd.unique(frame[name])).dropna().astype("str")
+        if name not in numbers and text.str.fullmatch(
+                r"\s*[+-]?\d*[.,]\d+\s*").any():
+            raise ValueError(f"{where}: {name} holds numbers as text. Make "
+                             "them numbers, with a point.")
+        if name in numbers and (lost := frame[name].isin(_SIGNS).sum()):
+            raise ValueError(f"{where}: {name} has a sign for missing, such "
+                             f"as -9999, in {lost} rows. Missing is NaN.")
+    if table.numbers not in (None, numbers):
+        raise ValueError(f"{where}: numbers are {numbers}, and were "
+                         f"{table.numbers} where the model learnt.")
     gaps = (frame[needed].isna().any(axis=1).to_numpy()
             | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
     if gaps.any():

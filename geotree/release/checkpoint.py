@@ -86,7 +86,7 @@ def load_tensors(source):
     """
     try:
         if isinstance(source, str | os.PathLike):
-            files.plain(source)
+            files.regular(source)
         packed = zipfile.is_zipfile(source)
         if packed:
             with zipfile.ZipFile(source) as archive:

@@ -165,7 +165,7 @@ def load(folder: Path) -> dict:
     """
     path = folder / INDEX
     try:
-        here = path if isinstance(path, far.Far) else files.plain(path)
+        here = path if isinstance(path, far.Far) else files.regular(path)
         index = json.loads(raw := here.read_bytes())
         for name, must in (("schema", SCHEMA), ("bands", [*BAND_NAMES]),
                            ("variables", [*VARIABLE_NAMES])):
@@ -188,9 +188,8 @@ def load(folder: Path) -> dict:
 
 def _listed(folder: Path, index: dict) -> dict[str, Shard]:
     """The tars that an index lists, and what else its readers need of it."""
-    classes = checks.columns(pd.DataFrame(index["classes"]),
-                             taxonomy.CLASS_COLUMNS)
-    taxonomy.check(classes, *(classes[name] for name in classes))
+    classes = pd.DataFrame(index["classes"])
+    taxonomy.check(classes, *taxonomy.CLASS_COLUMNS)
     index["left_out"], index["provenance"]  # noqa: B018
     for one in (*index["shards"], {"sha256": index["files"][TABLE]}):
         bytes.fromhex(one["sha256"])

@@ -16,6 +16,7 @@ import pandas as pd
 
 from geotree import checks, taxonomy
 from geotree.occurrences import names
+from geotree.occurrences.columns import PLACE
 from geotree.shards.batch import Batch, take
 from geotree.shards.index import RECORD, Listed, Shard
 from geotree.shards.reading import Shards
@@ -67,6 +68,10 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
                          "12, e.g. months=[4, 7, 10].")
     year = np.full((n, MONTHS, *images.shape[2:]), NODATA, np.uint16)
     year[:, np.array(months) - 1] = images
+    if isinstance(environment, pd.DataFrame):  # its names tell the order
+        order = [one.name for one in VARIABLES]
+        environment = checks.columns(environment, order,
+                                     where="environment")[order]
     if environment is None:
         environment = np.full((n, len(VARIABLES)), np.nan)
     environment = np.asarray(checks.environment(checks.plain(
@@ -83,6 +88,13 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     labels = (np.zeros(n, np.int64) if species is None
               else taxonomy.labels(table, classes))
     checks.rows(images=images, species=table, environment=environment)
+    if {*PLACE} <= {*table}:
+        gap = np.abs(environment[:, 1::-1] - table[PLACE].to_numpy(float))
+        if (far := (np.minimum(gap, 360 - gap) > 0.01).any(axis=1)).any():
+            raise ValueError(
+                f"{far.sum()} samples are of another place in environment "
+                f"than in species, the first is row {far.argmax()}: are they "
+                "in one order, longitude before latitude?")
     return Samples(Batch(year, environment, labels, ids),
                    table.assign(gbifID=ids), classes)
 
@@ -93,10 +105,11 @@ def _named(species, n: int) -> pd.DataFrame:
         return pd.DataFrame(index=range(n))
     table = (species.reset_index(drop=True)
              if isinstance(species, pd.DataFrame)
-             else pd.DataFrame({"species": pd.Series(
-                 np.asarray(species), dtype="str")}))
-    checks.columns(table, ["species"], where="species")
-    came = table["species"].astype("str")
+             else pd.DataFrame({"species": checks.one_each(
+                 species, len(species), where="species")}))
+    came = checks.columns(table, ["species"], where="species")["species"]
+    taxonomy.check(table, "species", once=False)
+    came = came.astype("str")
     one = names.normals(came).where(lambda name: name != "", came)
     if (other := (one != came) & came.notna()).any():
         warnings.warn(

@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import checks, files, occurrences, pixels, taxonomy
+from geotree.pixels.cube import ROWS, match, rows_of
 from geotree.shards import index
 from geotree.shards.batch import Batch
 from geotree.shards.index import INDEX, RECORD, RECORDS, TABLE
@@ -77,6 +78,12 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
         raise ValueError(f"folder '{out}' holds other files than shards (no "
                          f"{INDEX}). Choose another folder, or empty it.")
     table = occurrences.validate(table)
+    known = {name: cube[name].to_numpy() for name in ROWS if name in cube}
+    at, moved = match(rows_of(table), known, cube.attrs) if len(
+        known) == len(ROWS) else (None, np.zeros(1, bool))
+    if moved.any():
+        raise ValueError(f"{moved.sum()} records of the table have another "
+                         "place or year in the cube. Download them again.")
     usable = np.flatnonzero(cube["status"].to_numpy() == OK)
     if not len(usable):
         raise ValueError(f"none of the {cube.sizes['sample']} samples of the "
@@ -119,6 +126,7 @@ def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
         What an error may promise, before "shards written there before".
     """
     classes = taxonomy.class_table(table) if classes is None else classes
+    taxonomy.check(classes, *taxonomy.CLASS_COLUMNS)
     labels = taxonomy.labels(table, classes)
     try:
         with files.whole(out) as part:

@@ -144,7 +144,7 @@ class Imagery:
     def __init__(self, *, year: int | str, workers: int, wait: float):
         if year != "own":
             checks.number(year, name="year ('own': of each row)", low=FIRST,
-                          whole=True)
+                          high=pd.Timestamp.now().year, whole=True)
         checks.number(workers, name="workers", low=1, whole=True)
         checks.number(wait, name="wait", low=0)
         self.year, self.workers, self.wait = year, workers, wait

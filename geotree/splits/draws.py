@@ -103,11 +103,10 @@ def k_shot(labels, k: int, *, seed: int = 0
     ValueError
         A class has no more than ``k`` rows.
     """
-    labels = checks.plain(labels, "labels")
+    labels = checks.one_each(labels, len(labels), where="labels")
     checks.number(k, name="k", low=1, whole=True)
-    if labels.ndim != 1 or not len(labels):
-        raise ValueError(f"labels have shape {labels.shape}, expected one "
-                         "class number a row.")
+    if not len(labels):
+        raise ValueError("labels are empty, expected one class number a row.")
     names, sizes = np.unique(labels, return_counts=True)
     small = [f"{name} ({size})" for name, size in zip(names, sizes,
                                                       strict=True)

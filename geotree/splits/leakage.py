@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
 from geotree import checks, globe
 
 PARTS = ("train", "validation", "test")
+UNUSED = ("buffer", "untrained", "held out")
 
 
 class LeakageError(ValueError):
@@ -34,6 +37,10 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
     """
     column = checks.one_each(parts, len(table), where="parts")
     rows = {name: table[column == name] for name in PARTS}
+    if (odd := ~np.isin(column, [*PARTS, *UNUSED])).any():
+        warnings.warn(f"{odd.sum()} rows are in parts that were not compared: "
+                      f"{checks.few(pd.unique(column[odd]))}. Expected are "
+                      f"{', '.join(PARTS)}.", stacklevel=2)
     if rows["train"].empty or rows["test"].empty:
         raise LeakageError("train or test has no rows: nothing to compare.")
     for one, other in (("train", "test"), ("train", "validation"),
@@ -54,6 +61,11 @@ def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
 
     ``one`` and ``other`` are their names, for the message.
     """
+    one_is, other_is = (pd.api.types.is_string_dtype(checks.columns(
+        table, [column])[column]) for table in (first, second))
+    if one_is != other_is:
+        raise ValueError(f"{column} is text in one of {one} and {other}, and "
+                         "numbers in the other: none would be the same.")
     shared = sorted(set(first[column]) & set(second[column]))
     if shared:
         raise LeakageError(
@@ -66,7 +78,8 @@ def check_once(table: pd.DataFrame, parts) -> None:
     if "gbifID" not in table:
         return
     rows = pd.DataFrame({"gbifID": table["gbifID"].to_numpy(),
-                         "part": np.asarray(parts)}).drop_duplicates()
+                         "part": np.asarray(parts)}).dropna(
+                             subset="gbifID").drop_duplicates()
     twice = rows["gbifID"][rows["gbifID"].duplicated()]
     if len(twice):
         raise LeakageError(

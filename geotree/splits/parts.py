@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe
+from geotree import checks, globe, taxonomy
 from geotree.splits.leakage import PARTS, check_once
 
 KINDS = {"blocks": ["decimalLatitude", "decimalLongitude"], "random": [],
@@ -33,11 +33,17 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
     if kind == "blocks":
         lat, lon = (table[name] for name in needed)
         return globe.blocks(lat=lat, lon=lon, degrees=degrees)
-    column = table[needed[0]]
+    column = _column(table, kind)
     if column.isna().any():
         raise ValueError(f"{int(column.isna().sum())} rows have no "
                          f"{column.name}: leave them out first.")
     return pd.factorize(column, sort=True)[0].astype(np.int64)
+
+
+def _column(table, kind: str) -> pd.Series:
+    """The year of each row, or its country in capitals."""
+    column = table[KINDS[kind][0]]
+    return column if kind == "year" else column.astype("str").str.upper()
 
 
 def folds(table: pd.DataFrame, kind: str = "random", *,
@@ -72,7 +78,7 @@ def untrained(table: pd.DataFrame, fold: np.ndarray) -> pd.Series:
         Their number of rows, by name. Report both, and score the others:
         ``~table["species"].isin(untrained(table, fold).index)``.
     """
-    one = pd.Series(np.asarray(fold)).groupby(
+    one = pd.Series(checks.one_each(fold, len(table), where="fold")).groupby(
         table["species"].to_numpy()).agg(["nunique", "size"])
     return one.loc[one["nunique"] == 1, "size"].rename_axis(
         "species").rename("rows")
@@ -115,7 +121,8 @@ def split(table: pd.DataFrame, *, kind: str = "blocks", test: float = 0.2,
     if not test + validation < 1:
         raise ValueError(f"test is {test} and validation {validation}: they "
                          "have to leave something to train on.")
-    checks.columns(table, ["species"])
+    checks.one_each(checks.columns(table, ["species"])["species"], len(table),
+                    where="species")
     unit = units(table, kind, degrees=block_degrees)
     left, rng = _left(table, kind, leave), checks.rng(seed)
     test = 0 if left.any() else test
@@ -187,15 +194,13 @@ def _left(table, kind, leave) -> np.ndarray:
     """Rows of the countries or years that are left out: (N,) bool."""
     if leave is None:
         return np.zeros(len(table), bool)
-    if kind not in ("country", "year"):
-        raise ValueError(f"leave names countries or years, but kind is "
-                         f"{kind!r}, expected 'country' or 'year'.")
-    column = table[KINDS[kind][0]]
-    unknown = sorted(set(leave) - set(column))
-    if unknown:
-        raise ValueError(f"no row is of {kind} "
-                         f"{', '.join(map(str, unknown))}; the table has "
-                         f"{column.nunique()} of them.")
+    checks.one_of(kind, ("country", "year"), name="leave names some; kind")
+    column, leave = _column(table, kind), np.atleast_1d(leave)
+    unknown = sorted({*leave.tolist()} - set(column))
+    if unknown or not leave.size:
+        raise ValueError(
+            f"no row is of {kind} {checks.few(unknown)}; the "
+            f"table has {checks.few(map(repr, {*column.tolist()}), 20)}.")
     return column.isin(leave).to_numpy()
 
 
@@ -268,12 +273,7 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     Returns
     -------
     list of str
-        Sorted species names.
-
-    Raises
-    ------
-    ValueError
-        No species has a relative that could stay.
+        Sorted species names; a ``ValueError`` where none has a relative.
     """
     above = {"species": "genus", "genus": "family"}
     checks.one_of(rank, above, name="rank")
@@ -281,6 +281,7 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     needed = ["species", "genus", "family"]
     lineage = checks.columns(table, needed)[needed].astype("str").set_axis(
         range(len(table))).drop_duplicates("species").sort_values("species")
+    taxonomy.check(lineage, *needed)
     parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
     left = parent.value_counts().to_dict()
     members = lineage.groupby(rank)["species"].agg(list)

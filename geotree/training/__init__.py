@@ -79,6 +79,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks.one_of(self.keep, ("last", "top1", "loss"), name="keep")
+        checks.one_of(self.flips, (True, False), name="flips")
         for names, limits in (
                 ("epochs batch_size accumulate patience negatives",
                  {"low": 1, "whole": True}),
@@ -93,7 +94,7 @@ class Settings:
             for name in names.split():
                 if getattr(self, name) is not None:
                     checks.number(getattr(self, name), name=name, **limits)
-        for part, share in (self.rates or {}).items():
+        for part, share in dict(self.rates or {}).items():
             checks.number(share, name=f"rates[{part!r}]", low=0)
 
     def filled(self, n: int, k: int, *, drop_last: bool
@@ -171,6 +172,10 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
     """
     from geotree.training.loop import Run
 
+    checks.one_of(resume, (True, False), name="resume")
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, expected one of "
+                        "torch: see models.check.")
     settings = settings or Settings()
     if not isinstance(settings, Settings):
         raise TypeError(f"settings is a {type(settings).__name__}, expected "
