@@ -61,8 +61,9 @@ class Settings:
     label_smoothing: float = 0.02
     rank_weight: float = 0.2  # of the loss at genus and at family
     temperature: float = 0.07  # of recipe "release"
-    negatives: int | None = None  # species that a step compares with, drawn
-    # beside those of its batch; None: all, or 1,024 of more than 2,048
+    negatives: int | None = None  # species that a step compares with beside
+    # those of its batch, half of them the most frequent, the others drawn;
+    # None: all, or 1,024 of more than 2,048
     flips: bool = True  # patches turned and mirrored
     # Chances to be hidden. None: 0.3 where samples are few, else 0 and 0.1.
     pixel_dropout: float | None = None  # of a pixel of a month
