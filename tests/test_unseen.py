@@ -126,3 +126,11 @@ def test_the_planet_has_a_flora():
     listed = np.mean([pair in pairs for pair in
                       zip(table["species"], code, strict=True)])
     assert listed > 0.97  # soft edges reach a little beyond a range
+
+
+def test_lists_of_other_names_are_refused_and_none_allow_all():
+    environment = np.full((1, 27), np.nan, np.float32)
+    environment[0, [1, 0]] = PLACES["DE"]
+    assert unseen.native(LISTS.iloc[:0], SEEN, environment).all()
+    with pytest.raises(ValueError, match="names none of the 6 classes"):
+        unseen.native(LISTS.assign(species="Other"), SEEN, environment)

@@ -48,7 +48,7 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
     grows = pd.crosstab(world.codes(lists["countryCode"], "lists"),
                         lists["species"].to_numpy()) > 0
     unknown = ~classes["species"].isin(grows.columns).to_numpy()
-    if not classes["species"].isin(lists["species"]).any():
+    if len(lists) and unknown.all():
         raise ValueError(
             f"lists names none of the {len(classes)} classes, such as "
             f"{checks.few(classes['species'])}. Write names alike.")
