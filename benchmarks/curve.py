@@ -121,11 +121,7 @@ def _curve(model, settings, samples, points, name, *, classes=None,
     train = np.flatnonzero(parts == "train")
     held = data.select(np.flatnonzero(parts == "test")[:test])
     recipe = losses.get(settings.recipe)
-    whole = losses.Choice(classes, [
-        (settings.rank_weight, torch.as_tensor(
-            taxonomy.members(classes, rank)[1]))
-        for rank in ("genus", "family")], often=losses.often(
-            data.labels[train], len(classes), settings.negatives or 0))
+    whole = losses.choose(classes, settings, data.labels[train])
     torch.manual_seed(settings.seed)
     model.fit_normalisation(take(samples.batch, train))
     optimizer = torch.optim.AdamW(model.parameters(),
@@ -225,10 +221,7 @@ def _shares(model, batches, point: int, last: int, held: Batch
     """Train on ``last`` samples; a row at ``point`` and each doubling."""
     planet, settings = Planet(), training.Settings().filled(
         last, len(Planet().classes), drop_last=False)[0]
-    choice = losses.Choice(planet.classes, [
-        (settings.rank_weight, torch.as_tensor(
-            taxonomy.members(planet.classes, rank)[1]))
-        for rank in ("genus", "family")])
+    choice = losses.choose(planet.classes, settings)
     best = planet.posterior(held.images, held.environment)
     places = pd.DataFrame(held.environment[:, :2], columns=[
         "decimalLongitude", "decimalLatitude"])

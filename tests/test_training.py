@@ -88,11 +88,12 @@ def test_drawn_names_stand_for_all():
     """All drawn, the loss is that of all; few, the sum is right on average.
     """
     classes = many_names(60)
-    groups = [(0.3, torch.arange(60) // 6)]
     labels, logits = torch.tensor([3, 40, 3]), torch.randn(3, 60)
-    often = losses.often([7, 7, 9, 9, 3, 3, 3, 1], 60, 6)
+    whole = losses.choose(classes, training.Settings(
+        rank_weight=0.3, negatives=6), [7, 7, 9, 9, 3, 3, 3, 1])
+    groups, often = whole.ranks, whole.often
     assert often.tolist() == [3, 7, 9]
-    whole = losses.Choice(classes, groups, often=often)
+    assert [weight for weight, _ in groups] == [0.3, 0.3]
 
     def drawn(n):
         choice, place = losses.draw(whole, labels, n)

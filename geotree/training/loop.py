@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geotree import files, models, taxonomy
+from geotree import files, models
 from geotree.shards import take
 from geotree.shards.memory import Resident
 from geotree.training import (
@@ -57,13 +57,8 @@ class Run:
         self.recipe = losses.get(settings.recipe)
         self.settings, self.per_epoch = settings.filled(
             len(train), len(self.classes), drop_last=self.recipe.drop_last)
-        self.choice = losses.Choice(self.classes, [
-            (settings.rank_weight,
-             torch.as_tensor(taxonomy.members(self.classes, rank)[1],
-                             device=self.device))
-            for rank in ("genus", "family")], often=losses.often(
-                self.number[labels[0]], len(self.classes),
-                self.settings.negatives))
+        self.choice = losses.choose(self.classes, self.settings,
+                                    self.number[labels[0]])
         self.steps = self.per_epoch * self.settings.epochs
         self.epoch = self.step = self.kept = 0
         self.history: list[dict] = []

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geotree import taxonomy
 from geotree.shards import Batch
 from geotree.variables import GROUPS, NODATA, PATCH
 
@@ -40,10 +41,20 @@ class Choice(NamedTuple):
     often: Tensor | None = None  # rows that each step compares with
 
 
-def often(labels, k: int, n: int) -> Tensor:
-    """The ``n // 2`` classes that have the most of the labels."""
-    records = torch.bincount(torch.as_tensor(labels), minlength=k)
-    return records.argsort(descending=True, stable=True)[:n // 2]
+def choose(classes: pd.DataFrame, settings, labels=()) -> Choice:
+    """All classes, the ranks above, and half of ``negatives`` as the often.
+
+    ``labels`` are those of all of training, on the device of the steps.
+    """
+    labels = torch.as_tensor(labels, dtype=torch.int64)
+    records = torch.bincount(labels, minlength=len(classes))
+    return Choice(
+        classes,
+        [(settings.rank_weight, torch.as_tensor(
+            taxonomy.members(classes, rank)[1], device=labels.device))
+         for rank in ("genus", "family")],
+        often=records.argsort(descending=True, stable=True)[
+            :(settings.negatives or 0) // 2])
 
 
 def draw(choice: Choice, labels: Tensor, n: int) -> tuple[Choice, Tensor]:
