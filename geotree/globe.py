@@ -52,10 +52,15 @@ def tree(table):
     return cKDTree(vectors_of(table))
 
 
+def places_of(table, where: str = "table") -> tuple[np.ndarray, np.ndarray]:
+    """Latitude and longitude of an occurrence table, in degrees: (N,) each."""
+    lat, lon = (checks.columns(table, PLACE)[name] for name in PLACE)
+    return checks.places(lat=lat, lon=lon, where=where)
+
+
 def vectors_of(table) -> np.ndarray:
     """:func:`unit_vectors` of an occurrence table: (N, 3)."""
-    lat, lon = (checks.columns(table, PLACE)[name] for name in PLACE)
-    lat, lon = checks.places(lat=lat, lon=lon, where="table")
+    lat, lon = places_of(table)
     return unit_vectors(lat=lat, lon=lon)
 
 
@@ -88,8 +93,7 @@ def cells(table, *, metres: float) -> np.ndarray:
         Row from the south pole, column from the antimeridian.
     """
     checks.number(metres, name="metres", low=1e-3)
-    lat, lon = np.nan_to_num(table[[*PLACE]].to_numpy(float)).T
-    lat, lon = checks.places(lat=lat, lon=lon, where="table")
+    lat, lon = places_of(table[[*PLACE]].fillna(0))
     per_degree = METRES / metres
     row = np.floor((lat + 90) * per_degree)
     centre = np.radians((row + 0.5) / per_degree - 90)

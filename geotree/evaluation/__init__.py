@@ -207,6 +207,5 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
 
 def spatial_blocks(table: pd.DataFrame, degrees: float = 5.0) -> np.ndarray:
     """Units of the bootstrap: blocks of the globe, (N,) int64."""
-    lat, lon = (checks.columns(table, globe.PLACE)[name]
-                for name in globe.PLACE)
+    lat, lon = globe.places_of(table)
     return globe.blocks(lat=lat, lon=lon, degrees=degrees)

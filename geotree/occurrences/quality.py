@@ -221,8 +221,8 @@ def by_tile(table: pd.DataFrame) -> pd.DataFrame:
 
     Sources of real pixels serve neighbours with one request.
     """
-    checks.columns(table, ["gbifID", *PLACE])
-    tile = tiles(lat=table["decimalLatitude"], lon=table["decimalLongitude"])
+    lat, lon = globe.places_of(checks.columns(table, ["gbifID"]))
+    tile = tiles(lat=lat, lon=lon)
     # Codes sort many times faster than text.
     order = np.lexsort((table["gbifID"], pd.factorize(tile, sort=True)[0]))
     result = table.iloc[order].reset_index(drop=True)

@@ -43,9 +43,7 @@ def nothing(one: dict):
 
 def rows_of(table) -> dict[str, np.ndarray]:
     """The same of each row of a table."""
-    checks.columns(table, ["gbifID", *globe.PLACE, "year"])
-    lat, lon = checks.places(lat=table["decimalLatitude"],
-                             lon=table["decimalLongitude"], where="table")
+    lat, lon = globe.places_of(checks.columns(table, ["gbifID", "year"]))
     year = pd.to_numeric(table["year"], errors="coerce").fillna(0)
     return {"sample": table["gbifID"].to_numpy(np.int64), "latitude": lat,
             "longitude": lon, "year": year.to_numpy().astype(np.int64)}

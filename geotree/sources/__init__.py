@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, globe
 from geotree.network import DownloadError, Pool, ServiceError, redact
 from geotree.variables import BANDS, MONTHS, NODATA, PATCH, VARIABLES
 
@@ -210,8 +210,7 @@ def check(found: Pixels, table: pd.DataFrame, source: Source) -> Pixels:
     if not np.isin(status, (OK, NO_IMAGERY, FAILED)).all():
         raise ValueError(f"{where} returned status {np.unique(status)}, "
                          "expected 1, 2 or 3.")
-    lat, lon = checks.places(lat=table["decimalLatitude"],
-                             lon=table["decimalLongitude"], where=where)
+    lat, lon = globe.places_of(table, where)
     east = (environment[:, 0].astype(float) - lon + 180) % 360 - 180
     north = environment[:, 1].astype(float) - lat
     seen = (images != NODATA).any(axis=(1, 2, 3, 4))  # (N,)

@@ -31,7 +31,7 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
     if kind == "random":
         return np.arange(len(table))
     if kind == "blocks":
-        lat, lon = (table[name] for name in needed)
+        lat, lon = globe.places_of(table)
         return globe.blocks(lat=lat, lon=lon, degrees=degrees)
     column = _column(table, kind)
     if column.isna().any():
