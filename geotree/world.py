@@ -15,7 +15,7 @@ import pandas as pd
 from geotree import checks
 from geotree.data import load
 
-NOWHERE = ["", "XX", "XZ", "ZZ"]  # what GBIF writes of no country
+_NOWHERE = ["", "XX", "XZ", "ZZ"]  # what GBIF writes of no country
 _STEP = 0.25  # degrees, cell of the raster
 
 
@@ -104,7 +104,7 @@ def country_code(*, lat, lon) -> np.ndarray:
 
 
 @cache
-def codes_known() -> set[str]:
+def _known() -> set[str]:
     """The codes of all countries, and of Antarctica."""
     return {*_country_raster()[1], *" ".join(load(
         "continents.json").values()).split(), "AQ"} - {""}
@@ -115,14 +115,19 @@ def codes(values, where: str = "countries") -> np.ndarray:
 
     A word that is no such code is unknown, and a warning says so.
     """
-    text = pd.Series(checks.plain(values, where)).astype("str")
-    text = text.str.strip().str.upper().replace(NOWHERE, None)
-    known = codes_known()
-    if lost := sorted({*text.dropna()} - known):
+    code, odd = read_codes(pd.Series(checks.plain(values, where)))
+    if odd.any():
         warnings.warn(
-            f"{where}: {checks.few(lost)} are no codes of ISO 3166 of two "
-            "letters, as DE: taken for unknown.", stacklevel=3)
-    return text.where(text.isin(known)).astype(object).to_numpy()
+            f"{where}: {checks.few(sorted({*code[odd]}))} are no codes of "
+            "ISO 3166 of two letters, as DE: taken for unknown.",
+            stacklevel=3)
+    return code.mask(odd).astype(object).to_numpy()
+
+
+def read_codes(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Countries in capitals, NaN unknown, and which are no code: (N,) each."""
+    code = values.astype("str").str.strip().str.upper().replace(_NOWHERE, None)
+    return code, code.notna() & ~code.isin(_known())
 
 
 def continent(codes) -> np.ndarray:

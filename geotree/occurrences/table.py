@@ -230,10 +230,8 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
 def _check_words(came: pd.DataFrame, table: pd.DataFrame,
                  report: dict) -> None:
     """Countries in capitals, names in one form, words that GBIF uses."""
-    code = table["countryCode"].str.upper()
-    odd = code.notna() & ~code.isin(world.codes_known())
-    count(report, "countryCode: no code of ISO 3166, taken for unknown",
-          odd & ~code.isin(world.NOWHERE))
+    code, odd = world.read_codes(table["countryCode"])
+    count(report, "countryCode: no code of ISO 3166, taken for unknown", odd)
     table["countryCode"] = code.mask(odd)
     form = {names.as_word(word): word for word in names.TERMS["leafType"]}
     table["leafType"] = table["leafType"].map({
