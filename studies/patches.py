@@ -159,10 +159,8 @@ def _over(found: dict[str, list], base: str, *, split: str
         rows = []
         for metric, one in (("accuracy", np.array(values)), (
                 "gain", np.array(values) - np.array(found[base]))):
-            reach = 2 * one.std(ddof=1) / len(one)**0.5
-            rows.append({"metric": metric, "value": one.mean(),
-                         "low": one.mean() - reach,
-                         "high": one.mean() + reach, "n": len(one)})
+            rows.append({"metric": metric, **results.mean(one, errors=2),
+                         "n": len(one)})
         yield pd.DataFrame(rows).assign(model=name, seed=-1, split=split)
 
 

@@ -21,7 +21,7 @@ from geotree import checks, files
 from geotree.evaluation.results import COLUMNS, KEY, check, folder, read
 
 __all__ = ["COLUMNS", "KEY", "TASKS", "check", "commit", "compare", "device",
-           "excluded", "folder", "read", "rows", "table_hash", "write"]
+           "excluded", "folder", "mean", "read", "rows", "table_hash", "write"]
 TASKS = ("seen species", "held-out species", "k-shot", "presence",
          "real patches")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +109,13 @@ def excluded(lost: pd.Series, **names) -> pd.DataFrame:
         "metric": "excluded", "by": "species", "group": lost.index,
         "value": lost.to_numpy(), "n": lost.to_numpy()}),
         model="any", **names)
+
+
+def mean(values, *, errors: float = 1.96) -> dict:
+    """``value, low, high`` of the mean over draws, so many errors away."""
+    middle = np.mean(values)
+    reach = errors * np.std(values, ddof=1) / np.sqrt(len(values))
+    return {"value": middle, "low": middle - reach, "high": middle + reach}
 
 
 def write(frame: pd.DataFrame, path: str | Path) -> Path:

@@ -242,11 +242,8 @@ def _shots(case, draws, many) -> Iterator[pd.DataFrame]:
 
 def _mean(values) -> tuple[pd.DataFrame, dict]:
     """The mean over draws with its 95 % interval, and how they spread."""
-    mean, spread = values.mean(), values.std(ddof=1)
-    error = 1.96 * spread / np.sqrt(len(values))
-    return (pd.DataFrame([{"value": mean, "low": mean - error,
-                           "high": mean + error}]),
-            {"draws": len(values), "spread": round(spread, 5),
+    return (pd.DataFrame([results.mean(values)]),
+            {"draws": len(values), "spread": round(values.std(ddof=1), 5),
              "lowest": round(values.min(), 5),
              "highest": round(values.max(), 5)})
 

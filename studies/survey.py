@@ -100,12 +100,12 @@ def parts(tables: dict) -> Iterator[dict]:
 
 def over(found: list[pd.DataFrame]) -> pd.DataFrame:
     """Mean over regions, with its interval by Student's t."""
-    values = pd.concat(found).groupby(["model", "metric"])
-    mean, n = values["value"].mean(), len(found)
-    reach = student.ppf(0.975, n - 1) * values["value"].std() / np.sqrt(n)
-    return pd.DataFrame({"value": mean, "low": mean - reach,
-                         "high": mean + reach, "n": values["n"].sum()}
-                        ).reset_index()
+    errors = student.ppf(0.975, len(found) - 1)
+    return pd.DataFrame([
+        {"model": model, "metric": metric, "n": some["n"].sum(),
+         **results.mean(some["value"], errors=errors)}
+        for (model, metric), some in pd.concat(found).groupby(
+            ["model", "metric"])])
 
 
 def everything(folder: str | Path, data: str) -> pd.DataFrame:
