@@ -136,20 +136,20 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)
     else:
-        pixels.open(data)
         if not (names := Path(f"{data}.parquet")).exists():
-            raise ValueError(
-                f"no table '{names}' beside '{data}': it was fetched without "
-                "names of trees, to learn from, or moved without them.")
+            pixels.open(data)  # or no cube is there either
+            raise ValueError(f"no table '{names}' beside '{data}': it was "
+                             "fetched without names of trees, or moved.")
         table = occurrences.read(names)  # not all of what is in the cube
-        cube = pixels.open(data, table=table)
-        data = shards.write(cube, table, work / "shards")
+        data = shards.write(pixels.open(data, table=table), table,
+                            work / "shards")
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))
     model = (models.load(start) if start
              else CompactClip(seed=how["seed"]))
-    how |= {} if rate is None else {"learning_rate": rate}
+    if rate is not None:
+        how["learning_rate"] = rate
     training.fit(model, learnt, checked, out=work / "run",
                  settings=training.Settings(**how))
     prior.attach(model, learnt)

@@ -36,15 +36,15 @@ class PlaceModel:
     """What models of place share; made from an occurrence table each."""
 
     def __init__(self, table: pd.DataFrame) -> None:
-        known = ["species", *globe.PLACE]
-        known = checks.columns(table, known)[known]
-        if known.empty:
+        needed = ["species", *globe.PLACE]
+        records = checks.columns(table, needed)[needed]
+        if records.empty:
             raise ValueError("table is empty: no record to learn from.")
         codes, names = pd.factorize(checks.one_each(
-            known["species"], len(table), where="species"), sort=True)
+            records["species"], len(table), where="species"), sort=True)
         self.labels, self.species = codes, pd.Index(names)
         self.frequency = np.bincount(codes) / len(codes)
-        self.records = files.fingerprint(known)
+        self.records = files.fingerprint(records)
 
     def predict(self, where: pd.DataFrame | np.ndarray,
                 classes: pd.DataFrame) -> np.ndarray:
@@ -292,7 +292,8 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
             f"another fold to learn from: {checks.few(lost.index)}. Leave "
             "them out of the score; see splits.untrained.", stacklevel=2)
     answer = np.empty((len(table), len(classes)), np.float32)
+    fold = checks.plain(fold)
     for number in np.unique(fold):
-        test = checks.plain(fold) == number
+        test = fold == number
         answer[test] = make(table[~test]).predict(table[test], classes)
     return answer

@@ -79,9 +79,8 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
                          f"{INDEX}). Choose another folder, or empty it.")
     table = occurrences.validate(table)
     known = {name: cube[name].to_numpy() for name in ROWS if name in cube}
-    at, moved = match(rows_of(table), known, cube.attrs) if len(
-        known) == len(ROWS) else (None, np.zeros(1, bool))
-    if moved.any():
+    if len(known) == len(ROWS) and (moved := match(
+            rows_of(table), known, cube.attrs)[1]).any():
         raise ValueError(f"{moved.sum()} records of the table have another "
                          "place or year in the cube. Download them again.")
     usable = np.flatnonzero(cube["status"].to_numpy() == OK)
