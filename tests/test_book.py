@@ -95,6 +95,15 @@ def test_page(page, width, look, address):
             heads: [...article.querySelectorAll("thead")].filter(
                 head => head.rows.length > 1 && !head.querySelector(
                     "[colspan]")).map(head => head.innerText),
+            wide: [...article.querySelectorAll("table")].flatMap(table => {
+                let frame = table.parentElement;
+                while (frame !== article
+                       && frame.scrollWidth <= frame.clientWidth + 1)
+                    frame = frame.parentElement;
+                const more = frame.scrollWidth - frame.clientWidth;
+                return frame === article || more < 2 ? []
+                    : [[more, table.innerText.slice(0, 60)]];
+            }),
             over: document.documentElement.scrollWidth - innerWidth,
         };
     }""")
@@ -106,6 +115,9 @@ def test_page(page, width, look, address):
     assert found["blank"] == 0, "a widget that draws nothing"
     assert not (phone and found["small"]), "letters too small to be read"
     assert found["heads"] == [], "a row of heads for the names of rows"
+    # A phone may hide the end of the last column, other screens nothing.
+    hidden = [text for more, text in found["wide"] if more > 60 * phone]
+    assert hidden == [], "a table with a column out of sight"
     assert found["theme"] == ("dark" if phone else "light")
     assert found["over"] <= 1, f"{found['over']} px wider than the screen"
     limit = 5e6 if page in HEAVY else 1e6
