@@ -17,6 +17,8 @@ from geotree.data import load
 
 _NOWHERE = ["", "XX", "XZ", "ZZ"]  # what GBIF writes of no country
 _STEP = 0.25  # degrees, cell of the raster
+_AROUND = [(north, east) for north in (-1, 0, 1) for east in (-1, 0, 1)
+           if north or east]
 
 
 @cache
@@ -97,10 +99,21 @@ def is_land(*, lat, lon) -> np.ndarray:
     return _lookup(lat, lon) > 0
 
 
-def country_code(*, lat, lon) -> np.ndarray:
-    """ISO alpha-2 code of N places, "" at sea: (N,) str."""
-    _, codes = _country_raster()
-    return codes[_lookup(lat, lon)]
+def country_code(*, lat, lon, coast: bool = False) -> np.ndarray:
+    """ISO alpha-2 code of N places, "" at sea: (N,) str.
+
+    With ``coast`` a place in a cell of sea has the country of the land next
+    to it, up to 0.25° away: shores and rounded places are not lost.
+    """
+    lat, lon = np.broadcast_arrays(*map(checks.degrees, (lat, lon)))
+    number, (_, codes) = _lookup(lat, lon), _country_raster()
+    for step in (_STEP / 2, _STEP) if coast else ():
+        for north, east in _AROUND:
+            sea = number == 0
+            number[sea] = _lookup(
+                (lat[sea] + step * north).clip(-90, 90),
+                (lon[sea] + step * east + 180) % 360 - 180)
+    return codes[number]
 
 
 @cache

@@ -340,7 +340,7 @@ print(f"median distance to it {np.median(apart):,.0f} km; to a record drawn "
 
 # %%
 continent = np.asarray(world.continent(world.country_code(
-    lat=where[0], lon=where[1])))
+    lat=where[0], lon=where[1], coast=True)))
 
 
 def shares(hidden):

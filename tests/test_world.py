@@ -25,6 +25,19 @@ def test_known_places(code, lat, lon):
     assert world.is_land(lat=[lat], lon=[lon])[0] == bool(code)
 
 
+def test_a_place_by_the_shore_has_the_country_of_its_land():
+    """Cape Agulhas, the tip of Taiwan, both sides of 180°; not mid-ocean."""
+    shore = {"lat": [-34.78, 22.2, 66.0, 66.0, 30.0],
+             "lon": [20.0, 120.8, 180.0, -180.0, -45.0]}
+    assert world.country_code(**shore, coast=True).tolist() == [
+        "ZA", "TW", "RU", "RU", ""]
+    lat, lon = np.meshgrid(np.linspace(-89, 89, 90), np.arange(-180, 180))
+    plain, coast = (world.country_code(lat=lat, lon=lon, coast=coast)
+                    for coast in (False, True))
+    assert (plain == coast)[plain != ""].all()
+    assert 0 < ((coast != "") & (plain == "")).mean() < 0.05
+
+
 def test_land_that_crosses_the_date_line():
     """Rings across 180° must not smear over the oceans of their rows."""
     found = world.country_code(

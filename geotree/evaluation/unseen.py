@@ -35,8 +35,8 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
     classes : DataFrame of K rows
         A species without any row may grow everywhere: nothing is known.
     environment : (N, V) float
-        Longitude and latitude are read; a sample without them, or at sea,
-        allows all.
+        Longitude and latitude are read; a sample without them, or far at
+        sea, allows all.
     """
     checks.columns(lists, ("species", "countryCode"), where="lists")
     taxonomy.check(classes, "species")
@@ -44,7 +44,8 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
     lat, lon = environment[:, _LAT], environment[:, _LON]
     code = np.full(len(lat), "", object)
     placed = checks.on_globe(lat=lat, lon=lon)
-    code[placed] = world.country_code(lat=lat[placed], lon=lon[placed])
+    code[placed] = world.country_code(
+        lat=lat[placed], lon=lon[placed], coast=True)
     grows = pd.crosstab(world.codes(lists["countryCode"], "lists"),
                         lists["species"].to_numpy()) > 0
     unknown = ~classes["species"].isin(grows.columns).to_numpy()

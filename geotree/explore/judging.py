@@ -170,7 +170,7 @@ def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
     if table is None:
         return {}
     codes = world.country_code(lat=table["decimalLatitude"],
-                               lon=table["decimalLongitude"])
+                               lon=table["decimalLongitude"], coast=True)
     groups = table["species"].groupby(codes).unique()
     return {code: sorted(names) for code, names in groups.items() if code}
 

@@ -51,7 +51,7 @@ def pack(answers: Answers, *, checklists: dict | None = None,
     shown = [variables.VARIABLE_NAMES.index(name) for name in _SHOWN]
     about = [variables.VARIABLES[column] for column in shown]
     scale = np.array([variable.scale for variable in about])
-    codes = world.country_code(lat=answers.lat, lon=answers.lon)
+    codes = world.country_code(lat=answers.lat, lon=answers.lon, coast=True)
     return {
         "classes": names(answers.classes),
         "lat": to_bytes(answers.lat, "<f4"),

@@ -66,7 +66,8 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     lat, lon = (result[name] for name in PLACE)
     radius = result["coordinateUncertaintyInMeters"]
     found["flagEqual"] |= lat.abs() == lon.abs()
-    found["flagSea"] |= _is_sea(lat, lon)
+    found["flagSea"] |= (world.country_code(
+        lat=lat, lon=lon, coast=True) == "")
     found["flagPrecision"] |= _is_short(lat) & _is_short(lon)
     found["flagObscured"] |= _text(
         result, "informationWithheld").str.contains(BLURRED)
@@ -183,15 +184,6 @@ def _text(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table:
         return pd.Series("", index=table.index, dtype="str")
     return table[name].fillna("").astype("str")
-
-
-def _is_sea(lat: pd.Series, lon: pd.Series) -> np.ndarray:
-    land = np.zeros(len(lat), dtype=bool)
-    for north in (-0.25, 0, 0.25):
-        for east in (-0.25, 0, 0.25):
-            land |= world.is_land(lat=(lat + north).clip(-90, 90),
-                                  lon=(lon + east + 180) % 360 - 180)
-    return ~land
 
 
 def _is_short(degrees: pd.Series) -> pd.Series:
