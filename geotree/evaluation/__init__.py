@@ -79,7 +79,7 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     table = pd.DataFrame(found, columns=[*columns[:4], "n", "effective",
                                          "missed"]).assign(value=values[0])
     table["low"], table["high"] = bootstrap.interval(
-        values, *table[["effective", "missed"]].to_numpy().T).clip(0, 1)
+        values, *table[["effective", "missed"]].to_numpy().T)
     return table[columns]
 
 
@@ -156,7 +156,7 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     values = np.concatenate([sums.values(weight)[:, 0] for weight in
                              bootstrap.weights(sums.size, draws, seed)])
     low, high = bootstrap.interval(
-        values[:, None], np.array([sums.effective]))[:, 0].clip(-1, 1)
+        values[:, None], np.array([sums.effective]), limits=(-1, 1))[:, 0]
     return pd.Series({"difference": values[0], "low": low, "high": high,
                       "n": len(labels)})
 

@@ -45,7 +45,8 @@ def weights(number: int, draws: int, seed: int, *,
 
 
 def interval(values: np.ndarray, effective: np.ndarray,
-             missed: np.ndarray | float = 0.0) -> np.ndarray:
+             missed: np.ndarray | float = 0.0, *,
+             limits: tuple[float, float] = (0, 1)) -> np.ndarray:
     """95 % interval of each column: (2, columns).
 
     NaN without any draw, and where all rows lie in one unit.
@@ -58,6 +59,10 @@ def interval(values: np.ndarray, effective: np.ndarray,
         Independent units behind each column; see :attr:`Sums.effective`.
     missed : (columns,) float
         Variance that no draw can show; see :attr:`Sums.missed`.
+    limits : (lowest, highest)
+        Values that there can be. Where all rows have one of them, no draw
+        shows any spread: then the interval is the exact one of a share
+        (Clopper and Pearson 1934) of ``effective`` trials.
 
     Notes
     -----
@@ -89,7 +94,11 @@ def interval(values: np.ndarray, effective: np.ndarray,
         reach = centre[column] + sides * student[column] * np.sqrt(spread)
         ends[:, column] = (min(ends[0, column], reach[0]),
                            max(ends[1, column], reach[1]))
-    return ends
+    low, high = limits
+    beyond = (high - low) * 0.025 ** (1 / np.maximum(effective, 1))
+    ends[0, some & (centre == high)] = (low + beyond)[some & (centre == high)]
+    ends[1, some & (centre == low)] = (high - beyond)[some & (centre == low)]
+    return ends.clip(low, high)
 
 
 class Sums:

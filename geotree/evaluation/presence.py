@@ -162,8 +162,9 @@ def _aucs(models, truth, blocks, draws, seed):
     with np.errstate(invalid="ignore"):
         gap = np.column_stack([gap, np.nanmean(gap, axis=1)])
     effective = number.sum() ** 2 / (number ** 2).sum()
-    ends = bootstrap.interval(gap, np.full(gap.shape[1], effective))
-    return [one[0] for one in found], ends.clip(-1, 1)
+    ends = bootstrap.interval(gap, np.full(gap.shape[1], effective),
+                              limits=(1 - len(found), 1))
+    return [one[0] for one in found], ends
 
 
 def _auc(score, present, weight) -> np.ndarray:

@@ -260,7 +260,7 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
             weight @ total / (weight @ number)
             for weight in bootstrap.weights(len(total), 1000, 0)])
         alike = number.sum(axis=0) ** 2 / (number ** 2).sum(axis=0)
-    low, high = bootstrap.interval(values, np.nan_to_num(alike)).clip(0, 1)
+    low, high = bootstrap.interval(values, np.nan_to_num(alike))
     return pd.DataFrame({"value": values[0], "low": low, "high": high,
                          "n": number.sum(axis=0)}, hits.columns)
 
