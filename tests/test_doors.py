@@ -114,7 +114,6 @@ OPEN = {
     "explore.widgets.Explorer.ask": "hands on to explore.ask",
     "splits.leakage.check_shared": "two tables of occurrences",
     "occurrences.points.from_points": "names of columns, not places",
-    "evaluation.metrics.Ladder.outcomes": "asked by scores and checked",
     "shards.memory.from_arrays": "turns other forms into digital numbers",
     "evaluation.presence.compare": "scores of any scale",
     "explore.predicting.ask": "a place that is none is answered in its row",

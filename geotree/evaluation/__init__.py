@@ -58,16 +58,15 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     subsets = _subsets(groups, len(labels))
     units = bootstrap.units(blocks, len(labels))
     parts, found = [], []
-    for rank, one in outcomes.items():
-        value = {"top1": one.position <= 1, "top5": one.position <= 5,
-                 "mrr": 1 / one.position}
+    for rank, (target, answer, position) in outcomes.items():
+        value = {"top1": position <= 1, "top5": position <= 5,
+                 "mrr": 1 / position}
         if classes[str(rank)].nunique() <= 5:
             del value["top5"]
         for (by, name), rows in subsets.items():
             part = bootstrap.Sums(
                 {metric: column[rows] for metric, column in value.items()},
-                one.target[rows], one.answer[rows], units[rows],
-                units.max() + 1)
+                target[rows], answer[rows], units[rows], units.max() + 1)
             found += [(str(rank), metric, by, name, int(rows.sum()),
                        part.effective, part.missed * (metric not in value))
                       for metric in (*value, "macro_top1", "macro_f1")]
@@ -84,12 +83,18 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
 
 
 def _outcomes(probabilities, labels, classes, ranks) -> dict:
-    """Outcome of all samples at each rank, from one array or batches."""
-    n, done, ladder = len(labels), 0, metrics.Ladder(classes, ranks)
+    """Right name, likeliest name and place of the right one at each rank.
+
+    Of all samples, from one array or batches; a place is infinite where the
+    right name has a probability of zero.
+    """
+    n, done = len(labels), 0
+    groups = {rank: taxonomy.members(classes, rank)[1] for rank in ranks}
+    if not groups:
+        raise ValueError(f"no rank to score: name some of {', '.join(RANKS)}.")
     # Filled in place: small arrays kept one by one would scatter the heap.
-    found = {rank: metrics.Outcome(np.empty(n, np.int64),
-                                   np.empty(n, np.int64), np.empty(n))
-             for rank in ranks}
+    found = {rank: (group[labels], np.empty(n, np.int64), np.empty(n))
+             for rank, group in groups.items()}
     if hasattr(probabilities, "shape"):
         whole = checks.probabilities(probabilities, k=len(classes), n=n)
         size = metrics.rows_at_once(len(classes))
@@ -100,9 +105,10 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
         rows = slice(done, done := done + len(batch))
         if done > n:
             break
-        for rank, one in ladder.outcomes(batch, labels[rows]).items():
-            for column, part in zip(found[rank], one, strict=True):
-                column[rows] = part
+        for rank, (target, answer, position) in found.items():
+            summed = taxonomy.sum_groups(batch, groups[rank])
+            answer[rows] = summed.argmax(axis=1)
+            position[rows] = metrics.positions(summed, target[rows])
     if done != n:
         more = "or more " if done > n else ""
         raise ValueError(f"probabilities of {done} {more}samples, but {n} "

@@ -6,22 +6,12 @@ order. Used by ``evaluation`` and ``calibration``, explained in chapter 06.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
 from geotree import checks, taxonomy
 
 _CELLS = 2_700_000  # probabilities at once: few enough for the cache
-
-
-class Outcome(NamedTuple):
-    """What came out for N samples at one rank."""
-
-    target: np.ndarray  # (N,) int, number of the right name
-    answer: np.ndarray  # (N,) int, number of the likeliest name
-    position: np.ndarray  # (N,) float, 1 = best; inf: probability zero
 
 
 def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -54,44 +44,6 @@ def hits(probabilities: np.ndarray, labels: np.ndarray, k: int = 1
 def rows_at_once(k: int) -> int:
     """How many rows of ``k`` classes make a chunk of work."""
     return max(1, int(_CELLS // max(k, 1)))
-
-
-class Ladder:
-    """The group of each class at each rank, looked up once for many rows.
-
-    Probabilities are summed by whole lineages first, which are far fewer
-    than species, and these by rank.
-    """
-
-    def __init__(self, classes: pd.DataFrame, ranks=taxonomy.RANKS) -> None:
-        self.group = {rank: taxonomy.members(classes, rank)[1]
-                      for rank in ranks}
-        if not self.group:
-            raise ValueError("no rank to score: name some of "
-                             f"{', '.join(taxonomy.RANKS)}.")
-        above = [rank for rank in reversed(taxonomy.RANKS[:-1])
-                 if rank in self.group]
-        self.of_line = {}
-        if above:
-            lines, self.line = np.unique(
-                np.stack([self.group[rank] for rank in above], axis=1),
-                axis=0, return_inverse=True)
-            self.of_line = dict(zip(above, lines.T, strict=True))
-
-    def outcomes(self, probabilities: np.ndarray, labels: np.ndarray
-                 ) -> dict[str, Outcome]:
-        """What came out at each rank for the rows of a batch."""
-        values, found = np.asarray(probabilities), {}
-        if self.of_line:
-            lines = taxonomy.sum_groups(values, self.line)
-        for rank, group in self.group.items():
-            summed = (taxonomy.sum_groups(lines, self.of_line[rank])
-                      if rank in self.of_line
-                      else taxonomy.sum_groups(values, group))
-            target = group[labels]
-            found[rank] = Outcome(target, summed.argmax(axis=1),
-                                  positions(summed, target))
-        return found
 
 
 def deepest(probabilities: np.ndarray, classes: pd.DataFrame, *,
