@@ -14,6 +14,14 @@ from geotree.plots.charts import (
     reliability,
     score_bars,
 )
+from geotree.plots.look import (
+    CYCLE,
+    LEAF_COLORS,
+    PAPER,
+    colors,
+    style,
+    table,
+)
 from geotree.plots.maps import (
     cover,
     error_map,
@@ -22,14 +30,6 @@ from geotree.plots.maps import (
     range_panels,
 )
 from geotree.plots.pixels import MONTHS, patch_strip, phenology, true_color
-from geotree.plots.style import (
-    CYCLE,
-    LEAF_COLORS,
-    PAPER,
-    colors,
-    style,
-    table,
-)
 from geotree.plots.taxonomy import icicle, mistakes
 
 __all__ = ["CYCLE", "LEAF_COLORS", "MONTHS", "PAPER", "colors",

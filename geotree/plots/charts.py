@@ -8,17 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from geotree import checks
-from geotree.plots.style import (
-    CYCLE,
-    FAINT,
-    INK,
-    REST,
-    axes_of,
-    dots,
-    plain,
-    rows_of,
-)
-from geotree.plots.style import colors as palette
+from geotree.plots import look
 
 _BEST = "#D55E00"  # the Bayes optimum, everywhere
 
@@ -51,9 +41,9 @@ def _curves(ax: Axes, tables: dict[str, pd.DataFrame], x: str, y: str,
     if not tables:
         raise ValueError("tables is empty: no curve to draw.")
     for number, (name, table) in enumerate(tables.items()):
-        color = CYCLE[number % len(CYCLE)]
+        color = look.CYCLE[number % len(look.CYCLE)]
         value, *band = _percent(table, (y, *ends))
-        ax.plot(table[x], value, color=color, label=plain(name), **kwargs)
+        ax.plot(table[x], value, color=color, label=look.plain(name), **kwargs)
         if band:
             ax.fill_between(table[x], *band, color=color, alpha=0.16,
                             linewidth=0)
@@ -77,13 +67,13 @@ def score_bars(scores: pd.DataFrame, *, label: str = "model",
         The one bar to keep in colour; the others turn grey.
     """
     value, low, high = _percent(scores)
-    ax = axes_of(ax, figsize=(7, 0.4 * len(scores) + 1.3))
-    place = rows_of(ax, scores[label])
-    shade = [CYCLE[0] if highlight in (None, name) else REST
+    ax = look.axes_of(ax, figsize=(7, 0.4 * len(scores) + 1.3))
+    place = look.rows_of(ax, scores[label])
+    shade = [look.CYCLE[0] if highlight in (None, name) else look.REST
              for name in scores[label]]
     ax.barh(place, 100, height=0.6, color="#f0ede5")
     ax.barh(place, value, height=0.6, color=shade)
-    ax.hlines(place, low, high, color=INK, linewidth=1.8)
+    ax.hlines(place, low, high, color=look.INK, linewidth=1.8)
     for where, number in zip(place, value, strict=True):
         ax.text(101.5, where, f"{number:.1f}", va="center", fontsize=9.5)
     ax.set(xlim=(0, 100), xlabel="accuracy (%), black: 95 % interval")
@@ -108,16 +98,16 @@ def differences(table: pd.DataFrame, *, label: str = "model",
         (shares); ``n``, if known.
     """
     value, low, high = _percent(table, names)
-    ax = axes_of(ax, figsize=(7, 0.36 * len(table) + 1.2))
-    place = rows_of(ax, table[label])
-    shade = np.where((low > 0) | (high < 0), CYCLE[0], REST).tolist()
-    ax.axvline(0, color=FAINT, linewidth=1.2)
+    ax = look.axes_of(ax, figsize=(7, 0.36 * len(table) + 1.2))
+    place = look.rows_of(ax, table[label])
+    shade = np.where((low > 0) | (high < 0), look.CYCLE[0], look.REST).tolist()
+    ax.axvline(0, color=look.FAINT, linewidth=1.2)
     ax.hlines(place, low, high, color=shade, linewidth=2.4)
     ax.scatter(value, place, color=shade, s=42, zorder=3)
     reach = np.nanmax(np.abs([low, high, value, value]))
     for where, number in zip(place, value, strict=True):
         ax.text(1.12 * reach, where, f"{round(number, 1) + 0:+.1f}",
-                va="center", fontsize=9.5, color=INK)
+                va="center", fontsize=9.5, color=look.INK)
     ax.set(xlim=(-1.1 * reach, 1.1 * reach),
            xlabel="difference in accuracy (points), 95 % interval")
     ax.grid(axis="x")
@@ -135,10 +125,10 @@ def reliability(tables: dict[str, pd.DataFrame], *,
     tables : dict of DataFrame
         By name, from ``calibration.reliability``.
     """
-    ax = axes_of(ax, figsize=(4.8, 4.8))
-    ax.plot([0, 100], [0, 100], color=FAINT, linestyle=":", linewidth=1.2)
+    ax = look.axes_of(ax, figsize=(4.8, 4.8))
+    ax.plot([0, 100], [0, 100], color=look.FAINT, linestyle=":", linewidth=1.2)
     for text, x, y in (("too modest", 25, 55), ("too sure", 75, 30)):
-        ax.text(x, y, text, color=FAINT, ha="center", va="center")
+        ax.text(x, y, text, color=look.FAINT, ha="center", va="center")
     _curves(ax, {name: table.assign(confidence=100 * table["confidence"],
                                     low=table["accuracy"] - table["error"],
                                     high=table["accuracy"] + table["error"])
@@ -162,7 +152,7 @@ def learning_curve(table: pd.DataFrame, *, optimum: float | None = None,
     optimum : float
         Draw the Bayes optimum as a line.
     """
-    ax = axes_of(ax, figsize=(7, 4))
+    ax = look.axes_of(ax, figsize=(7, 4))
     _curves(ax, {name: part.sort_values("records") for name, part
                  in table.groupby("model", sort=False)},
             "records", "value", ("low", "high"), marker="o")
@@ -185,7 +175,7 @@ def coverage_curve(tables: dict[str, pd.DataFrame], *,
     tables : dict of DataFrame
         By name, from ``metrics.risk_coverage``.
     """
-    ax = axes_of(ax, figsize=(5.6, 3.8))
+    ax = look.axes_of(ax, figsize=(5.6, 3.8))
     _curves(ax, {name: table.assign(coverage=100 * table["coverage"])
                  for name, table in tables.items()}, "coverage", "risk")
     ax.set(xlabel="answered (%), the surest first", xlim=(0, 100),
@@ -237,14 +227,14 @@ def embedding(points: np.ndarray, names, *, top: int = 8,
     """
     points = np.asarray(points)
     names = pd.Series(checks.one_each(names, len(points), where="names"))
-    ax = axes_of(ax, figsize=(7, 4.8))
-    counts, shade = names.value_counts(), palette(names, top=top)
+    ax = look.axes_of(ax, figsize=(7, 4.8))
+    counts, shade = names.value_counts(), look.colors(names, top=top)
     shade = {name: (colors or shade).get(name, shade[name])
              for name in shade}
     color = names.map(shade)
     size = float(np.clip(12_000 / max(len(points), 1), 3, 26))
     rest = color.isna().to_numpy()
-    ax.scatter(*points[rest].T, s=0.6 * size, color=REST, linewidths=0,
+    ax.scatter(*points[rest].T, s=0.6 * size, color=look.REST, linewidths=0,
                alpha=0.7)
     mixed = np.random.default_rng(0).permutation(np.flatnonzero(~rest))
     ax.scatter(*points[mixed].T, s=size, c=color.iloc[mixed].tolist(),
@@ -253,8 +243,8 @@ def embedding(points: np.ndarray, names, *, top: int = 8,
                for name, tint in shade.items()]
     if rest.any():
         entries.append((f"{len(counts) - len(shade)} others  "
-                        f"{rest.sum():,}", REST))
-    ax.legend(handles=dots(entries), loc="center left",
+                        f"{rest.sum():,}", look.REST))
+    ax.legend(handles=look.dots(entries), loc="center left",
               bbox_to_anchor=(1, 0.5), handletextpad=0.2)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

@@ -12,14 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from geotree import checks, world
-from geotree.plots.style import (
-    LEAF_COLORS,
-    REST,
-    axes_of,
-    colors,
-    dots,
-    plain,
-)
+from geotree.plots import look
 
 _LAND, _COAST = "#e9e6dd", "#cfcabd"
 _NIGHT, _GROUND = "#060d14", "#16262f"
@@ -57,7 +50,7 @@ def _outline(project=lambda lon, lat: (lon, lat), **kwargs) -> PathPatch:
 
 def land(ax: Axes | None = None) -> Axes:
     """The land, longitude against latitude."""
-    ax = axes_of(ax, figsize=(7.5, 3.8))
+    ax = look.axes_of(ax, figsize=(7.5, 3.8))
     ax.add_patch(_outline(facecolor=_LAND, edgecolor=_COAST, linewidth=0.4,
                           zorder=0))
     ax.set(xlim=(-180, 180), ylim=(_SOUTH, _NORTH), aspect=1.2,
@@ -79,19 +72,19 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
     """
     checks.columns(table, ["decimalLongitude", "decimalLatitude", by])
     ax = land(ax)
-    color = colors(table[by])
+    color = look.colors(table[by])
     mixed = table.sample(frac=1, random_state=0)
     size = float(np.clip(9000 / max(len(table), 1), 1.5, 14))
     ax.scatter(mixed["decimalLongitude"], mixed["decimalLatitude"], s=size,
-               c=mixed[by].map(color).fillna(REST).tolist() or None,
+               c=mixed[by].map(color).fillna(look.REST).tolist() or None,
                alpha=0.75, linewidths=0)
     counts = table[by].value_counts()
     entries = [(f"{name}  {counts[name]:,}", tint)
                for name, tint in color.items()]
     rest = len(table) - int(counts[list(color)].sum())
     if rest:
-        entries.append((f"other  {rest:,}", REST))
-    ax.legend(handles=dots(entries), fontsize=8, loc="lower left",
+        entries.append((f"other  {rest:,}", look.REST))
+    ax.legend(handles=look.dots(entries), fontsize=8, loc="lower left",
               handletextpad=0.2, labelspacing=0.35)
     ax.set_title(f"n = {len(table):,} records")
     return ax
@@ -115,13 +108,13 @@ def error_map(lat, lon, right, *, degrees: float = 10.0,
         ["y", "x"], as_index=False)["right"].agg(["mean", "size"])
     ax = land(ax)
     few, many = (blocks[blocks["size"].lt(5) == one] for one in (True, False))
-    ax.scatter(few["x"], few["y"], s=12, color=REST, linewidths=0)
+    ax.scatter(few["x"], few["y"], s=12, color=look.REST, linewidths=0)
     drawn = ax.scatter(many["x"], many["y"], c=many["mean"], cmap="cividis",
                        s=14 + 10 * np.sqrt(many["size"]), vmin=0, vmax=100,
                        linewidths=0.4, edgecolors="#222222")
     ax.figure.colorbar(drawn, ax=ax, shrink=0.75, pad=0.02,
                        label="right answers (%)")
-    ax.legend(handles=dots([("fewer than 5 samples", REST)]),
+    ax.legend(handles=look.dots([("fewer than 5 samples", look.REST)]),
               loc="lower left", fontsize=8)
     ax.set_title(f"n = {len(lat):,} samples in {len(blocks):,} blocks of "
                  f"{degrees:g}°; larger: more samples")
@@ -158,8 +151,9 @@ def range_panels(predicted, known, *, axes=None):
         most = max(float(layer.max()) for layer in layers) or 1.0
         where = layers[1].where(layers[1] > 0.2 * layers[1].max(), drop=True)
         for ax, layer, title in zip(
-                pair, layers, (f"{plain(name)}, up to {100 * most:.0f} %\n"
-                               "predicted", "known"), strict=True):
+                pair, layers, (f"{look.plain(name)}, up to "
+                               f"{100 * most:.0f} %\npredicted", "known"),
+                strict=True):
             land(ax)
             drawn = ax.pcolormesh(layer["x"], layer["y"], layer, vmin=0,
                                   vmax=most, cmap=_GREENS, rasterized=True)
@@ -201,10 +195,10 @@ def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
     ax.add_patch(_outline(equal_earth, facecolor=_GROUND, linewidth=0))
     ax.set(xlim=(-2.76, 2.76), ylim=(-1.06, 1.31), aspect="equal")
     ax.set_axis_off()
-    palette = (LEAF_COLORS if set(kinds) <= set(LEAF_COLORS)
-               else colors(kinds))
+    palette = (look.LEAF_COLORS if set(kinds) <= set(look.LEAF_COLORS)
+               else look.colors(kinds))
     # Lighter, for a dark page.
-    light = {name: 0.82 * np.array(to_rgb(palette.get(name, REST))) + 0.18
+    light = {name: 0.82 * np.array(to_rgb(palette.get(name, look.REST))) + 0.18
              for name in {*kinds, *palette}}
     ground, sure = np.array(to_rgb(_GROUND)), 0.25 + 0.75 * np.clip(
         confidence, 0, 1)[:, None] ** 1.5
@@ -216,7 +210,8 @@ def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
         facecolors=ground + sure * ([light[kind] for kind in kinds]
                                     - ground)))
     ax.legend(  # in the southern Pacific, where nothing grows
-        handles=dots([(name, light[name]) for name in palette], marker="s"),
+        handles=look.dots([(name, light[name]) for name in palette],
+                          marker="s"),
         loc="lower left", fontsize=12, labelcolor="#dfe7ea",
         handletextpad=0.3, labelspacing=0.45, bbox_to_anchor=(0.03, 0.05),
         alignment="left")

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from geotree import checks
-from geotree.plots.style import FAINT, LEAF_COLORS, axes_of, plain
+from geotree.plots import look
 from geotree.variables import (
     BAND_NAMES,
     NODATA,
@@ -62,23 +62,24 @@ def patch_strip(images: np.ndarray, names, *,
     tiles = np.pad(tiles, [(0, 0), (0, 0), (0, 4), (0, 1), (0, 0)])
     sheet = tiles.transpose(0, 2, 1, 3, 4).reshape(
         high * len(images), -1, 4)  # red, green, blue, and opaque or not
-    ax = axes_of(ax, figsize=(7.5, 0.84 * len(images) + 0.35))
+    ax = look.axes_of(ax, figsize=(7.5, 0.84 * len(images) + 0.35))
     ax.imshow(sheet, interpolation="nearest")
     middle = wide * np.arange(12) + PATCH // 2
     green = ndvi(np.asarray(images))[:, :, 2, 2]  # (N, T)
     for number, year in enumerate(green):
         floor = high * (number + 1) - 1
-        ax.axhline(floor, color=FAINT, linewidth=0.6)
+        ax.axhline(floor, color=look.FAINT, linewidth=0.6)
         ax.plot(middle, floor - 2.7 * year.clip(0, 1), color="#009E73",
                 linewidth=1.2, marker="o", markersize=3)
         if np.isfinite(year).any():
             ax.text(-1, floor, f"NDVI {np.nanmin(year):.2f} to "
                     f"{np.nanmax(year):.2f}", ha="right", fontsize=8,
-                    color=FAINT)
+                    color=look.FAINT)
     ax.xaxis.tick_top()
     ax.set_xticks(middle, list(MONTHS))
     ax.set_yticks(high * np.arange(len(names)) + PATCH // 2, [
-        plain(name).replace(" ", "\n", 1) for name in names], style="italic")
+        look.plain(name).replace(" ", "\n", 1) for name in names],
+        style="italic")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
@@ -105,7 +106,7 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
     sides = {"north of 30° N": latitude > 30,
              "south of 30° S": latitude < -30}
     for ax, (title, side) in zip(axes, sides.items(), strict=True):
-        for kind, color in LEAF_COLORS.items():
+        for kind, color in look.LEAF_COLORS.items():
             part = pd.DataFrame(green[side & (kinds == kind)])
             if len(part) >= 5:
                 low, middle, high = part.quantile([0.25, 0.5, 0.75]
@@ -121,6 +122,6 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
             ax.legend(fontsize=8, loc="upper center", ncols=2,
                       bbox_to_anchor=(0.5, -0.1), handlelength=1.2)
         else:
-            ax.text(5.5, 0.5, "no samples", ha="center", color=FAINT)
+            ax.text(5.5, 0.5, "no samples", ha="center", color=look.FAINT)
     axes[0].set_ylabel("NDVI, median and middle half")
     return axes

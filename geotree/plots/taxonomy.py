@@ -7,21 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from geotree import checks
-from geotree.plots.style import (
-    CYCLE,
-    INK,
-    LEAF_COLORS,
-    PAPER,
-    REST,
-    axes_of,
-    plain,
-    rows_of,
-)
+from geotree.plots import look
 from geotree.taxonomy import RANKS, members
 
 _DEPTHS = {"right species": "#00402e", "right genus": "#009E73",
            "right family": "#8cc9b3", "right leaf type": "#d5e5dc",
-           "none of these": REST}
+           "none of these": look.REST}
 
 
 def mistakes(answers: dict[str, np.ndarray], labels,
@@ -47,14 +38,15 @@ def mistakes(answers: dict[str, np.ndarray], labels,
         right.append(np.ones(len(labels), bool))
         shares.append(np.bincount(np.argmax(right, axis=0), minlength=5))
     shares = 100 * np.array(shares).T / len(labels)  # (depths, models)
-    ax = axes_of(ax, figsize=(7, 0.55 * len(answers) + 1.5))
-    place, left = rows_of(ax, list(answers)), np.zeros(len(answers))
+    ax = look.axes_of(ax, figsize=(7, 0.55 * len(answers) + 1.5))
+    place, left = look.rows_of(ax, list(answers)), np.zeros(len(answers))
     for (depth, color), width in zip(_DEPTHS.items(), shares, strict=True):
         bars = ax.barh(place, width, left=left, height=0.62, color=color,
                        label=depth)
         ax.bar_label(bars, [f"{one:.0f}" if one > 5 else "" for one in width],
                      label_type="center", fontsize=9,
-                     color=PAPER if depth == "right species" else INK)
+                     color=look.PAPER if depth == "right species"
+                     else look.INK)
         left += width
     ax.set(xlim=(0, 100), xlabel="answers (%)")
     ax.legend(ncols=5, loc="lower left", bbox_to_anchor=(-0.02, 1.0),
@@ -79,13 +71,13 @@ def icicle(classes: pd.DataFrame, counts, *,
     table, total = classes.assign(n=counts), counts.sum()
     if not total:
         raise ValueError("counts are all zero: nothing to draw.")
-    ax = axes_of(ax, figsize=(7, 5.2))
+    ax = look.axes_of(ax, figsize=(7, 5.2))
     for column in range(len(ranks)):
         sizes = table.groupby(ranks[:column + 1])["n"].sum() / total
         bottoms = 1 - sizes.cumsum()
         kinds = sizes.index.get_level_values(0)
         names = sizes.index.get_level_values(-1)
-        shade = [LEAF_COLORS.get(kind, CYCLE[0]) for kind in kinds]
+        shade = [look.LEAF_COLORS.get(kind, look.CYCLE[0]) for kind in kinds]
         ax.bar(column, sizes, bottom=bottoms, width=0.985, align="edge",
                color=shade, alpha=1 - 0.2 * column,
                edgecolor=ax.get_facecolor(), linewidth=0.6)
@@ -93,10 +85,10 @@ def icicle(classes: pd.DataFrame, counts, *,
                                             strict=True):
             if height > 0.026:  # as high as the letters
                 ax.text(column + 0.02, low + height / 2,
-                        f"{plain(name)}  {100 * height:.0f} %", va="center",
-                        fontsize=8, clip_on=True,
-                        color=PAPER if column < 2 and color == CYCLE[0]
-                        else INK,
+                        f"{look.plain(name)}  {100 * height:.0f} %",
+                        va="center", fontsize=8, clip_on=True,
+                        color=look.PAPER if column < 2
+                        and color == look.CYCLE[0] else look.INK,
                         style="italic" if column > 1 else "normal")
     ax.set(xlim=(0, len(ranks)), ylim=(0, 1), yticks=[])
     ax.set_xticks(np.arange(len(ranks)) + 0.5,

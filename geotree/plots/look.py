@@ -34,24 +34,7 @@ def style(note: str = "") -> None:
     """
     global _NOTE
     _NOTE = note
-    plt.rcParams.update({
-        "figure.hooks": ["geotree.plots.style:_sign"],
-        "figure.facecolor": PAPER, "axes.facecolor": PAPER,
-        "savefig.facecolor": "auto", "figure.dpi": 120,
-        "figure.figsize": (7, 4), "figure.constrained_layout.use": True,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
-        "xtick.color": FAINT, "ytick.color": FAINT,
-        "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlelocation": "left", "axes.titlesize": 11,
-        "axes.titlepad": 8, "axes.axisbelow": True,
-        "font.size": 10, "font.sans-serif": ["DejaVu Sans"],
-        "legend.frameon": False, "legend.fontsize": 9,
-        "grid.color": "#e6e2d8", "grid.linewidth": 0.8,
-        "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
-        "axes.prop_cycle": plt.cycler(color=CYCLE),
-        "image.cmap": "viridis",
-    })
+    plt.style.use("geotree.plots.book")  # book.mplstyle, beside this file
 
 
 def _sign(figure) -> None:
