@@ -22,55 +22,13 @@ _AROUND = [(north, east) for north in (-1, 0, 1) for east in (-1, 0, 1)
 
 
 @cache
-def _topology() -> tuple[dict, list[np.ndarray]]:
-    """The TopoJSON objects and their arcs, decoded to degrees."""
-    topology = load("world.json")
-    scale = np.array(topology["transform"]["scale"])
-    origin = np.array(topology["transform"]["translate"])
-    arcs = [np.cumsum(np.array(arc), axis=0) * scale + origin
-            for arc in topology["arcs"]]
-    return topology["objects"], arcs
-
-
-def _rings(geometry: dict) -> list[np.ndarray]:
-    """Rings of a TopoJSON (multi)polygon as (n, 2) arrays of lon, lat."""
-    _, arcs = _topology()
-    polygons = geometry["arcs"]
-    if geometry["type"] == "Polygon":
-        polygons = [polygons]
-    return [
-        part for polygon in polygons for ring in polygon
-        for part in _flatten(np.concatenate(
-            [arcs[i] if i >= 0 else arcs[~i][::-1] for i in ring]))
-    ]
-
-
-def _flatten(ring: np.ndarray) -> list[np.ndarray]:
-    """Lay a ring on the sphere flat, without lines across the map.
-
-    A ring that crosses 180° runs on beyond it and comes twice, once for
-    either edge of the map; a ring around the pole is closed along it.
-    """
-    lon = np.unwrap(ring[:, 0], period=360)
-    ring = np.column_stack([lon, ring[:, 1]])
-    if abs(lon[-1] - lon[0]) > 180:
-        pole = -90.0 if ring[:, 1].mean() < 0 else 90.0
-        ring = np.vstack([ring, [lon[-1], pole], [lon[0], pole], ring[0]])
-    turns = [turn for turn in (-360, 0, 360)
-             if ring[:, 0].max() + turn > -180 + 1e-6
-             and ring[:, 0].min() + turn < 180 - 1e-6]
-    return [ring + np.array([turn, 0.0]) for turn in turns]
-
-
-@cache
 def land() -> tuple[np.ndarray, ...]:
     """Outline of the land: rings, each (n, 2) float64 of lon, lat.
 
-    A ring that crosses 180° reaches beyond it: draw with ``xlim`` set.
+    A ring that crosses 180° reaches beyond it, and comes once for either
+    edge of the map: draw with ``xlim`` set.
     """
-    objects, _ = _topology()
-    return tuple(ring for geometry in objects["land"]["geometries"]
-                 for ring in _rings(geometry))
+    return tuple(np.cumsum(ring, axis=0) / 1e5 for ring in load("land.json"))
 
 
 @cache

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.path import Path
+from natural_earth import MAP, rings_of
 
 COLUMNS = ["species", "genus", "family", "leafType", "commonName",
            "nativeRange", "elevationMin", "elevationMax", "abundance"]
@@ -47,37 +47,9 @@ def boxes(species) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def world() -> dict:
-    with _open("world.json") as file:
-        return json.load(file)
-
-
-def _rings(world: dict, geometry: dict) -> list[np.ndarray]:
-    """Rings of one TopoJSON geometry: each (P, 2), longitude first."""
-    if geometry["type"] == "GeometryCollection":
-        return [ring for part in geometry["geometries"]
-                for ring in _rings(world, part)]
-    scale = np.array(world["transform"]["scale"])
-    shift = np.array(world["transform"]["translate"])
-    polygons = geometry["arcs"]
-    if geometry["type"] == "Polygon":
-        polygons = [polygons]
-    rings = []
-    for numbers in (ring for polygon in polygons for ring in polygon):
-        parts = []
-        for number in numbers:
-            arc = world["arcs"][number if number >= 0 else ~number]
-            points = np.cumsum(arc, axis=0) * scale + shift
-            points = points if number >= 0 else points[::-1]
-            parts.append(points[bool(parts):])  # arcs share their ends
-        rings.append(np.concatenate(parts))
-    return rings
-
-
-@pytest.fixture(scope="module")
-def land(world):
+def land():
     """Function: is (longitude, latitude) inside land, by even-odd rule?"""
-    paths = [Path(ring) for ring in _rings(world, world["objects"]["land"])]
+    paths = [Path(ring) for ring in rings_of(MAP["objects"]["land"])]
 
     def contains(points: np.ndarray) -> np.ndarray:
         inside = [path.contains_points(points) for path in paths]
@@ -187,8 +159,8 @@ def test_abundance_is_long_tailed(species):
 
 # Countries and land ------------------------------------------------------
 
-def test_every_country_has_an_iso_code(world):
-    countries = world["objects"]["countries"]["geometries"]
+def test_every_country_has_an_iso_code():
+    countries = MAP["objects"]["countries"]["geometries"]
     codes = {c["properties"]["name"]: c["properties"]["iso_a2"]
              for c in countries}
     assert len(codes) == len(countries) == 177
@@ -200,8 +172,8 @@ def test_every_country_has_an_iso_code(world):
 
 
 @pytest.mark.parametrize("layer", ["countries", "land"])
-def test_world_decodes_to_closed_rings_on_the_globe(world, layer):
-    rings = _rings(world, world["objects"][layer])
+def test_world_decodes_to_closed_rings_on_the_globe(layer):
+    rings = rings_of(MAP["objects"][layer])
     assert len(rings) > 100
     for ring in rings:
         assert len(ring) >= 4
@@ -220,18 +192,18 @@ def test_land_is_land_and_sea_is_sea(land):
     np.testing.assert_array_equal(land(np.array([*seas.values()])), False)
 
 
-def test_country_of_a_city_is_found(world):
+def test_country_of_a_city_is_found():
     cities = {"FR": (2.35, 48.86), "KE": (36.82, -1.29), "AU": (150.9, -33.8)}
-    for country in world["objects"]["countries"]["geometries"]:
+    for country in MAP["objects"]["countries"]["geometries"]:
         inside = np.sum([Path(ring).contains_points([*cities.values()])
-                         for ring in _rings(world, country)], axis=0) % 2 == 1
+                         for ring in rings_of(country)], axis=0) % 2 == 1
         expected = [code == country["properties"]["iso_a2"]
                     for code in cities]
         np.testing.assert_array_equal(inside, expected)
 
 
-def test_world_is_small():
-    path = resources.files("geotree.data") / "world.json"
+def test_the_outline_is_small():
+    path = resources.files("geotree.data") / "land.json"
     assert len(path.read_bytes()) < 120_000
 
 

@@ -10,16 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from geotree.planet import spectra
 from geotree.planet.climate import TABLES
-from geotree.planet.spectra import (
-    DATE_NOISE,
-    FACTORS,
-    LASTING,
-    OWN,
-    PASSING,
-    Scene,
-    signal,
-)
+from geotree.planet.spectra import Scene
 from geotree.variables import BANDS, MONTHS, PATCH
 
 # s.d. in ln reflectance of one pixel, per band: all year, and of one date.
@@ -74,9 +67,9 @@ _WEIGHTS, _COVARIANCE = (
     np.repeat(part, _COUNTS, axis=0) for part in zip(
         *map(_weights, _CROWNS, FIELDS), strict=True))  # (C, 2, 25), (C, 2, 2)
 _SIZES = [field.shape[1] for field in FIELDS]
-DRAWS = {"tree": len(FACTORS), "date": MONTHS * len(BANDS),
-         "lasting": len(LASTING), "passing": len(PASSING) * MONTHS,
-         "own": len(PASSING) * MONTHS,
+DRAWS = {"tree": len(spectra.FACTORS), "date": MONTHS * len(BANDS),
+         "lasting": len(spectra.LASTING), **dict.fromkeys(
+             ("passing", "own"), len(spectra.PASSING) * MONTHS),
          "texture": sum(_SIZES)}
 NOISE_DRAWS = MONTHS * int(np.dot(_COUNTS, _SIZES))
 
@@ -108,10 +101,10 @@ def draw(view: Scene, mean, loadings, normal: dict, noise) -> np.ndarray:
     """
     n = len(mean)
     tree = mean + np.einsum("nf,nftc->ntc", normal["tree"], loadings)
-    tree += DATE_NOISE * normal["date"].reshape(tree.shape)
+    tree += spectra.DATE_NOISE * normal["date"].reshape(tree.shape)
     own, passing = (np.einsum("nmt,nmtc->ntc", normal[name].reshape(
         n, -1, MONTHS), view.passing) for name in ("own", "passing"))
-    tree += OWN * own
+    tree += spectra.OWN * own
     level = view.around + passing + np.einsum(
         "nl,nltc->ntc", normal["lasting"], view.lasting)
     texture = np.repeat(_spread(normal["texture"], (1, 1)), _COUNTS, axis=1)
@@ -170,7 +163,8 @@ def log_likelihood(images, missing, traits: pd.DataFrame, view: Scene,
     found = np.einsum("ntij,ntj->nti", whiten, found.reshape(flat))
     lasting = np.concatenate([_two(1, view.lasting), _texture(view)], axis=1)
     lasting = np.einsum("ntij,nftj->nfti", whiten, lasting)
-    mean, loadings = signal(traits, Scene(*(part[place] for part in view)))
+    mean, loadings = spectra.signal(
+        traits, Scene(*(part[place] for part in view)))
     tree = np.concatenate([mean[:, None], loadings], axis=1)
     bands = len(BANDS)  # a tree is seen in the first mean alone
     tree = np.matmul(whiten[place][:, :, :, :bands],
@@ -205,11 +199,11 @@ def _texture(view) -> np.ndarray:
 def _whiten(view) -> np.ndarray:
     """Inverse root of the covariance of one month: (N, T, 2C, 2C)."""
     noise = _COVARIANCE * (PIXEL_NOISE**2)[:, None, None]
-    noise[:, 0, 0] += DATE_NOISE**2
+    noise[:, 0, 0] += spectra.DATE_NOISE**2
     bands = len(BANDS)
     month = np.einsum("cij,cd->icjd", noise, np.eye(bands)).reshape(
         2 * bands, 2 * bands)
-    passing = np.concatenate([_two(0, OWN * view.passing),
+    passing = np.concatenate([_two(0, spectra.OWN * view.passing),
                               _two(1, view.passing)], axis=1)
     return np.linalg.inv(np.linalg.cholesky(
         month + np.einsum("nmti,nmtj->ntij", passing, passing)))

@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe
-from geotree.network import DownloadError, Pool, ServiceError, redact
+from geotree import checks, engine, globe
+from geotree.network import DownloadError, redact
 from geotree.variables import BANDS, MONTHS, NODATA, PATCH, VARIABLES
 
 # Status of a sample in a cube.
@@ -162,16 +162,7 @@ def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
     """
     checks.number(max_failed, name="max_failed", low=0, high=1)
     source.plan(table).check()
-    future = Pool(1).submit(source.fetch, table)
-    try:
-        found = future.result(timeout)
-    except TimeoutError as error:
-        if future.done():  # the source's own
-            raise
-        raise ServiceError(
-            errno.ETIMEDOUT, f"source {source.name!r} has not answered for "
-            f"{timeout:g} s. Call again, or give it more time (timeout=)"
-            ) from error
+    (_, found), = engine.each(source.fetch, [(table,)], timeout=timeout)
     found = check(found, table, source)
     failed = int((found.status == FAILED).sum())
     if failed:

@@ -19,17 +19,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from geotree import files, models
+from geotree import files, models, training
 from geotree.shards import take
 from geotree.shards.memory import Resident
-from geotree.training import (
-    CHECKPOINT,
-    LOG,
-    checkpoints,
-    losses,
-    pick_device,
-    processes,
-)
+from geotree.training import checkpoints, losses, processes
 
 _SAMPLE = 20_000  # samples that the normalisation is worked out from
 _LOOK = 20  # steps between two looks at the loss, each of which waits for it
@@ -44,7 +37,7 @@ class Run:
 
     def __init__(self, model, train, validation, settings, out: Path | None):
         self.model, self.train, self.validation = model, train, validation
-        self.out, self.device = out, pick_device(settings.device)
+        self.out, self.device = out, training.pick_device(settings.device)
         self.world = processes.join(self.device)
         self.writes = out is not None and not self.world.rank
         # A name without a record here must not be learnt as a "no".
@@ -71,7 +64,7 @@ class Run:
         """Train until all epochs are done, or none has been better."""
         with ExitStack() as stack:
             if self.writes:
-                stack.enter_context(files.lock(self.out / CHECKPOINT))
+                stack.enter_context(files.lock(self.out / training.CHECKPOINT))
             self.prepare()
             if self.out is not None:
                 checkpoints.restore(self, resume)
@@ -250,7 +243,7 @@ class Run:
         self.busy = True
         self.history.append(self.row | judged)
         if self.writes:
-            files.write(self.out / LOG, "".join(
+            files.write(self.out / training.LOG, "".join(
                 json.dumps(row) + "\n" for row in self.history))
         worth = _WORTH[self.settings.keep]
         if worth(self.history[-1]) > max(map(worth, self.history[:-1]),
