@@ -9,7 +9,7 @@ GlobalGeoTree's scripts import, come from here too.
 __version__ = "0.1.0"
 
 _FROM = {"GeoTreeClip": "geotree.release.model",
-         "CLIPContrastiveLoss": "geotree.release.recipe",
+         "CLIPContrastiveLoss": "geotree.release.published",
          "GGTDataset": "geotree.release.loader"}
 
 

@@ -416,14 +416,14 @@ predictions.shape
 # hand, for the variables:
 
 # %%
-from geotree.release import scaling
+from geotree.release import published
 
-values, valid = scaling.auxiliary(auxiliary_data, aux_mask, "cpu")
-low, high = scaling.variable_range(values, valid)
+values, valid = published.auxiliary(auxiliary_data, aux_mask, "cpu")
+low, high = published.variable_range(values, valid)
 by_hand = torch.where(valid, 2 * (values - low) / (high - low + 1e-6) - 1, 0)
-torch.testing.assert_close(scaling.scaled(values, valid, low, high), by_hand)
+torch.testing.assert_close(published.scaled(values, valid, low, high), by_hand)
 one = values[:1], valid[:1]  # a batch of one
-assert (scaling.scaled(*one, *scaling.variable_range(*one))[one[1]] == -1
+assert (published.scaled(*one, *published.variable_range(*one))[one[1]] == -1
         ).all()
 
 # %% [markdown]

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import CLIPContrastiveLoss, evaluation, taxonomy, variables
-from geotree.release import checkpoint, scaling, towers
+from geotree.release import checkpoint, towers
+from geotree.release import published as own_way
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.release.towers import bare
 from geotree.shards import Batch
@@ -306,13 +307,13 @@ def test_features_agree_with_the_published_computation(model, published,
 @torch.no_grad()
 def test_each_stage_agrees(model, published, batch, classes):
     images, text, auxiliary, image_mask, aux_mask = as_release(batch, classes)
-    pixels = scaling.pixels(images, image_mask, "cpu")
-    bands = scaling.band_range(pixels[0])
+    pixels = own_way.pixels(images, image_mask, "cpu")
+    bands = own_way.band_range(pixels[0])
     assert (bands[0] == 0).all()  # missing months count as zero
-    patches = scaling.scaled(*pixels, *bands[:, :, None, None])
+    patches = own_way.scaled(*pixels, *bands[:, :, None, None])
     close(patches, published.images(images, image_mask))
-    values = scaling.auxiliary(auxiliary, aux_mask, "cpu")
-    others = scaling.scaled(*values, *scaling.variable_range(*values))
+    values = own_way.auxiliary(auxiliary, aux_mask, "cpu")
+    others = own_way.scaled(*values, *own_way.variable_range(*values))
     close(others, published.auxiliary(auxiliary, aux_mask))
     close(model.temporal_extractor(patches, image_mask),
           published.year(patches, image_mask))
@@ -361,8 +362,8 @@ def test_the_faults_of_the_release_are_kept_and_can_be_seen(model, batch):
     alone = model.encode_images(batch.images[:1], batch.environment[:1])
     whole = model.encode_images(batch.images, batch.environment)[:1]
     assert (alone - whole).abs().max() > 0.01
-    values = scaling.auxiliary(batch.environment[:1], None, "cpu")
-    scaled = scaling.scaled(*values, *scaling.variable_range(*values))
+    values = own_way.auxiliary(batch.environment[:1], None, "cpu")
+    scaled = own_way.scaled(*values, *own_way.variable_range(*values))
     close(scaled[values[1]], torch.full((int(values[1].sum()),), -1.0))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geotree import checks, files
 from geotree import variables as v
 from geotree.models import store
-from geotree.release import checkpoint, hub, scaling, towers
+from geotree.release import checkpoint, hub, published, towers
 from geotree.release.towers import ReleaseConfig, bare, layer
 
 CLIP = "openai/clip-vit-base-patch16"
@@ -103,9 +103,9 @@ class GeoTreeClip(store.Whole, nn.Module):
         count = max(len(batch.images) // batch_size, 1)
         images, others = [], []
         for part in range(count):  # every count-th sample: equal batches
-            images.append(scaling.band_range(scaling.pixels(
+            images.append(published.band_range(published.pixels(
                 batch.images[part::count], None, self.device)[0]))
-            others.append(scaling.variable_range(*scaling.auxiliary(
+            others.append(published.variable_range(*published.auxiliary(
                 batch.environment[part::count], None, self.device)))
         self.image_range.copy_(torch.stack(images).mean(dim=0))
         self.aux_range.copy_(torch.stack(others).mean(dim=0))
@@ -126,24 +126,24 @@ class GeoTreeClip(store.Whole, nn.Module):
                 "Call model.fit_normalisation(batch) once for constants, or "
                 "choose normalization='batch' to say that it is meant.",
                 stacklevel=4)
-        return (scaling.band_range(pixels[0]),
-                scaling.variable_range(*auxiliary))
+        return (published.band_range(pixels[0]),
+                published.variable_range(*auxiliary))
 
     # -- features --------------------------------------------------------
 
     def _combined(self, images, auxiliary, image_mask=None,
                   aux_mask=None) -> Tensor:
         """(B, D), not normalised."""
-        pixels = scaling.pixels(images, image_mask, self.device)
-        others = scaling.auxiliary(auxiliary, aux_mask, self.device)
+        pixels = published.pixels(images, image_mask, self.device)
+        others = published.auxiliary(auxiliary, aux_mask, self.device)
         bands, variables = self._ranges(pixels, others)
         # Scaled in float32, then in the type of the weights.
         kind = self.logit_scale.dtype
-        patches = scaling.scaled(*pixels, *bands[:, :, None, None]).to(kind)
+        patches = published.scaled(*pixels, *bands[:, :, None, None]).to(kind)
         months = pixels[1].flatten(2).any(dim=2)  # (B, T)
         year = self.temporal_extractor(patches, months)
         place = self.auxiliary_encoder(
-            scaling.scaled(*others, *variables).to(kind))
+            published.scaled(*others, *variables).to(kind))
         return self.fusion(torch.cat([self.image_projection(year),
                                       self.aux_projection(place)], dim=1))
 
@@ -286,8 +286,8 @@ def _read_names(module, state_dict, prefix, *args) -> None:
         name.removeprefix(prefix): state_dict.pop(name)
         for name in [*state_dict] if name.startswith(prefix)})
     own = module.state_dict()
-    published = {name: own[name] for name in _OWN}
+    state = {name: own[name] for name in _OWN}
     if own.keys() - found.keys() == {*_OWN}:
-        published["logit_scale"] = torch.tensor(math.log(SCORING))
+        state["logit_scale"] = torch.tensor(math.log(SCORING))
     state_dict.update({prefix + name: value for name, value
-                       in (published | found).items()})
+                       in (state | found).items()})

@@ -25,7 +25,7 @@ from geotree.variables import GROUPS, NODATA, PATCH
 
 # Where recipes with a short name are.
 NAMES = {"mended": "geotree.training.losses:MENDED",
-         "release": "geotree.release.recipe:RECIPE"}
+         "release": "geotree.release.published:RECIPE"}
 _SQUARE = torch.arange(PATCH * PATCH).view(PATCH, PATCH)
 # Pixel that comes to each place, for the eight ways to turn a square.
 _TURNS = torch.stack([torch.rot90(side, k).flatten() for k in range(4)
