@@ -205,7 +205,8 @@ history = training.fit(model, train, validation, settings=settings,
 history.index = 1 + history["epoch"]
 print(f"{len(history)} epochs: validation loss is lowest in epoch "
       f"{history['validation_loss'].idxmin()}")
-history[["loss", "validation_loss", "validation_top1"]].round(2).tail(3)
+history[["loss", "validation_loss"]].round(2).assign(**{
+    "top-1 (%)": (100 * history["validation_top1"]).round(1)}).tail(3)
 
 # %% [markdown]
 # The loss should fall on both parts. Where it falls in training and rises in
