@@ -33,6 +33,8 @@ STAGES = {
     "convert": files.convert,
     "render": models.render,
     "train": models.train,
+    "train-release-90": models.train_release,
+    "train-release-21001": lambda s, r: models.train_release(s, r, 21_001),
     "score-release-90": models.score_release,
     "score-release-900": lambda s, r: models.score_release(s, r, 900),
     "score-compact-90": models.score_compact,

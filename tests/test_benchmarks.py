@@ -22,7 +22,7 @@ from benchmarks import (
 from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
 from benchmarks.timing import Result, rates
-from geotree import evaluation, shards
+from geotree import evaluation, shards, training
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 
 SMALL = ReleaseConfig(vision_width=32, vision_depth=1, vision_heads=2,
@@ -124,6 +124,21 @@ def test_what_is_measured_with_many_names_is_right():
     index, probability = evaluation.likeliest(model, batch, classes)
     np.testing.assert_allclose(
         probability, -np.sort(-whole, axis=1)[:, :5], rtol=1e-4)
+
+
+@pytest.mark.parametrize("k", [20, 700])
+def test_a_step_of_the_release_is_measured_with_so_many_names(
+        samples, monkeypatch, k):
+    model = GeoTreeClip(SMALL, tokenizer=release_tokens(samples.folder),
+                        normalization="batch")
+    monkeypatch.setattr(models, "release_model", lambda folder: model)
+    monkeypatch.setitem(training.RELEASE, "batch_size", 16)
+    assert models._of_names(samples, k).table["species"].nunique() == k
+    before = model.fusion[0].weight.clone()
+    found = models.train_release(samples, 1, k)
+    assert found.ours > 0 and found.published > 0
+    assert "batches of 16" in found.note
+    assert not torch.equal(before, model.fusion[0].weight)
 
 
 def test_places_are_found_at_any_number(samples):

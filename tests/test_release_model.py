@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import CLIPContrastiveLoss, evaluation, taxonomy, variables
-from geotree.release import checkpoint, towers
+from geotree.release import checkpoint, prefixes, towers
 from geotree.release import published as own_way
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.release.towers import bare
@@ -340,17 +340,60 @@ def test_padding_is_of_no_influence(model, classes):
 @torch.no_grad()
 def test_equal_names_are_encoded_once_and_a_forward_is_one_pass(
         model, batch, classes):
-    seen = []
+    seen = []  # tokens
     hooks = [part.register_forward_hook(
         lambda module, args, kwargs, out: seen.append(
-            len(out.last_hidden_state)), with_kwargs=True)
+            out.last_hidden_state[..., 0].numel()), with_kwargs=True)
         for part in (model.text_encoder.text_encoder,
                      model.temporal_extractor.clip_vit.model)]
     inputs = as_release(batch, classes)
     model(*inputs)
+    model.encode_taxa(classes.iloc[np.unique(batch.labels)])
     for hook in hooks:
         hook.remove()
-    assert seen == [int(inputs[3].sum()), len(set(batch.labels))]
+    assert seen == [2 * int(inputs[3].sum()), seen[2], seen[2]]
+
+
+def test_beginnings_that_texts_share_are_in_a_row_once():
+    found = prefixes.share(np.array([[1, 2, 3], [1, 5, 0], [1, 2, 4],
+                                     [1, 2, 3]]), np.array([3, 2, 3, 3]), 9)
+    assert found.tokens.tolist() == [[1, 2, 3, 3, 4, 5]]
+    assert found.place.tolist() == [[0, 1, 2, 2, 2, 1]]
+    assert [np.flatnonzero(row).tolist() for row in found.sees[0]] == [
+        [0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 4], [0, 5]]
+    assert sorted(found.ends[[0, 3]]) == [2, 3]
+    assert found.ends[1:3].tolist() == [5, 4]
+    apart = prefixes.share(np.array([[1, 2, 3], [1, 2, 4]]),
+                           np.array([3, 3]), 3)
+    assert apart.tokens.tolist() == [[1, 2, 3], [1, 2, 4]]
+    assert apart.ends.tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_shared_beginnings_change_no_value_and_no_gradient(vocabulary,
+                                                           attention):
+    model = make(vocabulary)
+    tower = model.text_encoder.text_encoder
+    tower.config._attn_implementation = attention
+    texts = [f"{kind} / {genus} {word}" for kind in ("Broadleaf", "Conifer")
+             for genus in ("Acer", "Acerina", "Ulmus")
+             for word in ("", "rubrum", "rubrumque", "nigra")]
+    texts.append("nigra " * 40)  # is cut
+    weights, sizes = [*tower.parameters()], []
+    hook = tower.register_forward_hook(lambda module, args, out: sizes.append(
+        out.last_hidden_state[..., 0].numel()))
+    ids, mask = model.text_encoder.tokens(texts, "cpu")
+    plain = tower(input_ids=ids, attention_mask=mask).last_hidden_state[
+        torch.arange(len(ids)), mask.sum(dim=1) - 1]
+    shared = model.text_encoder.tokens.ends(tower, texts, "cpu")
+    hook.remove()
+    assert sizes[1] < 0.5 * sizes[0]
+    close(shared, plain)
+    weight = torch.rand_like(plain)
+    for one, other in zip(*(
+            torch.autograd.grad((weight * found).sum(), weights)
+            for found in (shared, plain)), strict=True):
+        close(one, other)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from geotree import taxonomy
 from geotree import variables as v
 from geotree.hub import hub_file
+from geotree.release import prefixes
 from geotree.release.records import LEVELS
 
 _SIDE = 16  # pixels that the patch is enlarged to: one token of ViT-B/16
@@ -153,10 +154,17 @@ class TextReader:
 
     def ends(self, tower, texts: Sequence[str], device) -> Tensor:
         """What a text tower has at the end mark of each text: (K, D)."""
-        ids, mask = self(texts, device)
-        hidden = tower(input_ids=ids, attention_mask=mask).last_hidden_state
-        return hidden[torch.arange(len(ids), device=device),
-                      mask.sum(dim=1) - 1]
+        ids, mask = self(texts, "cpu")
+        rows = prefixes.share(ids.numpy(), mask.sum(dim=1).numpy(),
+                              self.positions)
+        tokens, place, sees, ends = (torch.from_numpy(part).to(device)
+                                     for part in rows)
+        hidden_from = torch.zeros(
+            sees.shape, dtype=next(tower.parameters()).dtype,
+            device=device).masked_fill_(~sees, -torch.inf)[:, None]
+        return tower(input_ids=tokens, position_ids=place,
+                     attention_mask=hidden_from
+                     ).last_hidden_state.flatten(0, 1)[ends]
 
     @cached_property
     def tokenizer(self):
