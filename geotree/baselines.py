@@ -5,8 +5,6 @@ what it reads: nothing, place, environment or pixels. A claim of skill from
 pixels has to beat all those that read none. Used in chapters 04 and 06.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 

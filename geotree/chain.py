@@ -6,8 +6,6 @@ start from an empty folder. What a run depends on is in
 from. A file that was made from something else is made again.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Each function returns the value in the form that the house uses, or raises a
 ``ValueError`` that says what was expected, what came, where, and what to do.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ in detail is theirs to say. Rooms are imported when they are needed, so that
 help comes at once. Used in chapter 11.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -7,8 +7,6 @@ their way at a time: memory does not grow with their number, in the
 scheduler neither.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import platform

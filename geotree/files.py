@@ -4,8 +4,6 @@ That a file exists says nothing of what is in it: what was made from other
 inputs or settings has another fingerprint.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import hashlib

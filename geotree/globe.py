@@ -3,8 +3,6 @@
 Used wherever a place is near another one; explained in chapter 04.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from geotree import checks

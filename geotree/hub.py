@@ -4,8 +4,6 @@ A mirror, a redirect or a damaged line may send anything: size and hash are
 those that the hub lists, or nothing is kept.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import re

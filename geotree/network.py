@@ -4,8 +4,6 @@ One owner of retries a request: :func:`patient`; one way to ask for a small
 answer: :func:`ask`.
 """
 
-from __future__ import annotations
-
 import errno
 import ipaddress
 import json

@@ -4,8 +4,6 @@ Nothing heavy is imported here: help comes at once, and a signal is heeded
 from the first moment on.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

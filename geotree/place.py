@@ -5,8 +5,6 @@ they are what pixels have to beat; as a prior they know the ranges. Each is
 made from records and then asked about places. Explained in chapter 04.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ place, too, cannot say which convinced it. Two models and one number can:
 ``log p = log p_seen + a · log p_place``. Explained in chapter 06.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

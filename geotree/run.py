@@ -7,8 +7,6 @@ table of your own or of the release, instead of the planet's) or
 "Setting up" lists those of the services. Read by :mod:`geotree.chain`.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path

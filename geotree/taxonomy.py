@@ -6,8 +6,6 @@ row numbers 0 … K-1 are the class numbers. Shards, weights and scores all
 carry one. Used from chapter 01 on, explained in chapters 01 and 06.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

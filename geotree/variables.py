@@ -5,8 +5,6 @@ GlobalGeoTree release, so that files and weights of either side fit. Used
 in every chapter, explained in chapter 02.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

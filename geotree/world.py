@@ -4,8 +4,6 @@ Enough to draw an outline and to know sea from land; far too coarse for
 borders. See ``geotree/data/README.md`` for the source.
 """
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Tables, lists and maps that come with the module; README.md says whose."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from importlib import resources

@@ -5,8 +5,6 @@ Intervals come from resampling blocks of the globe, because neighbours are
 no independent witnesses. Explained in chapters 06 and 07.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -5,8 +5,6 @@ matrix product. Rows are never touched again, however many draws there are.
 Used by ``evaluation``, explained in chapter 04.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

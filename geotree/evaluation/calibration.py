@@ -6,8 +6,6 @@ part of its own, never on the samples that are scored. Explained in chapter
 06.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 

@@ -4,8 +4,6 @@ Every row is measured by itself, so no number depends on the batch or the
 order. Used by ``evaluation`` and ``calibration``, explained in chapter 06.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -6,8 +6,6 @@ just that. Of new species, the mean of a few records is a prototype; gradient
 steps on them are ``training.fit``, as on many. Used in chapters 06 and 07.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ For surveys that looked for every species at every site. Models of presence
 are in :mod:`geotree.presence`; explained in chapter 04.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

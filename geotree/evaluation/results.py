@@ -5,8 +5,6 @@ compared. The pages draw their tables from such files, which the studies
 make. Used in chapters 04, 06 and 07.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

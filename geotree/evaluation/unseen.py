@@ -6,8 +6,6 @@ strange a sample looks, that makes an answer among seen and unseen species.
 Explained in chapter 06.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist

@@ -1,7 +1,5 @@
 """Judging: a model with what turns its scores into an honest answer."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Each cell is asked at several places. Of a range the mean is the map, their
 spread its uncertainty; a map of names has the likeliest of each rank.
 """
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ Everything is plain lists, strings and little-endian arrays, so that the
 same script reads it from a kernel and from a page on disk.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -5,8 +5,6 @@ the probabilities only what the answer says is kept: memory does not grow
 with places × species. :func:`ask` keeps all, of few places. Chapters 10, 11.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -6,8 +6,6 @@ fetches nothing. They are looked at some at a time, so that memory stays
 flat. Used by :func:`geotree.explore.ask`, ``predict`` and both maps.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

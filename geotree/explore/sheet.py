@@ -1,7 +1,5 @@
 """The sheet: what is kept of the answers about many places."""
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

@@ -5,8 +5,6 @@ follows from the cell's number, so that tiles of any size make one map,
 whoever works on them, in any order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 In a page, in JupyterLab and in Colab.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

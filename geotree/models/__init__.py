@@ -14,8 +14,6 @@ Optional: ``config`` (a dataclass), ``fit_normalisation(batch)`` and
 ``fitted``, whether it has been called; ``save_pretrained(folder)``.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

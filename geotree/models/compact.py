@@ -8,8 +8,6 @@ repeat each other, and species differ in what is left: so months are whitened
 first. Chapter 05.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -6,8 +6,6 @@ fastText (Bojanowski et al. 2017). The vectors of the four ranks add up, so a
 new oak is an oak before it is itself.
 """
 
-from __future__ import annotations
-
 import zlib
 from functools import lru_cache
 from typing import NamedTuple

@@ -5,8 +5,6 @@ temperature, thresholds, what it was trained on, commit, a hash of every
 file and of itself) and, with a range prior, ``prior.parquet``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

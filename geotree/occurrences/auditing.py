@@ -11,8 +11,6 @@ tree a list of yours says first; the short lists that come along know common
 cases only. A table without findings is not proven right.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple

@@ -5,8 +5,6 @@
 copies that GBIF puts into object stores each month. Used in chapter 01.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """The columns of an occurrence table: what each holds, and in what kind."""
 
-from __future__ import annotations
-
 import numbers
 import unicodedata
 

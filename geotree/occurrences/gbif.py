@@ -7,8 +7,6 @@ Parquet files DuckDB reads the columns that are needed, from a folder or an
 object store (for which it fetches its extension ``httpfs``).
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

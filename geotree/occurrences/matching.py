@@ -5,8 +5,6 @@ genus. Asking for that key brings every plant of the genus, so each match
 is judged before its key is used. Used in chapter 01.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path

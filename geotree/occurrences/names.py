@@ -5,8 +5,6 @@ of Darwin Core have one form, too; they, and what is no name, are in
 ``geotree/data/words.json``.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """A download of GBIF is ordered once, whatever dies in between."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Your own places: any table with a latitude and a longitude in each row."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

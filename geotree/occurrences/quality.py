@@ -4,8 +4,6 @@ What each flag says, needs and goes by is in ``geotree/data/flags.json``, in
 the order of removal.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Tables of all kinds from files: whatever a spreadsheet or GBIF writes."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import json

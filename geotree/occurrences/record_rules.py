@@ -1,7 +1,5 @@
 """Rules of the audit on single records: where they lie, who named them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

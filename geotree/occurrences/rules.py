@@ -6,8 +6,6 @@ names and keys see every taxon of a table once. The short lists that they
 know are in ``geotree/data/audit.json``.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from geotree.checks import few

@@ -1,7 +1,5 @@
 """The occurrence table: its checks, its file, and those of the release."""
 
-from __future__ import annotations
-
 import json
 import os
 import warnings

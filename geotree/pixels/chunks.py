@@ -3,8 +3,6 @@
 Zarr looks at it too, but does not say which file is damaged.
 """
 
-from __future__ import annotations
-
 import google_crc32c
 from zarr.storage import LocalStore
 

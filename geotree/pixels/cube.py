@@ -7,8 +7,6 @@ fingerprint of itself. Made by :mod:`geotree.pixels.store`, filled by
 :mod:`geotree.pixels.download`.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -6,8 +6,6 @@ tells. A run that was interrupted, even by ``kill -9``, goes on with what
 has no status yet. Explained in chapter 02.
 """
 
-from __future__ import annotations
-
 import errno
 import warnings
 from itertools import takewhile

@@ -5,8 +5,6 @@ it is filled, and grows array by array; its own description comes last, so
 that a run that is killed leaves the cube that was there.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import warnings

@@ -7,8 +7,6 @@ roughly the real pattern: deserts where deserts are. It is no climate data
 set.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ posterior would not be the optimum. For the audit to find, some records get
 the faults of real tables: see the page "What changed since the release".
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -5,8 +5,6 @@ by two pixels, as they do in the archive. All of it is Gaussian in the
 logarithm, so the likelihood is exact.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

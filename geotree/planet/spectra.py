@@ -7,8 +7,6 @@ grows with its level, as it does in nature, and the likelihood of an image
 is exact (:mod:`geotree.planet.patch`).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -6,8 +6,6 @@ the name, so a species that the planet does not know gets traits too. How
 often a species is seen at a place follows from its niche.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import cached_property
 

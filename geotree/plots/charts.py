@@ -1,7 +1,5 @@
 """Charts: scores with intervals, differences, curves, embeddings."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

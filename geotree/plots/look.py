@@ -1,7 +1,5 @@
 """The look of the book: paper, ink, and colours that keep their meaning."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

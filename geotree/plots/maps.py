@@ -1,7 +1,5 @@
 """Maps: records, errors, ranges, and the cover of the book."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Pixels: a year of a tree in true colour, and of its greenness."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """The tree of names: how many records, and how far off a wrong answer is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

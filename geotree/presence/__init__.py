@@ -8,8 +8,6 @@ anyone recorded any of the species, which share the habits of the observers.
 Explained in chapter 04; scored by ``evaluation.presence``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ transformers 4, where the towers have ``vision_model.`` and ``text_model.``
 in front. DDP and ``torch.compile`` add words of their own. Chapter 09.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

@@ -5,8 +5,6 @@ leaves its samples as plain arrays; a tar that is done is not read again.
 Then the samples are shuffled over all tars and packed. Chapter 09.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

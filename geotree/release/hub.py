@@ -6,8 +6,6 @@ settings hold: ``HF_HOME`` and ``HF_HUB_CACHE`` (folders), ``HF_ENDPOINT``
 (mirror), ``HF_HUB_OFFLINE``, ``HF_TOKEN``. Chapter 09.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

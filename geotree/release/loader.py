@@ -5,8 +5,6 @@ default every sample comes once, in the order of the files, and then the
 loader ends. Batch B, months T, bands C, variables V. Chapter 09.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import warnings

@@ -6,8 +6,6 @@ Its recipe of training, faults included, is there to compare with:
 bands C, variables V, classes K. Chapter 09.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

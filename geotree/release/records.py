@@ -8,8 +8,6 @@ Tensors are read with weights-only loading: a pickle is data, never code.
 Chapters 03 and 09.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import struct

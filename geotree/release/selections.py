@@ -4,8 +4,6 @@ Five families, five genera of one of them, five species of one of those:
 few enough to tell by colour. Chapter 08.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

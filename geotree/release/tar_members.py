@@ -7,8 +7,6 @@ is asked for twice, so that a tar can be read while it arrives. Chapters 03
 and 09.
 """
 
-from __future__ import annotations
-
 import io
 import posixpath
 import tarfile

@@ -5,8 +5,6 @@ them, and to find them where no index tells. What a record holds is said in
 :mod:`geotree.release.records`. Chapters 03 and 09.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

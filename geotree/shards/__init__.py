@@ -7,8 +7,6 @@ shuffled when written and lie beside an index with counts, hashes and the
 class table: nothing is scanned, and no pickle is executed. Chapter 03.
 """
 
-from __future__ import annotations
-
 from geotree.shards.batch import Batch, ShardError, join, take
 from geotree.shards.index import INDEX, LAYOUTS, TABLE, Shard
 from geotree.shards.memory import from_arrays

@@ -4,8 +4,6 @@ A :class:`Batch` is handed from shards to models; a :class:`ShardError`
 says which file and record cannot be one. Chapter 03.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple

@@ -7,8 +7,6 @@ samples. Counting and splitting need no tar, and opening takes as long for
 ten million samples as for ten. Chapter 03.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

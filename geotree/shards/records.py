@@ -7,8 +7,6 @@ checksum that the index tells and its samples are those that the table lists
 there. No thread and no process is started here. Chapter 03.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -4,8 +4,6 @@ The cube is read once from front to back into a scratch file, from which
 each tar picks its samples. Memory stays flat at any size. Chapter 03.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable
 from pathlib import Path

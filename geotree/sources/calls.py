@@ -5,8 +5,6 @@ explained in chapter 02. Of a call: who may ask, how often, what an error
 means.
 """
 
-from __future__ import annotations
-
 import errno
 import threading
 

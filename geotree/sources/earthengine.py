@@ -7,8 +7,6 @@ up variables of up to a thousand samples come in one. Explained in chapter
 02; limits are those of developers.google.com/earth-engine/guides/usage.
 """
 
-from __future__ import annotations
-
 import os
 from functools import partial
 

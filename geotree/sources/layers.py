@@ -4,8 +4,6 @@ Any path that GDAL reads will do. A value is taken where the place lies, as
 stored; slope and aspect follow from the elevation around it.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Mapping

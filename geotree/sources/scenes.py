@@ -5,8 +5,6 @@ ESA adds 1,000 to each digital number; whether that is still in a file is
 read from all that is said of it, and never guessed.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

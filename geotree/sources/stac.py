@@ -6,8 +6,6 @@ files. Good for up to some thousand samples: each tile takes hundreds of
 small reads. Explained in chapter 02.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import warnings

@@ -3,8 +3,6 @@
 Explained in chapters 04 and 07.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

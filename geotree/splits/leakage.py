@@ -1,7 +1,5 @@
 """Leakage: no record, place or species on both sides of a split."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dividing a table: units kept whole, folds, splits, species held out."""
 
-from __future__ import annotations
-
 import math
 import warnings
 

@@ -1,7 +1,5 @@
 """Checkpoints: a run that was stopped goes on, and only as the same run."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -5,8 +5,6 @@ the step. So nothing depends on what came before, or on how many processes
 there are: a checkpoint needs weights and counts alone.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -7,8 +7,6 @@ drawn here is drawn for the whole batch, so that it does not depend on the
 number of processes. Batch B, features D, classes K. Chapter 05.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module

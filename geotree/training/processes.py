@@ -5,8 +5,6 @@ its own rows of each. The gradient is that of the whole batch, so the loss
 of N processes is the loss of one. Explained in chapter 05.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Callable, Iterator
