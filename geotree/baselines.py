@@ -90,8 +90,7 @@ def statistics(batch: Batch) -> np.ndarray:
         warnings.simplefilter("ignore", RuntimeWarning)
         green = np.nanmean(ndvi(inner), axis=(-2, -1))  # (N, T)
         value = np.nanmean(reflectance(inner), axis=(-2, -1))  # (N, T, C)
-        year = [f(value, axis=1) for f in (np.nanmedian, np.nanmin,
-                                           np.nanmax)]
+        year = [f(value, axis=1) for f in (np.nanmedian, np.nanmin, np.nanmax)]
     return np.concatenate([green, *year], axis=1)
 
 
@@ -190,8 +189,7 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
                          "hub id}.")
     rows, asked, k = train.table, test.table, len(classes)
     check_shared(rows, asked, "train", "test")
-    pixels = any(READS[name] and READS[name] != ("place",)
-                 for name in names)
+    pixels = any(READS[name] and READS[name] != ("place",) for name in names)
     one, other = (data.load()._replace(
         labels=taxonomy.labels(data.table, classes))
         if pixels else None for data in (train, test))

@@ -252,9 +252,7 @@ def model():
 
 def _make(name: str, path: Path) -> None:
     """Make a file of the chain from those before it."""
-    from geotree import occurrences as tables
-    from geotree import pixels, training
-    from geotree import shards as tars
+    from geotree import occurrences as tables, pixels, shards as tars, training
     from geotree.models.compact import CompactClip
     from geotree.splits import rarity
 

@@ -31,8 +31,7 @@ def arc_km(chord):
 
 def distance_km(lat1, lon1, lat2, lon2) -> np.ndarray:
     """Great-circle distance in km of places in degrees, broadcast."""
-    a, b, c, d = map(np.radians, map(checks.degrees, (
-        lat1, lon1, lat2, lon2)))
+    a, b, c, d = map(np.radians, map(checks.degrees, (lat1, lon1, lat2, lon2)))
     for phi in (a, c):
         if (np.abs(phi) > np.pi / 2).any():
             raise ValueError(

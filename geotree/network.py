@@ -167,8 +167,7 @@ def body(answer, *, seconds: float | None = None, size: int = 1 << 26
     except (urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, ServiceError):
             raise
-        raise Unsteady(f"'{answer.url}' broke off ({error!s:.150})"
-                       ) from error
+        raise Unsteady(f"'{answer.url}' broke off ({error!s:.150})") from error
     finally:
         answer.close()
     return bytes(have)
@@ -240,8 +239,7 @@ def in_words(url: str) -> Iterator[None]:
                        ) from error
 
 
-def refusal(answer, data: bytes | None = None, advice: str = ""
-            ) -> Exception:
+def refusal(answer, data: bytes | None = None, advice: str = "") -> Exception:
     """What an answer of another status than 2xx means."""
     said = ("" if data is None
             else f" ({data[:150].decode(errors='replace')})")
@@ -280,8 +278,7 @@ def patient(call: Callable, *, wait: float = 1.0, tries: int = TRIES,
         spent += time.monotonic() - start
         if (last.after or 0) > PATIENCE:
             # A century is as good as never, and no date beyond year 9999.
-            then = datetime.now(UTC) + timedelta(
-                seconds=min(last.after, 3e9))
+            then = datetime.now(UTC) + timedelta(seconds=min(last.after, 3e9))
             raise ServiceError(
                 errno.EAGAIN, f"{last}, and asks to come back after "
                 f"{then:%Y-%m-%d %H:%M} UTC. What is finished is kept: call "

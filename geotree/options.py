@@ -120,8 +120,7 @@ def _target(text: str) -> Path:
     path = Path(text)
     there = next(one for one in (path, *path.absolute().parents)
                  if one.exists())
-    if not os.access(there, os.W_OK) or (
-            there != path and not there.is_dir()):
+    if not os.access(there, os.W_OK) or (there != path and not there.is_dir()):
         raise click.BadParameter(f"'{path}' cannot be written: '{there}' is "
                                  "read-only, or no folder.")
     return path

@@ -231,8 +231,7 @@ MODELS = {"nearest places": Nearest, "kernel of places": Kernel,
           "trees of places": Trees, "network of places": Network}
 
 
-def learn(inputs: int, outputs: int, loss: Callable, *, steps: int,
-          seed: int):
+def learn(inputs: int, outputs: int, loss: Callable, *, steps: int, seed: int):
     """Train a network of two hidden layers; torch's random state stays.
 
     ``loss`` is from the network to the loss of a new batch. Returns a

@@ -208,8 +208,7 @@ def _nameless(column: pd.Series) -> pd.Series:
         and one.strip().casefold() in _NO_NAME])
 
 
-def members(classes: pd.DataFrame, rank: str
-            ) -> tuple[np.ndarray, np.ndarray]:
+def members(classes: pd.DataFrame, rank: str) -> tuple[np.ndarray, np.ndarray]:
     """Say which group of a rank each class belongs to.
 
     Returns

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import __main__ as command
 from benchmarks import (
+    __main__ as command,
     away,
     curve,
     files,

@@ -103,8 +103,7 @@ def test_the_same_chain_on_the_real_services(small, monkeypatch):
     """From GBIF to a cube of Earth Engine, by settings alone."""
     import ee
     from fake_source import FakeSource
-    from loopback import earthengine as engine
-    from loopback import gbif
+    from loopback import earthengine as engine, gbif
 
     with gbif.Gbif() as service:
         names = small / "trees.csv"

@@ -13,8 +13,7 @@ import torch
 from fake_source import FakeSource, occurrence_table, pixels_of, variables_of
 
 from geotree import GGTDataset, pixels, shards
-from geotree.release import records as release_records
-from geotree.release import tar_members
+from geotree.release import records as release_records, tar_members
 from geotree.variables import NODATA, VARIABLE_NAMES
 
 

@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from geotree import CLIPContrastiveLoss, evaluation, taxonomy, variables
-from geotree.release import checkpoint, prefixes, towers
-from geotree.release import published as own_way
+from geotree.release import checkpoint, prefixes, published as own_way, towers
 from geotree.release.model import GeoTreeClip, ReleaseConfig
 from geotree.release.towers import bare
 from geotree.shards import Batch

@@ -24,6 +24,7 @@ from geotree import (
     occurrences,
     pixels,
     place,
+    presence as wood,
     prior,
     shards,
     splits,
@@ -31,7 +32,6 @@ from geotree import (
     training,
     variables,
 )
-from geotree import presence as wood
 from geotree.evaluation import calibration, presence, unseen
 from geotree.explore.sheet import Sheet
 from geotree.explore.tiles import Grid

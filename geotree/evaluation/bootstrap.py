@@ -114,8 +114,7 @@ class Sums:
         Number of units, of which these samples may miss some.
     """
 
-    def __init__(self, values: dict, target, answer, unit, size: int
-                 ) -> None:
+    def __init__(self, values: dict, target, answer, unit, size: int) -> None:
         from scipy.sparse import csr_array
 
         names, code = np.unique(target, return_inverse=True)

@@ -146,8 +146,7 @@ def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_t: float) -> float:
         scaled = logs * math.exp(-log_t)
-        return float((logsumexp(scaled, axis=1) - scaled[rows, labels]
-                      ).mean())
+        return float((logsumexp(scaled, axis=1) - scaled[rows, labels]).mean())
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_ENDS)),
                             method="bounded", options={"xatol": 1e-4})

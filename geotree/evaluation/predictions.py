@@ -71,11 +71,9 @@ def _text(model, classes):
         return (model.scale() * model.encode_taxa(classes)).float()
 
 
-def embed(model, data: Shards | Batch, *,
-          batch_size: int = 512) -> np.ndarray:
+def embed(model, data: Shards | Batch, *, batch_size: int = 512) -> np.ndarray:
     """Image features of samples: (N, D) float32, of length 1."""
-    parts = [part.cpu().numpy()
-             for part in _features(model, data, batch_size)]
+    parts = [part.cpu().numpy() for part in _features(model, data, batch_size)]
     if not parts:
         raise ValueError("data has no samples: nothing to embed.")
     return np.concatenate(parts)
@@ -124,8 +122,7 @@ def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,
     (N, K) float32
         Rows sum to one.
     """
-    parts = list(predict_batches(model, data, classes,
-                                 batch_size=batch_size))
+    parts = list(predict_batches(model, data, classes, batch_size=batch_size))
     if not parts:
         raise ValueError("data has no samples: nothing to predict.")
     return np.concatenate(parts)
@@ -186,8 +183,7 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     np.add.at(sums, labels, features)
     if names is not None:
         sums += _finite(names, shape=sums.shape)
-    elif (empty := np.flatnonzero(np.bincount(labels, minlength=k) == 0)
-          ).size:
+    elif (empty := np.flatnonzero(np.bincount(labels, minlength=k) == 0)).size:
         raise ValueError(
             f"{empty.size} of {k} classes have no support sample, the first "
             f"is class {empty[0]}. Leave them out of the class table, or "

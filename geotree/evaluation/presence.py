@@ -176,5 +176,4 @@ def _auc(score, present, weight) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         beaten = (below[:, first] + below[:, last]) / 2  # (draws, presences)
         mass = weight[:, present]
-        return (mass * beaten).sum(axis=1) / (
-            mass.sum(axis=1) * below[:, -1])
+        return (mass * beaten).sum(axis=1) / (mass.sum(axis=1) * below[:, -1])

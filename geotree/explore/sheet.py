@@ -217,8 +217,7 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
         name of this rank is sure, and ``sure and right``, of those.
     """
     rank = checks.one_of(rank, taxonomy.RANKS, name="rank")
-    checks.columns(answers, [truth, "predicted_leafType"],
-                   where="the answers")
+    checks.columns(answers, [truth, "predicted_leafType"], where="the answers")
     rows = checks.columns(_ours(answers), [
         f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
         "status"], where="the answers")

@@ -234,8 +234,7 @@ def taxonomy_explorer(batch: Batch, classes: pd.DataFrame, *,
     images = batch.images[example]
     images[~np.isin(range(len(classes)), batch.labels)] = variables.NODATA
     counts = np.bincount(batch.labels, minlength=len(classes))
-    numbers = taxonomy.labels(pd.DataFrame({"species": list(chosen)}),
-                              classes)
+    numbers = taxonomy.labels(pd.DataFrame({"species": list(chosen)}), classes)
     data = {"classes": packing.names(classes),
             "counts": to_bytes(counts, "<u4"),
             **{key: to_bytes(part, "i1") for key, part in years.items()},

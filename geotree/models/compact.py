@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks
-from geotree import variables as v
+from geotree import checks, variables as v
 from geotree.models import store
 from geotree.models.parts import RINGS, NameEncoder, moments, whitening
 

@@ -8,12 +8,9 @@ rule and removes nothing, :func:`keep` removes by the rules you choose.
 Used in chapter 01.
 """
 
-from geotree.occurrences.auditing import RULES as AUDIT
-from geotree.occurrences.auditing import audit, marked
+from geotree.occurrences.auditing import RULES as AUDIT, audit, marked
 from geotree.occurrences.collect import cite, collect, requests_needed
-from geotree.occurrences.gbif import NEAREST as SNAPSHOT
-from geotree.occurrences.gbif import URL as GBIF
-from geotree.occurrences.gbif import Client
+from geotree.occurrences.gbif import NEAREST as SNAPSHOT, URL as GBIF, Client
 from geotree.occurrences.matching import judge, match, name_datasets
 from geotree.occurrences.names import read_trees
 from geotree.occurrences.points import from_points

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks
-from geotree.occurrences import names, record_rules
-from geotree.occurrences import rules as taxon_rules
+from geotree.occurrences import names, record_rules, rules as taxon_rules
 from geotree.occurrences.columns import PLACE, column, simple
 from geotree.occurrences.record_rules import by_species
 from geotree.variables import NODATA

@@ -202,8 +202,7 @@ def _download(client, folder, asked, poll):
         since = known.get("since")
         known = {"since": since or time.time()}
         files.write(note, json.dumps(known))
-        known["key"] = orders.order(client, predicate(asked),
-                                    since=since)
+        known["key"] = orders.order(client, predicate(asked), since=since)
         files.write(note, json.dumps(known))
     key, out = known["key"], folder / "download"
     if not out.exists():

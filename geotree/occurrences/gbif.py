@@ -177,8 +177,7 @@ def _nobody(request):
 # Parquet files --------------------------------------------------------------
 
 
-def query(place: str, parts: Path, asked: dict
-          ) -> tuple[pd.DataFrame, dict]:
+def query(place: str, parts: Path, asked: dict) -> tuple[pd.DataFrame, dict]:
     """Records of ``asked`` (``taxa, years``) in GBIF's Parquet files.
 
     ``place`` is their folder or address; each few files give a part on disk,

@@ -59,8 +59,7 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     """
     result = validate(table)
     trees = None if trees is None else names.read_trees(trees)
-    found = {name: _told(result, rule, trees)
-             for name, rule in _RULES.items()}
+    found = {name: _told(result, rule, trees) for name, rule in _RULES.items()}
     lat, lon = (result[name] for name in PLACE)
     radius = result["coordinateUncertaintyInMeters"]
     found["flagEqual"] |= lat.abs() == lon.abs()

@@ -118,8 +118,7 @@ def stray_record(table: pd.DataFrame):
     return wrong, tell
 
 
-def by_species(table: pd.DataFrame, mask
-               ) -> Iterator[tuple[str, np.ndarray]]:
+def by_species(table: pd.DataFrame, mask) -> Iterator[tuple[str, np.ndarray]]:
     """Positions of the marked rows, one species at a time."""
     rows = np.flatnonzero(np.asarray(mask))
     for name, at in table["species"].iloc[rows].groupby(

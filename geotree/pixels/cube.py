@@ -233,8 +233,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
 
 def check(cube: xr.Dataset, *, where: str = "cube") -> None:
     """Raise ``ValueError`` unless a dataset has the grid of a cube."""
-    absent = [name for name in (*DATA, "band", "variable")
-              if name not in cube]
+    absent = [name for name in (*DATA, "band", "variable") if name not in cube]
     if absent:
         raise ValueError(f"{where} has no variable {', '.join(absent)}: it "
                          "was not made by pixels.download.")

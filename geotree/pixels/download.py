@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from geotree import checks, engine, files, occurrences, sources
 from geotree.network import DownloadError, redact
-from geotree.pixels import cube
-from geotree.pixels import store as making
+from geotree.pixels import cube, store as making
 from geotree.sources import FAILED, PENDING, Pixels, Source
 
 _LARGEST = 2**16  # samples a chunk: 393 MB of pixels

@@ -22,8 +22,7 @@ _IDS = 10_000_000  # of a draw
 DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
 
 
-def occurrences(planet, n: int, *, seed: int,
-                faults: float) -> pd.DataFrame:
+def occurrences(planet, n: int, *, seed: int, faults: float) -> pd.DataFrame:
     """Draw ``n`` records; see :meth:`Planet.occurrences`."""
     # Beyond, ids would be those of the next draw.
     checks.number(n, name="n", low=1, high=_IDS, whole=True)

@@ -133,8 +133,7 @@ def _mean(traits, view, temperature):
              + (1 - fraction)[..., None] * bark * WOOD)
     bare = 1 - view.snow * (1 - 0.85 * cover * fraction)
     land = cover[..., None] * crown + (1 - cover)[..., None] * view.ground
-    return (_mix(bare, land, SNOW),
-            (crown, cover * fraction, bare, foliage))
+    return (_mix(bare, land, SNOW), (crown, cover * fraction, bare, foliage))
 
 
 def cloud_probability(view: Scene, lat) -> tuple[np.ndarray, np.ndarray]:

@@ -14,14 +14,7 @@ from geotree.plots.charts import (
     reliability,
     score_bars,
 )
-from geotree.plots.look import (
-    CYCLE,
-    LEAF_COLORS,
-    PAPER,
-    colors,
-    style,
-    table,
-)
+from geotree.plots.look import CYCLE, LEAF_COLORS, PAPER, colors, style, table
 from geotree.plots.maps import (
     cover,
     error_map,

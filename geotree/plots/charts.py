@@ -181,8 +181,7 @@ def coverage_curve(tables: dict[str, pd.DataFrame], *,
     return ax
 
 
-def history(table: pd.DataFrame, *, optimum: float | None = None,
-            axes=None):
+def history(table: pd.DataFrame, *, optimum: float | None = None, axes=None):
     """Loss and validation top-1 of a training run.
 
     Parameters
@@ -227,8 +226,7 @@ def embedding(points: np.ndarray, names, *, top: int = 8,
     names = pd.Series(checks.one_each(names, len(points), where="names"))
     ax = look.axes_of(ax, figsize=(7, 4.8))
     counts, shade = names.value_counts(), look.colors(names, top=top)
-    shade = {name: (colors or shade).get(name, shade[name])
-             for name in shade}
+    shade = {name: (colors or shade).get(name, shade[name]) for name in shade}
     color = names.map(shade)
     size = float(np.clip(12_000 / max(len(points), 1), 3, 26))
     rest = color.isna().to_numpy()

@@ -187,8 +187,7 @@ def cover(lon, lat, kinds, confidence, *, step: float) -> Axes:
     lat, kinds, confidence = (
         checks.one_each(values, len(lon), where=name) for name, values in (
             ("lat", lat), ("kinds", kinds), ("confidence", confidence)))
-    figure = plt.figure(figsize=(9, 4.05), facecolor=_NIGHT,
-                        layout="none")
+    figure = plt.figure(figsize=(9, 4.05), facecolor=_NIGHT, layout="none")
     ax = figure.add_axes((0.01, 0.02, 0.98, 0.96))
     ax.add_patch(_outline(equal_earth, facecolor=_GROUND, linewidth=0))
     ax.set(xlim=(-2.76, 2.76), ylim=(-1.06, 1.31), aspect="equal")

@@ -7,13 +7,7 @@ from matplotlib.axes import Axes
 
 from geotree import checks
 from geotree.plots import look
-from geotree.variables import (
-    BAND_NAMES,
-    NODATA,
-    PATCH,
-    ndvi,
-    reflectance,
-)
+from geotree.variables import BAND_NAMES, NODATA, PATCH, ndvi, reflectance
 
 MONTHS = "JFMAMJJASOND"
 _RGB = [BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
@@ -40,8 +34,7 @@ def true_color(images: np.ndarray, *, brightest: float = 0.3) -> np.ndarray:
     return np.moveaxis(value, -3, -1)
 
 
-def patch_strip(images: np.ndarray, names, *,
-                ax: Axes | None = None) -> Axes:
+def patch_strip(images: np.ndarray, names, *, ax: Axes | None = None) -> Axes:
     """Twelve months of patches in true colour, one row per sample.
 
     Missing months are grey. Below each row, the NDVI of the patch's centre
@@ -101,14 +94,12 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
     kinds = checks.one_each(leaf_types, len(images), where="leaf_types")
     latitude = checks.one_each(latitude, len(images), where="latitude")
     green = ndvi(np.asarray(images)[..., 2:3, 2:3])[..., 0, 0]  # (N, T)
-    sides = {"north of 30° N": latitude > 30,
-             "south of 30° S": latitude < -30}
+    sides = {"north of 30° N": latitude > 30, "south of 30° S": latitude < -30}
     for ax, (title, side) in zip(axes, sides.items(), strict=True):
         for kind, color in look.LEAF_COLORS.items():
             part = pd.DataFrame(green[side & (kinds == kind)])
             if len(part) >= 5:
-                low, middle, high = part.quantile([0.25, 0.5, 0.75]
-                                                  ).to_numpy()
+                low, middle, high = part.quantile([0.25, 0.5, 0.75]).to_numpy()
                 ax.fill_between(range(12), low, high, color=color,
                                 alpha=0.18, linewidth=0)
                 ax.plot(middle, color=color, label=f"{kind}  {len(part):,}")

@@ -53,8 +53,7 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     return ax
 
 
-def icicle(classes: pd.DataFrame, counts, *,
-           ax: Axes | None = None) -> Axes:
+def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None) -> Axes:
     """Leaf type to species side by side, as high as their counts.
 
     Parameters

@@ -82,8 +82,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     if model in place.MODELS:
         return Model(list(species), table,
                      _of_places(model, presence, table, seed))
-    x, rows = np.unique(table.features(presence), axis=0,
-                        return_inverse=True)
+    x, rows = np.unique(table.features(presence), axis=0, return_inverse=True)
     y = np.zeros((len(x), len(species)), bool)
     y[rows.ravel(), code] = True
     data = Data(x, y, table.features(background), seed)

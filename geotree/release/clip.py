@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks, taxonomy
-from geotree import variables as v
+from geotree import checks, taxonomy, variables as v
 from geotree.models import store
 from geotree.release import checkpoint, towers
 from geotree.release.model import CLIP
@@ -63,8 +62,7 @@ class ClipBaseline(nn.Module):
     evaluation and fine-tuning are the same calls.
     """
 
-    def __init__(self, clip: nn.Module, tokenizer: str | Path = CLIP
-                 ) -> None:
+    def __init__(self, clip: nn.Module, tokenizer: str | Path = CLIP) -> None:
         super().__init__()
         self.clip, self.card = clip, {}
         text = clip.config.text_config

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks, files
-from geotree import variables as v
+from geotree import checks, files, variables as v
 from geotree.models import store
 from geotree.release import checkpoint, hub, published, towers
 from geotree.release.towers import ReleaseConfig, bare, layer

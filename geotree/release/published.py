@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks
-from geotree import variables as v
+from geotree import checks, variables as v
 from geotree.training import losses
 
 _TINY = 1e-6
@@ -115,8 +114,7 @@ def variable_range(values: Tensor, valid: Tensor) -> Tensor:
     return torch.stack([low, high])
 
 
-def scaled(values: Tensor, valid: Tensor, low: Tensor, high: Tensor
-           ) -> Tensor:
+def scaled(values: Tensor, valid: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """From ``low`` … ``high`` to −1 … 1; gaps become 0."""
     values = 2.0 * ((values - low) / (high - low + _TINY)) - 1.0
     return values.masked_fill(~valid, 0.0)
@@ -140,8 +138,7 @@ def _published_parameters(model, settings) -> list[dict]:
             for name, share in parts.items()]
 
 
-def _warm_restarts(settings, epoch: float, groups, steps: int
-                   ) -> list[float]:
+def _warm_restarts(settings, epoch: float, groups, steps: int) -> list[float]:
     """Five epochs of warm-up, the same for all; then cosines of 10, 20, …
 
     The rate changes between epochs; a restart doubles the length.
@@ -181,8 +178,7 @@ class CLIPContrastiveLoss(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, image_features: Tensor, text_features: Tensor
-                ) -> Tensor:
+    def forward(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Symmetric InfoNCE of two (B, D) of any length: a scalar."""
         image, text = (F.normalize(x.float(), dim=-1)
                        for x in (image_features, text_features))

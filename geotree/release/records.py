@@ -118,8 +118,7 @@ def _form(data: bytes, values: np.ndarray) -> _Form | None:
     if numbers is None or data[numbers] != values.tobytes():
         return None  # another order of the axes, or a part of a storage
     ends = [0, *(end for part in sorted(free) for end in part), len(data)]
-    fixed = [slice(*pair) for pair in zip(ends[::2], ends[1::2],
-                                          strict=True)]
+    fixed = [slice(*pair) for pair in zip(ends[::2], ends[1::2], strict=True)]
     return _Form(data, fixed, numbers, checksum, values)
 
 
@@ -209,8 +208,7 @@ def reflectance(sample: Sample) -> np.ndarray:
     try:
         values = _READER.read(sample.parts["images.pth"])
     except Exception as error:  # whatever damage makes of a zip or a pickle
-        raise ValueError(f"images.pth is no plain tensor: {error}"
-                         ) from error
+        raise ValueError(f"images.pth is no plain tensor: {error}") from error
     if values.shape != _SHAPE or values.dtype.kind not in "fiu":
         raise ValueError(
             f"images.pth has shape {values.shape} of {values.dtype}, expected "

@@ -17,8 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from geotree import taxonomy
-from geotree.release import hub
-from geotree.release import records as release_records
+from geotree.release import hub, records as release_records
 from geotree.release.records import LEVELS, attempt
 from geotree.release.tar_members import BLOCK, MEMBERS, Sample, samples, walk
 from geotree.shards import index

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import taxonomy
-from geotree import variables as v
+from geotree import taxonomy, variables as v
 from geotree.hub import hub_file
 from geotree.release import prefixes
 from geotree.release.records import LEVELS

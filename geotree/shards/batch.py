@@ -26,8 +26,7 @@ class ShardError(ValueError):
     ``path`` and ``record`` say where, ``samples`` how many it concerns.
     """
 
-    def __init__(self, path: Path, record: str, reason: str,
-                 samples: int = 1):
+    def __init__(self, path: Path, record: str, reason: str, samples: int = 1):
         self.path, self.record, self.samples = path, record, samples
         self.reason = reason
         super().__init__(
@@ -35,8 +34,7 @@ class ShardError(ValueError):
             "or open it with on_error='skip'.")
 
     def __reduce__(self):  # so that it crosses from worker processes
-        return type(self), (self.path, self.record, self.reason,
-                            self.samples)
+        return type(self), (self.path, self.record, self.reason, self.samples)
 
 
 def take(batch: Batch, rows) -> Batch:

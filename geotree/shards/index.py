@@ -261,8 +261,7 @@ class Index:
         self.layout, self.provenance = first["layout"], first["provenance"]
         self.left_out = sum(index["left_out"] for index in found.values())
         for index in others:
-            taxonomy.same_classes(self.classes,
-                                  pd.DataFrame(index["classes"]))
+            taxonomy.same_classes(self.classes, pd.DataFrame(index["classes"]))
             if index["layout"] != self.layout:
                 raise ValueError("the folders hold shards of both layouts. "
                                  "Open them one by one.")

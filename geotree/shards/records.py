@@ -134,8 +134,7 @@ class Records:
 
     @cached_property
     def ends(self) -> list[np.ndarray]:
-        return [file.records["samples"].cumsum()
-                for file in self.source.files]
+        return [file.records["samples"].cumsum() for file in self.source.files]
 
     @cached_property
     def _species(self) -> pd.Index:

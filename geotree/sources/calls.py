@@ -117,8 +117,7 @@ def start(project: str | None, connections: int) -> None:
         """
 
         def send(self, *request, timeout=None, **options):
-            return super().send(*request, timeout=timeout or LIMIT,
-                                **options)
+            return super().send(*request, timeout=timeout or LIMIT, **options)
 
     with _STARTING:
         if not ee.data.is_initialized():
@@ -174,8 +173,7 @@ def _meaning(error) -> Exception:
             "then, or ask for a higher tier")
     if status in (401, 403) or any(word in text for word in _ACCOUNT):
         return _refusal(error)
-    if status == 429 or status >= 500 or any(
-            word in text for word in _BUSY):
+    if status == 429 or status >= 500 or any(word in text for word in _BUSY):
         return Unsteady(f"Earth Engine is busy ({error})")
     return Refused(f"Earth Engine: {error}")
 

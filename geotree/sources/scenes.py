@@ -98,8 +98,7 @@ def _search(url: str, wait: float, asked: dict) -> list[dict]:
                        "method": "POST", "body": asked}
     while link:
         post = link.get("method", "GET").upper() == "POST"
-        more = {**(asked if link.get("merge") else {}),
-                **link.get("body", {})}
+        more = {**(asked if link.get("merge") else {}), **link.get("body", {})}
         page, links = ask(urljoin(base, link["href"]), read=read, wait=wait,
                           method="POST" if post else "GET",
                           json=more if post else None,

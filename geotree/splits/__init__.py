@@ -7,11 +7,7 @@ Explained in chapter 04.
 
 from geotree.globe import distance_km, nearest_km
 from geotree.splits.draws import benchmark, k_shot, rarity
-from geotree.splits.leakage import (
-    LeakageError,
-    check_leakage,
-    check_shared,
-)
+from geotree.splits.leakage import LeakageError, check_leakage, check_shared
 from geotree.splits.parts import (
     describe,
     folds,

@@ -81,8 +81,7 @@ def benchmark(table: pd.DataFrame, *, species: int = 90,
     return table.iloc[np.sort(np.concatenate(drawn))]
 
 
-def k_shot(labels, k: int, *, seed: int = 0
-           ) -> tuple[np.ndarray, np.ndarray]:
+def k_shot(labels, k: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Exactly ``k`` support rows per class; every other row is a query.
 
     Parameters

@@ -84,8 +84,7 @@ def join(device: torch.device) -> World:
 
 
 @contextmanager
-def together(world: World, *, kept: Callable[[], str]
-             ) -> Iterator[None]:
+def together(world: World, *, kept: Callable[[], str]) -> Iterator[None]:
     """Say plainly when another process is lost, and what is kept."""
     try:
         yield
