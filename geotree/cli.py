@@ -118,22 +118,15 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     geotree train trees.zarr -o mine --from model --epochs 10
     geotree train s3://bucket/shards -o model --cache-gb 50
     """
-    from geotree import (
-        evaluation,
-        models,
-        occurrences,
-        pixels,
-        prior,
-        shards,
-        splits,
-        training,
-    )
+    from geotree import evaluation, models, prior, shards, splits, training
     from geotree.models.compact import CompactClip
 
     work = Path(f"{out}.training")
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)
     else:
+        from geotree import occurrences, pixels
+
         if not (names := Path(f"{data}.parquet")).exists():
             pixels.open(data)  # or no cube is there either
             raise ValueError(f"no table '{names}' beside '{data}': it was "

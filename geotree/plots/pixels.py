@@ -10,26 +10,25 @@ from geotree.plots import look
 from geotree.variables import BAND_NAMES, NODATA, PATCH, ndvi, reflectance
 
 MONTHS = "JFMAMJJASOND"
+_BRIGHTEST = 0.3  # reflectance that becomes white
 _RGB = [BAND_NAMES.index(name) for name in ("B4", "B3", "B2")]
 
 
-def true_color(images: np.ndarray, *, brightest: float = 0.3) -> np.ndarray:
+def true_color(images: np.ndarray) -> np.ndarray:
     """Red, green, blue for display.
 
     Parameters
     ----------
     images : (..., C, H, W) uint16
-    brightest : float
-        Reflectance that becomes white; 0 is black, gamma is 1/1.8.
 
     Returns
     -------
     (..., H, W, 3) float32
-        0 to 1; missing pixels are light grey.
+        0 to 1, white from a reflectance of 0.3 on, gamma 1/1.8; missing
+        pixels are light grey.
     """
-    checks.number(brightest, name="brightest", low=1e-6)
     bands = np.asarray(images)[..., _RGB, :, :]
-    value = np.clip(reflectance(bands) / brightest, 0, 1) ** (1 / 1.8)
+    value = np.clip(reflectance(bands) / _BRIGHTEST, 0, 1) ** (1 / 1.8)
     value[bands == NODATA] = 0.88
     return np.moveaxis(value, -3, -1)
 
