@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, place, world
+from geotree import checks, globe, place
 from geotree.evaluation import metrics
 from geotree.shards import Batch, Shards
 from geotree.splits import check_shared
@@ -62,9 +62,9 @@ def by_country(train: pd.DataFrame, test: pd.DataFrame,
     """
     checks.columns(train, ["species", "countryCode"], where="train")
     checks.columns(test, ["countryCode"], where="test")
-    counts = pd.crosstab(world.codes(train["countryCode"], "train"),
+    counts = pd.crosstab(globe.codes(train["countryCode"], "train"),
                          train["species"].to_numpy()).reindex(
-        index=world.codes(test["countryCode"], "test"),
+        index=globe.codes(test["countryCode"], "test"),
         columns=classes["species"], fill_value=0).to_numpy(np.float64)
     usual = train["species"].value_counts(normalize=True).reindex(
         classes["species"], fill_value=0).to_numpy()

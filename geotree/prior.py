@@ -8,7 +8,7 @@ place, too, cannot say which convinced it. Two models and one number can:
 import numpy as np
 import pandas as pd
 
-from geotree import checks, evaluation, place, taxonomy, world
+from geotree import checks, evaluation, globe, place, taxonomy
 from geotree.evaluation import calibration
 from geotree.evaluation.calibration import FLOOR, log_loss
 
@@ -193,10 +193,10 @@ def checklist(table: pd.DataFrame, classes: pd.DataFrame,
     if known.empty:
         raise ValueError(f"none of the {len(table)} records is of a species "
                          "of the class table: a list of nothing.")
-    lists = pd.crosstab(world.codes(known["countryCode"], "table"),
+    lists = pd.crosstab(globe.codes(known["countryCode"], "table"),
                         known["species"].to_numpy()).reindex(
         columns=classes["species"], fill_value=0) > 0
-    return lists.reindex(world.codes(countries), fill_value=True
+    return lists.reindex(globe.codes(countries), fill_value=True
                          ).to_numpy(bool)
 
 

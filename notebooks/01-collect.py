@@ -152,9 +152,9 @@ print(occurrences.cite(raw) if run.route else chain.provenance())
 plots.occurrence_map(raw);
 
 # %%
-from geotree import world
+from geotree import globe
 
-where = pd.Series(world.continent(raw["countryCode"])).value_counts(
+where = pd.Series(globe.continent(raw["countryCode"])).value_counts(
     normalize=True)
 print("; ".join(f"{name} {share:.0%}" for name, share in where.items()))
 

@@ -372,7 +372,7 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # some for the background, others as a survey that judges.
 
 # %%
-from geotree import presence, world
+from geotree import globe, presence
 from geotree.evaluation import presence as judged
 from geotree.explore import seeing
 from geotree.variables import VARIABLE_NAMES
@@ -392,7 +392,7 @@ def sites(lat, lon):
 def even(n):
     """Sites that were drawn, not chosen: evenly over Europe's land."""
     lat, lon = rng.uniform((36, -10), (60, 40), (4 * n, 2)).T
-    land = world.is_land(lat=lat, lon=lon) & (
+    land = globe.is_land(lat=lat, lon=lon) & (
         rng.random(4 * n) < np.cos(np.radians(lat)))
     return sites(lat[land][:n], lon[land][:n])
 

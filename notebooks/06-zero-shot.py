@@ -51,7 +51,7 @@ if "google.colab" in sys.modules:
 import numpy as np
 import pandas as pd
 from geotree import baselines, chain, evaluation
-from geotree import place, plots, prior, taxonomy, world
+from geotree import globe, place, plots, prior, taxonomy
 from geotree.evaluation import results
 
 plots.style(chain.stamp())
@@ -266,7 +266,7 @@ source = pd.Series(places.get("datasetName", "unknown"), places.index)
 often = source.value_counts().index[:5]
 groups = pd.DataFrame({
     "rarity": places["rarity"].to_numpy(),
-    "continent": pd.Series(world.continent(world.country_code(
+    "continent": pd.Series(globe.continent(globe.country_code(
         lat=places["decimalLatitude"], lon=places["decimalLongitude"],
         coast=True))).replace("", "islands"),
     "source": source.where(source.isin(often), "all others"),

@@ -50,7 +50,7 @@ if "google.colab" in sys.modules:
 # %%
 import numpy as np
 import pandas as pd
-from geotree import baselines, chain, evaluation, explore, plots, world
+from geotree import baselines, chain, evaluation, explore, globe, plots
 from geotree.release import selections
 from sklearn.manifold import TSNE
 
@@ -339,7 +339,7 @@ print(f"median distance to it {np.median(apart):,.0f} km; to a record drawn "
 # neighbours on the same continent.
 
 # %%
-continent = np.asarray(world.continent(world.country_code(
+continent = np.asarray(globe.continent(globe.country_code(
     lat=where[0], lon=where[1], coast=True)))
 
 

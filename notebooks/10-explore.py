@@ -54,7 +54,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from geotree import chain, evaluation, explore, place, plots, prior
-from geotree import taxonomy, world
+from geotree import globe, taxonomy
 from geotree.evaluation import calibration, metrics
 
 plots.style(chain.stamp())
@@ -234,7 +234,7 @@ print("right species:", ", ".join(
 # %%
 step = 2.0  # degrees
 grid = np.mgrid[-56:72:step, -180:180:step].reshape(2, -1) + step / 2
-land = world.is_land(lat=grid[0], lon=grid[1])
+land = globe.is_land(lat=grid[0], lon=grid[1])
 
 # %%
 cells = explore.ask(model, source, classes, lat=grid[0, land],

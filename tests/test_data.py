@@ -209,7 +209,7 @@ def test_the_outline_is_small():
 
 def test_reference_points_lie_where_their_names_do():
     """Hand-looked-up places, and each point in or beside its land."""
-    from geotree import world
+    from geotree import globe
     from geotree.data import load
 
     points = load("reference_points.csv")
@@ -230,6 +230,6 @@ def test_reference_points_lie_where_their_names_do():
     land = np.zeros(len(capitals), bool)
     for north in (-1, 0, 1):
         for east in (-1, 0, 1):
-            land |= world.is_land(lat=capitals["latitude"] + north / 2,
+            land |= globe.is_land(lat=capitals["latitude"] + north / 2,
                                   lon=capitals["longitude"] + east / 2)
     assert land.mean() > 0.85  # the others are on islands too small to draw

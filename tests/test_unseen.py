@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from geotree import world
+from geotree import globe
 from geotree.evaluation import hits, unseen
 from geotree.planet.source import Planet
 from geotree.shards import Batch
@@ -120,7 +120,7 @@ def test_the_planet_has_a_flora():
     flora = planet.checklist
     assert set(flora["species"]) == set(planet.species["species"])
     table = planet.occurrences(500)
-    code = world.country_code(lat=table["decimalLatitude"],
+    code = globe.country_code(lat=table["decimalLatitude"],
                               lon=table["decimalLongitude"])
     pairs = set(map(tuple, flora.to_numpy()))
     listed = np.mean([pair in pairs for pair in

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.path import Path
 from natural_earth import MAP, rings_of
 
-from geotree import world
+from geotree import globe
 from geotree.data import load
 
 # ISO code, latitude, longitude: far enough from a border for 1:110 million.
@@ -22,18 +22,18 @@ PLACES = (
 
 @pytest.mark.parametrize(("code", "lat", "lon"), PLACES)
 def test_known_places(code, lat, lon):
-    assert world.country_code(lat=[lat], lon=[lon])[0] == code
-    assert world.is_land(lat=[lat], lon=[lon])[0] == bool(code)
+    assert globe.country_code(lat=[lat], lon=[lon])[0] == code
+    assert globe.is_land(lat=[lat], lon=[lon])[0] == bool(code)
 
 
 def test_a_place_by_the_shore_has_the_country_of_its_land():
     """Cape Agulhas, the tip of Taiwan, both sides of 180°; not mid-ocean."""
     shore = {"lat": [-34.78, 22.2, 66.0, 66.0, 30.0],
              "lon": [20.0, 120.8, 180.0, -180.0, -45.0]}
-    assert world.country_code(**shore, coast=True).tolist() == [
+    assert globe.country_code(**shore, coast=True).tolist() == [
         "ZA", "TW", "RU", "RU", ""]
     lat, lon = np.meshgrid(np.linspace(-89, 89, 90), np.arange(-180, 180))
-    plain, coast = (world.country_code(lat=lat, lon=lon, coast=coast)
+    plain, coast = (globe.country_code(lat=lat, lon=lon, coast=coast)
                     for coast in (False, True))
     assert (plain == coast)[plain != ""].all()
     assert 0 < ((coast != "") & (plain == "")).mean() < 0.05
@@ -41,7 +41,7 @@ def test_a_place_by_the_shore_has_the_country_of_its_land():
 
 def test_land_that_crosses_the_date_line():
     """Rings across 180° must not smear over the oceans of their rows."""
-    found = world.country_code(
+    found = globe.country_code(
         lat=[66.0, 66.0, 71.1, 71.1, -16.5, -16.5, 71.2],
         lon=[-175.0, 175.0, -179.5, 179.5, 179.5, 0.0, -90.0])
     assert found.tolist() == ["RU", "RU", "RU", "RU", "FJ", "", ""]
@@ -49,19 +49,19 @@ def test_land_that_crosses_the_date_line():
 
 def test_the_poles_and_longitudes_beyond_180():
     lat, lon = [-90.0, 90.0, 40.0, 40.0], [180.0, -180.0, 260.0, -100.0]
-    assert world.country_code(lat=lat, lon=lon).tolist() == [
+    assert globe.country_code(lat=lat, lon=lon).tolist() == [
         "AQ", "", "US", "US"]
 
 
 def test_share_of_land_is_that_of_the_earth():
     lat = np.degrees(np.arcsin(np.linspace(-1, 1, 400)))  # equal areas
     lat, lon = np.meshgrid(lat, np.linspace(-180, 179, 360), indexing="ij")
-    assert world.is_land(lat=lat, lon=lon).mean() == pytest.approx(
+    assert globe.is_land(lat=lat, lon=lon).mean() == pytest.approx(
         0.292, abs=0.01)
 
 
 def test_outline_is_flat_and_closed():
-    rings = world.land()
+    rings = globe.land()
     assert len(rings) > 100
     for ring in rings:
         assert ring.shape[1] == 2
@@ -93,7 +93,7 @@ def flat(ring):
 def test_the_outline_is_that_of_the_map():
     expected = [part for ring in rings_of(MAP["objects"]["land"])
                 for part in flat(ring)]
-    for ring, other in zip(world.land(), expected, strict=True):
+    for ring, other in zip(globe.land(), expected, strict=True):
         np.testing.assert_allclose(ring, other, atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_the_raster_is_that_of_the_map():
     rng = np.random.default_rng(0)
     lat, lon = (rng.integers(0, n, 2000) * 0.25 + low + 0.125
                 for n, low in ((720, -90), (1440, -180)))
-    found = world.country_code(lat=lat, lon=lon)
+    found = globe.country_code(lat=lat, lon=lon)
     expected = np.full(2000, "", "U2")
     for one in MAP["objects"]["countries"]["geometries"]:
         inside = np.zeros(2000, bool)
@@ -117,12 +117,12 @@ def test_the_raster_is_that_of_the_map():
                                           (10.0, np.inf)])
 def test_places_off_the_globe_are_refused(lat, lon):
     with pytest.raises(ValueError, match="1 of 2 places"):
-        world.is_land(lat=[0.0, lat], lon=[0.0, lon])
+        globe.is_land(lat=[0.0, lat], lon=[0.0, lon])
 
 
 def test_shape_is_kept():
     lat = np.zeros((3, 4))
-    assert world.is_land(lat=lat, lon=lat + 20).shape == (3, 4)
+    assert globe.is_land(lat=lat, lon=lat + 20).shape == (3, 4)
 
 
 def test_each_country_is_on_one_continent():
@@ -131,7 +131,7 @@ def test_each_country_is_on_one_continent():
     assert len(listed) == len(set(listed)) == 249 - 1 + 1  # ISO − AQ + XK
     drawn = set(load("countries.json")["codes"].split()) - {"AQ"}
     lost = {code for code in drawn if len(code) == 2 and code.isalpha()
-            and not world.continent([code])[0]}
+            and not globe.continent([code])[0]}
     assert not lost
-    assert world.continent(["NA", "BR", "", "FR", "AQ"]).tolist() == [
+    assert globe.continent(["NA", "BR", "", "FR", "AQ"]).tolist() == [
         "Africa", "South America", "", "Europe", ""]

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax
 
-from geotree import checks, taxonomy, world
+from geotree import checks, globe, taxonomy
 from geotree.evaluation.predictions import _text, embed
 from geotree.variables import VARIABLE_NAMES
 
@@ -42,9 +42,9 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
     lat, lon = environment[:, _LAT], environment[:, _LON]
     code = np.full(len(lat), "", object)
     placed = checks.on_globe(lat=lat, lon=lon)
-    code[placed] = world.country_code(
+    code[placed] = globe.country_code(
         lat=lat[placed], lon=lon[placed], coast=True)
-    grows = pd.crosstab(world.codes(lists["countryCode"], "lists"),
+    grows = pd.crosstab(globe.codes(lists["countryCode"], "lists"),
                         lists["species"].to_numpy()) > 0
     unknown = ~classes["species"].isin(grows.columns).to_numpy()
     if len(lists) and unknown.all():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import checks, evaluation, taxonomy, world
+from geotree import checks, evaluation, globe, taxonomy
 from geotree.evaluation import calibration
 from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
@@ -167,7 +167,7 @@ def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
     """Species by country, from the records of an occurrence table."""
     if table is None:
         return {}
-    codes = world.country_code(lat=table["decimalLatitude"],
+    codes = globe.country_code(lat=table["decimalLatitude"],
                                lon=table["decimalLongitude"], coast=True)
     groups = table["species"].groupby(codes).unique()
     return {code: sorted(names) for code, names in groups.items() if code}

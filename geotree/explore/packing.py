@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from geotree import plots, taxonomy, variables, world
+from geotree import globe, plots, taxonomy, variables
 from geotree.explore.predicting import Answers
 
 TILES = 8  # strips side by side in an atlas
@@ -49,7 +49,7 @@ def pack(answers: Answers, *, checklists: dict | None = None,
     shown = [variables.VARIABLE_NAMES.index(name) for name in _SHOWN]
     about = [variables.VARIABLES[column] for column in shown]
     scale = np.array([variable.scale for variable in about])
-    codes = world.country_code(lat=answers.lat, lon=answers.lon, coast=True)
+    codes = globe.country_code(lat=answers.lat, lon=answers.lon, coast=True)
     return {
         "classes": names(answers.classes),
         "lat": to_bytes(answers.lat, "<f4"),
@@ -70,7 +70,7 @@ def names(classes: pd.DataFrame) -> dict[str, list[str]]:
 
 def outline() -> dict:
     """The land, rounded to a hundredth of a degree: ``sizes``, ``points``."""
-    rings = [ring for ring in world.land() if ring[:, 1].max() > -57]
+    rings = [ring for ring in globe.land() if ring[:, 1].max() > -57]
     points = np.concatenate(rings).clip([-180, -90], [180, 90])
     return {"sizes": [len(ring) for ring in rings],
             "points": to_bytes(points * 100, "<i2")}

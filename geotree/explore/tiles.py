@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import checks, engine, files, globe, sources, world
+from geotree import checks, engine, files, globe, sources
 from geotree.explore import seeing
 from geotree.explore.judging import Judge
 from geotree.explore.seeing import NO_TREE, STATUS, Seen
@@ -99,7 +99,7 @@ class Asked:
     def tile(self, number: int) -> dict:
         """Layers and ``status`` of a tile, and what failed in it."""
         lat, lon, level = self.grid.places(number)
-        land = np.flatnonzero(world.is_land(lat=lat, lon=lon))
+        land = np.flatnonzero(globe.is_land(lat=lat, lon=lon))
         seen = Seen(self.source, lat=lat[land], lon=lon[land],
                     year=self.year, level=level[land])
         rows, odds = [np.zeros(0, int)], [
@@ -124,7 +124,7 @@ class Asked:
     def plan(self, number: int) -> sources.Plan:
         """What a tile costs, its sea left out."""
         lat, lon, _ = self.grid.places(number)
-        land = world.is_land(lat=lat, lon=lon)
+        land = globe.is_land(lat=lat, lon=lon)
         return self.source.plan(pd.DataFrame({
             "gbifID": np.arange(land.sum()), "decimalLatitude": lat[land],
             "decimalLongitude": lon[land], "year": self.year}))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from geotree import plots, taxonomy, variables, world
+from geotree import globe, plots, taxonomy, variables
 from geotree.explore import packing
 from geotree.explore.judging import checklists
 from geotree.explore.packing import Panel, script, to_bytes
@@ -169,7 +169,7 @@ def _chart():
     chart.default_style = {"cursor": "crosshair"}
     chart.layers = ()  # nothing from the web
     rings = [[ring.clip([-180, -90], [180, 90]).round(2).tolist()]
-             for ring in world.land()]
+             for ring in globe.land()]
     chart.add(ipyleaflet.GeoJSON(
         data={"type": "Feature", "properties": {}, "geometry": {
             "type": "MultiPolygon", "coordinates": rings}},

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe, world
+from geotree import checks, globe
 from geotree.data import load
 from geotree.occurrences import names
 from geotree.occurrences.auditing import marked
@@ -63,7 +63,7 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     lat, lon = (result[name] for name in PLACE)
     radius = result["coordinateUncertaintyInMeters"]
     found["flagEqual"] |= lat.abs() == lon.abs()
-    found["flagSea"] |= (world.country_code(
+    found["flagSea"] |= (globe.country_code(
         lat=lat, lon=lon, coast=True) == "")
     found["flagPrecision"] |= _is_short(lat) & _is_short(lon)
     found["flagObscured"] |= _text(

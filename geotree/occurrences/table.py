@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks, files, world
+from geotree import checks, files, globe
 from geotree.occurrences import columns, names, reading
 from geotree.occurrences.columns import COLUMNS, column, count
 
@@ -228,7 +228,7 @@ def _check_ranges(table: pd.DataFrame, report: dict) -> None:
 def _check_words(came: pd.DataFrame, table: pd.DataFrame,
                  report: dict) -> None:
     """Countries in capitals, names in one form, words that GBIF uses."""
-    code, odd = world.read_codes(table["countryCode"])
+    code, odd = globe.read_codes(table["countryCode"])
     count(report, "countryCode: no code of ISO 3166, taken for unknown", odd)
     table["countryCode"] = code.mask(odd)
     form = {names.as_word(word): word for word in names.TERMS["leafType"]}

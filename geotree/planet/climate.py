@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geotree import data, globe, world
+from geotree import data, globe
 
 TABLES = data.load("planet.json")  # units in geotree/data/README.md
 
@@ -88,7 +88,7 @@ def _sea_distance() -> np.ndarray:
     lat = np.arange(89.5, -90, -1.0)
     lon = np.arange(-179.5, 180, 1.0)
     grid = np.stack(np.meshgrid(lat, lon, indexing="ij"), -1).reshape(-1, 2)
-    land = world.is_land(lat=grid[:, 0], lon=grid[:, 1]).reshape(180, 360)
+    land = globe.is_land(lat=grid[:, 0], lon=grid[:, 1]).reshape(180, 360)
     wrapped = np.concatenate([land, land, land], axis=1)
     distance = ndimage.distance_transform_edt(wrapped)[:, 360:720]
     return ndimage.gaussian_filter(distance, 1.0, mode=("nearest", "wrap"))

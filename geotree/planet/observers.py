@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from geotree import checks, world
+from geotree import checks, globe
 from geotree.planet.climate import TABLES
 from geotree.planet.traits import stable_hash
 
@@ -40,7 +40,7 @@ def occurrences(planet, n: int, *, seed: int, faults: float) -> pd.DataFrame:
         "coordinateUncertaintyInMeters": np.where(
             rng.random(n) < 0.05, np.nan,
             np.exp(rng.normal(2.2, 0.6, n)).round(1)),
-        "countryCode": world.country_code(lat=lat, lon=lon),
+        "countryCode": globe.country_code(lat=lat, lon=lon),
         "year": rng.integers(2017, 2025, n),
         "datasetKey": [f"simulated-{number}" for number in dataset],
         "datasetName": [DATASETS[number] for number in dataset],
@@ -86,7 +86,7 @@ def _places(planet, n, rng):
             [-1, 1], (2, len(near)))
         close_lat = new_lat[near] + step[0]
         close_lon = (new_lon[near] + step[1] + 180) % 360 - 180
-        keep = world.is_land(lat=close_lat, lon=close_lon)
+        keep = globe.is_land(lat=close_lat, lon=close_lon)
         close_lat, close_lon = close_lat[keep], close_lon[keep]
         kept = _grows(planet, close_lat, close_lon)
         lat += [new_lat[good], close_lat[kept]]
@@ -109,7 +109,7 @@ def _candidates(n, rng):
                    / np.cos(np.radians(crowds[number, 0])))
     lon = (lon + 180) % 360 - 180
     lat = lat.clip(-58, 80)
-    land = world.is_land(lat=lat, lon=lon)
+    land = globe.is_land(lat=lat, lon=lon)
     return lat[land], lon[land]
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from geotree import taxonomy, world
+from geotree import globe, taxonomy
 from geotree.planet.climate import TABLES, Climate, climate
 
 LEAF_TYPES, TRAITS = TABLES["leaf types"], TABLES["traits"]
@@ -194,7 +194,7 @@ class Niches:
 def _land() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Latitude, longitude and country of the middle of each 1° of land."""
     lat, lon = np.mgrid[-59.5:84, -179.5:180].reshape(2, -1)
-    code = world.country_code(lat=lat, lon=lon)
+    code = globe.country_code(lat=lat, lon=lon)
     return tuple(part[code != ""] for part in (lat, lon, code))
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from geotree import checks, world
+from geotree import checks, globe
 from geotree.plots import look
 
 _LAND, _COAST = "#e9e6dd", "#cfcabd"
@@ -42,7 +42,7 @@ def equal_earth(lon, lat) -> tuple[np.ndarray, np.ndarray]:
 def _outline(project=lambda lon, lat: (lon, lat), **kwargs) -> PathPatch:
     """The land, with its inland seas left open."""
     rings = [np.column_stack(project(ring[:, 0].clip(-180, 180), ring[:, 1]))
-             for ring in world.land() if ring[:, 1].max() >= _SOUTH]
+             for ring in globe.land() if ring[:, 1].max() >= _SOUTH]
     return PathPatch(Path.make_compound_path(*map(Path, rings)), **kwargs)
 
 
