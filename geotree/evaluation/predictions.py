@@ -20,7 +20,7 @@ from geotree.variables import NODATA
 
 
 @contextmanager
-def _asked(model):
+def asked(model):
     """The model as it answers; its mode is put back."""
     import torch
 
@@ -51,7 +51,7 @@ def _features(model, data, size: int):
     for batch in data.batches(size) if isinstance(data, Shards) else (
             take(data, slice(start, start + size))
             for start in range(0, len(data.labels), size)):
-        with _asked(model):
+        with asked(model):
             features = model.encode_images(batch.images, batch.environment)
         missing = (batch.images == NODATA).reshape(len(batch.ids), -1).all(1)
         blank += np.asarray(batch.ids)[
@@ -67,7 +67,7 @@ def _features(model, data, size: int):
 def _text(model, classes):
     """Features of the names, times the factor of the cosines: (K, D)."""
     taxonomy.check(classes)
-    with _asked(model):
+    with asked(model):
         return (model.scale() * model.encode_taxa(classes)).float()
 
 

@@ -73,6 +73,8 @@ def check(model, batch, classes) -> None:
     """
     import torch
 
+    from geotree.evaluation.predictions import asked
+
     name = type(model).__name__
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {name}, expected a torch.nn.Module.")
@@ -85,12 +87,9 @@ def check(model, batch, classes) -> None:
                         "encode_images(images, environment), "
                         "encode_taxa(classes) and scale(); see "
                         "geotree.models.")
-    was = model.training
-    with torch.no_grad():
-        model.eval()
+    with asked(model):
         image = model.encode_images(batch.images, batch.environment)
         taxa, scale = model.encode_taxa(classes), model.scale()
-        model.train(was)
     shapes = [tuple(getattr(x, "shape", ())) for x in (image, taxa)]
     width = shapes[0][-1:]
     if shapes != [(len(batch.images), *width), (len(classes), *width)]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from geotree import taxonomy
 from geotree.variables import PATCH
 
-RANKS = ("leafType", "family", "genus", "species")  # coarse to fine
 
 
 class Names(NamedTuple):
@@ -54,13 +53,13 @@ class NameEncoder(nn.Module):
     def read(self, classes: pd.DataFrame) -> Names:
         """Hash the names of a class table."""
         # A batch of pairs has a row for each sample, so a name comes again.
-        taxonomy.check(classes, *RANKS, once=False)
-        table = classes[list(RANKS)].astype(str).to_numpy()  # (K, 4)
+        taxonomy.check(classes, *taxonomy.RANKS, once=False)
+        table = classes[list(taxonomy.RANKS)].astype(str).to_numpy()  # (K, 4)
         if not len(table):
             raise ValueError("class table has no rows. taxonomy.class_table "
                              "makes one.")
         whole = [[_bucket(f"{rank}:{name.strip().lower()}", self.buckets)
-                  for rank, name in zip(RANKS, row, strict=True)]
+                  for rank, name in zip(taxonomy.RANKS, row, strict=True)]
                  for row in table]
         rows, names = pd.factorize(table.ravel())
         pieces = [_pieces(name, self.buckets) for name in names]

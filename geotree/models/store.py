@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 import geotree
 from geotree import checks, files, hub, network, taxonomy
-from geotree.models.parts import RANKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 # Tables beside the weights, where there are any.
@@ -245,10 +244,10 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
     if columns is None:
         return None
     try:
-        taxonomy.check(table := pd.DataFrame(columns), *RANKS)
+        taxonomy.check(table := pd.DataFrame(columns), *taxonomy.RANKS)
     except (ValueError, TypeError) as error:
         raise ValueError(f"the class table in '{where}' is none ({error}): "
-                         f"expected {', '.join(RANKS)} of one length, each "
+                         f"expected {', '.join(taxonomy.RANKS)} of one length, each "
                          "species once.") from error
     return table
 
