@@ -20,7 +20,6 @@ from geotree import taxonomy
 from geotree.variables import PATCH
 
 
-
 class Names(NamedTuple):
     """A class table as numbers: K classes, U different names in it."""
 

@@ -247,8 +247,8 @@ def _classes(columns, *, where: Path) -> pd.DataFrame | None:
         taxonomy.check(table := pd.DataFrame(columns), *taxonomy.RANKS)
     except (ValueError, TypeError) as error:
         raise ValueError(f"the class table in '{where}' is none ({error}): "
-                         f"expected {', '.join(taxonomy.RANKS)} of one length, each "
-                         "species once.") from error
+                         f"expected {', '.join(taxonomy.RANKS)} of one "
+                         "length, each species once.") from error
     return table
 
 
