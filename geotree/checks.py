@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import variables as v
-from geotree.variables import plain
+from geotree.variables import aligned, few, plain, shown
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
@@ -70,8 +70,7 @@ def images(values, *, where: str = "images", months: int | None = v.MONTHS):
             "variables.digital_numbers.")
     black = (numbers == 0).reshape(*shape[:2], -1).all(2)  # (N, T)
     if black.any():
-        row, month = (int(i[0]) for i in np.nonzero(np.asarray(
-            black if isinstance(values, np.ndarray) else black.cpu())))
+        row, month = np.argwhere(plain(black))[0]
         raise ValueError(f"{where} is 0 in all bands of month {month + 1} of "
                          f"sample {row}: Sentinel-2's sign for missing. Pass "
                          "nodata=0 to variables.digital_numbers.")
@@ -94,12 +93,11 @@ def environment(values, *, where: str = "environment"):
     if kind not in ("float16", "bfloat16", "float32", "float64"):
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
-    numbers = values if isinstance(values, np.ndarray) else np.asarray(
-        values.detach().float().cpu())
+    numbers = plain(values, where)
     bad = ((numbers < _LOW - _SLACK * (_LOW < 0))  # (N, 27)
            | (numbers > _HIGH + _SLACK))  # NaN is neither
     if bad.any():
-        row, column = (int(i[0]) for i in np.nonzero(bad))
+        row, column = np.argwhere(bad)[0]
         raise ValueError(
             f"{where} is {numbers[row, column]:g} in row {row}, "
             f"{v.VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
@@ -226,8 +224,13 @@ def degrees(values) -> np.ndarray:
         np.float64, na_value=np.nan).reshape(values.shape)
 
 
-def one_each(values, n: int, *, where: str) -> np.ndarray:
-    """One value for each of ``n`` samples, none of them missing: (n,)."""
+def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
+    """One value for each of ``n`` samples, none of them missing: (n,).
+
+    ``rows`` is the index of the table that they belong to, if any.
+    """
+    if rows is not None:
+        aligned(values, rows, where=where)
     if (values := plain(values, where)).shape != (n,):
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
@@ -256,8 +259,8 @@ def rng(*seed) -> np.random.Generator:
 def one_of(value, known, *, name: str):
     """A choice among known words."""
     if value not in tuple(known):
-        raise ValueError(f"{name} is {value!r}, expected one of "
-                         f"{', '.join(map(repr, known))}.")
+        raise ValueError(f"{name} is {shown(value)}, expected one of "
+                         f"{', '.join(map(shown, known))}.")
     return value
 
 
@@ -271,7 +274,7 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
     if not good:
         limits = (f", at least {low}" * (low is not None)
                   + f", at most {high}" * (high is not None))
-        raise ValueError(f"{name} is {value!r}, expected a "
+        raise ValueError(f"{name} is {shown(value)}, expected a "
                          f"{'whole ' * whole}number{limits}.")
     return value
 
@@ -288,10 +291,3 @@ def columns(table, needed, *, where: str = "table"):
         raise ValueError(f"{where} lacks the columns {', '.join(missing)}; "
                          f"it has {few(names, 20)}.")
     return table
-
-
-def few(words, most: int = 3) -> str:
-    """The first of some words, and how many more there are."""
-    words = [*map(str, words)]
-    more = f" and {len(words) - most} more" * (len(words) > most)
-    return ", ".join(words[:most]) + more or "none"

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geotree import checks
+
 
 class BusyError(OSError):
     """Another process is writing there."""
@@ -37,7 +39,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     >>> with files.whole("table.parquet") as part:
     ...     table.to_parquet(part)
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(named(path)))
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,14 @@ def whole(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
+def named(path: str | os.PathLike) -> Path:
+    """A path, ~ spelt out, or a ``ValueError`` that says what came."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise ValueError(f"path is {checks.shown(path)}, expected the name of "
+                         "a file or folder: text, or a pathlib.Path.")
+    return Path(path).expanduser()
+
+
 def write(path: str | Path, data: bytes | str) -> Path:
     """Write bytes or UTF-8 text whole or not at all."""
     with whole(path) as part:
@@ -90,7 +100,7 @@ def lock(path: str | Path, *, wait: float = 0) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(named(path)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         name = path.with_name(f".{path.name}.lock")
@@ -114,8 +124,8 @@ def lock(path: str | Path, *, wait: float = 0) -> Iterator[None]:
 
 def cache_folder(cache: str | Path | None = None) -> Path:
     """Where fetched files are kept: ``GEOTREE_CACHE`` unless told."""
-    return Path(cache or os.environ.get("GEOTREE_CACHE")
-                or Path.home() / ".cache" / "geotree")
+    return named(cache or os.environ.get("GEOTREE_CACHE")
+                 or "~/.cache/geotree")
 
 
 def regular(path: str | Path) -> Path:
@@ -126,7 +136,7 @@ def regular(path: str | Path) -> Path:
     ValueError
         A pipe or a device: to read it may take for ever.
     """
-    path = Path(path)
+    path = named(path)
     if path.exists() and not path.is_file():
         raise ValueError(f"'{path}' is a folder, a pipe or a device, "
                          "expected a file. Copy what it holds into one.")

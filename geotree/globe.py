@@ -58,6 +58,8 @@ def tree(table):
     """A k-d tree of the places of a table; distances in it are chords."""
     from scipy.spatial import cKDTree
 
+    if not len(table):
+        raise ValueError("a table of no rows: nothing is near.")
     return cKDTree(vectors_of(table))
 
 
@@ -165,6 +167,23 @@ def country_code(*, lat, lon, coast: bool = False) -> np.ndarray:
     return codes[number]
 
 
+def swapped(*, lat, lon, codes=None) -> np.ndarray:
+    """Which of N places are on land with lat and lon exchanged alone: (N,).
+
+    bool, False for no place. ``codes``, (N,) str, are the countries that
+    they shall lie in instead of any, where they are known.
+    """
+    code = read_codes(pd.Series(codes, range(len(lat))))[0].fillna("")
+
+    def fits(lat, lon):
+        good = np.abs(lat) <= 90  # of no place neither is a number
+        there = country_code(lat=np.where(good, lat, 0),
+                             lon=np.where(good, lon, 0), coast=True)
+        return good & np.where(code == "", there != "", there == code)
+
+    return fits(lon, lat) & ~fits(lat, lon)
+
+
 @cache
 def _known() -> set[str]:
     """The codes of all countries, and of Antarctica."""
@@ -199,5 +218,5 @@ def continent(codes) -> np.ndarray:
     """
     of = {code: name for name, some in load("continents.json").items()
           for code in some.split()}
-    return np.array([of.get(code, "") for code in np.asarray(codes)],
-                    dtype=str)
+    return read_codes(pd.Series(codes, dtype=object))[0].map(of).fillna(
+        "").to_numpy(str)

@@ -103,7 +103,7 @@ class Asking:
 
 
 def _number(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.lstrip("-").isdecimal() else text
 
 
 def _box(text: str) -> tuple[float, ...]:
@@ -120,8 +120,9 @@ def _target(text: str) -> Path:
     path = Path(text)
     there = next(one for one in (path, *path.absolute().parents)
                  if one.exists())
-    if not os.access(there, os.W_OK) or (there != path and not there.is_dir()):
-        raise click.BadParameter(f"'{path}' cannot be written: '{there}' is "
+    if not text or not os.access(there, os.W_OK) or (
+            there != path and not there.is_dir()):
+        raise click.BadParameter(f"'{text}' cannot be written: '{there}' is "
                                  "read-only, or no folder.")
     return path
 

@@ -5,6 +5,8 @@ place, too, cannot say which convinced it. Two models and one number can:
 ``log p = log p_seen + a · log p_place``. Explained in chapter 06.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -14,6 +16,7 @@ from geotree.evaluation.calibration import FLOOR, log_loss
 
 # Of place.MODELS, those that are made anew from any number of records.
 QUICK = ("nearest places", "kernel of places")
+_MOST = 2  # that a place weighs, against what is seen
 _DOUBT = 1e-3  # share of the records that stand outside any known range
 
 
@@ -64,7 +67,7 @@ def fit_weight(p_seen: np.ndarray, p_place: np.ndarray,
     -------
     float
         0 to 2, by the smallest mean log loss; 0 where the place does not
-        help.
+        help. One that runs into 2 comes with a warning.
     """
     from scipy.optimize import minimize_scalar
 
@@ -72,8 +75,13 @@ def fit_weight(p_seen: np.ndarray, p_place: np.ndarray,
         mixed = combine(p_seen, p_place, weight)
         return float(log_loss(mixed, labels).mean())
 
-    found = minimize_scalar(loss, bounds=(0, 2), method="bounded",
+    found = minimize_scalar(loss, bounds=(0, _MOST), method="bounded",
                             options={"xatol": 1e-3})
+    if found.x > _MOST - 0.01:
+        warnings.warn(
+            f"the weight of the place ran into its bound of {_MOST} on these "
+            f"{len(p_seen)} samples. Was the place learnt from them, or the "
+            "model of pixels from none?", stacklevel=2)
     return float(found.x) if found.fun < loss(0.0) else 0.0
 
 
@@ -160,12 +168,11 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     """
     values = checks.probabilities(probabilities)
     checks.number(tau, name="tau")
-    share = checks.plain(frequency, "frequency").astype(float)
-    if share.shape != (values.shape[1],) or not (share > 0).any() or not (
-            (share >= 0) & (share < np.inf)).all():
-        raise ValueError(f"frequency has shape {share.shape}, expected "
-                         f"shares of the {values.shape[1]} classes, 0 or "
-                         "more, not all 0.")
+    share = checks.shares(checks.plain(checks.aligned(
+        frequency, where="frequency"), "frequency")[None], where="frequency",
+        k=values.shape[1])[0]
+    if not share.any():
+        raise ValueError("frequency is 0 for all classes.")
     share = np.maximum(share, share[share > 0].min())
     return _normalised(np.log(np.maximum(values, FLOOR))
                        - tau * np.log(share), values.dtype)
@@ -215,7 +222,8 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         A list allows nothing that its sample has a probability for.
     """
     values = checks.probabilities(probabilities)
-    allowed = checks.plain(allowed, "allowed")
+    allowed = checks.plain(checks.aligned(allowed, where="allowed"),
+                           "allowed")
     if allowed.dtype != bool or allowed.shape not in (
             values.shape, values.shape[1:]):
         raise ValueError(f"allowed is {allowed.dtype} of shape "

@@ -7,8 +7,11 @@ table of your own or of the release, instead of the planet's) or
 "Setting up" lists those of the services. Read by :mod:`geotree.chain`.
 """
 
+import difflib
 import os
+import warnings
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +25,23 @@ _OPTIONS = {"planet": {}, "earthengine": {"year": "YEAR", "tier": "EE_TIER"},
             "stac": {"year": "YEAR", "url": "STAC_URL",
                      "collection": "STAC_COLLECTION",
                      "rasters": "STAC_RASTERS"}}
+_KNOWN = [f"GEOTREE_{name}" for name in (
+    "RUN", "DATA", "TABLE", "ROUTE", "SOURCE", "CACHE", *_GBIF.values(),
+    *(name for one in _OPTIONS.values() for name in one.values()))]
+
+
+@cache
+def _tell(name: str) -> None:
+    near = difflib.get_close_matches(name, _KNOWN, 1, 0)[0]
+    warnings.warn(f"{name} is set, but nothing reads it. Is {near} meant?",
+                  stacklevel=4)
 
 
 def options_of(source: str) -> dict:
     """Options of a source that the environment sets."""
+    for name in os.environ:
+        if name.startswith("GEOTREE_") and name not in _KNOWN:
+            _tell(name)
     options = _given(_OPTIONS[source])
     if options.get("year", "").isdecimal():
         options["year"] = int(options["year"])
@@ -133,7 +149,7 @@ def folder() -> Path:
     pixels = "" if run.source == "planet" else run.source
     label = "-".join(filter(None, (origin, pixels))) or "planet"
     root = run.data or _get("DATA") or "geotree-data"
-    return (Path(root) / label / run.size).absolute()
+    return (files.named(root) / label / run.size).absolute()
 
 
 def real_table() -> Path | None:
@@ -141,7 +157,7 @@ def real_table() -> Path | None:
     name = settings().table
     if not name:
         return None
-    path = Path(name).expanduser()
+    path = files.named(name)
     if not path.exists():
         raise FileNotFoundError(f"GEOTREE_TABLE is '{name}', which does not "
                                 "exist. Give the full path of a CSV.")

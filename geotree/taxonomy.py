@@ -64,17 +64,24 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{int(blank.any(axis=1).sum())} rows lack a name "
             f"({', '.join(blank.columns[blank.any()])}), the first is row "
-            f"{row!r}. Drop them, or fill in the names.")
+            f"{checks.shown(row)}. Drop them, or fill in the names.")
     counts = lineages.value_counts(sort=False).rename("rows").reset_index()
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
-    from geotree.occurrences.names import is_species, normal
+    from geotree.occurrences.names import genus, is_species, normal
 
     if odd := [name for name in classes["species"]
                if not is_species(normal(name))]:
         warnings.warn(f"{len(odd)} names read as no species, and count as "
                       f"one each: {few(map(repr, odd))}.", stacklevel=2)
+    name = classes["genus"].str.lstrip("× ")
+    other = (genus(classes["species"]) != name) & (name != "Unknown")
+    if other.sum() > max(2, len(classes) / 2):
+        warnings.warn(
+            f"{other.sum()} of {len(classes)} species are not named after "
+            f"their genus, the first is {name[other].iloc[0]!r}. Were "
+            "columns exchanged?", stacklevel=2)
     tell_alike(classes)
     return classes[columns].astype(str).reset_index(drop=True)
 
@@ -261,17 +268,9 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame, rank: str
 
 
 def sum_groups(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Sum columns by group, in double precision.
+    """Sum columns (N, K) by group, in double precision: (N, G).
 
-    Parameters
-    ----------
-    values : (N, K) float
-    index : (K,) int
-        Group of each column, 0 to G - 1, none empty.
-
-    Returns
-    -------
-    (N, G) of the same dtype
+    ``index`` (K,) is the group of each column, 0 to G - 1, none empty.
     """
     kind = values.dtype if values.dtype.kind == "f" else np.float64
     order = np.argsort(index, kind="stable")

@@ -5,9 +5,11 @@ GlobalGeoTree release, so that files and weights of either side fit. Used
 in every chapter, explained in chapter 02.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from geotree.data import load
 
@@ -69,6 +71,35 @@ def plain(values, where: str = "values") -> np.ndarray:
             values = values.float()
     values = np.asarray(values)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def aligned(values, rows=None, *, where: str):
+    """The values, unless a column's index is ``rows`` in another order.
+
+    ``rows`` None: one a class, and names, whose order nobody can tell.
+    """
+    index = getattr(values, "index", None)
+    if isinstance(index, pd.Index) and (
+            index.inferred_type == "string" if rows is None
+            else not index.equals(pd.Index(rows)) and {*index} == {*rows}):
+        raise ValueError(f"{where} may have rows in another order: their "
+                         f"index is {few(index)}. .reindex them as the "
+                         "other's, and .to_numpy().")
+    return values
+
+
+def shown(value) -> str:
+    """A value as one would write it, 3 and not np.int64(3), cut if long."""
+    text = re.sub(r"\bnp\.(?:[a-z]+\d*_?\(('[^']*'|[^()']*)\)|(\w+)_)",
+                  r"\1\2", repr(value))
+    return text if len(text) < 200 else f"{text[:200]} …"
+
+
+def few(words, most: int = 3) -> str:
+    """The first of some words, and how many more there are."""
+    words = [*map(str, words)]
+    more = f" and {len(words) - most} more" * (len(words) > most)
+    return ", ".join(words[:most]) + more or "none"
 
 
 def reflectance(images: np.ndarray) -> np.ndarray:

@@ -105,6 +105,7 @@ INSIDE = {
 }
 OPEN = {
     "globe.unit_vectors": "geometry; what is no place stays no place",
+    "globe.swapped": "what is no place lies on no land",
     "plots.maps.equal_earth": "geometry; what is no place is not drawn",
     "plots.maps.cover": "draws what equal_earth leaves",
     "plots.pixels.true_color": "any number of bands, of checked numbers",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -19,20 +20,23 @@ from geotree import (
     checks,
     evaluation,
     explore,
+    globe,
     models,
     network,
     occurrences,
     pixels,
     place,
+    plots,
     presence as wood,
     prior,
+    run,
     shards,
     splits,
     taxonomy,
     training,
     variables,
 )
-from geotree.evaluation import calibration, presence, unseen
+from geotree.evaluation import calibration, presence, results, unseen
 from geotree.explore.sheet import Sheet
 from geotree.explore.tiles import Grid
 from geotree.models import store
@@ -52,6 +56,7 @@ RNG = np.random.default_rng(0)
 ODDS = RNG.dirichlet(np.ones(len(CLASSES)), N)
 LABELS = taxonomy.labels(TABLE, CLASSES)
 NAN = np.full(N, np.nan)
+WOOD = TABLE.assign(year=np.arange(N) % 7)  # sites, and when
 CELSIUS = np.full((3, 27), np.nan, np.float32)
 CELSIUS[:, [12, 14]] = 24.5, 31.0  # bio05 and bio07 of WorldClim 2
 
@@ -160,6 +165,32 @@ REFUSED = {
     "a seed below zero": lambda: CompactClip(seed=-1),
     "no as text": lambda: training.Settings(flips="no"),
     "a table of no kind": lambda: occurrences.from_points([1]),
+    "parts of the same rows in another order": lambda: splits.check_leakage(
+        TABLE, pd.Series(["train", "test"] * (N // 2), TABLE.index[::-1])),
+    "folds of the same rows in another order": lambda: splits.untrained(
+        TABLE, pd.Series(LABELS, TABLE.index[::-1])),
+    "frequencies by name": lambda: prior.adjust(
+        ODDS, TABLE["species"].value_counts()),
+    "a list by name": lambda: prior.restrict(
+        ODDS, CLASSES.set_index("species")["genus"] == "Acer"),
+    "limits of sets by name": lambda: calibration.prediction_sets(
+        ODDS, pd.Series(0.1, CLASSES["species"])),
+    "counts by name in another order": lambda: plots.icicle(
+        CLASSES, TABLE["species"].value_counts().sort_index()[::-1]),
+    "counts below zero": lambda: plots.icicle(CLASSES, -np.ones(5)),
+    "a distance that is no number": lambda: splits.check_leakage(
+        TABLE, ["train", "test"] * (N // 2), km=np.nan),
+    "nearest of no rows": lambda: splits.nearest_km(TABLE, TABLE.head(0)),
+    "ids beyond 63 bits": lambda: patches(ids=np.arange(
+        3, dtype=np.uint64) + 2**63),
+    "right as numbers": lambda: plots.error_map([1], [2], [7]),
+    "scores of no model": lambda: plots.score_bars(score()),
+    "bins of another table": lambda:
+        calibration.expected_calibration_error(TABLE),
+    "a column that samples lack": lambda: patches(
+        ids=[1, 2, 3]).columns("nothing"),
+    "a model without names": lambda: explore.ask(
+        CompactClip(), FakeSource(), lat=[47], lon=[8]),
     **{f"{name}={value!r}": lambda name=name, value=value: training.Settings(
         **{name: value}) for name, value in (
             ("warmup", 2), ("clip", 0), ("temperature", -1),
@@ -257,6 +288,26 @@ TOLD = {  # what is left out, or taken for something, and how it is told
         species="Fagus sylv\u0430tica")), "1 names read as no species"),
     "radians": (lambda: occurrences.from_points(
         np.radians(TABLE[PLACE])), "Are they radians"),
+    "latitude for longitude": (lambda: occurrences.from_points(pd.DataFrame({
+        "lat": [8.1, 8.2, 8.3, 80, 170, 170, 170],
+        "lon": [47.1, 47.2, 47.3, 170, 0, 0, 0],
+        "countryCode": "CH"})), "3 of 7 places .* Are they swapped"),
+    "sea for land": (lambda: occurrences.from_points(pd.DataFrame({
+        "lat": [-63.1, -63.2, -63.3], "lon": [45.1, 45.2, 45.3]})),
+        "3 of 3 places .* Are they swapped"),
+    "a weight at its bound": (lambda: prior.fit_weight(
+        np.full_like(ODDS, 1 / ODDS.shape[1]), 0.9 * np.eye(len(CLASSES))[
+            LABELS] + 0.1 / len(CLASSES), LABELS), "its bound of 2"),
+    "genus for family": (lambda: taxonomy.class_table(TABLE.rename(
+        columns={"genus": "family", "family": "genus"})),
+        "5 of 5 species .* first is 'Sapindaceae'. Were columns"),
+    "a variable without a value": (lambda: wood.fit(
+        WOOD.assign(nothing=np.nan), WOOD.assign(nothing=np.nan),
+        variables=["year", "nothing"], model="logistic"),
+        "nothing have no value in any row"),
+    "sites in other units": (lambda: wood.fit(
+        WOOD, WOOD, variables=["year"], model="logistic").predict(
+            WOOD.assign(year=10 * WOOD["year"])), "16 of 24 sites lie far"),
     "kilometres": (lambda: occurrences.validate(TABLE.assign(
         coordinateUncertaintyInMeters=0.01)), "below 1 m. Kilometres")}
 
@@ -266,6 +317,71 @@ def test_it_is_told(what):
     ask, words = TOLD[what]
     with pytest.warns(UserWarning, match=words):
         ask()
+
+
+def test_a_setting_that_nobody_reads_is_told(monkeypatch):
+    monkeypatch.setenv("GEOTREE_RUNN", "full")
+    with pytest.warns(UserWarning, match="GEOTREE_RUNN .*Is GEOTREE_RUN me"):
+        run.settings()
+
+
+PATHS = {  # doors that take the name of a file or folder
+    "a cube": pixels.open, "its damage": pixels.verify,
+    "samples": shards.open,
+    "a model": models.load, "results": results.read,
+    "what is written": lambda path: occurrences.write(TABLE, path),
+    "answers": lambda path: explore.write_answers(TABLE, path),
+    "pixels": lambda path: pixels.download(TABLE, FakeSource(), path),
+    "a checkpoint": checkpoint.read}
+
+
+@pytest.mark.parametrize("what", PATHS)
+@pytest.mark.parametrize("path", [None, 3, ""])
+def test_a_path_is_one(what, path):
+    with pytest.raises(ValueError, match="path is .*, expected the name"):
+        PATHS[what](path)
+
+
+def test_home_is_spelt_out(tmp_path, monkeypatch):
+    """Or the table lands in a folder of the name ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert occurrences.write(TABLE, "~/a.parquet") == tmp_path / "a.parquet"
+    assert len(occurrences.from_points("~/a.parquet")) == N
+    monkeypatch.setenv("GEOTREE_DATA", "~/data")
+    assert run.folder().is_relative_to(tmp_path)
+
+
+def test_a_last_row_that_was_cut_is_told_of(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("name,lat,lon,note\na,47.5,8.5,\nb,47.25,8.25,")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an empty cell is not cut
+        occurrences.from_points(path)
+    path.write_text(path.read_text()[:-3])
+    with pytest.warns(UserWarning, match="a.csv' ends in the middle of a l"):
+        occurrences.from_points(path)
+
+
+@pytest.mark.parametrize("given", [
+    {"occurrenceStatus": [False, True, False]}, {"presence": [0, 1, 0.0]},
+    {"Present": ["no", "yes", "0"]}, {"individualCount": ["0", "1", "0"]}])
+def test_a_tree_that_was_not_found_is_none(given):
+    found = occurrences.from_points(TABLE.head(3).assign(**given))
+    assert found["status"].tolist() == ["absent", "ok", "absent"]
+
+
+def test_a_country_has_a_continent_in_any_case():
+    assert globe.continent(["de", "DE ", "XX", None]).tolist() == [
+        "Europe", "Europe", "", ""]
+
+
+def test_a_number_is_shown_as_one_writes_it():
+    for value, text in ((np.int64(3), "3"), ([np.float32(-0.5)], "[-0.5]"),
+                        (np.str_("a b"), "'a b'"),
+                        (np.True_, "True")):
+        with pytest.raises(ValueError) as told:
+            checks.number(value, name="it", low=9)
+        assert f"it is {text}, expected" in str(told.value)
 
 
 def test_what_another_names_counts_by_its_name():
@@ -435,7 +551,7 @@ def test_an_index_that_another_wrote_is_named(folder, name):
 
 @pytest.mark.parametrize("change", [
     {"thresholds": 1.5}, {"model": []}, {"config": {"width": -256}},
-    {"classes": {name: [[]] for name in store.RANKS}}])
+    {"classes": {name: [[]] for name in taxonomy.RANKS}}])
 def test_a_card_that_another_wrote_is_named(change, tmp_path):
     CompactClip().save_pretrained(tmp_path)
     card = store.read_card(tmp_path) | change

@@ -66,6 +66,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, *,
 
 def expected_calibration_error(table: pd.DataFrame) -> float:
     """Mean gap of confidence and accuracy in :func:`reliability`'s bins."""
+    checks.columns(table, ["confidence", "accuracy", "n"])
     gap = (table["confidence"] - table["accuracy"]).abs()
     return float((gap * table["n"]).sum() / table["n"].sum())
 
@@ -236,9 +237,8 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
     A set may be empty: then the sample looks like nothing of the
     calibration part.
     """
-    least = checks.plain(least, "least")
+    least = checks.plain(checks.aligned(least, where="least"), "least")
     values = checks.probabilities(probabilities, k=least.size)
-    least = checks.one_each(least, values.shape[1], where="least")
     checks.number(least.max(), name="the largest of least", high=1.001)
     return values >= checks.shares(least[None], where="least")
 

@@ -125,10 +125,8 @@ def _checked(suitability, present):
     if list(getattr(suitability, "columns", names)) != list(names):
         raise ValueError("suitability and present have other columns, or "
                          "the same in another order.")
-    rows = [list(getattr(one, "index", ())) for one in (suitability, present)]
-    if rows[0] != rows[1] and {*rows[0]} == {*rows[1]}:
-        raise ValueError("suitability and present have the same rows in "
-                         "another order: .reindex one by the other's index.")
+    if isinstance(present, pd.DataFrame):
+        checks.aligned(suitability, present.index, where="suitability")
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(truth, (0, 1)).all(
         axis=1)
     if bad.any():

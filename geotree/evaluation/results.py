@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, files
 
 KEY = ["data", "task", "split", "model", "rank", "metric", "by", "group",
        "seed"]
@@ -46,7 +46,7 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
 
 def read(name: str | Path) -> pd.DataFrame:
     """Read results: a path, or the name of a file that the book keeps."""
-    path = Path(name)
+    path = files.named(name)
     if not path.suffix:
         path = folder() / f"{name}.csv"
     if not path.exists():

@@ -217,7 +217,7 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
     """
     kind_of(path, (".tif", ".tiff"))
     if "species" not in maps.dims:
-        return _write_names(maps, Path(path))
+        return _write_names(maps, files.named(path))
     names = maps["species"].to_numpy().tolist()
     if species is None and len(names) == 1:
         species = names[0]
@@ -245,7 +245,7 @@ def _write(maps, path, layers, *, tags: dict, **profile) -> Path:
             file.set_band_unit(band, layer.attrs.get("units", ""))
         file.update_tags(**tags, **{
             key: str(value) for key, value in maps.attrs.items()})
-    return Path(path)
+    return files.named(path)
 
 
 def _write_names(maps: xr.Dataset, path: Path) -> Path:

@@ -253,8 +253,9 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     here = checks.on_globe(lat=lat, lon=lon)  # (M,)
     if not here.any():
         checks.places(lat=lat, lon=lon)  # says what is wrong
-    judge = Judge(model, model.classes if classes is None else classes,
-                  temperature, place, weight)
+    classes = model.classes if classes is None else classes
+    taxonomy.check(classes)
+    judge = Judge(model, classes, temperature, place, weight)
     seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here])
     parts = [_nothing(len(judge.classes))]
     for rows, images, environment in seen.blocks():

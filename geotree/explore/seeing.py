@@ -47,8 +47,9 @@ def year_of(source, year=None):
         return year
     if year not in (None, fixed):
         raise ValueError(
-            f"year is {year!r}, but the source {source.name!r} looks at "
-            f"{fixed} alone. Make it with year='own', or leave the year out.")
+            f"year is {checks.shown(year)}, but the source {source.name!r} "
+            f"looks at {fixed} alone. Make it with year='own', or leave the "
+            "year out.")
     return fixed
 
 

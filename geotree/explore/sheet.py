@@ -122,7 +122,7 @@ def _leading(values: np.ndarray, k: int) -> np.ndarray:
 def kind_of(path: str | Path, kinds: tuple[str, ...] = _KINDS) -> str:
     """The ending of a file's name, which says the format."""
     for ending in kinds:
-        if Path(path).name.lower().endswith(ending):
+        if files.named(path).name.lower().endswith(ending):
             return ending
     raise ValueError(f"'{path}': expected the name of a file that ends in "
                      f"{', '.join(kinds)}, which says the format.")
@@ -150,7 +150,7 @@ def write_answers(answers: pd.DataFrame, path: str | Path) -> Path:
             answers.to_csv(part, index=False,
                            sep="\t" if ".tsv" in kind else ",",
                            compression="gzip" if ".gz" in kind else None)
-    return Path(path)
+    return files.named(path)
 
 
 def _stored(answers: pd.DataFrame) -> pd.DataFrame:

@@ -91,7 +91,7 @@ class Whole:
         """
         from safetensors.torch import save
 
-        folder = Path(folder)
+        folder = files.named(folder)
         contents = {WEIGHTS: save({
             name: value.detach().cpu().contiguous()
             for name, value in self.state_dict().items()})}
@@ -138,7 +138,7 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
     FileNotFoundError
         No such folder, and no hub id that can be had.
     """
-    path = Path(source)
+    path = files.named(source)
     if path.exists():
         return path
     try:
@@ -155,7 +155,7 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
 
 def read_card(folder: str | Path) -> dict:
     """The card of a saved model, as it was written."""
-    path = Path(folder) / CARD
+    path = files.named(folder) / CARD
     if not path.is_file():
         raise FileNotFoundError(
             f"no model in '{folder}': it has no {CARD}. Expected a folder "
@@ -182,7 +182,7 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    folder, paths = Path(folder), {}
+    folder, paths = files.named(folder), {}
     for name, expected in card["files"].items():
         path = paths[name] = folder / name
         if not path.is_file():

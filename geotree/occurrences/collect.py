@@ -75,7 +75,7 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
     if route == "search" and not 0 < limit <= gbif.DEEPEST:
         raise ValueError(f"limit is {limit}; a search gives 1 to "
                          f"{gbif.DEEPEST:,} records. Take route='download'.")
-    taxa, folder = usable(taxa), Path(folder)
+    taxa, folder = usable(taxa), files.named(folder)
     asked = {"route": route, "taxa": taxa["taxonKey"].tolist(),
              "years": list(years),
              **({"limit": limit} if route == "search" else {}),

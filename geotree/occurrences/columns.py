@@ -5,7 +5,7 @@ import unicodedata
 
 import pandas as pd
 
-from geotree import globe
+from geotree import checks, globe
 from geotree.data import load
 from geotree.occurrences import names
 
@@ -164,7 +164,7 @@ def _refuse(column: pd.Series, bad: pd.Series, expected: str) -> None:
     if bad.any():
         raise ValueError(
             f"{column.name} must be {expected}; {int(bad.sum())} rows are "
-            f"not, first {column[bad].iloc[0]!r}.")
+            f"not, first {checks.shown(column[bad].iloc[0])}.")
 
 
 def count(report: dict, what: str, rows: pd.Series) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from geotree import checks
+from geotree import checks, files
 from geotree.network import Pool
 from geotree.occurrences.gbif import Client
 
@@ -169,7 +169,7 @@ def answers(questions: Iterable[tuple], ask: Callable, cache: str | Path, *,
     what : str
         Name of the progress bar.
     """
-    cache, known = Path(cache), {}
+    cache, known = files.named(cache), {}
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.touch()
     for line in cache.read_text("utf-8").splitlines():

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, globe
 from geotree.data import load
 from geotree.occurrences import columns, names, reading
 from geotree.occurrences.columns import COLUMNS, FIRST_YEAR, OPTIONAL
@@ -57,8 +57,8 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
           ``not WGS 84`` for a row without a usable place; ``no year``,
           ``no name`` or ``absent`` for a row that has a place, but a date
           or name that cannot be read, or a tree that was not found
-          (``occurrenceStatus``, ``individualCount``): it can be answered,
-          not learned from;
+          (``occurrenceStatus``, ``present``, ``individualCount``): it can
+          be answered, not learned from;
         - ``reason``: the same in words, "" where all is well;
         - all other columns of ``occurrences.COLUMNS``, unknown.
 
@@ -101,6 +101,13 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     sides = {what: _side(came, what) for what in _SIDES}
     _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
     meant |= sides
+    north, east = new[columns.PLACE].to_numpy().T
+    n = globe.swapped(lat=north, lon=east, codes=came.get("countryCode")).sum()
+    if n > max(2, np.isfinite(north).sum() / 2):
+        warnings.warn(
+            f"{n} of {len(came)} places lie at sea or outside "
+            "their countryCode, and would not with latitude and longitude "
+            "exchanged. Are they swapped?", stacklevel=2)
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR,
                       high=columns.last_year(), whole=True)
@@ -237,15 +244,13 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
 
 
 def _found(marks: list, came: pd.DataFrame) -> None:
-    """What Darwin Core's columns say of a tree that is not there."""
-    for name, is_none in (
-            ("occurrenceStatus", lambda text: names.under(
-                text, "occurrenceStatus", ["absent"])),
-            ("individualCount", lambda text: pd.to_numeric(
-                text, errors="coerce").eq(0).to_numpy())):
-        if name in came:
-            marks.append((is_none(came[name]), "absent",
-                          name + " is " + _words(came[name])))
+    """What columns say of a tree that was looked for and is not there."""
+    for name in reading.usual(came, "status"), ["individualCount"]:
+        for text in (came[one] for one in name if one in came):
+            none = pd.to_numeric(text, errors="coerce").eq(0).fillna(False)
+            marks.append((none.to_numpy(bool) | names.under(
+                text, "occurrenceStatus", ["absent"]), "absent",
+                text.name + " is " + _words(text)))
 
 
 def _words(column: pd.Series) -> pd.Series:

@@ -39,10 +39,7 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     ValueError
         No table, or a damaged one; the message names the file.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"table is a {type(path).__name__}, expected a "
-                         "DataFrame, or the path of a file.")
-    path = Path(path)
+    path = files.named(path)
     if path.is_dir() or not path.exists():
         raise FileNotFoundError(f"no table at '{path}'.")
     with files.regular(path).open("rb") as file:
@@ -132,7 +129,15 @@ def _text(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
         # Else pandas would drop what a row has beyond the names.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, **options)
+        table = pd.read_csv(path, **options)
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2))
+        end = file.read().strip(b"\0")[-1:]
+    if not zipped and end not in b"\r\n" + separator.encode() and pd.isna(
+            table.iloc[-1:, -1:]).any(axis=None):
+        warnings.warn(f"'{path}' ends in the middle of a line: was it cut "
+                      "short? Its last row may be wrong.", stacklevel=4)
+    return table
 
 
 def _encoding(path: Path, head: bytes, zipped: bool) -> str:

@@ -145,7 +145,7 @@ def write(table: pd.DataFrame, path: str | os.PathLike) -> Path:
             "text, numbers, lists and dictionaries.") from error
     with files.whole(path) as part:
         checked.to_parquet(part, index=False)
-    return Path(path)
+    return files.named(path)
 
 
 def read_release(csv: str | os.PathLike) -> pd.DataFrame:
@@ -163,7 +163,7 @@ def read_release(csv: str | os.PathLike) -> pd.DataFrame:
         A checked occurrence table; ``attrs`` names the file and its
         SHA-256.
     """
-    table, path = reading.frame(csv), Path(csv)
+    table, path = reading.frame(csv), files.named(csv)
     checks.columns(table, [name for name in RELEASE if name not in (
         "location", "source", "Category")], where=f"'{path}'")
     table = table.rename(columns=RELEASE)
@@ -193,7 +193,7 @@ def write_release(table: pd.DataFrame, csv: str | os.PathLike) -> Path:
     with files.whole(csv) as part:
         frame.to_csv(part, index=False, lineterminator="\r\n",
                      encoding="utf-8")
-    return Path(csv)
+    return files.named(csv)
 
 
 def leave(table: pd.DataFrame, gone, why: str) -> pd.DataFrame:

@@ -139,7 +139,7 @@ def verify(store: str | Path, *, contents: bool = True) -> dict[str, int]:
     """
     from geotree.pixels.chunks import is_sound
 
-    store, lost = Path(store), {}
+    store, lost = files.named(store), {}
     arrays = about(store)["consolidated_metadata"]["metadata"]
     # Chunks of samples without a status are pending, whatever they hold.
     begun = sorted(int(path.name) for path in store.glob("status/c/*")
@@ -197,7 +197,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     """
     from geotree.pixels.chunks import Chunks
 
-    store = Path(store)
+    store = files.named(store)
     if not (store / "zarr.json").exists():
         raise FileNotFoundError(f"no cube at '{store}'. Make one with "
                                 "pixels.download (chapter 02).")

@@ -81,7 +81,7 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     checks.number(chunk, name="chunk", low=1, high=_LARGEST, whole=True)
     checks.number(max_failed, name="max_failed", low=0, high=1)
     checks.number(timeout, name="timeout", low=0)
-    store = Path(store)
+    store = files.named(store)
     with engine.open(workers) as workers, files.lock(store):
         try:
             group, rows = making.adopt(store, table, source.attrs(),

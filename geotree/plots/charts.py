@@ -64,7 +64,7 @@ def score_bars(scores: pd.DataFrame, *, label: str = "model",
     highlight : str
         The one bar to keep in colour; the others turn grey.
     """
-    value, low, high = _percent(scores)
+    value, low, high = _percent(checks.columns(scores, [label, "n"]))
     ax = look.axes_of(ax, figsize=(7, 0.4 * len(scores) + 1.3))
     place = look.rows_of(ax, scores[label])
     shade = [look.CYCLE[0] if highlight in (None, name) else look.REST

@@ -101,6 +101,8 @@ def error_map(lat, lon, right, *, degrees: float = 10.0,
     """
     lat, lon = checks.places(lat=lat, lon=lon)
     right = checks.one_each(right, len(lat), where="right")
+    if not np.isin(right, (0, 1)).all():
+        raise ValueError("right is neither True nor False somewhere.")
     y, x = ((np.floor(one / degrees) + 0.5) * degrees for one in (lat, lon))
     blocks = pd.DataFrame({"y": y, "x": x, "right": 100.0 * right}).groupby(
         ["y", "x"], as_index=False)["right"].agg(["mean", "size"])

@@ -64,10 +64,11 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None) -> Axes:
         Records of each class.
     """
     ranks = ["leafType", "family", "genus", "species"]
-    counts = checks.one_each(counts, len(classes), where="counts")
+    counts = checks.one_each(counts, len(classes), where="counts",
+                             rows=classes["species"])
     table, total = classes.assign(n=counts), counts.sum()
-    if not total:
-        raise ValueError("counts are all zero: nothing to draw.")
+    if not total or counts.min() < 0:
+        raise ValueError("counts are below zero, or nothing but zero.")
     ax = look.axes_of(ax, figsize=(7, 5.2))
     for column in range(len(ranks)):
         sizes = table.groupby(ranks[:column + 1])["n"].sum() / total

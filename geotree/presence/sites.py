@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from geotree import checks, globe
 
 DEGREES = ("decimalLongitude", "decimalLatitude")
 _SIGNS = (-9999, -99999, -32768)  # for missing, of rasters
+_FAR = 5  # standard deviations of a feature, beyond which it is cut
 _CELLS = 256  # parts of the region, to see how much of it was visited
 
 
@@ -62,7 +64,12 @@ class Features:
     def features(self, frame: pd.DataFrame) -> np.ndarray:
         """Standardised features: (N, F) float32."""
         scaled = self.encoder.transform(self._columns(frame))
-        return scaled.clip(-5, 5).astype(np.float32)
+        far = int((np.abs(scaled) > _FAR).any(axis=1).sum())
+        if far > len(scaled) / 2:
+            warnings.warn(
+                f"{far} of {len(scaled)} sites lie far from all that was "
+                "learnt from. Other units, or another region?", stacklevel=3)
+        return scaled.clip(-_FAR, _FAR).astype(np.float32)
 
     def _columns(self, frame: pd.DataFrame) -> pd.DataFrame:
         columns = pd.DataFrame({
@@ -150,6 +157,10 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
         if name in numbers and (lost := frame[name].isin(_SIGNS).sum()):
             raise ValueError(f"{where}: {name} has a sign for missing, such "
                              f"as -9999, in {lost} rows. Missing is NaN.")
+    blank = [name for name in table.variables if frame[name].isna().all()]
+    if blank:
+        warnings.warn(f"{where}: {', '.join(blank)} have no value in any row: "
+                      "what comes out rests on the others.", stacklevel=3)
     if table.numbers not in (None, numbers):
         raise ValueError(f"{where}: numbers are {numbers}, and were "
                          f"{table.numbers} where the model learnt.")

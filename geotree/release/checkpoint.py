@@ -114,7 +114,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     FileNotFoundError, ValueError
         There is none, or it is no plain one; see :func:`load_tensors`.
     """
-    path = Path(path)
+    path = files.named(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint '{path}'. Check the path, or "
                                 "fetch it with hub.checkpoint().")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import checks, taxonomy, variables as v
+from geotree import checks, files, taxonomy, variables as v
 from geotree.models import store
 from geotree.release import checkpoint, towers
 from geotree.release.model import CLIP
@@ -155,9 +155,9 @@ def load(source: str | Path | nn.Module) -> nn.Module:
     """
     if isinstance(source, nn.Module):
         return source
-    if Path(source).is_file():
+    if files.named(source).is_file():
         return ClipBaseline.from_open_clip(source)
-    if Path(source).suffix in (".pt", ".bin", ".safetensors"):
+    if files.named(source).suffix in (".pt", ".bin", ".safetensors"):
         raise FileNotFoundError(f"no weights at '{source}'. Give a file of "
                                 "open_clip, a folder that transformers "
                                 "wrote, or a hub id.")

@@ -64,7 +64,7 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
     tars, listed = find(paths)
-    out = Path(out).absolute()
+    out = files.named(out).absolute()
     work = out.with_name(f".{out.name}.work")
     with engine.open(workers) as workers, files.lock(out):
         work.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geotree import taxonomy, variables as v
+from geotree import files, taxonomy, variables as v
 from geotree.hub import hub_file
 from geotree.release import prefixes
 from geotree.release.records import LEVELS
@@ -274,7 +274,7 @@ def train_tokens(texts: Sequence[str], folder: str | Path, *,
     # Each letter is a word, too: then no word ends with an unknown one.
     trained = CLIPTokenizer().train_new_from_iterator(
         [*texts, *map(chr, range(256))], size, show_progress=False)
-    folder = Path(folder)
+    folder = files.named(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trained.backend_tokenizer.model.save(str(folder))
     # With its marks, which transformers 5.0 keeps beside the model; they

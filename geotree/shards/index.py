@@ -12,7 +12,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -68,15 +68,15 @@ def find(paths, **options) -> tuple[list[Path], dict[Path, dict]]:
     ValueError
         A tar is there twice, or a command is given.
     """
-    if isinstance(paths, str | os.PathLike):
+    if isinstance(paths, str) or not isinstance(paths, Iterable):
         paths = [paths]
     tars, found = [], {}
-    for name in map(os.fspath, paths):
+    for name in [os.fspath(one) for one in paths if files.named(one)]:
         if name.startswith("pipe:"):
             raise ValueError(f"'{name}' is a command, expected a file, a "
                              "folder or an address.")
         away = "://" in name
-        path = far.at(name, **options) if away else Path(name)
+        path = far.at(name, **options) if away else files.named(name)
         folder = path if path.is_dir() else path.parent
         if folder not in found and (away or (folder / INDEX).exists()):
             found[folder] = load(folder)
@@ -247,7 +247,8 @@ class Listed:
         return self.rows["gbifID"].to_numpy()
 
     def table(self, columns: list[str] | None = None) -> pd.DataFrame:
-        return self.rows if columns is None else self.rows[columns]
+        columns = columns or [*self.rows]
+        return checks.columns(self.rows, columns)[columns]
 
 
 class Index:

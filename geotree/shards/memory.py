@@ -77,7 +77,8 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     environment = np.asarray(checks.environment(checks.plain(
         environment, "environment")), np.float32)
     ids = np.arange(n) if ids is None else checks.one_each(ids, n, where="ids")
-    if ids.dtype.kind not in "iu" or len(np.unique(ids)) < n:
+    if (ids.dtype.kind not in "iu" or ids.max(initial=0) > 2**63 - 1
+            or len(np.unique(ids)) < n):
         raise ValueError(f"ids are {ids.dtype}, {len(np.unique(ids))} of "
                          f"them for {n} samples; expected whole numbers, "
                          "each once.")

@@ -78,7 +78,7 @@ class Stac(Imagery):
         checks.number(looks, name="looks", low=1, whole=True)
         checks.number(cloudy, name="cloudy", low=0, high=100)
         super().__init__(year=year, workers=workers, wait=wait)
-        self.cache, self.url, self.sign = Path(cache), url, sign
+        self.cache, self.url, self.sign = files.named(cache), url, sign
         self.collection, self.tile = collection, tile
         self.looks, self.cloudy = looks, cloudy
         self.left_out: dict[str, str] = {}

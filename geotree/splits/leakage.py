@@ -33,7 +33,9 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
     species : bool
         No test species may be in train or validation (held-out species).
     """
-    column = checks.one_each(parts, len(table), where="parts")
+    checks.number(km, name="km", low=0)
+    column = checks.one_each(parts, len(table), where="parts",
+                             rows=table.index)
     rows = {name: table[column == name] for name in PARTS}
     if (odd := ~np.isin(column, [*PARTS, *UNUSED])).any():
         warnings.warn(f"{odd.sum()} rows are in parts that were not compared: "

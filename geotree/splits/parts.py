@@ -24,8 +24,7 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
         rows of one ``countryCode`` or ``year``.
     """
     checks.number(degrees, name="degrees", low=1e-6)
-    needed = KINDS[checks.one_of(kind, KINDS, name="kind")]
-    checks.columns(table, needed)
+    checks.columns(table, KINDS[checks.one_of(kind, KINDS, name="kind")])
     if kind == "random":
         return np.arange(len(table))
     if kind == "blocks":
@@ -76,7 +75,8 @@ def untrained(table: pd.DataFrame, fold: np.ndarray) -> pd.Series:
         Their number of rows, by name. Report both, and score the others:
         ``~table["species"].isin(untrained(table, fold).index)``.
     """
-    one = pd.Series(checks.one_each(fold, len(table), where="fold")).groupby(
+    one = pd.Series(checks.one_each(
+        fold, len(table), where="fold", rows=table.index)).groupby(
         table["species"].to_numpy()).agg(["nunique", "size"])
     return one.loc[one["nunique"] == 1, "size"].rename_axis(
         "species").rename("rows")
@@ -173,7 +173,8 @@ def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
         ``median_km`` to the nearest training row. ``attrs["untrained"]``
         names the species that lost their last training row.
     """
-    column = checks.one_each(parts, len(table), where="parts")
+    column = checks.one_each(parts, len(table), where="parts",
+                             rows=table.index)
     train, rows = table[column == "train"], {}
     for name in pd.unique(column):
         some = table[column == name]
@@ -240,8 +241,7 @@ def _assign(unit, kept, left, shares, rng) -> np.ndarray:
     """
     sizes = np.bincount(unit)
     part = np.full(len(sizes), -1)
-    part[kept] = 0
-    part[left] = 2
+    part[kept], part[left] = 0, 2
     target = (shares * sizes.sum()).tolist()
     filled = [float(sizes[kept].sum()), 0.0, 0.0]
     for number in rng.permutation(np.flatnonzero(part < 0)).tolist():
@@ -286,8 +286,8 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     wanted = max(round(fraction * len(lineage)), 1)
     chosen: list[str] = []
     for name in checks.rng(seed).permutation(members.index):
-        fits = len(chosen) + len(members[name]) <= wanted or not chosen
-        if fits and left[parent[name]] > 1:
+        if left[parent[name]] > 1 and (
+                not chosen or len(chosen) + len(members[name]) <= wanted):
             left[parent[name]] -= 1
             chosen += members[name]
     if not chosen:

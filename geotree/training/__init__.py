@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geotree import checks, evaluation, taxonomy
+from geotree import checks, evaluation, files, taxonomy
 from geotree.evaluation import calibration
 from geotree.shards import Shards
 from geotree.training.losses import class_loss, contrastive_loss
@@ -197,7 +197,7 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
         raise ValueError("keep and patience need validation samples.")
     with torch.random.fork_rng(devices=[]):  # the caller's state stays
         run = Run(model, train, validation, settings,
-                  None if out is None else Path(out))
+                  None if out is None else files.named(out))
         if len(run.classes) < 2:
             warnings.warn("all samples are of one species: there is nothing "
                           "to tell apart.", stacklevel=2)
