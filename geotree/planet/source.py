@@ -5,8 +5,6 @@ default source of the book: no account, no network, and each model can be
 held against the Bayes optimum. See the page "The simulated planet".
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np
@@ -59,7 +57,7 @@ class Planet:
         return traits.draw(self.classes, seed=self.seed)
 
     @cached_property
-    def _niches(self) -> traits.Niches:
+    def _niches(self) -> "traits.Niches":
         return traits.Niches(self.species, self.traits["habitat"],
                              seed=self.seed)
 

@@ -1,7 +1,5 @@
 """Sites as numbers, and how much of a region was visited."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 
@@ -29,7 +27,7 @@ class Features:
     numbers: list[str] | None = None  # of the variables, once learnt
 
     @classmethod
-    def of(cls, variables, coordinates) -> Features:
+    def of(cls, variables, coordinates) -> "Features":
         """From names of columns, of which the coordinates are two or none."""
         variables, place = ((one,) if isinstance(one, str) else tuple(
             one or ()) for one in (variables, coordinates))
@@ -42,7 +40,7 @@ class Features:
         return cls(variables, DEGREES if {*place} == {*DEGREES} else
                    place or None)
 
-    def learn(self, frame: pd.DataFrame) -> Features:
+    def learn(self, frame: pd.DataFrame) -> "Features":
         """Categories, medians, means and spreads of all training sites."""
         from sklearn.compose import make_column_transformer
         from sklearn.impute import SimpleImputer

@@ -6,8 +6,6 @@ true-colour images that such models know. Batch B, months T, features D.
 Chapter 09.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -73,7 +71,7 @@ class ClipBaseline(nn.Module):
     @classmethod
     def from_pretrained(cls, source: str | Path = CLIP, *,
                         tokenizer: str | Path | None = None
-                        ) -> ClipBaseline:
+                        ) -> "ClipBaseline":
         """CLIP by hub id, or a folder that transformers wrote."""
         from transformers import CLIPModel
 
@@ -83,7 +81,7 @@ class ClipBaseline(nn.Module):
     @classmethod
     def from_open_clip(cls, path: str | Path, *,
                        tokenizer: str | Path = CLIP, config=None
-                       ) -> ClipBaseline:
+                       ) -> "ClipBaseline":
         """A ViT of open_clip, such as ``RemoteCLIP-ViT-B-32.pt``.
 
         Parameters

@@ -4,8 +4,6 @@ The model of Mu et al. (2026), made of :mod:`geotree.release.towers`. Batch
 B, months T, bands C, variables V, classes K, features D. Chapter 09.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import warnings
@@ -209,7 +207,7 @@ class GeoTreeClip(store.Whole, nn.Module):
     def from_pretrained(cls, source: str | Path, *,
                         tokenizer: str | Path = CLIP,
                         normalization: str | None = None,
-                        config: ReleaseConfig | None = None) -> GeoTreeClip:
+                        config: ReleaseConfig | None = None) -> "GeoTreeClip":
         """Read a model; it is in eval mode.
 
         Parameters

@@ -5,8 +5,6 @@ ask of a tar, so that the same code reads them wherever they lie; ``fsspec``
 brings the bytes. Chapter 03.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -29,7 +27,7 @@ _PIECE = 1 << 23  # bytes asked for at once of a file that is wanted whole
 
 
 def at(address: str, *, cache: str | Path | None = None,
-       cache_gb: float = 10, storage_options: dict | None = None) -> Far:
+       cache_gb: float = 10, storage_options: dict | None = None) -> "Far":
     """A file or folder at an address.
 
     Parameters
@@ -63,12 +61,12 @@ class Far:
     """As much of a path as shards ask for; its text holds no secret."""
 
     path: str
-    store: Store = field(compare=False)
+    store: "Store" = field(compare=False)
 
     def __str__(self) -> str:
         return redact(self.path)
 
-    def __truediv__(self, name: str) -> Far:
+    def __truediv__(self, name: str) -> "Far":
         return replace(self, path=f"{self.path}/{name}")
 
     @property
@@ -76,7 +74,7 @@ class Far:
         return self.path.rpartition("/")[2]
 
     @property
-    def parent(self) -> Far:
+    def parent(self) -> "Far":
         return replace(self, path=self.path.rpartition("/")[0])
 
     def is_dir(self) -> bool:

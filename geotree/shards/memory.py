@@ -4,8 +4,6 @@ They are read like :class:`~geotree.shards.Shards`, so that whatever trains,
 scores or predicts takes them.
 """
 
-from __future__ import annotations
-
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +30,7 @@ _SHARE = 0.7  # of the free memory of a GPU that samples may take
 def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
                 *, environment=None, months: Sequence[int] | None = None,
                 ids=None, offset: int = 0, unit: str | None = None,
-                nodata: float | None = None) -> Samples:
+                nodata: float | None = None) -> "Samples":
     """Own patches as samples, in one call; what is not known is missing.
 
     Parameters

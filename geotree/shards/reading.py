@@ -3,8 +3,6 @@
 Chapter 03.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
@@ -23,7 +21,7 @@ _MIXED = 2048  # samples, or a batch where it is larger, when shuffling
 
 
 def open(paths, *, on_error: str = "raise",
-         classes: pd.DataFrame | None = None, **far) -> Shards:
+         classes: pd.DataFrame | None = None, **far) -> "Shards":
     """Open shards, here or far away, by their index where there is one.
 
     Parameters
@@ -139,7 +137,7 @@ class Shards:
         """Class number of each sample, in order: (N,) int64."""
         return taxonomy.labels(self.columns("species"), self.classes)
 
-    def select(self, rows) -> Shards:
+    def select(self, rows) -> "Shards":
         """A view of some samples; they keep the order of the shards.
 
         Parameters
@@ -164,7 +162,7 @@ class Shards:
             rows = self._rows[rows]
         return Shards(self._records, self.on_error, rows)
 
-    def sample(self, size: int, *, seed: int = 0) -> Shards:
+    def sample(self, size: int, *, seed: int = 0) -> "Shards":
         """A view of about ``size`` samples, whole records drawn at random.
 
         Samples lie in random order, so records are as good as samples, and

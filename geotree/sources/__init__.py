@@ -4,8 +4,6 @@ A source answers two questions about an occurrence table: what would it
 cost (:meth:`Source.plan`) and what is there (:meth:`Source.fetch`).
 """
 
-from __future__ import annotations
-
 import errno
 import warnings
 from collections.abc import Callable
@@ -38,7 +36,7 @@ def names() -> tuple[str, ...]:
     return tuple(_KNOWN)
 
 
-def by_name(name: str) -> type[Source]:
+def by_name(name: str) -> type["Source"]:
     """The class of a source: ``planet``, ``earthengine`` or ``stac``."""
     module, _, attribute = _KNOWN[
         checks.one_of(name, _KNOWN, name="source")].partition(":")
@@ -64,9 +62,9 @@ class Plan:
     seconds: float  # estimate
     eecu_hours: float = 0.0  # Earth Engine's unit of work, estimate
     budget: float = float("inf")  # EECU-hours that may be spent
-    agree: Callable[[Plan], None] | None = None  # asked last, may refuse
+    agree: Callable[["Plan"], None] | None = None  # asked last, may refuse
 
-    def __add__(self, other: Plan) -> Plan:
+    def __add__(self, other: "Plan") -> "Plan":
         """The plan of two parts of one work, with one budget."""
         return Plan(*(getattr(self, name) + getattr(other, name) for name in (
             "samples", "requests", "bytes", "seconds", "eecu_hours")),

@@ -6,8 +6,6 @@ A tile's origin is a multiple of 10 m, so a patch whose corners are
 multiples of 10 m is read without resampling. Explained in chapter 02.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import NamedTuple
 
@@ -150,7 +148,7 @@ class Imagery:
         self.year, self.workers, self.wait = year, workers, wait
         self._pool = Pool(workers)
 
-    def share(self, among: int) -> Imagery:
+    def share(self, among: int) -> "Imagery":
         """This source for one of some workers: the quota is theirs all."""
         part = copy.copy(self)
         part.workers = max(self.workers // among, 1)

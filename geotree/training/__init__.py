@@ -4,8 +4,6 @@ What a step learns from, and at which rate, is the recipe's to say; see
 :mod:`geotree.training.losses`. Explained in chapter 05.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os
@@ -99,7 +97,7 @@ class Settings:
             checks.number(share, name=f"rates[{part!r}]", low=0)
 
     def filled(self, n: int, k: int, *, drop_last: bool
-               ) -> tuple[Settings, int]:
+               ) -> tuple["Settings", int]:
         """With what was left open, for ``n`` samples of ``k`` classes.
 
         Returns
