@@ -41,14 +41,11 @@ def combine(p_seen: np.ndarray, p_place: np.ndarray, weight: float
         Rows sum to one.
     """
     seen = checks.probabilities(p_seen)
-    if seen.shape != np.shape(p_place):
-        raise ValueError(f"what is seen has shape {seen.shape}, the place "
-                         f"{np.shape(p_place)}: ask both about the same "
-                         "samples and classes.")
+    allowed = (1 - _DOUBT) * checks.probabilities(
+        p_place, n=len(seen), k=seen.shape[1], where="p_place").astype(float)
     checks.number(weight, name="weight", low=0)
     if weight == 0:
         return seen.copy()
-    allowed = (1 - _DOUBT) * checks.probabilities(p_place).astype(np.float64)
     allowed += _DOUBT / seen.shape[1]
     return _normalised(np.log(np.maximum(seen, FLOOR))
                        + weight * np.log(allowed), seen.dtype)

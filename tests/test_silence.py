@@ -67,6 +67,12 @@ def score(**changed):
     return evaluation.score(**given)
 
 
+def answered():
+    sheet = Sheet(CLASSES, rank="species", top=1, threshold=0.5, least=0.5)
+    return sheet.frame(sheet.noted(ODDS.astype(np.float32)) | {
+        "months": np.ones((N, 1))}).assign(status="ok")
+
+
 def patches(**changed):
     given = {"species": TABLE["species"][:3]} | changed
     return shards.from_arrays(FOUND.reflectance[:3] // 8 * 8, **given)
@@ -165,6 +171,8 @@ REFUSED = {
     "a seed below zero": lambda: CompactClip(seed=-1),
     "no as text": lambda: training.Settings(flips="no"),
     "a table of no kind": lambda: occurrences.from_points([1]),
+    "an answer as its own truth": lambda: explore.score_answers(
+        answered(), "predicted_species"),
     "parts of the same rows in another order": lambda: splits.check_leakage(
         TABLE, pd.Series(["train", "test"] * (N // 2), TABLE.index[::-1])),
     "folds of the same rows in another order": lambda: splits.untrained(

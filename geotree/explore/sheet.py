@@ -221,6 +221,8 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     rows = checks.columns(_ours(answers), [
         f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
         "status"], where="the answers")
+    if truth in (f"predicted_{rank}", f"{rank}_1", "sure_name"):
+        raise ValueError(f"column {truth!r} is the answer, not the truth.")
     true = answers[truth].astype("str")
     name = normals(true)
     known = (name != "") & ((rank != "species") | name.map(is_species)

@@ -17,8 +17,6 @@ Optional: ``config`` (a dataclass), ``fit_normalisation(batch)`` and
 from importlib import import_module
 from pathlib import Path
 
-from geotree import files
-
 _NEEDED = ("encode_images", "encode_taxa", "scale")
 # Where the classes that a card names are; loaded when one is asked for.
 _KNOWN = {"CompactClip": "geotree.models.compact",
@@ -43,7 +41,7 @@ def load(source: str | Path):
     from geotree.models import store
 
     name = "GeoTreeClip"
-    if str(source) != _RELEASE and files.named(source).suffix != ".pth":
+    if str(source) != _RELEASE and Path(str(source)).suffix != ".pth":
         folder = store.find(source)
         name = store.read_card(folder).get("model")
         if name not in _KNOWN:
