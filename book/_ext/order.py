@@ -3,7 +3,8 @@
 Sphinx reads, and so runs, one page at a time and by the alphabet:
 ``book/summary`` would train the model that chapter 05 shows in training, and
 all the while a core would idle. So pages are run before any is read,
-``PROCESSES`` at a time; the cache hands on what they showed.
+``PROCESSES`` at a time; the cache hands on what they showed. Pages are then
+read and written by as many processes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MAKES = "chain.making("  # a chapter that makes them: one after the other
 
 
 def _chapters_first(app, env, docnames):
+    for extension in app.extensions.values():  # two of them say nothing
+        if extension.parallel_read_safe is None:
+            extension.parallel_read_safe = True
     docnames.sort(key=lambda name: not name.startswith("notebooks/"))
     text = {name: Path(env.doc2path(name)).read_text("utf-8")
             for name in docnames}
@@ -52,7 +56,14 @@ def _run(env, text, name):
             pass
 
 
+def _forget_unused(app, env):
+    """Source that no page leads to: forgotten when the next page is read."""
+    app.emit("env-purge-doc", env, "")
+
+
 def setup(app):
     """Register with Sphinx."""
     app.connect("env-before-read-docs", _chapters_first)
+    app.connect("env-updated", _forget_unused)
+    app.parallel = int(os.environ.get("PROCESSES", 2))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

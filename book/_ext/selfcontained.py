@@ -77,6 +77,12 @@ def _collect_alt(app, doctree):
                 image["scale"] = 75  # of 120 dots an inch; and links it
 
 
+def _merge_alt(app, env, docnames, other):
+    """Those of pages that another process has read."""
+    env.alt_texts = {**getattr(env, "alt_texts", {}),
+                     **getattr(other, "alt_texts", {})}
+
+
 def _paste_alt(app, doctree, docname):
     """Give an image that was glued from a notebook its text there."""
     for image in doctree.findall(nodes.image):
@@ -109,6 +115,7 @@ def setup(app):
     app.connect("html-page-context", _plain_lists)
     app.connect("html-page-context", _one_head)
     app.connect("doctree-read", _collect_alt)
+    app.connect("env-merge-info", _merge_alt)
     app.connect("doctree-resolved", _paste_alt)
     app.connect("build-finished", _finish)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
