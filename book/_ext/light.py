@@ -15,6 +15,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
+_SIDEBARS: dict[tuple, str] = {}  # of pages of source, by depth and options
 _ICON = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"(?:[^"]*)"\}')
 _SCRIPT = re.compile(r'<(?:script|link)[^>]*fontawesome\.js[^>]*>'
                      r'(?:</script>)?\n?')
@@ -118,15 +119,17 @@ def _subset(folder: Path, letters: set[int]) -> None:
 
 def _same_sidebar(app, pagename, templatename, context, doctree):
     """Pages of source share a sidebar, which takes a quarter of a second."""
-    def resolve(draw=context.get("toctree"), **how):
-        key = (pagename.count("/"), *sorted(how.items()))
-        if key not in kept:
-            kept[key] = draw(**how)
-        return kept[key]
+    if not pagename.startswith("_modules/"):
+        return
+    draw, depth = context["toctree"], pagename.count("/")
 
-    kept = app.__dict__.setdefault("geotree_sidebars", {})
-    if pagename.startswith("_modules/"):
-        context["toctree"] = resolve
+    def resolve(**how):
+        key = (depth, *sorted(how.items()))
+        if key not in _SIDEBARS:
+            _SIDEBARS[key] = draw(**how)
+        return _SIDEBARS[key]
+
+    context["toctree"] = resolve
 
 
 def setup(app):
