@@ -68,7 +68,7 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None) -> Axes:
                              rows=classes["species"])
     table, total = classes.assign(n=counts), counts.sum()
     if not total or counts.min() < 0:
-        raise ValueError("counts are below zero, or nothing but zero.")
+        raise ValueError("counts are all zero, or below it somewhere.")
     ax = look.axes_of(ax, figsize=(7, 5.2))
     for column in range(len(ranks)):
         sizes = table.groupby(ranks[:column + 1])["n"].sum() / total
