@@ -219,8 +219,7 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         A list allows nothing that its sample has a probability for.
     """
     values = checks.probabilities(probabilities)
-    allowed = checks.plain(checks.aligned(allowed, where="allowed"),
-                           "allowed")
+    allowed = checks.plain(checks.aligned(allowed, where="allowed"), "allowed")
     if allowed.dtype != bool or allowed.shape not in (
             values.shape, values.shape[1:]):
         raise ValueError(f"allowed is {allowed.dtype} of shape "
