@@ -199,8 +199,8 @@ except ValueError as error:
 # %% [markdown]
 # ## A look at a few
 #
-# Before a long run, look at a handful. Four records first, one of each leaf
-# type where there are as many.
+# Before a long run, look at a handful: one record of each leaf type, up to
+# four.
 
 # %%
 few = table.groupby("leafType").head(1).head(4)
@@ -212,9 +212,9 @@ found.reflectance.shape, found.environment.shape
 # (samples, variables). *Reflectance*, the share of light that a surface sends
 # back, is stored in ten-thousandths, and 65535 stands for a month in which
 # clouds hid the ground. A *patch* is the square of pixels around one record.
-# In true colour, a year of four trees looks like this:
+# In true colour, a year of these trees looks like this:
 
-# %% mystnb={"image": {"alt": "Four trees, twelve monthly patches each in true colour; some months are missing because of cloud."}}
+# %% mystnb={"image": {"alt": "A tree of each leaf type, twelve monthly patches each in true colour; some months are missing because of cloud."}}
 plots.patch_strip(found.reflectance, few["species"]);
 
 # %% [markdown]
@@ -260,8 +260,8 @@ if source.name == "earthengine":
 # pixel would be a mixture of four of the satellite's own. So a patch is cut
 # from the grid on which the tiles lie: zones of the UTM projection, each with
 # its *EPSG* number, with corners at multiples of ten metres. No pixel is
-# blurred by resampling. Norway and Svalbard have zones of their own. For the
-# four trees, with the upper left corner of each patch in metres:
+# blurred by resampling. Norway and Svalbard have zones of their own. For these
+# trees, with the upper left corner of each patch in metres:
 
 # %%
 from geotree.sources import grid
@@ -300,7 +300,7 @@ np.testing.assert_allclose(by_hand[seen], library[seen], rtol=1e-5)
 pd.Series(library, few["species"], name="NDVI in July").round(2)
 
 # %% [markdown]
-# And a whole patch: the first of the four trees in its greenest month, as the
+# And a whole patch: the first of these trees in its greenest month, as the
 # eye would see it, and as one number a pixel. It is all that there is of this
 # tree in that month, 25 pixels of ten metres.
 

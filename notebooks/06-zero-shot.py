@@ -149,8 +149,8 @@ board = evaluation.leaderboard(answers, test.labels, classes, blocks=blocks,
                                reference=blind, optimum=best)
 percent = {"value": "top-1", "low": "from", "high": "to", "top5": "top-5",
            "of_optimum": "of optimum"}
-100 * board.set_index("model")[list(percent)].rename(
-    columns=percent).astype(float).round(3)
+(100 * board.set_index("model")[list(percent)].rename(columns=percent).astype(
+    float).round(3)).dropna(axis=1, how="all")
 
 # %%
 top1 = board.set_index("model")["value"]
