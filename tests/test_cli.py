@@ -216,10 +216,12 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(folder,
                                                            "killed"))
     assert killed.read_bytes() == whole.read_bytes()
     assert asked("whole") == 198
-    assert asked() <= 198 + 24 * KILLS, "what was finished is not asked again"
+    # A batch of 16 is written while the next one is fetched.
+    most = 198 + 2 * 16 * KILLS
+    assert asked() <= most, "what was finished is not asked again"
     start("killed").finish()
     assert killed.read_bytes() == whole.read_bytes()
-    assert asked() <= 198 + 24 * KILLS, "the second call fetches nothing"
+    assert asked() <= most, "the second call fetches nothing"
 
 
 COMMAND = """
