@@ -93,6 +93,12 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
     # Filled in place: small arrays kept one by one would scatter the heap.
     found = {rank: (group[labels], np.empty(n, np.int64), np.empty(n))
              for rank, group in groups.items()}
+    # Whole lineages are summed first: they are far fewer than species.
+    above = [rank for rank in groups if rank != RANKS[-1]]
+    if above:
+        lines, line = np.unique([groups[rank] for rank in above], axis=1,
+                                return_inverse=True)
+        groups |= zip(above, lines, strict=True)
     if hasattr(probabilities, "shape"):
         whole = checks.probabilities(probabilities, k=len(classes), n=n)
         size = metrics.rows_at_once(len(classes))
@@ -103,8 +109,10 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
         rows = slice(done, done := done + len(batch))
         if done > n:
             break
+        lineages = taxonomy.sum_groups(batch, line) if above else None
         for rank, (target, answer, position) in found.items():
-            summed = taxonomy.sum_groups(batch, groups[rank])
+            summed = taxonomy.sum_groups(lineages if rank in above else batch,
+                                         groups[rank])
             answer[rows] = summed.argmax(axis=1)
             position[rows] = metrics.positions(summed, target[rows])
     if done != n:
