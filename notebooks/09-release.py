@@ -258,9 +258,9 @@ print(f"{len(sent)} more requests, {sum(sent):,} bytes came; kept: "
 
 # %%
 with torch.device("meta"):
-    published = GeoTreeClip()
+    whole = GeoTreeClip()
 sizes = pd.Series({name: sum(p.numel() for p in part.parameters()) / 1e6
-                   for name, part in published.named_children()},
+                   for name, part in whole.named_children()},
                   name="million parameters")
 clip = sizes[["temporal_extractor", "text_encoder"]].sum() / sizes.sum()
 print(f"{sizes.sum():.1f} million parameters, {clip:.1%} of them in the two "
@@ -627,7 +627,7 @@ assert all(np.array_equal(a[order[0]], b[order[1]], equal_nan=True)
 # three parts that its optimiser forgets are among those that ours trains.
 
 # %%
-assert len(checkpoint.release_names(published.state_dict())) == 433 + 3
+assert len(checkpoint.release_names(whole.state_dict())) == 433 + 3
 assert mended - released >= {"fusion", "image_projection", "aux_projection"}
 assert torch.isfinite(predictions).all()
 
