@@ -93,7 +93,9 @@ def environment(values, *, where: str = "environment"):
     if kind not in ("float16", "bfloat16", "float32", "float64"):
         raise ValueError(f"{where} is {kind}, expected float32 with NaN "
                          "where missing.")
-    numbers = plain(values, where)
+    # Not plain(): a compiled model comes through here.
+    numbers = values if isinstance(values, np.ndarray) else np.asarray(
+        values.detach().float().cpu())
     bad = ((numbers < _LOW - _SLACK * (_LOW < 0))  # (N, 27)
            | (numbers > _HIGH + _SLACK))  # NaN is neither
     if bad.any():

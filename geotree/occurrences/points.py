@@ -101,13 +101,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     sides = {what: _side(came, what) for what in _SIDES}
     _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
     meant |= sides
-    north, east = new[columns.PLACE].to_numpy().T
-    n = globe.swapped(lat=north, lon=east, codes=came.get("countryCode")).sum()
-    if n > max(2, np.isfinite(north).sum() / 2):
-        warnings.warn(
-            f"{n} of {len(came)} places lie at sea or outside "
-            "their countryCode, and would not with latitude and longitude "
-            "exchanged. Are they swapped?", stacklevel=2)
+    _swapped(*new[columns.PLACE].to_numpy().T, came.get("countryCode"))
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR,
                       high=columns.last_year(), whole=True)
@@ -201,6 +195,15 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
          raw + ": swapped?"),
         (~good, "not on the globe",
          raw + ": expected -90 to 90 and -180 to 360 degrees")]
+
+
+def _swapped(lat, lon, codes) -> None:
+    n = globe.swapped(lat=lat, lon=lon, codes=codes).sum()
+    if n > max(2, np.isfinite(lat).sum() / 2):
+        warnings.warn(
+            f"{n} of {len(lat)} places lie at sea or outside their "
+            "countryCode, and would not with latitude and longitude "
+            "exchanged. Are they swapped?", stacklevel=3)
 
 
 def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
