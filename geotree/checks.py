@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import variables as v
-from geotree.variables import aligned, few, plain, shown
+from geotree.values import aligned, few, plain, shown
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
@@ -231,9 +231,9 @@ def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
 
     ``rows`` is the index of the table that they belong to, if any.
     """
-    if rows is not None:
-        aligned(values, rows, where=where)
-    if (values := plain(values, where)).shape != (n,):
+    values = (plain(values, where) if rows is None
+              else aligned(values, rows, where=where))
+    if values.shape != (n,):
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
     if (lost := pd.isna(values)).any():

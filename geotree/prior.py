@@ -165,9 +165,8 @@ def adjust(probabilities: np.ndarray, frequency: np.ndarray, *,
     """
     values = checks.probabilities(probabilities)
     checks.number(tau, name="tau")
-    share = checks.shares(checks.plain(checks.aligned(
-        frequency, where="frequency"), "frequency")[None], where="frequency",
-        k=values.shape[1])[0]
+    share = checks.shares(checks.aligned(frequency, where="frequency")[None],
+                          where="frequency", k=values.shape[1])[0]
     if not share.any():
         raise ValueError("frequency is 0 for all classes.")
     share = np.maximum(share, share[share > 0].min())
@@ -219,7 +218,7 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         A list allows nothing that its sample has a probability for.
     """
     values = checks.probabilities(probabilities)
-    allowed = checks.plain(checks.aligned(allowed, where="allowed"), "allowed")
+    allowed = checks.aligned(allowed, where="allowed")
     if allowed.dtype != bool or allowed.shape not in (
             values.shape, values.shape[1:]):
         raise ValueError(f"allowed is {allowed.dtype} of shape "

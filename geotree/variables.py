@@ -5,13 +5,12 @@ GlobalGeoTree release, so that files and weights of either side fit. Used
 in every chapter, explained in chapter 02.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from geotree.data import load
+from geotree.values import plain
 
 MONTHS = 12  # calendar months, January first
 PATCH = 5  # pixels along a side; a pixel is 10 m
@@ -57,49 +56,6 @@ _GROUP = [variable.group for variable in VARIABLES]
 GROUPS = {name: slice(_GROUP.index(name),
                       _GROUP.index(name) + _GROUP.count(name))
           for name in dict.fromkeys(_GROUP)}
-
-
-def plain(values, where: str = "values") -> np.ndarray:
-    """Values of a tensor, column or list as an array; none may be masked."""
-    if np.ma.is_masked(values):
-        raise ValueError(f"{where}: {np.ma.count_masked(values)} values are "
-                         "masked, which says nothing of what they are. Drop "
-                         "them, or .filled(the sign for missing).")
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":
-            values = values.float()
-    values = np.asarray(values)
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def aligned(values, rows=None, *, where: str):
-    """The values, unless a column's index is ``rows`` in another order.
-
-    ``rows`` None: one a class, and names, whose order nobody can tell.
-    """
-    index = getattr(values, "index", None)
-    if isinstance(index, pd.Index) and (
-            index.inferred_type == "string" if rows is None
-            else not index.equals(pd.Index(rows)) and {*index} == {*rows}):
-        raise ValueError(f"{where} may have rows in another order: their "
-                         f"index is {few(index)}. .reindex them as the "
-                         "other's, and .to_numpy().")
-    return values
-
-
-def shown(value) -> str:
-    """A value as one would write it, 3 and not np.int64(3), cut if long."""
-    text = re.sub(r"\bnp\.(?:[a-z]+\d*_?\(('[^']*'|[^()']*)\)|(\w+)_)",
-                  r"\1\2", repr(value))
-    return text if len(text) < 200 else f"{text[:200]} …"
-
-
-def few(words, most: int = 3) -> str:
-    """The first of some words, and how many more there are."""
-    words = [*map(str, words)]
-    more = f" and {len(words) - most} more" * (len(words) > most)
-    return ", ".join(words[:most]) + more or "none"
 
 
 def reflectance(images: np.ndarray) -> np.ndarray:

@@ -237,7 +237,7 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
     A set may be empty: then the sample looks like nothing of the
     calibration part.
     """
-    least = checks.plain(checks.aligned(least, where="least"), "least")
+    least = checks.aligned(least, where="least")
     values = checks.probabilities(probabilities, k=least.size)
     checks.number(least.max(), name="the largest of least", high=1.001)
     return values >= checks.shares(least[None], where="least")
