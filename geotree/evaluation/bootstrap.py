@@ -80,6 +80,7 @@ def interval(values: np.ndarray, effective: np.ndarray,
     missed = np.broadcast_to(missed, degrees.shape)
     centre, draws = values[0], values[1:]
     ends = np.full((2, values.shape[1]), np.nan)
+    low, high = limits
     for column in np.flatnonzero(some):
         drawn = draws[:, column][np.isfinite(draws[:, column])]
         gap = (drawn - centre[column]).round(12)
@@ -92,10 +93,11 @@ def interval(values: np.ndarray, effective: np.ndarray,
         reach = centre[column] + sides * student[column] * np.sqrt(spread)
         ends[:, column] = (min(ends[0, column], reach[0]),
                            max(ends[1, column], reach[1]))
-    low, high = limits
-    beyond = (high - low) * 0.025 ** (1 / np.maximum(effective, 1))
-    ends[0, some & (centre == high)] = (low + beyond)[some & (centre == high)]
-    ends[1, some & (centre == low)] = (high - beyond)[some & (centre == low)]
+        exact = (high - low) * 0.025 ** (1 / effective[column])
+        if centre[column] == high:
+            ends[0, column] = low + exact
+        elif centre[column] == low:
+            ends[1, column] = high - exact
     return ends.clip(low, high)
 
 
