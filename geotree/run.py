@@ -33,8 +33,8 @@ _KNOWN = [f"GEOTREE_{name}" for name in (
 @cache
 def _tell(name: str) -> None:
     near = difflib.get_close_matches(name, _KNOWN, 1, 0)[0]
-    warnings.warn(f"{name} is set, but nothing reads it. Is {near} meant?",
-                  stacklevel=4)
+    warnings.warn(f"{name} is set, but geotree reads no such variable. Is "
+                  f"{near} meant?", stacklevel=4)
 
 
 def options_of(source: str) -> dict:

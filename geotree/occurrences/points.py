@@ -248,12 +248,13 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
 
 def _found(marks: list, came: pd.DataFrame) -> None:
     """What columns say of a tree that was looked for and is not there."""
-    for name in reading.usual(came, "status"), ["individualCount"]:
-        for text in (came[one] for one in name if one in came):
+    for name in [*reading.usual(came, "status"), "individualCount"]:
+        if name in came:
+            text = came[name]
             none = pd.to_numeric(text, errors="coerce").eq(0).fillna(False)
             marks.append((none.to_numpy(bool) | names.under(
                 text, "occurrenceStatus", ["absent"]), "absent",
-                text.name + " is " + _words(text)))
+                name + " is " + _words(text)))
 
 
 def _words(column: pd.Series) -> pd.Series:

@@ -66,8 +66,9 @@ _WEIGHTS, _COVARIANCE = (
         *map(_weights, _CROWNS, FIELDS), strict=True))  # (C, 2, 25), (C, 2, 2)
 _SIZES = [field.shape[1] for field in FIELDS]
 DRAWS = {"tree": len(spectra.FACTORS), "date": MONTHS * len(BANDS),
-         "lasting": len(spectra.LASTING), **dict.fromkeys(
-             ("passing", "own"), len(spectra.PASSING) * MONTHS),
+         "lasting": len(spectra.LASTING),
+         "passing": len(spectra.PASSING) * MONTHS,
+         "own": len(spectra.PASSING) * MONTHS,
          "texture": sum(_SIZES)}
 NOISE_DRAWS = MONTHS * int(np.dot(_COUNTS, _SIZES))
 

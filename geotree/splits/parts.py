@@ -241,7 +241,8 @@ def _assign(unit, kept, left, shares, rng) -> np.ndarray:
     """
     sizes = np.bincount(unit)
     part = np.full(len(sizes), -1)
-    part[kept], part[left] = 0, 2
+    part[kept] = 0
+    part[left] = 2
     target = (shares * sizes.sum()).tolist()
     filled = [float(sizes[kept].sum()), 0.0, 0.0]
     for number in rng.permutation(np.flatnonzero(part < 0)).tolist():
