@@ -2,7 +2,7 @@
 
 Used by the tests of widgets, of the built book and of JupyterLab. Where
 something is missing they skip and say what to do; with
-``GEOTREE_REQUIRE_BOOK=1``, as in CI, they fail instead.
+``TEST_REQUIRE_BOOK=1``, as in CI, they fail instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOSTS = {"127.0.0.1", "localhost"}
 
 def lacking(reason: str):
     """Skip; or fail, where it must be there."""
-    if os.environ.get("GEOTREE_REQUIRE_BOOK") == "1":
+    if os.environ.get("TEST_REQUIRE_BOOK") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -122,16 +122,16 @@ def one_thread():
 def real_table() -> Path:
     """The release's table of 90 species; skips where it is not at hand.
 
-    Looked for in ``GEOTREE_REAL_TABLE`` and beside the checkout. It is not
+    Looked for in ``TEST_REAL_TABLE`` and beside the checkout. It is not
     part of this repository, for its licence is unclear.
     """
-    named = os.environ.get("GEOTREE_REAL_TABLE")
+    named = os.environ.get("TEST_REAL_TABLE")
     path = Path(named) if named else Path(__file__).parents[2] / TABLE
     if path.is_file():
         return path
     if named:
-        pytest.fail(f"GEOTREE_REAL_TABLE is '{named}', which does not exist")
-    pytest.skip("no real table at hand: set GEOTREE_REAL_TABLE to "
+        pytest.fail(f"TEST_REAL_TABLE is '{named}', which does not exist")
+    pytest.skip("no real table at hand: set TEST_REAL_TABLE to "
                 "GlobalGeoTree-10kEval-90.csv of the release's repository")
 
 

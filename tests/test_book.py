@@ -1,7 +1,7 @@
 """The built book in a real browser: nothing broken, empty or from outside.
 
 Needs the pages (``make book``) and Chromium; see ``browser.py``.
-``GEOTREE_BOOK`` names another folder of pages to look at.
+``TEST_BOOK`` names another folder of pages to look at.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bs4 import BeautifulSoup
 
 __all__ = ["browser", "look"]
 ROOT = Path(__file__).resolve().parents[1]
-HTML = ROOT / os.environ.get("GEOTREE_BOOK", "_build/html")
+HTML = ROOT / os.environ.get("TEST_BOOK", "_build/html")
 EXPLORER = "notebooks/10-explore"
 BY_WIDTH = ["scrollable-region-focusable", "target-size", "link-name",
             "nested-interactive"]

@@ -6,7 +6,7 @@ for, as it is installed here. So a file which is not packed and a dependency
 which is not declared are missed, and nothing but pip asks a network.
 
 Each chapter makes all that comes before it, so only one runs here: the
-first that shows kept results. With ``GEOTREE_COLAB=all``, as in the weekly
+first that shows kept results. With ``TEST_COLAB=all``, as in the weekly
 run, all do.
 """
 
@@ -34,7 +34,7 @@ import geotree
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ALONE = [path for path in CHAPTERS if os.environ.get("GEOTREE_COLAB") ==
+ALONE = [path for path in CHAPTERS if os.environ.get("TEST_COLAB") ==
          "all" or path.stem == "04-benchmark"]
 # What Colab has and must keep: the oldest that the package declares.
 COLABS_OWN = {"torch": "2.6.0", "numpy": "2.0.2"}

@@ -339,8 +339,8 @@ def test_samples_that_are_left_out_fail_and_are_not_missing(serve, reading):
 def test_too_many_at_a_time_are_refused_and_come_again(serve):
     records = table(30)
     running = serve(records, busy_at=3)
-    running.seconds = 0.01
-    same(source(workers=8, wait=0.05).fetch(records), records)
+    running.seconds = 0.05
+    same(source(workers=8, wait=0.5).fetch(records), records)
     assert any(call["status"] == 429 for call in running.log)
 
 

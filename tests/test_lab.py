@@ -23,7 +23,7 @@ from playwright.sync_api import expect
 
 __all__ = ["browser"]
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("GEOTREE_LAB_DATA", ROOT / "data/book"))
+DATA = Path(os.environ.get("TEST_LAB_DATA", ROOT / "data/book"))
 TOKEN = "of-this-test"
 
 
