@@ -38,10 +38,8 @@ _FINISHED = re.compile(r"([\w.-]+)\.(?:ipynb|md): Executed notebook in "
 _CODE = re.compile(r"^```\{code-cell\}.*?^```", re.MULTILINE | re.DOTALL)
 
 
-# Where data lie, and what only tests read: no page depends on them.
-_NO_MATTER = {f"GEOTREE_{name}" for name in (
-    "DATA", "CACHE", "BOOK", "REQUIRE_BOOK", "REAL_TABLE", "COLAB",
-    "LAB_DATA")}
+# Where data lie: no page depends on it.
+_NO_MATTER = {"GEOTREE_DATA", "GEOTREE_CACHE"}
 
 
 class Job(NamedTuple):

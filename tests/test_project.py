@@ -369,7 +369,7 @@ def test_settings_are_those_of_chapters_alone(build):
     assert job == build.Job(None, "sample", "search-stac")
     assert build.settings(job, {
         "GEOTREE_STAC_URL": "a", "GEOTREE_DATA": "b", "GEOTREE_YEAR": "",
-        "TEST_REQUIRE_BOOK": "1", "HOME": "c"}) == {
+        "GEOTREE_CACHE": "d", "HOME": "c"}) == {
             "GEOTREE_RUN": "sample", "GEOTREE_STAC_URL": "a"}
 
 
