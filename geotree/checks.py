@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import variables as v
-from geotree.values import aligned, few, plain, shown
+from geotree.values import aligned, few, plain, refuse, shown
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
@@ -236,9 +236,7 @@ def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
     if values.shape != (n,):
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
-    if (lost := pd.isna(values)).any():
-        raise ValueError(f"{where} are missing for {lost.sum()} of {n} "
-                         f"samples, the first is row {lost.argmax()}.")
+    refuse(pd.isna(values), f"{where} are missing")
     if pd.api.types.infer_dtype(values) in ("mixed", "mixed-integer"):
         raise ValueError(f"{where} are of mixed types, expected one.")
     return values

@@ -112,11 +112,9 @@ class Nearest(PlaceModel):
         skip = (self.tree.query_ball_point(
             points, self.chord * (1 - 1e-9), return_length=True)
             if self.chord else np.zeros(len(points), int))
-        if (skip == self.tree.n).any():
-            km = globe.arc_km(self.chord)
-            raise ValueError(f"no record is {km:.0f} km or more away from "
-                             f"{int((skip == self.tree.n).sum())} of the "
-                             "places. Use a smaller apart_km.")
+        checks.refuse(skip == self.tree.n, "places have no record that is "
+                      f"{globe.arc_km(self.chord):.0f} km or more away",
+                      "Use a smaller apart_km.")
         # Those with as many to skip are asked about together.
         order, votes = np.argsort(skip), np.zeros((len(points),
                                                    len(self.species)))

@@ -226,12 +226,8 @@ def restrict(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
                          f"{values.shape[1:]} or {values.shape}.")
     kept = values * allowed
     total = kept.sum(axis=1, keepdims=True)
-    empty = np.flatnonzero(total[:, 0] <= 0)
-    if len(empty):
-        raise ValueError(f"{len(empty)} of {len(values)} samples have no "
-                         "allowed species of any probability, the first is "
-                         f"row {empty[0]}. Is the list of another class "
-                         "table?")
+    checks.refuse(total[:, 0] <= 0, "samples have no allowed species of any "
+                  "probability", "Is the list of another class table?")
     return kept / total
 
 

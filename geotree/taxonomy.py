@@ -59,12 +59,9 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("table is empty: no species to number.")
     lineages = table[columns].astype("string")
     blank = table[columns].apply(_nameless)
-    if blank.any(axis=None):
-        row = table.index[blank.any(axis=1)][0]
-        raise ValueError(
-            f"{int(blank.any(axis=1).sum())} rows lack a name "
-            f"({', '.join(blank.columns[blank.any()])}), the first is row "
-            f"{checks.shown(row)}. Drop them, or fill in the names.")
+    checks.refuse(blank.any(axis=1), "rows lack a name "
+                  f"({', '.join(blank.columns[blank.any()])})",
+                  "Drop them, or fill in the names.")
     counts = lineages.value_counts(sort=False).rename("rows").reset_index()
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
@@ -195,10 +192,8 @@ def check(classes: pd.DataFrame, *ranks: str, once: bool = True) -> None:
     """Raise ``ValueError`` where a name is missing, or a species twice."""
     checks.columns(classes, ["species", *ranks], where="class table")
     for rank in ranks:
-        if (lost := _nameless(classes[rank])).any():
-            raise ValueError(
-                f"class table: {lost.sum()} of {len(classes)} classes "
-                f"have no {rank}. Write 'Unknown', or fill it in.")
+        checks.refuse(_nameless(classes[rank]), "rows of the class table have "
+                      f"no {rank}", "Write 'Unknown', or fill it in.")
     twice = classes["species"][classes["species"].duplicated() & once]
     if len(twice):
         raise ValueError(f"class table has twice: {few(twice.unique())}. "

@@ -38,6 +38,14 @@ def aligned(values, rows=None, *, where: str) -> np.ndarray:
     return plain(values, where)
 
 
+def refuse(bad, what: str, advice: str = "") -> None:
+    """Raise ``ValueError`` if a row is bad; says how many, and the first."""
+    bad = plain(bad)
+    if bad.any():
+        raise ValueError(f"{bad.sum()} of {len(bad)} {what}, the first is "
+                         f"row {bad.argmax()}. {advice}".strip())
+
+
 def shown(value) -> str:
     """A value as one would write it, 3 and not np.int64(3), cut if long."""
     text = re.sub(r"\bnp\.(?:[a-z]+\d*_?\(('[^']*'|[^()']*)\)|(\w+)_)",

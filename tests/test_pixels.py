@@ -408,7 +408,7 @@ def test_a_record_that_moved_is_fetched_again(tmp_path):
     moved = table.copy()
     moved.loc[[3, 30], "decimalLatitude"] += 0.01
     moved.loc[11, "year"] += 1  # a source that does not say which year
-    with pytest.raises(ValueError, match="lacks 3 of the 40 records"):
+    with pytest.raises(ValueError, match="3 of 40 records of the table"):
         pixels.open(store, table=moved)
     source = FakeSource()
     cube = download(moved, store, source)

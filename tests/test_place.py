@@ -87,7 +87,7 @@ def test_records_that_are_too_near_do_not_vote():
         votes = np.bincount(labels[five], 1 / km[row, five], 4)
         np.testing.assert_allclose(answer[row], votes / votes.sum(),
                                    rtol=1e-4)
-    with pytest.raises(ValueError, match="no record is 20000"):
+    with pytest.raises(ValueError, match="no record that is 20000"):
         place.Nearest(many, apart_km=20_000).predict(many, CLASSES)
 
 

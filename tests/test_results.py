@@ -53,7 +53,7 @@ def test_written_results_read_back(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda x: pd.concat([x, x]), "2 results have a name that is taken"),
+    (lambda x: pd.concat([x, x]), "2 of 4 results have a name that is taken"),
     (lambda x: x.assign(low=x["high"] + 0.1), "2 intervals end before"),
     (lambda x: x.assign(value=np.nan), "2 values are missing"),
     (lambda x: x.drop(columns="commit"), "results lacks the columns commit")])

@@ -469,7 +469,7 @@ def test_a_year_may_be_numpys():
 
 
 def test_a_record_without_a_name_is_not_frequent():
-    with pytest.raises(ValueError, match="species are missing for 1 of"):
+    with pytest.raises(ValueError, match="species are missing, the first"):
         splits.rarity(TABLE.assign(species=TABLE["species"].where(
             TABLE.index != 3)))
 

@@ -183,11 +183,10 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     np.add.at(sums, labels, features)
     if names is not None:
         sums += _finite(names, shape=sums.shape)
-    elif (empty := np.flatnonzero(np.bincount(labels, minlength=k) == 0)).size:
-        raise ValueError(
-            f"{empty.size} of {k} classes have no support sample, the first "
-            f"is class {empty[0]}. Leave them out of the class table, or "
-            "give the features of their names.")
+    else:
+        checks.refuse(np.bincount(labels, minlength=k) == 0,
+                      "classes have no support sample", "Leave them out of "
+                      "the class table, or give the features of their names.")
     return _unit(sums)
 
 

@@ -129,11 +129,8 @@ def _checked(suitability, present):
         checks.aligned(suitability, present.index, where="suitability")
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(truth, (0, 1)).all(
         axis=1)
-    if bad.any():
-        raise ValueError(
-            f"{int(bad.sum())} of {len(bad)} sites have a suitability that "
-            "is no number, or a presence that is neither 0 nor 1, the first "
-            f"is row {int(bad.argmax())}.")
+    checks.refuse(bad, "sites have a suitability that is no number, or a "
+                  "presence that is neither 0 nor 1")
     some = np.ptp(truth.astype(np.int8), axis=0) > 0
     if not some.any():
         raise ValueError(f"none of the {len(names)} species has both "

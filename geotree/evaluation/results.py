@@ -31,11 +31,7 @@ def folder() -> Path:
 def check(frame: pd.DataFrame) -> pd.DataFrame:
     """Raise ``ValueError`` unless a table of results can be one."""
     checks.columns(frame, COLUMNS, where="results")
-    twice = frame.duplicated(KEY)
-    if twice.any():
-        raise ValueError(
-            f"{int(twice.sum())} results have a name that is taken, the "
-            f"first: {frame.loc[twice, KEY].iloc[0].to_dict()}.")
+    checks.refuse(frame.duplicated(KEY), "results have a name that is taken")
     turned = frame["low"] > frame["high"]
     if turned.any() or frame["value"].isna().any():
         raise ValueError(f"{int(turned.sum())} intervals end before they "

@@ -96,11 +96,9 @@ class Known:
         labels = checks.labels(train.labels, len(seen))
         features = embed(model, train)  # (N, D)
         count = np.bincount(labels, minlength=len(seen))
-        if (count == 0).any():
-            raise ValueError(f"{int((count == 0).sum())} of {len(seen)} seen "
-                             "classes have no training record, the first is "
-                             f"{seen['species'].iloc[count.argmin()]!r}. "
-                             "They belong into new.")
+        checks.refuse(count == 0, "seen classes have no training record: "
+                      f"{checks.few(seen['species'][count == 0])}",
+                      "They belong into new.")
         means = np.zeros((len(seen), features.shape[1]))
         np.add.at(means, labels, features)
         means /= count[:, None]

@@ -216,10 +216,8 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
         at = np.flatnonzero(cube["sample"] != NOBODY)
     else:
         at, moved = match(rows_of(table), rows(store), cube.attrs)
-        absent = moved | (at < 0)
-        if absent.any():
-            raise ValueError(f"cube '{store}' lacks {absent.sum()} of the "
-                             f"{len(at)} records of the table. {again}")
+        checks.refuse(moved | (at < 0), "records of the table are not in "
+                      f"cube '{store}'", again)
     if not np.array_equal(at, np.arange(cube.sizes["sample"])):
         cube = cube.isel(sample=at)
     pending = int((cube["status"] == PENDING).sum())

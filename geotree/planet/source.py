@@ -250,13 +250,9 @@ class Planet:
     def _posterior(self, images, environment, wanted):
         lon, lat = np.asarray(environment[:, :2], float).T
         prior = self.prior(lat=lat, lon=lon)[:, wanted]
-        empty = np.flatnonzero(prior.sum(axis=1) == 0)
-        if len(empty):
-            raise ValueError(
-                f"none of the {len(wanted)} species grows at latitude "
-                f"{lat[empty[0]]:.3f}, longitude {lon[empty[0]]:.3f} "
-                f"({len(empty)} of {len(lat)} samples). Are these samples "
-                "of this planet?")
+        checks.refuse(prior.sum(axis=1) == 0, "samples are where none of the "
+                      f"{len(wanted)} species grows", "Are they of this "
+                      "planet?")
         state = climate.climate(lat=lat, lon=lon, seed=self.seed)
         view = spectra.scene(state)
         place, column = np.nonzero(prior > 1e-9)

@@ -164,11 +164,8 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
                          f"{table.numbers} where the model learnt.")
     gaps = (frame[needed].isna().any(axis=1).to_numpy()
             | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
-    if gaps.any():
-        raise ValueError(
-            f"{int(gaps.sum())} of {len(frame)} rows of {where} have no "
-            f"{', '.join(needed)}, or an infinite value, the first is row "
-            f"{int(gaps.argmax())}. Leave them out, or mend them.")
+    checks.refuse(gaps, f"rows of {where} have no {', '.join(needed)}, or an "
+                  "infinite value", "Leave them out, or mend them.")
     if table.place == DEGREES:
         checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
                       where=where)

@@ -88,11 +88,9 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     checks.rows(images=images, species=table, environment=environment)
     if {*PLACE} <= {*table}:
         gap = np.abs(environment[:, 1::-1] - table[PLACE].to_numpy(float))
-        if (far := (np.minimum(gap, 360 - gap) > 0.01).any(axis=1)).any():
-            raise ValueError(
-                f"{far.sum()} samples are of another place in environment "
-                f"than in species, the first is row {far.argmax()}: are they "
-                "in one order, longitude before latitude?")
+        checks.refuse((np.minimum(gap, 360 - gap) > 0.01).any(axis=1),
+                      "samples are of another place in environment than in "
+                      "species", "Longitude has to come before latitude.")
     return Samples(Batch(year, environment, labels, ids),
                    table.assign(gbifID=ids), classes)
 

@@ -77,10 +77,10 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
                          f"{INDEX}). Choose another folder, or empty it.")
     table = occurrences.validate(table)
     known = {name: cube[name].to_numpy() for name in ROWS if name in cube}
-    if len(known) == len(ROWS) and (moved := match(
-            rows_of(table), known, cube.attrs)[1]).any():
-        raise ValueError(f"{moved.sum()} records of the table have another "
-                         "place or year in the cube. Download them again.")
+    if len(known) == len(ROWS):
+        checks.refuse(match(rows_of(table), known, cube.attrs)[1], "records "
+                      "of the table have another place or year in the cube",
+                      "Download them again.")
     usable = np.flatnonzero(cube["status"].to_numpy() == OK)
     if not len(usable):
         raise ValueError(f"none of the {cube.sizes['sample']} samples of the "

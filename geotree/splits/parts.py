@@ -31,9 +31,8 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
         lat, lon = globe.places_of(table)
         return globe.blocks(lat=lat, lon=lon, degrees=degrees)
     column = _column(table, kind)
-    if column.isna().any():
-        raise ValueError(f"{int(column.isna().sum())} rows have no "
-                         f"{column.name}: leave them out first.")
+    checks.refuse(column.isna(), f"rows have no {column.name}",
+                  "Leave them out first.")
     return pd.factorize(column, sort=True)[0].astype(np.int64)
 
 
