@@ -91,7 +91,7 @@ REFUSED = {
     "a class without a genus": lambda: score(
         classes=CLASSES.assign(genus=None)),
     "no number as seed": lambda: score(seed=np.nan),
-    "a text as draws": lambda: calibration.ece(ODDS, LABELS, draws="x"),
+    "a text as draws": lambda: score(draws="x"),
     "sets that are numbers": lambda: calibration.coverage_table(ODDS, LABELS),
     "features that are NaN": lambda: evaluation.nearest_mean(
         ODDS * np.nan, ODDS),
@@ -608,8 +608,8 @@ LARGE = {
         (5, 45, 6, 46), 0.5, False, 10**9, 64),
     "more bins than samples": lambda path: calibration.reliability(
         ODDS, LABELS, bins=10**9),
-    "draws without end": lambda path: calibration.ece(
-        ODDS, LABELS, draws=10**9),
+    "draws without end": lambda path: evaluation.compare(
+        ODDS, ODDS, LABELS, draws=10**9),
     "more workers than any machine has": lambda path: pixels.download(
         TABLE, FakeSource(), path, workers=10**6)}
 

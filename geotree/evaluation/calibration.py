@@ -71,18 +71,13 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
     return float((gap * table["n"]).sum() / table["n"].sum())
 
 
-def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
-        draws: int = 200, seed: int = 0) -> pd.Series:
+def ece(probabilities: np.ndarray, labels: np.ndarray) -> pd.Series:
     """Expected calibration error, beside what chance makes of it.
 
     A model whose confidence is right to the last digit has an error too:
-    few samples are never right exactly as often as they should be.
-
-    Parameters
-    ----------
-    draws : int
-        How often right and wrong are drawn by the confidences, to see the
-        error of a perfectly calibrated model on as many samples.
+    few samples are never right exactly as often as they should be. So right
+    and wrong are drawn by the confidences 200 times, to see the error of a
+    perfectly calibrated model on as many samples.
 
     Returns
     -------
@@ -91,15 +86,14 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, *, bins: int = 10,
         95 % quantile of a perfect model. Below the latter nothing is
         proved.
     """
-    checks.number(draws, name="draws", low=1, high=100_000, whole=True)
-    table = reliability(probabilities, labels, bins=bins)
+    table = reliability(probabilities, labels)
     sure = np.sort(checks.plain(probabilities).max(axis=1))  # as bins lie
     starts = np.append(0, table["n"].cumsum()[:-1])
-    rng = checks.rng(seed)
+    rng = checks.rng(0)
     drawn = [expected_calibration_error(table.assign(
         accuracy=np.add.reduceat(rng.random(len(sure)) < sure, starts,
                                  dtype=float) / table["n"]))
-             for _ in range(draws)]
+             for _ in range(200)]
     return pd.Series({"ece": expected_calibration_error(table),
                       "ece_chance": np.mean(drawn),
                       "ece_chance_95": np.quantile(drawn, 0.95)})

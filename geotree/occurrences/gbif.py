@@ -145,7 +145,8 @@ class Client:
     def how(self) -> dict:
         """How each request is sent, for ``network``."""
         return {"send": self._session.request, "verify": self.verify,
-                "headers": _AGENT, "auth": _nobody}
+                "headers": _AGENT,
+                "auth": lambda request: request}  # nothing from ~/.netrc
 
 
 def _whole(answer, **_):
@@ -167,11 +168,6 @@ def _pygbif():
     root.setLevel(level)
     root.handlers[:] = handlers
     return pygbif
-
-
-def _nobody(request):
-    """As ``auth``: nothing from ~/.netrc."""
-    return request
 
 
 # Parquet files --------------------------------------------------------------

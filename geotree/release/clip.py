@@ -66,7 +66,6 @@ class ClipBaseline(nn.Module):
         text = clip.config.text_config
         self.tokens = towers.TextReader(tokenizer, text.vocab_size,
                                     text.max_position_embeddings)
-        self.fitted = True  # the scale of images is that of CLIP
 
     @classmethod
     def from_pretrained(cls, source: str | Path = CLIP, *,
@@ -102,9 +101,6 @@ class ClipBaseline(nn.Module):
     def device(self) -> torch.device:
         return self.clip.logit_scale.device
 
-    def fit_normalisation(self, batch) -> None:
-        """Nothing to fit: images are scaled as CLIP's."""
-
     def encode_images(self, images, environment=None) -> Tensor:
         """Unit vectors (B, D): the mean of the months that are there.
 
@@ -134,11 +130,6 @@ class ClipBaseline(nn.Module):
         last = self.tokens.ends(self.clip.text_model,
                                 taxonomy.prompts(classes), self.device)
         return F.normalize(self.clip.text_projection(last).float(), dim=-1)
-
-    def forward(self, images, environment, classes) -> Tensor:
-        """Logits (B, K) over the rows of ``classes``."""
-        return self.scale() * (self.encode_images(images, environment)
-                               @ self.encode_taxa(classes).T)
 
     def scale(self) -> Tensor:
         """Factor of the cosines."""

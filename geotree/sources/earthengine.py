@@ -132,7 +132,10 @@ class EarthEngine(Imagery):
         groups = self._groups(table)
 
         def look_up(rows):
-            environment[rows, 2:] = self._look_up(place, rows)
+            found = self._rows(rows, calls.lookup(_points(place, rows)))
+            environment[rows, 2:] = np.array([
+                [one.get(name) for name in VARIABLE_NAMES[2:]]
+                for one in found], float)
 
         def picture(year, names, rows):
             image = calls.composite(year, names, ee.Geometry.MultiPoint(
@@ -194,12 +197,6 @@ class EarthEngine(Imagery):
                 crs, [PIXEL, 0, 0, 0, -PIXEL, 0])))
         return np.array([[one[name] for name in calls.STACK]
                          for one in table]).astype(np.uint16)
-
-    def _look_up(self, place, rows):
-        """Variables of some rows: (N, 25)."""
-        table = self._rows(rows, calls.lookup(_points(place, rows)))
-        return np.array([[one.get(name) for name in VARIABLE_NAMES[2:]]
-                         for one in table], float)
 
     def _rows(self, rows, collection) -> list[dict]:
         """Properties of the feature of each row, page by page."""
