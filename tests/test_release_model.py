@@ -354,18 +354,19 @@ def test_equal_names_are_encoded_once_and_a_forward_is_one_pass(
 
 
 def test_beginnings_that_texts_share_are_in_a_row_once():
-    found = prefixes.share(np.array([[1, 2, 3], [1, 5, 0], [1, 2, 4],
-                                     [1, 2, 3]]), np.array([3, 2, 3, 3]), 9)
-    assert found.tokens.tolist() == [[1, 2, 3, 3, 4, 5]]
-    assert found.place.tolist() == [[0, 1, 2, 2, 2, 1]]
-    assert [np.flatnonzero(row).tolist() for row in found.sees[0]] == [
+    tokens, place, sees, ends = prefixes.share(
+        np.array([[1, 2, 3], [1, 5, 0], [1, 2, 4], [1, 2, 3]]),
+        np.array([3, 2, 3, 3]), 9)
+    assert tokens.tolist() == [[1, 2, 3, 3, 4, 5]]
+    assert place.tolist() == [[0, 1, 2, 2, 2, 1]]
+    assert [np.flatnonzero(row).tolist() for row in sees[0]] == [
         [0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 1, 4], [0, 5]]
-    assert sorted(found.ends[[0, 3]]) == [2, 3]
-    assert found.ends[1:3].tolist() == [5, 4]
-    apart = prefixes.share(np.array([[1, 2, 3], [1, 2, 4]]),
-                           np.array([3, 3]), 3)
-    assert apart.tokens.tolist() == [[1, 2, 3], [1, 2, 4]]
-    assert apart.ends.tolist() == [2, 5]
+    assert sorted(ends[[0, 3]]) == [2, 3]
+    assert ends[1:3].tolist() == [5, 4]
+    tokens, _, _, ends = prefixes.share(
+        np.array([[1, 2, 3], [1, 2, 4]]), np.array([3, 3]), 3)
+    assert tokens.tolist() == [[1, 2, 3], [1, 2, 4]]
+    assert ends.tolist() == [2, 5]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -4,23 +4,10 @@ In CLIP's text tower a token sees only those before it. So what it has for
 "Broadleaf / Fagaceae / Quercus" is the same under every oak.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 import numpy as np
 
 
-class Rows(NamedTuple):
-    """R rows of L tokens, read in place of K texts."""
-
-    tokens: np.ndarray  # (R, L) int64
-    place: np.ndarray  # (R, L) int64, of each token in its text, from 0
-    sees: np.ndarray  # (R, L, L) bool: itself, and those before it there
-    ends: np.ndarray  # (K,) int64, place of each text's last token in R · L
-
-
-def share(ids: np.ndarray, lengths: np.ndarray, most: int) -> Rows:
+def share(ids: np.ndarray, lengths: np.ndarray, most: int) -> tuple:
     """Rows of at most ``most`` tokens: of each text, what is new in its row.
 
     Parameters
@@ -29,6 +16,13 @@ def share(ids: np.ndarray, lengths: np.ndarray, most: int) -> Rows:
         The tokens of each text, then anything.
     lengths : (K,) int64
         How many they are: 1 to ``most``.
+
+    Returns
+    -------
+    (R, L) int64, (R, L) int64, (R, L, L) bool, (K,) int64
+        R rows of L tokens, read in place of the texts; place of each token
+        in its text, from 0; which tokens it sees: itself, and those before
+        it there; place of each text's last token in R · L.
     """
     order = np.lexsort(ids.T[::-1])  # then those that begin alike are near
     ids, lengths = ids[order], lengths[order]
@@ -53,4 +47,4 @@ def share(ids: np.ndarray, lengths: np.ndarray, most: int) -> Rows:
     # Row by row a text goes on until a token comes that is no deeper.
     over = np.triu(rows[1][:, None] <= rows[1][:, :, None], 1)  # (R, j, k)
     over = np.logical_or.accumulate(over, axis=2)
-    return Rows(*rows, np.tril(~over.transpose(0, 2, 1)), ends)
+    return *rows, np.tril(~over.transpose(0, 2, 1)), ends

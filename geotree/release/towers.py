@@ -8,8 +8,6 @@ hub when it is asked for, and a small one can be trained on taxon names.
 Chapter 09.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
