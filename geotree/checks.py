@@ -9,8 +9,15 @@ import math
 import numpy as np
 import pandas as pd
 
-from geotree import variables as v
-from geotree.values import aligned, few, plain, refuse, shown
+from geotree import physics, variables as v
+from geotree.values import (
+    aligned,
+    few,
+    plain,
+    refuse,
+    shown,
+    titles,
+)
 
 _BRIGHTEST = 30_000  # digital number; clouds and snow reach about 20,000
 _GLARE = 0.05  # share of numbers that may be brighter: mirrors in the sun
@@ -74,6 +81,8 @@ def images(values, *, where: str = "images", months: int | None = v.MONTHS):
         raise ValueError(f"{where} is 0 in all bands of month {month + 1} of "
                          f"sample {row}: Sentinel-2's sign for missing. Pass "
                          "nodata=0 to variables.digital_numbers.")
+    if isinstance(values, np.ndarray):
+        physics.check_order(values, where)
     return values
 
 
@@ -82,7 +91,8 @@ def environment(values, *, where: str = "environment"):
 
     Comes back as it is. Refused are another shape or type, another unit, and
     values beyond ``low`` and ``high`` of ``variables.VARIABLES``, as -9999
-    (of climate and soil: a quarter of the range beyond, but not below 0).
+    (of climate and soil: a quarter of the range beyond, but not below 0);
+    told are columns that contradict each other.
     """
     kind, shape = _kind(values, where), tuple(np.shape(values))
     if len(shape) != 2 or shape[1] != len(v.VARIABLES):
@@ -105,6 +115,8 @@ def environment(values, *, where: str = "environment"):
             f"{v.VARIABLE_NAMES[column]}, expected about {_LOW[column]:g} to "
             f"{_HIGH[column]:g} in stored units. Missing is NaN.")
     v.check_units(numbers, where)
+    if numbers is values:
+        physics.check_relations(values, where)
     return values
 
 
@@ -171,9 +183,9 @@ def shares(values, *, k: int | None = None,
 
 def _rows(values, k, n, where: str) -> np.ndarray:
     """A number for each sample and class, as floats."""
-    if any(isinstance(one, str) for one in getattr(values, "columns", ())):
-        raise ValueError(f"{where} have names of columns, expected an array "
-                         "of table[classes['species']].to_numpy().")
+    if (names := titles(values) or []) != [*range(len(names))]:
+        raise ValueError(f"{where} have names of columns, {few(names)}; "
+                         "expected table[classes['species']].to_numpy().")
     values = plain(values, where)
     if (values.ndim != 2 or k not in (None, values.shape[1])
             or n not in (None, len(values)) or not values.shape[1]):

@@ -119,8 +119,10 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     geotree train s3://bucket/shards -o model --cache-gb 50
     """
     from geotree import evaluation, models, prior, shards, splits, training
+    from geotree.files import only
     from geotree.models.compact import CompactClip
 
+    only(out, "card.json", "checkpoint.pt", what="a model")
     work = Path(f"{out}.training")
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)

@@ -128,6 +128,21 @@ def cache_folder(cache: str | Path | None = None) -> Path:
                  or "~/.cache/geotree")
 
 
+def only(path: str | Path, *marks: str, what: str) -> Path:
+    """The path, unless it is a file, or a folder of something else.
+
+    ``marks`` are names of files, one of which a folder of ``what`` has.
+    """
+    path = named(path)
+    if path.exists() and not (path.is_dir() and (
+            not any(path.iterdir())
+            or any((path / mark).exists() for mark in marks))):
+        raise ValueError(f"'{path}' is a file, or a folder that holds other "
+                         f"files than {what} (no {' or '.join(marks)}). "
+                         "Choose another folder, or empty it.")
+    return path
+
+
 def regular(path: str | Path) -> Path:
     """The path, unless something is there that may have no end.
 

@@ -198,6 +198,10 @@ def check(classes: pd.DataFrame, *ranks: str, once: bool = True) -> None:
     if len(twice):
         raise ValueError(f"class table has twice: {few(twice.unique())}. "
                          "taxonomy.class_table makes one of any table.")
+    if (once and classes.index.inferred_type == "integer"
+            and not classes.index.is_monotonic_increasing):
+        warnings.warn("class table: rows were moved. Call .sort_index(), or "
+                      ".reset_index(drop=True) if it is meant.", stacklevel=3)
 
 
 def _nameless(column: pd.Series) -> pd.Series:

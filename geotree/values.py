@@ -46,6 +46,14 @@ def refuse(bad, what: str, advice: str = "") -> None:
                          f"row {bad.argmax()}. {advice}".strip())
 
 
+def titles(values) -> list | None:
+    """The names of the columns of a frame, or a DataArray, if it has any."""
+    indexes, dims = (getattr(values, name, ()) for name in ("indexes", "dims"))
+    names = (indexes[dims[-1]] if dims and dims[-1] in indexes
+             else getattr(values, "columns", None))
+    return None if names is None else [*names]
+
+
 def shown(value) -> str:
     """A value as one would write it, 3 and not np.int64(3), cut if long."""
     text = re.sub(r"\bnp\.(?:[a-z]+\d*_?\(('[^']*'|[^()']*)\)|(\w+)_)",

@@ -312,6 +312,8 @@ def test_a_year_is_a_number_a_column_or_each_rows_own(run, tmp_path, text,
      "--year"),
     ("map --model model --bbox 9,2,3,4 --step 1 -o m.tif", 1, "region is"),
     ("train nothing.zarr -o m", 1, "no cube"),
+    ("train trees.zarr -o .", 1, "other files than a model"),
+    ("train trees.zarr -o trees.csv", 1, "other files than a model"),
     ("evaluate trees.csv --truth Art", 1, "lacks the columns"),
 ])
 def test_errors_are_one_line_that_says_what_to_do(folder, run, text, code,

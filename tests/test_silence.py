@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from fake_source import FakeSource, occurrence_table
 
 from geotree import (
@@ -317,7 +318,15 @@ TOLD = {  # what is left out, or taken for something, and how it is told
         WOOD, WOOD, variables=["year"], model="logistic").predict(
             WOOD.assign(year=10 * WOOD["year"])), "16 of 24 sites lie far"),
     "kilometres": (lambda: occurrences.validate(TABLE.assign(
-        coordinateUncertaintyInMeters=0.01)), "below 1 m. Kilometres")}
+        coordinateUncertaintyInMeters=0.01)), "below 1 m. Kilometres"),
+    "dots between thousands": (lambda: occurrences.validate(TABLE.assign(
+        coordinateUncertaintyInMeters=["1.000", "30"] * (N // 2))),
+        "decimals. Are they thousands.: 12 rows"),
+    "class numbers that were moved": (lambda: score(
+        classes=CLASSES.iloc[::-1]), "rows were moved"),
+    "names in another order than the labels": (lambda: evaluation.predict(
+        CompactClip(), shards.from_arrays(FOUND.reflectance, TABLE),
+        CLASSES.iloc[::-1].reset_index(drop=True)), "labels do not fit")}
 
 
 @pytest.mark.parametrize("what", TOLD)
@@ -325,6 +334,24 @@ def test_it_is_told(what):
     ask, words = TOLD[what]
     with pytest.warns(UserWarning, match=words):
         ask()
+
+
+@pytest.mark.parametrize("text", [
+    ["1000", "30"], ["1.000", "2000"], ["0.001", "1.000"], ["1.000", "2.5"]])
+def test_decimals_are_no_thousands(text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        occurrences.validate(TABLE.assign(
+            coordinateUncertaintyInMeters=text * (N // 2)))
+
+
+@pytest.mark.parametrize("odds", [
+    pd.DataFrame(ODDS).iloc[:, ::-1],
+    xr.DataArray(ODDS, {"species": [*CLASSES["species"]]}, ("n", "species"))],
+    ids=["moved columns", "xarray"])
+def test_columns_with_names_are_not_taken_for_the_order_of_classes(odds):
+    with pytest.raises(ValueError, match="names of columns"):
+        score(probabilities=odds)
 
 
 def test_a_setting_that_nobody_reads_is_told(monkeypatch):

@@ -94,6 +94,7 @@ def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
         B is ``batch_size`` at most, less where the classes are many.
     """
     text, rows = _text(model, classes), rows_at_once(len(classes))
+    _same_order(getattr(data, "classes", None), classes)
     for features in _features(model, data, batch_size):
         if features.shape[1:] != text.shape[1:]:
             raise ValueError(f"features have {features.shape[1]} columns, "
@@ -101,6 +102,18 @@ def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
                              "another one.")
         for part in features.split(rows):
             yield (part @ text.T).softmax(dim=1).cpu().numpy()
+
+
+def _same_order(own, classes) -> None:
+    """Warn where the labels of samples count the same species otherwise."""
+    if own is not None and len(own) == len(classes):
+        one, other = own["species"].tolist(), classes["species"].tolist()
+        if one != other and {*one} == {*other}:
+            warnings.warn(
+                "classes are those of the samples in another order: their "
+                "labels do not fit the columns of the answer. Pass "
+                "data.classes, or number anew with taxonomy.labels.",
+                stacklevel=4)
 
 
 def predict(model, data: Shards | Batch, classes: pd.DataFrame, *,

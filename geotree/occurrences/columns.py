@@ -111,6 +111,8 @@ def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
         unknown = (values <= 0) | values.isin(_NINES) | (
             values > POSITIVE[name])
         count(report, f"{name}: no such value, taken for unknown", unknown)
+        count(report, f"{name}: three digits after every point, read as "
+              "decimals. Are they thousands?", _dotted(came))
         return values.mask(unknown)
     if name == "taxonKey":
         unknown = values.isna() | (values < 0)
@@ -149,6 +151,15 @@ def _number(column: pd.Series) -> pd.Series:
     if there.all():
         return some.astype(getattr(some.dtype, "numpy_dtype", some.dtype))
     return some.reindex(column.index).astype("float64")
+
+
+def _dotted(column: pd.Series) -> pd.Series:
+    """Which texts have a point, if all could be thousands: "1.000", "30"."""
+    text = pd.Series([one.strip() for one in column if isinstance(one, str)],
+                     dtype="str")
+    dots = text.str.contains(".", regex=False)
+    every = text.str.fullmatch(r"[1-9]\d{0,2}(\.\d{3})?|0").all()
+    return dots & every
 
 
 def _is_blank(column: pd.Series) -> pd.Series:

@@ -71,10 +71,7 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
     for name, value in (("pack", pack), ("packs_per_shard", packs_per_shard)):
         checks.number(value, name=name, low=1, whole=True)
     pixels.check(cube, where="cube")
-    out = files.named(out).absolute()
-    if out.is_dir() and any(out.iterdir()) and not (out / INDEX).exists():
-        raise ValueError(f"folder '{out}' holds other files than shards (no "
-                         f"{INDEX}). Choose another folder, or empty it.")
+    out = files.only(out, INDEX, what="shards").absolute()
     table = occurrences.validate(table)
     known = {name: cube[name].to_numpy() for name in ROWS if name in cube}
     if len(known) == len(ROWS):
