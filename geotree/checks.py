@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 
 from geotree import physics, variables as v
-from geotree.values import (
+from geotree.values import (  # noqa: F401, the door to both rooms
     aligned,
     few,
+    one_each,
+    one_order,
     plain,
     refuse,
+    rows,
     shown,
     titles,
 )
@@ -204,6 +207,7 @@ def places(*, lat, lon, where: str = "places"
     A longitude of 180 to 360 is turned. A row that is missing or not on the
     globe is refused; :func:`on_globe` says which.
     """
+    one_order(lat=lat, lon=lon)
     lat, lon = (np.atleast_1d(degrees(one)) for one in (lat, lon))
     if lat.shape != lon.shape or lat.ndim != 1:
         raise ValueError(f"{where}: lat has shape {lat.shape} and lon "
@@ -227,6 +231,9 @@ def on_globe(*, lat, lon) -> np.ndarray:
 
 def degrees(values) -> np.ndarray:
     """Degrees of any spelling: float64, NaN where it is no number."""
+    if str(getattr(values, "dtype", "")).endswith("float16"):  # bfloat16 too
+        raise ValueError("places are in half precision, which moves them by "
+                         "kilometres: expected float32 or float64.")
     values = (values.astype(object).filled(np.nan)
               if np.ma.is_masked(values) else plain(values))
     if values.dtype.kind in "iuf":
@@ -236,30 +243,6 @@ def degrees(values) -> np.ndarray:
         r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
     return pd.to_numeric(text, errors="coerce").to_numpy(
         np.float64, na_value=np.nan).reshape(values.shape)
-
-
-def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
-    """One value for each of ``n`` samples, none of them missing: (n,).
-
-    ``rows`` is the index of the table that they belong to, if any.
-    """
-    values = (plain(values, where) if rows is None
-              else aligned(values, rows, where=where))
-    if values.shape != (n,):
-        raise ValueError(f"{where} have shape {values.shape}, expected one "
-                         f"for each of the {n} samples.")
-    refuse(pd.isna(values), f"{where} are missing")
-    if pd.api.types.infer_dtype(values) in ("mixed", "mixed-integer"):
-        raise ValueError(f"{where} are of mixed types, expected one.")
-    return values
-
-
-def rows(**columns) -> None:
-    """Raise ``ValueError`` unless all have a row for each sample."""
-    if len({*map(len, columns.values())}) > 1:
-        raise ValueError(", ".join(
-            f"{len(column)} rows of {name}" for name, column in
-            columns.items()) + ": expected one each a sample.")
 
 
 def rng(*seed) -> np.random.Generator:

@@ -135,6 +135,7 @@ def _country_raster() -> tuple[np.ndarray, np.ndarray]:
 
 def _lookup(lat, lon) -> np.ndarray:
     """Country number of places: of the shape of ``lat`` and ``lon``."""
+    checks.one_order(lat=lat, lon=lon)
     lat, lon = np.broadcast_arrays(*map(checks.degrees, (lat, lon)))
     shape = lat.shape
     lat, lon = checks.places(lat=lat.ravel(), lon=lon.ravel())
@@ -156,6 +157,7 @@ def country_code(*, lat, lon, coast: bool = False) -> np.ndarray:
     With ``coast`` a place in a cell of sea has the country of the land next
     to it, up to 0.25° away: shores and rounded places are not lost.
     """
+    checks.one_order(lat=lat, lon=lon)
     lat, lon = np.broadcast_arrays(*map(checks.degrees, (lat, lon)))
     number, (_, codes) = _lookup(lat, lon), _country_raster()
     for step in (_STEP / 2, _STEP) if coast else ():

@@ -46,6 +46,41 @@ def refuse(bad, what: str, advice: str = "") -> None:
                          f"row {bad.argmax()}. {advice}".strip())
 
 
+def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
+    """One value for each of ``n`` samples, none of them missing: (n,).
+
+    ``rows`` is the index of the table that they belong to, if any.
+    """
+    values = (plain(values, where) if rows is None
+              else aligned(values, rows, where=where))
+    if values.shape != (n,):
+        raise ValueError(f"{where} have shape {values.shape}, expected one "
+                         f"for each of the {n} samples.")
+    refuse(pd.isna(values), f"{where} are missing")
+    if pd.api.types.infer_dtype(values) in ("mixed", "mixed-integer"):
+        raise ValueError(f"{where} are of mixed types, expected one.")
+    return values
+
+
+def one_order(**columns) -> None:
+    """Raise ``ValueError`` where two have the same rows in another order."""
+    have = {name: one for name, one in columns.items()
+            if isinstance(getattr(one, "index", None), pd.Index)}
+    for name, one in have.items():
+        aligned(one, next(iter(have.values())).index, where=name)
+
+
+def rows(**columns) -> None:
+    """Raise ``ValueError`` unless all have a row for each sample."""
+    sizes = {name: (*getattr(one, "shape", [len(one)] if hasattr(
+        one, "__len__") else ()), 0)[0] for name, one in columns.items()}
+    if len({*sizes.values()}) > 1:
+        raise ValueError(", ".join(
+            f"{size} rows of {name}" for name, size in sizes.items())
+            + ": expected one each a sample.")
+    one_order(**columns)
+
+
 def titles(values) -> list | None:
     """The names of the columns of a frame, or a DataArray, if it has any."""
     indexes, dims = (getattr(values, name, ()) for name in ("indexes", "dims"))

@@ -126,7 +126,7 @@ REFUSED = {
     "an id twice": lambda: patches(ids=[1, 1, 2]),
     "ids cut to whole numbers": lambda: patches(ids=[1.5, 2.5, 3.5]),
     "no name as name": lambda: patches(species=[np.nan] * 3),
-    "fewer variables than images": lambda: CompactClip().encode_images(
+    "fewer variables than images": lambda: CompactClip().eval().encode_images(
         FOUND.reflectance, FOUND.environment[:5]),
     "fewer labels than images": lambda: evaluation.predict(
         CompactClip(), shards.Batch(FOUND.reflectance, FOUND.environment,
@@ -285,6 +285,72 @@ def test_whole_numbers_are_not_what_comes_out(ask):
     """One for the right class and zero for others, as many give the truth."""
     sure = np.eye(len(CLASSES), dtype=int)[LABELS]
     np.testing.assert_array_equal(ask(sure), ask(sure.astype(float)))
+
+
+MOVED = {  # a column that was sorted, beside one that was not
+    "labels": lambda one: score(probabilities=pd.DataFrame(ODDS),
+                                labels=pd.Series(LABELS).loc[one]),
+    "groups": lambda one: score(labels=pd.Series(LABELS),
+                                groups=TABLE["species"].loc[one]),
+    "hits": lambda one: evaluation.hits(
+        pd.DataFrame(ODDS), pd.Series(LABELS).loc[one]),
+    "calibration": lambda one: calibration.log_loss(
+        pd.DataFrame(ODDS).loc[one], pd.Series(LABELS)),
+    "models": lambda one: evaluation.compare(
+        pd.DataFrame(ODDS), pd.DataFrame(ODDS).loc[one], LABELS),
+    "places": lambda one: globe.blocks(
+        lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one], degrees=1),
+    "land": lambda one: globe.is_land(
+        lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one]),
+    "years": lambda one: explore.places(
+        FakeSource(), lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]],
+        year=TABLE["year"].loc[one]),
+    "own patches": lambda one: shards.from_arrays(
+        FOUND.reflectance, TABLE, environment=pd.DataFrame(
+            FOUND.environment, columns=variables.VARIABLE_NAMES).loc[one])}
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_rows_are_not_joined_by_chance(what):
+    MOVED[what](range(N))
+    with pytest.raises(ValueError, match="rows in another order"):
+        MOVED[what]([*range(1, N), 0])
+
+
+@pytest.mark.parametrize("half", [
+    lambda one: np.asarray(one, np.float16),
+    lambda one: torch.tensor(np.asarray(one)).bfloat16()])
+def test_places_in_half_precision_are_kilometres_away(half):
+    with pytest.raises(ValueError, match="half precision"):
+        explore.places(FakeSource(), lat=half(TABLE[PLACE[0]]),
+                       lon=TABLE[PLACE[1]])
+
+
+def test_one_place_is_not_that_of_all_images():
+    planet = Planet()
+    found = planet.fetch(planet.occurrences(3))
+    with pytest.raises(ValueError, match="3 rows of images, 1 rows"):
+        planet.posterior(found.reflectance, found.environment[:1])
+    np.testing.assert_array_equal(
+        *(planet.posterior(found.reflectance, one) for one in (
+            found.environment, torch.from_numpy(found.environment))))
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: score(probabilities=0.5),
+    lambda: CompactClip().eval().encode_images(3, 4.0),
+    lambda: CompactClip().eval().encode_images(iter(FOUND.reflectance),
+                                        FOUND.environment),
+    lambda: evaluation.metrics.accuracy_coverage(ODDS, 3, CLASSES)])
+def test_one_number_is_no_array(ask):
+    with pytest.raises(ValueError, match="expected"):
+        ask()
+
+
+def test_labels_may_be_a_tuple():
+    pd.testing.assert_frame_equal(*(
+        evaluation.metrics.accuracy_coverage(ODDS, one, CLASSES)
+        for one in (LABELS, tuple(LABELS.tolist()))))
 
 
 TOLD = {  # what is left out, or taken for something, and how it is told

@@ -50,6 +50,8 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
         ``macro_top1`` and ``macro_f1``, means over the names that occur. No
         interval (NaN) where all records lie in one block.
     """
+    checks.one_order(probabilities=probabilities, labels=labels,
+                     groups=groups, blocks=blocks)
     labels = checks.labels(labels, len(classes))
     ranks = [ranks] if isinstance(ranks, str) else ranks
     outcomes = _outcomes(probabilities, labels, classes, ranks)
@@ -99,7 +101,7 @@ def _outcomes(probabilities, labels, classes, ranks) -> dict:
         lines, line = np.unique([groups[rank] for rank in above], axis=1,
                                 return_inverse=True)
         groups |= zip(above, lines, strict=True)
-    if hasattr(probabilities, "shape"):
+    if hasattr(probabilities, "shape") or not np.iterable(probabilities):
         whole = checks.probabilities(probabilities, k=len(classes), n=n)
         size = metrics.rows_at_once(len(classes))
         probabilities = (whole[start:start + size]
@@ -157,6 +159,7 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
         raise ValueError(f"two answers of shapes {np.shape(first)} and "
                          f"{np.shape(second)}: score both on the same "
                          "samples and classes.")
+    checks.one_order(first=first, second=second, labels=labels, blocks=blocks)
     labels = checks.plain(labels, "labels")
     difference, other = (
         metrics.hits(checks.probabilities(one), labels).astype(float)

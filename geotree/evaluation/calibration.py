@@ -268,6 +268,7 @@ def coverage_table(sets: np.ndarray, labels: np.ndarray,
 
 
 def _fitting(probabilities, labels) -> tuple[np.ndarray, np.ndarray]:
+    checks.one_order(probabilities=probabilities, labels=labels)
     values = checks.probabilities(probabilities)
     return values, checks.one_each(checks.labels(
         labels, values.shape[1]), len(values), where="labels")

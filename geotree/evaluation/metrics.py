@@ -18,6 +18,7 @@ def positions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     1 is the best. Classes of equal probability stand in order of their
     number; a class of probability zero has no place, but infinity.
     """
+    checks.one_order(probabilities=probabilities, labels=labels)
     values = checks.shares(probabilities)
     labels = checks.labels(labels, values.shape[1])
     checks.one_each(labels, len(values), where="labels")
@@ -93,8 +94,8 @@ def accuracy_coverage(probabilities: np.ndarray, labels: np.ndarray,
         One row per threshold: ``coverage`` (share answered), ``accuracy``
         of the answers, and the share answered at each rank.
     """
+    labels = checks.labels(labels, len(classes))
     checks.probabilities(probabilities, k=len(classes), n=len(labels))
-    checks.labels(labels, len(classes))
     truth = {}
     for rank in taxonomy.RANKS:
         names, group = taxonomy.members(classes, rank)

@@ -38,7 +38,7 @@ def native(lists: pd.DataFrame, classes: pd.DataFrame, environment
     """
     checks.columns(lists, ("species", "countryCode"), where="lists")
     taxonomy.check(classes, "species")
-    environment = np.asarray(checks.environment(environment))
+    environment = checks.plain(checks.environment(environment))
     lat, lon = environment[:, _LAT], environment[:, _LON]
     code = np.full(len(lat), "", object)
     placed = checks.on_globe(lat=lat, lon=lon)

@@ -237,8 +237,9 @@ class Planet:
             If a species of ``classes`` does not live on this planet, or
             nothing of ``classes`` grows at a place.
         """
-        checks.images(images)
-        checks.environment(environment)
+        checks.rows(images=images, environment=environment)
+        images, environment = map(checks.plain, (
+            checks.images(images), checks.environment(environment)))
         classes = self.classes if classes is None else classes
         taxonomy.check(classes)
         wanted = taxonomy.labels(classes, self.classes)

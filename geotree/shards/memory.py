@@ -54,6 +54,7 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     -------
     Samples
     """
+    checks.one_order(species=species, environment=environment, ids=ids)
     images = digital_numbers(images, unit=unit, nodata=nodata, offset=offset)
     checks.images(images, months=None)
     n, m = images.shape[:2]
