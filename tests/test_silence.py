@@ -302,9 +302,6 @@ MOVED = {  # a column that was sorted, beside one that was not
         lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one], degrees=1),
     "land": lambda one: globe.is_land(
         lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one]),
-    "years": lambda one: explore.places(
-        FakeSource(), lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]],
-        year=TABLE["year"].loc[one]),
     "own patches": lambda one: shards.from_arrays(
         FOUND.reflectance, TABLE, environment=pd.DataFrame(
             FOUND.environment, columns=variables.VARIABLE_NAMES).loc[one])}

@@ -248,7 +248,7 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     ValueError
         No place is on the globe, or the plan is beyond the budget.
     """
-    checks.one_order(lat=lat, lon=lon, year=year)
+    checks.one_order(lat=lat, lon=lon)
     lat, lon, year = np.broadcast_arrays(*np.atleast_1d(
         checks.degrees(lat), checks.degrees(lon), checks.plain(year, "year")))
     here = checks.on_globe(lat=lat, lon=lon)  # (M,)
