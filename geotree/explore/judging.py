@@ -14,6 +14,8 @@ from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
 from geotree.prior import combine, restrict
 from geotree.shards import Batch
+from geotree.sources import SHAPE
+from geotree.variables import VARIABLES
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,23 @@ class Judge:
         blank = np.zeros(len(images), np.int64)
         return self._judged(Batch(images, environment, blank, blank),
                             environment[:, 1::-1])
+
+    def of(self, seen) -> tuple[np.ndarray, ...]:
+        """All that a :class:`~geotree.explore.seeing.Seen` shows, answered.
+
+        Returns
+        -------
+        rows, images, environment, alone, joined
+            Of R places with pixels: rows of ``seen.table``, what is there,
+            and both probabilities, (R, K) each.
+        """
+        odds = np.zeros((0, len(self.classes)), np.float32)
+        parts = [(np.zeros(0, int), np.zeros((0, *SHAPE), np.uint16),
+                  np.zeros((0, len(VARIABLES)), np.float32), odds, odds)]
+        for rows, *pixels in seen.blocks():
+            parts.append((rows, *pixels, *map(np.concatenate, zip(
+                *self.answers(*pixels), strict=True))))
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def _judged(self, data, where) -> Iterator[tuple]:
         """Answers for samples or their features, at (N, 2) lat and lon."""

@@ -18,7 +18,7 @@ from geotree.explore.seeing import NO_PLACE, STATUS, YEAR, Seen
 from geotree.explore.sheet import Sheet
 from geotree.place import PlaceModel
 from geotree.sources import NO_IMAGERY, OK
-from geotree.variables import BANDS, MONTHS, NODATA, PATCH, VARIABLES
+from geotree.variables import NODATA
 
 
 def predict(points, *, model, source, rank: str = "species", top: int = 5,
@@ -258,14 +258,7 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     taxonomy.check(classes)
     judge = Judge(model, classes, temperature, place, weight)
     seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here])
-    parts = [_nothing(len(judge.classes))]
-    for rows, images, environment in seen.blocks():
-        alone, joined = map(np.concatenate, zip(*judge.answers(
-            images, environment), strict=True))
-        parts.append((rows, images, environment, alone,
-                      alone[:0] if place is None else joined))
-    rows, images, environment, alone, joined = map(
-        np.concatenate, zip(*parts, strict=True))
+    rows, images, environment, alone, joined = judge.of(seen)
     status = np.where(here, "", NO_PLACE).astype(object)
     reason = np.where(here, "", "latitude is not -90 to 90, or longitude not "
                       "-180 to 360").astype(object)
@@ -280,11 +273,3 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
         table["decimalLongitude"].to_numpy(), images[at], environment[at],
         alone, alone if place is None else joined[at],
         truth, row, status, reason)
-
-
-def _nothing(k: int) -> tuple:
-    """No rows, images, environment and probabilities of k classes."""
-    odds = np.zeros((0, k), np.float32)
-    return (np.zeros(0, int), np.zeros(
-        (0, MONTHS, len(BANDS), PATCH, PATCH), np.uint16),
-        np.zeros((0, len(VARIABLES)), np.float32), odds, odds)

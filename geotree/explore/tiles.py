@@ -102,15 +102,10 @@ class Asked:
         land = np.flatnonzero(globe.is_land(lat=lat, lon=lon))
         seen = Seen(self.source, lat=lat[land], lon=lon[land],
                     year=self.year, level=level[land])
-        rows, odds = [np.zeros(0, int)], [
-            np.zeros((0, len(self.judge.classes)), np.float32)]
-        for some, images, environment in seen.blocks():
-            rows.append(some)
-            odds += [joined for _, joined in self.judge.answers(
-                images, environment)]
-        at = pd.Index(np.concatenate(rows)).get_indexer(seen.back)
-        layers = self.summary(np.concatenate(odds)[at[at >= 0]],
-                              land[at >= 0], len(lat), self.grid.samples)
+        rows, *_, odds = self.judge.of(seen)
+        at = pd.Index(rows).get_indexer(seen.back)
+        layers = self.summary(odds[at[at >= 0]], land[at >= 0], len(lat),
+                              self.grid.samples)
         code = np.zeros(len(lat), int)
         code[land] = pd.Index(CELLS).get_indexer(seen.status)
         failed = seen.reason[code[land] == FAILED]
