@@ -238,6 +238,9 @@ def test_a_normal_name_is_normal(name):
     ("Tilia×europaea", "Tilia × europaea"),
     ("xCuprocyparis leylandii", "×Cuprocyparis leylandii"),
     ("Quercus robur L. & Mill.", "Quercus robur"),
+    ("Acer negundo Linnaeus sensu lato", "Acer negundo"),
+    ("Larix decidua Miller, Gard. Dict. ed. 8", "Larix decidua"),
+    ("Alnus glutinosa Gaertner var. vulgaris Spach", "Alnus glutinosa"),
     ("Hippophae\u0308 rhamnoides", "Hippophaë rhamnoides"),
 ])
 def test_names_of_all_spellings(came, normal):
@@ -251,7 +254,9 @@ def test_names_of_all_spellings(came, normal):
     "Unknown tree", "n/a", "Quercus ?", None, float("nan"), 5,
     "Betula pendula × pubescens", "Betula pendula x Betula pubescens",
     "Acer rubrum/nigrum", "Acer rubrum; Acer nigrum", "Acer rubrum?",
-    "Acer rubrum or A. nigrum", "Crataegus sect. Coccineae", "Dead tree",
+    "Acer rubrum or A. nigrum", "Acer rubrum, Fagus sylvatica",
+    "Acer rubrum & A. nigrum", "Acer rubrum L., Fagus sylvatica L.",
+    "Acer rubrum not found", "Acer rubrum absent", "Crataegus sect. Coccineae", "Dead tree",
     "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))
