@@ -610,6 +610,47 @@ def test_a_record_without_its_species_is_left_out_and_counted(
         assert table.attrs["left out"] == {"no speciesKey": 3}
 
 
+def short(answer):
+    answer["results"] = answer["results"][:20]
+
+
+@pytest.mark.parametrize("change", [
+    short, lambda answer: answer["results"].pop(0),
+    lambda answer: answer.update(endOfRecords=True),
+    lambda answer: answer.update(results=[], endOfRecords=True)],
+    ids=["a smaller page", "a record less", "an early end", "no records"])
+def test_fewer_records_than_gbif_counts_are_no_answer(
+        client, service, taxa, tmp_path, monkeypatch, change):
+    real = service.search
+
+    def search(query):
+        answer = real(query)
+        change(answer)
+        return answer
+
+    monkeypatch.setattr(service, "search", search)
+    with pytest.raises(ServiceError, match="no whole answer"):
+        occurrences.collect(taxa, route="search", client=client,
+                            folder=tmp_path / "s")
+    assert not [*(tmp_path / "s").glob("page*")]
+
+
+def test_a_record_of_another_year_is_left_out_and_counted(
+        client, service, taxa, tmp_path, monkeypatch):
+    real = service.search
+
+    def search(query):
+        answer = real(query)
+        answer["results"][5]["year"] = 1850
+        return answer
+
+    monkeypatch.setattr(service, "search", search)
+    with pytest.warns(UserWarning, match="a year that was not asked for"):
+        table = occurrences.collect(taxa, route="search", limit=300,
+                                    folder=tmp_path / "s", client=client)
+    assert len(table) == 299 and table["year"].min() >= 2017
+
+
 def test_parts_without_a_record_are_no_fault(service, taxa, tmp_path):
     place = gbif.snapshot(tmp_path, service.frame)
     asked = {"route": "snapshot", "snapshot": str(place)}

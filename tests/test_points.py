@@ -256,7 +256,8 @@ def test_names_of_all_spellings(came, normal):
     "Acer rubrum/nigrum", "Acer rubrum; Acer nigrum", "Acer rubrum?",
     "Acer rubrum or A. nigrum", "Acer rubrum, Fagus sylvatica",
     "Acer rubrum & A. nigrum", "Acer rubrum L., Fagus sylvatica L.",
-    "Acer rubrum not found", "Acer rubrum absent", "Crataegus sect. Coccineae", "Dead tree",
+    "Acer rubrum not found", "Acer rubrum absent",
+    "Crataegus sect. Coccineae", "Dead tree",
     "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))

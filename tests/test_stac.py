@@ -307,6 +307,64 @@ def test_what_was_not_asked_for_is_not_taken(one_place, tmp_path):
     assert "has a file of float64" in told
 
 
+def turned(values, about):
+    about[1] *= about[1].translation(0, len(values)) * about[1].scale(1, -1)
+    return values[::-1], about
+
+
+@pytest.mark.parametrize("change", [
+    turned, lambda values, about: (values, ["EPSG:32633", about[1]]),
+    lambda values, about: (values[::6, ::6], [
+        about[0], about[1] * about[1].scale(6)])],
+    ids=["south up", "another zone", "60 m"])
+def test_a_file_on_another_grid_is_left_out(one_place, tmp_path, change):
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        name = running.items[0]["assets"]["nir"]["href"]
+        with rasterio.open(running.folder / name) as file:
+            values, about = change(file.read(1), [file.crs, file.transform])
+        catalogue.write_cog(tmp_path / "nir.tif", values, *about, nodata=0)
+        running.items[0]["assets"]["nir"]["href"] = "nir.tif"
+        (running.folder / "nir.tif").write_bytes(
+            (tmp_path / "nir.tif").read_bytes())
+        with pytest.warns(UserWarning, match="1 scenes are left out.*pixels "
+                          "of .* not of 10 or 20, north up"):
+            Stac(tmp_path / "c", url=running.url,
+                 collection="sentinel-2-c1-l2a").fetch(one_place[1])
+
+
+@pytest.mark.parametrize("change", [
+    {"collection": "landsat-c2-l2"}, {"grid:code": "MGRS-31UFT"}], ids=str)
+def test_a_scene_of_another_kind_is_left_out(one_place, tmp_path, change):
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        real = running.search
+
+        def search(body):
+            page = real(body)
+            page["features"][0] |= {name: value for name, value
+                                    in change.items() if name == "collection"}
+            page["features"][0]["properties"] |= change
+            return page
+
+        running.search = search
+        source = Stac(tmp_path / "c", url=running.url,
+                      collection="sentinel-2-c1-l2a")
+        with pytest.warns(UserWarning, match="1 scenes are left out"):
+            source.fetch(one_place[1])
+
+
+@pytest.mark.parametrize("told", [
+    {"numberMatched": 3}, {"context": {"matched": 3}}], ids=str)
+def test_fewer_scenes_than_are_counted_are_no_answer(one_place, tmp_path,
+                                                     told):
+    with spelt(one_place, "added", *ADDED[:2]) as running:
+        real = running.search
+        running.search = lambda body: real(body) | told
+        found = Stac(tmp_path / "c", url=running.url,
+                     collection="sentinel-2-c1-l2a").fetch(one_place[1])
+    assert (found.status == FAILED).all()
+    assert "counts 3 scenes" in found.messages[0]
+
+
 class Otherwise(FakeSource):
     """Other pixels, for another year."""
 

@@ -92,7 +92,7 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
     if frame.empty:
         raise ValueError(f"GBIF has no record of these {len(taxa)} species "
                          f"for {years[0]} to {years[1]}.")
-    return _table(frame, taxa, about)
+    return _table(frame, taxa, about, years)
 
 
 def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
@@ -249,7 +249,7 @@ def _wait(client, key, note, poll):
 
 # The table ------------------------------------------------------------------
 
-def _table(frame, taxa, about):
+def _table(frame, taxa, about, years):
     """Records of any route as an occurrence table."""
     frame, names = frame.reset_index(drop=True), taxa.set_index("taxonKey")
     gone = taxa.attrs["left out"]
@@ -258,6 +258,9 @@ def _table(frame, taxa, about):
     frame = leave(frame.assign(taxonKey=key), key.isna(), "no speciesKey")
     frame = leave(frame, ~frame["taxonKey"].isin(names.index),
                   "of a species that was not asked for")
+    year = pd.to_numeric(frame["year"], errors="coerce")
+    frame = leave(frame, (year < years[0]) | (year > years[1]),
+                  "of a year that was not asked for")
     frame = leave(frame, frame.duplicated("gbifID"), "gbifID there already")
     for column in ("species", "genus", "family", "leafType"):
         frame[column] = frame["taxonKey"].map(names[column])

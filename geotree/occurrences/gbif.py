@@ -74,12 +74,18 @@ class Client:
         return network.patient(named, wait=self.wait, enough=network.ENOUGH)
 
     def search(self, **query) -> dict:
-        """One page of records."""
-        return self._get("v1/occurrence/search", lambda page: page[
-            "endOfRecords"] in (True, False) and all(
+        """One page of records, as many as it counts."""
+        def whole(page):
+            have, end = query["offset"] + len(page["results"]), page[
+                "endOfRecords"]
+            least = page["count"] if end is True else min(
+                page["count"], query["offset"] + query["limit"])
+            return end in (True, False) and have >= int(least) and all(
                 0 < int(one["key"]) < 2**63 and ";".join(
                     one.get("issues") or ()) is not None
-                for one in page["results"]), query)
+                for one in page["results"])
+
+        return self._get("v1/occurrence/search", whole, query)
 
     def title(self, key: str) -> str:
         """Title of a dataset."""

@@ -66,8 +66,13 @@ def find(url: str, tile: str, year: int, *, collection: str | None,
         "datetime": f"{year}-01-01T00:00:00Z/{year}-12-31T23:59:59Z",
         "query": {label: {"in": names}, "eo:cloud_cover": {"lt": cloudy}}})
     scenes, left_out = [], {}
-    for item in {item["id"]: item for item in items}.values():
+    for item in {(item["id"], item["properties"].get("datetime")): item
+                 for item in items}.values():
         try:
+            if item.get("collection", name) != name:
+                raise ValueError(f"is of {item['collection']}, not {name}")
+            if (said := item["properties"].get(label, names[0])) not in names:
+                raise ValueError(f"is of {said}, not {names[0]}")
             scenes.append(_slim(item, year, doubtful))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             left_out[item["id"]] = str(error)
@@ -104,11 +109,16 @@ def _search(url: str, wait: float, asked: dict) -> list[dict]:
                           json=more if post else None,
                           headers=link.get("headers"))
         items += page["features"]
+        listed = page.get("numberMatched", (page.get("context") or {}).get(
+            "matched"))
         link = links.get("next") if page["features"] else None
         if len(items) >= _MOST:
             raise ServiceError(5, f"'{url}' lists {len(items):,} scenes and "
                                "more of one tile and year: it does not heed "
                                "the query")
+    if isinstance(listed, int) and len(items) < listed:
+        raise ServiceError(5, f"'{url}' counts {listed} scenes of a tile and "
+                           f"year, and lists {len(items)}. Call again")
     return items
 
 

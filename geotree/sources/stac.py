@@ -266,13 +266,17 @@ def _windows(address, patch, rows) -> dict[int, np.ndarray]:
         if np.dtype(data.dtypes[0]).kind not in "iu":
             raise layers.Unusable(
                 f"has a file of {data.dtypes[0]}, not of whole numbers")
+        at, code = data.transform, data.crs.to_epsg()
+        if {at.a, -at.e} not in ({10}, {20}) or code not in patch.epsg[rows]:
+            raise layers.Unusable(f"has pixels of {at.a:g} by {at.e:g} m in "
+                                  f"EPSG:{code}, not of 10 or 20, north up, "
+                                  f"in EPSG:{patch.epsg[rows[0]]}")
         for row in rows:
             columns = np.floor((patch.x[row] + middle - data.transform.c)
                                / data.res[0]).astype(int)
             lines = np.floor((data.transform.f - patch.y[row] + middle)
                              / data.res[1]).astype(int)
-            if (data.crs.to_epsg() == patch.epsg[row]
-                    and min(columns[0], lines[0]) >= 0
+            if (code == patch.epsg[row] and min(columns[0], lines[0]) >= 0
                     and columns[-1] < data.width
                     and lines[-1] < data.height):
                 found[row] = layers.cut(data, lines, columns)
