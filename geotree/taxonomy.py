@@ -66,12 +66,12 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
-    from geotree.occurrences.names import genus, is_species, normal
+    from geotree.occurrences.names import genus, is_species
 
-    if odd := [name for name in classes["species"]
-               if not is_species(normal(name))]:
-        warnings.warn(f"{len(odd)} names read as no species, and count as "
-                      f"one each: {few(map(repr, odd))}.", stacklevel=2)
+    if odd := [name for name in classes["species"] if not is_species(name)]:
+        warnings.warn(f"{len(odd)} names read as no species, or not in their "
+                      "one form, and count as one each: "
+                      f"{few(map(repr, odd))}.", stacklevel=2)
     name = classes["genus"].str.lstrip("× ")
     other = (genus(classes["species"]) != name) & (name != "Unknown")
     if other.sum() > max(2, len(classes) / 2):

@@ -358,6 +358,8 @@ TOLD = {  # what is left out, or taken for something, and how it is told
         "GERMANY are no codes"),
     "a letter of another script": (lambda: taxonomy.class_table(TABLE.assign(
         species="Fagus sylv\u0430tica")), "1 names read as no species"),
+    "a space that is another": (lambda: taxonomy.class_table(TABLE.assign(
+        species="Fagus\u00a0sylvatica")), "1 names .* not in their one form"),
     "radians": (lambda: occurrences.from_points(
         np.radians(TABLE[PLACE])), "Are they radians"),
     "latitude for longitude": (lambda: occurrences.from_points(pd.DataFrame({
