@@ -40,6 +40,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     ...     table.to_parquet(part)
     """
     path = Path(os.path.realpath(named(path)))
+    if not path.is_dir():
+        regular(path)  # or a file would take the place of /dev/null
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

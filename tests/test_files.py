@@ -42,6 +42,13 @@ def test_what_a_link_points_to_is_replaced(tmp_path):
     assert real.read_text() == "new"
 
 
+def test_no_file_takes_the_place_of_a_pipe_or_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="a pipe or a device"):
+        files.write(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     files.write(path, "old")
