@@ -30,7 +30,7 @@
 # > *You need* [chapter 01](01-collect).
 # >
 # > *Cost:* under a minute and 70 MB on two CPU cores, 2 GB of memory for the
-# > plan of six million samples.
+# > plan of a million samples.
 
 # %% tags=["hide-cell"]
 # On Colab only: install the module. Does nothing elsewhere.
@@ -150,7 +150,7 @@ def cost(n):
 
 
 # %%
-costs = pd.DataFrame({n: cost(n) for n in (1_000, 100_000, 6_000_000)}).T
+costs = pd.DataFrame({n: cost(n) for n in (1_000, 30_000, 1_000_000)}).T
 shown = costs.rename("{:,}".format).rename_axis("samples")
 plots.table(shown, lambda number: (
     f"{number:,.0f}" if number > 99 else f"{number:,.1f}"), index=True)
@@ -403,7 +403,7 @@ tested = splits.folds(by_id.iloc[some], "blocks", degrees=1.0) == 0
 def share_right(months):
     """Share of test records that a forest names from these months."""
     x = colour[:, months].reshape(len(colour), -1)  # (N, months · C)
-    forest = RandomForestClassifier(40, min_samples_leaf=2, random_state=0)
+    forest = RandomForestClassifier(25, min_samples_leaf=2, random_state=0)
     return forest.fit(x[~tested], name[~tested]).score(x[tested],
                                                        name[tested])
 

@@ -305,13 +305,13 @@ print(f"Made to name a species every time it is right for "
 # %% [markdown]
 # The other way to be silent keeps to species: answer the surest records, at
 # first few, then more and more, and count the mistakes. A curve that stays low
-# for long is a model that knows what it knows. Beside it a rival, the forest
-# of [chapter 06](06-zero-shot) that reads everything, and the optimum.
+# for long is a model that knows what it knows. Beside it a rival of
+# [chapter 06](06-zero-shot), the forest that sees no pixel, and the optimum.
 
 # %%
-forest = baselines.answers(parts["train"], parts["test"], classes,
-                           names=["forest, all"])["forest, all"]
-curves = {"compact model": mended, "forest, all": forest}
+forest = "forest, place + environment"
+curves = {"compact model": mended} | baselines.answers(
+    parts["train"], parts["test"], classes, names=[forest])
 if best is not None:
     curves["Bayes optimum"] = best
 

@@ -64,7 +64,7 @@ table, cube = chain.occurrences(), chain.cube()
 
 # %%
 out = chain.folder() / "release"
-samples = 600  # of the cube
+samples = 300  # of the cube
 small = ReleaseConfig(vision_width=64, vision_depth=2, vision_heads=4,
                       text_width=64, text_depth=2, text_heads=4,
                       hidden=32, vocabulary=2000)

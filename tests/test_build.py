@@ -73,23 +73,31 @@ def test_links_that_lead_nowhere_fail_the_build(book):
     assert cover == "the last good book"
 
 
-def test_pages_run_side_by_side_once_the_chain_stands(book):
-    """Each of two waits for the other, and finds what a later one made."""
-    pages = {"00": ("a", "b"), "000": ("b", "a")}  # before 01
+def test_a_page_waits_for_what_it_opens_and_for_no_more(book):
+    """The chapter that makes the split goes on until one has opened it."""
+    code = {
+        "000": "# chain.parts()\nassert Path('split').exists()\n"
+               "Path('opened').touch()",
+        "00": "# chain.model()\nassert Path('model').exists()",
+        "02": "# chain.splits()\nassert Path('split').exists()\n"
+              "# chain.making('model')\nPath('model').touch()",
+        "01": """import json, time
+from geotree import chain
+# chain.making('split')
+Path('split').touch()
+chain.folder().mkdir(parents=True, exist_ok=True)
+(chain.folder() / chain.NOTES).write_text(json.dumps({'split': {}}))
+end = time.monotonic() + 60
+while not Path('opened').exists():
+    assert time.monotonic() < end, 'nobody opened the split'
+    time.sleep(0.01)"""}
     (book / "_toc.yml").write_text(yaml.safe_dump({
         "format": "jb-book", "root": "book/intro", "chapters": [
-            {"file": f"notebooks/{name}"} for name in ("01", *pages)]}))
-    for name, (mine, other) in pages.items():
-        write(book, name, "# chain.parts()\nimport pathlib, time\n"
-              "assert pathlib.Path('made').exists()\n"
-              f"pathlib.Path('{mine}').touch()\n"
-              "end = time.monotonic() + 60\n"
-              f"while not pathlib.Path('{other}').exists():\n"
-              "    assert time.monotonic() < end, 'nobody beside me'\n"
-              "    time.sleep(0.01)")
-    done, cover = run(book, "# chain.making('a file')\n"
-                      "import pathlib\npathlib.Path('made').touch()",
-                      PROCESSES="2")
+            {"file": f"notebooks/{name}"} for name in code]}))
+    for name, text in code.items():
+        code[name] = f"from pathlib import Path\n{text}"
+        write(book, name, code[name])
+    done, cover = run(book, code["01"], PROCESSES="2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Its cover." in cover
 

@@ -1,4 +1,4 @@
-"""Pages run side by side, those that need the chain once it stands.
+"""Pages run side by side, each once the files that it opens are there.
 
 Sphinx reads, and so runs, one page at a time and by the alphabet:
 ``book/summary`` would train the model that chapter 05 shows in training, and
@@ -10,7 +10,8 @@ read and written by as many processes.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import re
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +21,13 @@ from myst_nb.core.execute import create_client
 from myst_nb.core.loggers import SphinxDocLogger
 from myst_nb.core.read import create_nb_reader
 
-CHAIN = "chain."  # a page that opens its files
-MAKES = "chain.making("  # a chapter that makes them: one after the other
+from geotree import chain, files
+
+_CALL = re.compile(r"chain\.(\w+)\((?:[\"'](\w+)[\"'])?")
+# The file of the chain that a call opens, where it is named otherwise.
+_OPENS = {name: name for name in chain.FILES} | {
+    "raw_occurrences": "occurrences", **dict.fromkeys(
+        ("splits", "parts", "samples", "seen_classes", "optimum"), "split")}
 
 
 def _chapters_first(app, env, docnames):
@@ -31,16 +37,50 @@ def _chapters_first(app, env, docnames):
     docnames.sort(key=lambda name: not name.startswith("notebooks/"))
     text = {name: Path(env.doc2path(name)).read_text("utf-8")
             for name in docnames}
-    run = partial(_run, env, text)
     _ = get_cache(env.mystnb_config.execution_cache_path).db  # made but once
-    with ThreadPoolExecutor(int(os.environ.get("PROCESSES", 2))) as pool:
-        chain = pool.submit(lambda: [run(name) for name in docnames
-                                     if MAKES in text[name]])
-        # After an error none is begun.
-        list(pool.map(run, [name for name in docnames
-                            if CHAIN not in text[name]]))
-        chain.result()
-        list(pool.map(run, docnames))
+    side_by_side(partial(_run, env, text), text, noted(),
+                 int(os.environ.get("PROCESSES", 2)))
+
+
+def noted():
+    """A function: the files that the chain has made since it was made."""
+    path = chain.folder() / chain.NOTES
+
+    def notes():
+        return files.read_json(path, what="notes") if path.exists() else {}
+
+    before = notes()
+    return lambda: {name for name, note in notes().items()
+                    if note != before.get(name)}
+
+
+def side_by_side(run, text, made, processes):
+    """Call ``run`` with each page of ``text``: those that make files first.
+
+    A page waits for a file while it is not among ``made()`` and the page that
+    makes it has not ended. After an error none is begun.
+    """
+    makes, opens = {}, {}
+    order = list(chain.FILES)
+    for name, source in text.items():
+        calls = _CALL.findall(source.replace('\\"', '"'))
+        makes[name] = {what for call, what in calls
+                       if call == "making" and what in chain.FILES}
+        first = min(map(order.index, makes[name]), default=len(order))
+        opens[name] = {_OPENS[call] for call, _ in calls
+                       if call in _OPENS} & set(order[:first])
+    waiting, running = sorted(text, key=lambda name: not makes[name]), {}
+    with ThreadPoolExecutor(processes) as pool:
+        while waiting or running:
+            coming = set().union(*(makes[name] for name in [
+                *waiting, *running.values()])) - made()
+            ready = [name for name in waiting if not opens[name] & coming]
+            for name in ready[:processes - len(running)]:
+                waiting.remove(name)
+                running[pool.submit(run, name)] = name
+            for ended in wait(running, 0.5, FIRST_COMPLETED).done:
+                del running[ended]
+                ended.result()
 
 
 def _run(env, text, name):

@@ -122,7 +122,8 @@ class CompactClip(store.Whole, nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("ring_mean", torch.zeros(rings))
-        self.register_buffer("ring_whiten", torch.eye(rings))
+        self.register_buffer("ring_whiten",
+                             torch.zeros(rings, rings).fill_diagonal_(1))
         self.month = nn.Linear(rings + bands * _PIXELS, width)
         self.month_code = nn.Embedding(v.MONTHS, width)
         self.season_code = nn.Embedding(v.MONTHS, width)
