@@ -98,7 +98,7 @@ class Look:
         if response.status >= 400:
             self.errors.append(f"{response.status} {response.url}")
 
-    def darken(self, tries: int = 3) -> None:
+    def darken(self, tries: int = 6) -> None:
         """Put the dark theme on an open page.
 
         Where the machine is full, Chromium may draw no frame, and so tell
