@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from geotree import taxonomy
 from geotree.variables import PATCH
@@ -135,3 +136,13 @@ def whitening(rows: Tensor) -> tuple[Tensor, Tensor]:
     root = axes / np.sqrt(spread + _FLOOR) @ axes.T
     return tuple(torch.from_numpy(x.astype(np.float32)).to(rows.device)
                  for x in (mean, root))
+
+
+class Unfilled(TorchFunctionMode):
+    """Weights get no first values: on "meta" that imports a compiler (2 s)."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 import geotree
 from geotree import checks, files, hub, network, taxonomy
+from geotree.models.parts import Unfilled
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 # Tables beside the weights, where there are any.
@@ -229,19 +229,9 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
     return model.eval()
 
 
-class _Unfilled(TorchFunctionMode):
-    """Weights get no first values: on "meta" that imports a compiler (2 s)."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
 def _fits(build, folder: Path) -> None:
     """Refuse a card of a larger model than its weights, memory unasked."""
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), Unfilled():
         values = sum(one.numel() for one in build().state_dict().values())
     size = (folder / WEIGHTS).stat().st_size
     if values > size:
