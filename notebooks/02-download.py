@@ -179,15 +179,15 @@ except ValueError as error:
 # %% [markdown]
 # > **Exercise 1** (easy)
 # >
-# > Your grant pays for a hundred thousand samples. How many EECU-hours is
+# > Your grant pays for thirty thousand samples. How many EECU-hours is
 # > that, and does an EECU-hour fetch more of them than in a run of a thousand?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# print(f"{costs.loc[100_000, 'EECU-hours']:.0f} EECU-hours")
+# print(f"{costs.loc[30_000, 'EECU-hours']:.0f} EECU-hours")
 # print((costs.index / costs["EECU-hours"]).round(1))
-# assert each[100_000] <= each[1_000]
+# assert each[30_000] <= each[1_000]
 # ```
 #
 # The denser the records, the more of them fit into one request, but the hours

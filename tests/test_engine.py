@@ -68,15 +68,18 @@ class Slow(Planet):
 def test_workers_that_are_killed_change_no_byte(cluster, tmp_path):
     named(tmp_path / "here")
     over, moment = threading.Event(), np.random.default_rng()
+    known = threading.Event()
 
     def kill():
         for _ in range(3):
+            # Asked now: the answer may take longer than the rest of the work.
+            pids = cluster.run(os.getpid, on_error="ignore").values()
+            known.set()
             until = done(tmp_path / "there") + moment.integers(1, 6)
             while done(tmp_path / "there") < until:
                 if over.wait(0.01):
                     return
             time.sleep(moment.uniform(0, 0.3))
-            pids = cluster.run(os.getpid, on_error="ignore").values()
             if pids:  # else both are being started
                 os.kill(moment.choice([*pids]), signal.SIGKILL)
                 killed.append(1)
@@ -85,6 +88,7 @@ def test_workers_that_are_killed_change_no_byte(cluster, tmp_path):
     thread = threading.Thread(target=kill)
     thread.start()
     try:
+        assert known.wait(60)
         named(tmp_path / "there", cluster, source=Slow())
     finally:
         over.set()
