@@ -69,7 +69,8 @@ def stamp() -> str:
 
 # Open, or make ---------------------------------------------------------------
 
-def _notes() -> dict:
+def notes() -> dict:
+    """What each file of the chain was made from, and what it holds."""
     path = folder() / NOTES
     return files.read_json(path, what="notes") if path.exists() else {}
 
@@ -87,7 +88,7 @@ def _identity(path: Path) -> str:
 def _foreign(name: str) -> bool:
     """Whether a file of the chain is there that the chain did not make."""
     path = folder() / FILES[name]
-    return path.exists() and _notes().get(name, {}).get(
+    return path.exists() and notes().get(name, {}).get(
         "holds") != _identity(path)
 
 
@@ -129,14 +130,14 @@ def making(name: str) -> Iterator[Path]:
     with files.lock(folder() / "chain", wait=-1):  # one process makes it
         made_from = _made_from(name)
         stale = path.exists() and not _foreign(name) and (
-            _notes()[name]["from"] != made_from)
+            notes()[name]["from"] != made_from)
         # Pixels of a service may have cost a quota: download itself says
         # what can be kept.
         if stale and (name != "cube" or settings().source == "planet"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             shutil.rmtree(folder() / "training", ignore_errors=True)
         yield path
-        files.write(folder() / NOTES, dumps(_notes() | {name: {
+        files.write(folder() / NOTES, dumps(notes() | {name: {
             "from": made_from, "holds": _identity(path)}}, indent=1))
 
 
@@ -145,7 +146,7 @@ def _ready(name: str) -> Path:
     path = folder() / FILES[name]
     with files.lock(folder() / "chain", wait=-1):
         if path.exists() and not _foreign(name):
-            if _notes()[name]["from"] == _made_from(name):
+            if notes()[name]["from"] == _made_from(name):
                 return path
         elif path.exists() and name == "occurrences":
             return path  # a table of the user's own

@@ -21,7 +21,7 @@ from myst_nb.core.execute import create_client
 from myst_nb.core.loggers import SphinxDocLogger
 from myst_nb.core.read import create_nb_reader
 
-from geotree import chain, files
+from geotree import chain
 
 _CALL = re.compile(r"chain\.(\w+)\((?:[\"'](\w+)[\"'])?")
 # The file of the chain that a call opens, where it is named otherwise.
@@ -44,13 +44,8 @@ def _chapters_first(app, env, docnames):
 
 def noted():
     """A function: the files that the chain has made since it was made."""
-    path = chain.folder() / chain.NOTES
-
-    def notes():
-        return files.read_json(path, what="notes") if path.exists() else {}
-
-    before = notes()
-    return lambda: {name for name, note in notes().items()
+    before = chain.notes()
+    return lambda: {name for name, note in chain.notes().items()
                     if note != before.get(name)}
 
 

@@ -272,10 +272,10 @@ def _windows(address, patch, rows) -> dict[int, np.ndarray]:
                                   f"EPSG:{code}, not of 10 or 20, north up, "
                                   f"in EPSG:{patch.epsg[rows[0]]}")
         for row in rows:
-            columns = np.floor((patch.x[row] + middle - data.transform.c)
-                               / data.res[0]).astype(int)
-            lines = np.floor((data.transform.f - patch.y[row] + middle)
-                             / data.res[1]).astype(int)
+            columns = np.floor((patch.x[row] + middle - at.c)
+                               / at.a).astype(int)
+            lines = np.floor((at.f - patch.y[row] + middle)
+                             / at.a).astype(int)
             if (code == patch.epsg[row] and min(columns[0], lines[0]) >= 0
                     and columns[-1] < data.width
                     and lines[-1] < data.height):
