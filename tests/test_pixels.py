@@ -578,6 +578,49 @@ def test_a_chunk_that_is_harmed_is_told_of_and_fetched_again(
     assert not pixels.verify(store)
 
 
+def _moved(store):
+    table = occurrence_table(12)
+    table.loc[5, "decimalLatitude"] += 0.5
+    download(table, store)
+
+
+def _replaced(store, first=77, source=None):
+    shutil.rmtree(store)
+    download(occurrence_table(12, first=first), store, source, chunk=4)
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda store: (store / "reflectance/c/1/0/0/0/0").unlink(),
+     r"reflectance/c/1/0/0/0/0' is gone"),
+    (lambda store: (store / "environment/c/2/0").unlink(), "is gone"),
+    (lambda store: (store / "year/c/0").unlink(), "is gone"),
+    (shutil.rmtree, "deleted since it was opened"),
+    (_moved, "of other records or pixels now"),
+    (_replaced, "of other records or pixels now"),
+    (lambda store: _replaced(store, 10_000_000_001, FakeSource(seed=1)),
+     "of other records or pixels now")])
+def test_what_changed_under_an_open_cube_is_no_missing_value(
+        tmp_path, small, change, told):
+    store = shutil.copytree(small[0], tmp_path / "cube.zarr")
+    opened = pixels.open(store)
+    change(store)
+    with pytest.raises(ValueError, match=told):
+        opened.load()
+
+
+def test_an_open_cube_may_grow_be_mended_and_left(tmp_path, small,
+                                                  monkeypatch):
+    shutil.copytree(small[0], tmp_path / "cube.zarr")
+    monkeypatch.chdir(tmp_path)
+    opened = pixels.open("cube.zarr")
+    path = tmp_path / "cube.zarr/reflectance/c/1/0/0/0/0"
+    path.write_bytes(path.read_bytes()[:-9] + bytes(9))
+    download(30, "cube.zarr")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    same(opened, small[1])
+
+
 def test_damage_is_mended_for_a_table_that_shrank(tmp_path, small):
     store = shutil.copytree(small[0], tmp_path / "cube.zarr")
     path = store / "reflectance/c/1/0/0/0/0"

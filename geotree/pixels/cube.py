@@ -186,7 +186,8 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     xarray.Dataset
         ``reflectance (sample, month, band, y, x)`` uint16, ``environment
         (sample, variable)`` float32, ``status (sample)`` uint8; read when
-        used. Reading a damaged chunk raises ``ValueError``.
+        used. Reading a chunk that is damaged or gone, or whose rows are of
+        other records by then, raises ``ValueError``.
 
     Raises
     ------
@@ -209,7 +210,8 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
                          f"first is '{next(iter(lost))}'. {again}")
     cube = xr.open_zarr(Chunks(store), mask_and_scale=False, chunks=None,
                         consolidated=True, zarr_format=3)
-    del cube.attrs["seal"]
+    for name in ("seal", "rows"):  # of the files, not of the pixels
+        cube.attrs.pop(name, None)
     cube = cube.set_coords(["latitude", "longitude", "year"])
     check(cube, where=f"cube '{store}'")
     if table is None:

@@ -19,7 +19,7 @@ from geotree.pixels import cube
 from geotree.sources import PENDING
 from geotree.variables import BAND_NAMES, VARIABLE_NAMES, VARIABLES
 
-_TEXT = ("title", "table_source", "date", "seal")  # no identity
+_TEXT = ("title", "table_source", "date", "seal", "rows")  # no identity
 
 
 def adopt(store: Path, table: pd.DataFrame, attrs: dict, *, chunk: int):
@@ -72,6 +72,10 @@ def adopt(store: Path, table: pd.DataFrame, attrs: dict, *, chunk: int):
         group = _open(store, use_consolidated=False)
         for name, values in wanted.items():
             put(array(group, name), at[changed], values[changed])
+    if "rows" not in there or moved.any() or len(free):
+        there["rows"] = files.fingerprint(there.get("rows"), {
+            name: value for name, value in there.items()
+            if name not in _TEXT}, [*wanted.values()])
     there["table_source"] = attrs["table_source"]
     cube.seal(store, about)  # from here on the new rows are there
     return _open(store), at
