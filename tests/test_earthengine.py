@@ -336,6 +336,63 @@ def test_samples_that_are_left_out_fail_and_are_not_missing(serve, reading):
     same(source().fetch(records), records)
 
 
+def harmed(running, reading, harm):
+    """Change the features of the answers to one kind of question."""
+    real = running.features
+
+    def odd(tree, body):
+        answer = real(tree, body)
+        if tree["fn"].endswith(reading):
+            harm(answer)
+        return answer
+    running.features = odd
+
+
+def set_first(value, name="m05_B4"):
+    def harm(answer):
+        answer["features"][0]["properties"][name] = value
+    return harm
+
+
+PIXELS = [[700] * 5] * 5
+
+
+@pytest.mark.parametrize("reading, harm, told", [
+    ("sampleRegions", set_first([[float("nan")] * 5] * 5), "whole numbers"),
+    ("sampleRegions", set_first([[-3] * 5] * 5), "whole numbers"),
+    ("sampleRegions", set_first([[65536 + 700] * 5] * 5), "whole numbers"),
+    ("sampleRegions", set_first([[0.07] * 5] * 5), "whole numbers"),
+    ("sampleRegions", set_first(None), "other values"),
+    ("sampleRegions", set_first([[700] * 4, *PIXELS[1:]]), "other values"),
+    ("reduceRegions", set_first([1, 2], "elevation"), "other values"),
+    ("reduceRegions", set_first("high", "elevation"), "other values"),
+    ("sampleRegions", lambda answer: answer.update(nextPageToken="0"),
+     "sent samples twice")])
+def test_what_are_no_pixels_fails_and_is_not_cut_to_fit(serve, reading, harm,
+                                                        told):
+    records = table(12, clusters=1)
+    harmed(serve(records), reading, harm)
+    found = source().fetch(records)
+    assert (found.status == FAILED).any()
+    assert {told in one for one in found.messages} == {True}
+
+
+@pytest.mark.parametrize("reading", ["sampleRegions", "reduceRegions"])
+def test_a_sample_that_comes_twice_is_no_answer(serve, reading):
+    """Which of two values is right, nobody knows."""
+    records = table(12, clusters=1)
+
+    def harm(answer):
+        first, *_ = answer["features"]
+        about = first["properties"]
+        answer["features"].append({**first, "properties": {
+            **about, **dict.fromkeys(about.keys() - {"sid"}, PIXELS)}})
+
+    harmed(serve(records), reading, harm)
+    with pytest.raises(ServiceError, match="garbled"):
+        source().fetch(records)
+
+
 def test_too_many_at_a_time_are_refused_and_come_again(serve):
     records = table(30)
     running = serve(records, busy_at=3)

@@ -147,7 +147,10 @@ def page(params: dict) -> tuple[dict[int, dict], str | None]:
     try:
         answer = ee.data.computeFeatures(params)
         rows = [one["properties"] for one in answer.get("features", [])]
-        return {row["sid"]: row for row in rows}, answer.get("nextPageToken")
+        table = {row["sid"]: row for row in rows}
+        if len(table) < len(rows):
+            raise ValueError("a sample came twice")
+        return table, answer.get("nextPageToken")
     except ee.EEException as error:
         raise _meaning(error) from error
     except (ConnectionError, TimeoutError, TransportError) as error:

@@ -133,9 +133,7 @@ class EarthEngine(Imagery):
 
         def look_up(rows):
             found = self._rows(rows, calls.lookup(_points(place, rows)))
-            environment[rows, 2:] = np.array([
-                [one.get(name) for name in VARIABLE_NAMES[2:]]
-                for one in found], float)
+            environment[rows, 2:] = _numbers(found, VARIABLE_NAMES[2:])
 
         def picture(year, names, rows):
             image = calls.composite(year, names, ee.Geometry.MultiPoint(
@@ -195,8 +193,11 @@ class EarthEngine(Imagery):
             collection=_points(middle, rows, ee.Projection(crs)),
             projection=ee.Projection(
                 crs, [PIXEL, 0, 0, 0, -PIXEL, 0])))
-        return np.array([[one[name] for name in calls.STACK]
-                         for one in table]).astype(np.uint16)
+        found = _numbers(table, calls.STACK, PATCH, PATCH)
+        if (found != found.round().clip(0, NODATA)).any():  # NaN is not NaN
+            raise calls.Refused("Earth Engine sent pixels that are no whole "
+                                f"numbers from 0 to {NODATA}")
+        return found.astype(np.uint16)
 
     def _rows(self, rows, collection) -> list[dict]:
         """Properties of the feature of each row, page by page."""
@@ -205,6 +206,8 @@ class EarthEngine(Imagery):
             asked = {"expression": collection, "pageSize": LOOKUP,
                      "workloadTag": "geotree", **token}
             page, after = patient(partial(calls.page, asked), wait=self.wait)
+            if page.keys() & table.keys():
+                raise calls.Refused("Earth Engine sent samples twice")
             table |= page
             token = {"pageToken": after} if after else None
         lost = len(set(rows.tolist()) - set(table))
@@ -212,6 +215,16 @@ class EarthEngine(Imagery):
             raise calls.Refused(f"Earth Engine left out {lost} of "
                                 f"{len(rows)} samples")
         return [table[row] for row in rows.tolist()]
+
+
+def _numbers(rows: list[dict], names, *shape: int) -> np.ndarray:
+    """Values of some names: (N, names, …) float, NaN where there is none."""
+    try:
+        return np.array([[one.get(name) for name in names] for one in rows],
+                        float).reshape(len(rows), len(names), *shape)
+    except (TypeError, ValueError) as error:
+        raise calls.Refused("Earth Engine sent other values than numbers of "
+                            f"shape {shape} ({error!s:.100})") from error
 
 
 def _parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
