@@ -57,7 +57,8 @@ def whole(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        if type(error).__module__ != "builtins":  # not of the disk
+        if type(error).__module__ != "builtins" or isinstance(
+                error.__cause__, OSError):  # not of the disk, or told already
             raise
         raise OSError(
             error.errno or errno.EIO,

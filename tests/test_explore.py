@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -16,7 +17,7 @@ from fake_source import FakeSource, occurrence_table
 from loopback import earthengine
 from PIL import Image
 
-from geotree import explore, globe, place, plots, variables
+from geotree import explore, globe, place, plots, taxonomy, variables
 from geotree.explore import packing
 from geotree.planet.source import Planet
 from geotree.shards import Batch
@@ -318,6 +319,31 @@ def test_geotiff_is_cloud_optimised_and_says_what_it_is(tmp_path,
         row, column = file.index(float(maps["x"][4]), float(maps["y"][2]))
         assert (row, column) == (2, 4)
     assert [item.name for item in tmp_path.iterdir()] == ["range.tif"]
+
+
+def test_a_map_that_cannot_be_written_keeps_the_old_ones_names(
+        tmp_path, monkeypatch):
+    """Names of another map would be a wrong answer in each cell."""
+    def mapped(species):
+        maps = xr.Dataset()
+        for rank in taxonomy.RANKS:
+            maps[rank] = ("y", "x"), np.ones((1, 1), np.uint16), {
+                "names": [species], "long_name": "likeliest"}
+            maps[f"{rank}_confidence"] = ("y", "x"), np.ones((1, 1))
+        return maps.assign(crs=((), 0, {"spatial_ref": "EPSG:4326"})
+                           ).assign_coords(x=[0.5], y=[0.5]).assign_attrs(
+                               step=1.0)
+
+    def full(*about, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = explore.write_geotiff(mapped("Pinus nigra"), tmp_path / "m.tif")
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+    assert len(before) == 3
+    monkeypatch.setattr("rasterio.open", full)
+    with pytest.raises(OSError, match=f"could not write '{path}'.*kept"):
+        explore.write_geotiff(mapped("Acer rubrum"), path)
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
 
 
 def test_zarr_brings_all_back(tmp_path, maps):

@@ -262,10 +262,13 @@ def _write_names(maps: xr.Dataset, path: Path) -> Path:
             long_name=f"confidence in the {rank}", units="%")]
         bands.append([(name, shown.get(name, "#9a968c")) for name in names])
         tags[f"names_{rank}"] = "; ".join(names)
-    files.write(f"{path}.aux.xml", _categories(bands))
-    files.write(path.with_suffix(".qml"), _style(bands[0]))
-    return _write(maps, path, layers, dtype="uint16", nodata=0, predictor=2,
-                  tags=tags)
+    # Three files that belong together: none is replaced before all are there.
+    with (files.whole(f"{path}.aux.xml") as names,
+          files.whole(path.with_suffix(".qml")) as style):
+        names.write_text(_categories(bands), "utf-8")
+        style.write_text(_style(bands[0]), "utf-8")
+        return _write(maps, path, layers, dtype="uint16", nodata=0,
+                      predictor=2, tags=tags)
 
 
 def _categories(bands) -> str:
