@@ -1,7 +1,9 @@
 """The compact model: reads what is there, alone, and can be kept."""
 
 import copy
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from loopback_hub import LoopbackHub
 from geotree import taxonomy, variables
 from geotree.models import store
 from geotree.models.compact import CompactClip, CompactConfig
-from geotree.models.store import WEIGHTS
+from geotree.models.store import CARD, WEIGHTS
 from geotree.shards import Batch
 
 SMALL = CompactConfig(width=32, depth=2, heads=2, embedding=16, buckets=256)
@@ -223,6 +225,25 @@ def test_a_model_folder_is_whole(model, classes, tmp_path):
     assert again.card["metrics"]["top1"] == 0.5
     twice = CompactClip.from_pretrained(again.save_pretrained(tmp_path / "b"))
     pd.testing.assert_frame_equal(twice.classes, classes)
+
+
+def test_a_model_that_cannot_be_written_keeps_the_old_one(
+        model, tmp_path, monkeypatch):
+    """Weights of one and the card of another are no model."""
+    model.save_pretrained(tmp_path / "m")
+    write = Path.write_bytes
+
+    def short(path, data):
+        if CARD in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", short)
+    with pytest.raises(OSError, match="could not write .*card.json.*kept"):
+        CompactClip(SMALL, seed=5).save_pretrained(tmp_path / "m")
+    old = CompactClip.from_pretrained(tmp_path / "m").state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, old[name])
 
 
 def test_each_flipped_bit_is_found_or_without_effect(model, classes,

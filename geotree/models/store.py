@@ -10,6 +10,7 @@ import json
 import subprocess
 import tempfile
 import textwrap
+from contextlib import ExitStack
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -86,9 +87,10 @@ class Whole:
 
     def save_pretrained(self, folder: str | Path, *,
                         card: dict | None = None) -> Path:
-        """Write weights and tables, then the card that knows their hash.
+        """Write weights and tables, and the card that knows their hash.
 
-        ``card`` adds to ``model.card``.
+        A model that was there is replaced when all is written. ``card``
+        adds to ``model.card``.
         """
         from safetensors.torch import save
 
@@ -109,10 +111,11 @@ class Whole:
                           for name, data in contents.items()}}
         card = json.loads(json.dumps(card, default=_plain))
         card["sha256"] = _digest(card)
-        for name, data in contents.items():
-            files.write(folder / name, data)
-        files.write(folder / CARD, json.dumps(card, indent=1,
-                                              ensure_ascii=False))
+        text = json.dumps(card, indent=1, ensure_ascii=False)
+        with ExitStack() as stack:  # the last to be replaced comes first
+            for name, data in ({CARD: text.encode()} | contents).items():
+                stack.enter_context(files.whole(folder / name)
+                                    ).write_bytes(data)
         return folder
 
     def push_to_hub(self, repo: str, *, private: bool = False,
