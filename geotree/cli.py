@@ -61,6 +61,11 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     if good.empty:
         raise ValueError(f"no row of '{points}' can be used: "
                          f"{table['reason'].iloc[0]}.")
+    names_to = Path(f"{out}.parquet")
+    if names_to.exists() and (not out.exists() or names_to.samefile(points)):
+        raise ValueError(f"'{names_to}', where the names of '{out}' would go, "
+                         "is there already. Choose another --out, or move it "
+                         "away.")
     if named := "species" in good:
         good = taxonomy.complete(good, sources.by_name("planet")().classes)
         for rank in ("family", "leafType"):
@@ -79,7 +84,7 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     cube = pixels.download(good, source, out, chunk=batch, max_failed=1.0,
                            workers=workers)
     if named:
-        occurrences.write(good, f"{out}.parquet")
+        occurrences.write(good, names_to)
     click.echo(f"{out}: {len(good):,} of {len(table):,} rows, "
                + _counts(pixels.counts(cube)))
 

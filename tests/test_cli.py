@@ -326,6 +326,19 @@ def test_errors_are_one_line_that_says_what_to_do(folder, run, text, code,
     assert last.startswith("Error: ")
 
 
+def test_no_table_of_the_users_own_is_overwritten(folder, run):
+    """Names go beside the cube, where the table may lie that was given."""
+    table = pd.read_csv(folder / "trees.csv", sep=";", decimal=",")
+    for name in ("mine.parquet", "other.parquet"):
+        table.to_parquet(folder / name)
+    before = (folder / "mine.parquet").read_bytes()
+    for text in ("fetch mine.parquet -o mine", "fetch trees.csv -o other"):
+        assert "is there already" in run(text, code=1)
+    assert {(folder / f"{name}.parquet").read_bytes()
+            for name in ("mine", "other")} == {before}
+    assert not (folder / "mine").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with command("predict", "trees.csv", "-o", tmp_path / "closed/a.csv",
