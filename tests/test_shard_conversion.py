@@ -1,6 +1,7 @@
 """Release shards to packed shards: equal samples, resumed, nothing lost."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -50,6 +51,17 @@ def by_id(data):
 def same(one, other):
     for a, b in zip(by_id(one), by_id(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["tars", "indexed", "cube.zarr"])
+def test_no_folder_of_other_files_is_replaced(plain, tmp_path, name):
+    """Least of all that of the tars that are read."""
+    folder = shutil.copytree(plain.parent / name, tmp_path / name)
+    before = sorted(folder.rglob("*"))
+    source = plain if name == "cube.zarr" else folder
+    with pytest.raises(ValueError, match="Choose another folder"):
+        convert(source, folder)
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_the_same_samples_in_another_order(plain, tmp_path):

@@ -615,6 +615,14 @@ def test_a_folder_of_other_files_is_left_alone(cube, table, tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "hello"
 
 
+def test_what_lies_beside_shards_is_not_lost(cube, table, tmp_path):
+    shards.write(cube, table, tmp_path / "out", **SMALL)
+    (tmp_path / "out/letter.txt").write_text("hello")
+    with pytest.raises(ValueError, match="would be lost: letter.txt"):
+        shards.write(cube, table, tmp_path / "out", **SMALL)
+    assert (tmp_path / "out/letter.txt").read_text() == "hello"
+
+
 @pytest.mark.parametrize("place", ["file/out", "/proc/out"])
 def test_a_folder_that_cannot_be_written_is_named(cube, table, tmp_path,
                                                   place):

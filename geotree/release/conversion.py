@@ -19,7 +19,7 @@ from geotree.release.hub import Tar
 from geotree.release.tar_members import Sample, walk
 from geotree.release.tars import find
 from geotree.shards import ShardError, Shards, open
-from geotree.shards.writing import SAMPLE, finish, gathered
+from geotree.shards.writing import SAMPLE, finish, gathered, target
 
 _STREAMS = 2  # tars of the hub that are read at a time
 _UNKNOWN = {"str": "", "int64": 0, "float64": np.nan}
@@ -58,13 +58,18 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
     ShardError
         A sample is damaged; the tars that are done stay done.
     ValueError
-        The species of a sample is not in ``classes``.
+        The species of a sample is not in ``classes``; ``out`` holds other
+        files than shards, or the tars that are read.
     OSError
         The disk is full or the folder cannot be written.
     """
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
     tars, listed = find(paths)
-    out = files.named(out).absolute()
+    out = target(out)
+    if out.resolve() in [tar.parent.resolve() for tar in tars
+                         if isinstance(tar, Path)]:
+        raise ValueError(f"'{out}' holds the tars that are read, and would "
+                         "be replaced. Choose another folder.")
     work = out.with_name(f".{out.name}.work")
     with engine.open(workers) as workers, files.lock(out):
         work.mkdir(parents=True, exist_ok=True)

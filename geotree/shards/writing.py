@@ -71,7 +71,7 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
     for name, value in (("pack", pack), ("packs_per_shard", packs_per_shard)):
         checks.number(value, name=name, low=1, whole=True)
     pixels.check(cube, where="cube")
-    out = files.only(out, INDEX, what="shards").absolute()
+    out = target(out)
     table = occurrences.validate(table)
     known = {name: cube[name].to_numpy() for name in ROWS if name in cube}
     if len(known) == len(ROWS):
@@ -94,6 +94,19 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
                 "left_out": int(cube.sizes["sample"] - len(order))},
             kept="The cube is untouched, and so are")
     return open(out)
+
+
+def target(out: str | Path) -> Path:
+    """The folder for shards, unless more than shards would be replaced."""
+    out = files.only(out, INDEX, what="shards").absolute()
+    others = sorted(one.name for one in out.glob("[!.]*")
+                    if one.name not in (INDEX, RECORDS, TABLE)
+                    and not one.match("shard-*.tar"))
+    if others:
+        raise ValueError(f"'{out}' holds more than shards, which would be "
+                         f"lost: {checks.few(others)} Move it away, or "
+                         "choose another folder.")
+    return out
 
 
 def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
