@@ -144,7 +144,8 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     part = splits.split(data.table, seed=how["seed"])
     learnt, checked, test = (data.select((part == name).to_numpy()) for name
                              in ("train", "validation", "test"))
-    model = (models.load(start) if start else CompactClip(seed=how["seed"]))
+    model = (CompactClip(seed=how["seed"]) if start is None
+             else models.load(start))
     if rate is not None:
         how["learning_rate"] = rate
     training.fit(model, learnt, checked, out=work / "run",

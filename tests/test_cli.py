@@ -326,6 +326,13 @@ def test_errors_are_one_line_that_says_what_to_do(folder, run, text, code,
     assert last.startswith("Error: ")
 
 
+def test_a_model_of_no_name_is_not_left_out(run, tmp_path):
+    """As of a variable of the shell that nobody set."""
+    run(f"fetch trees.csv -o {tmp_path}/t.zarr")
+    assert "path is ''" in run(
+        f"train {tmp_path}/t.zarr -o {tmp_path}/m --epochs 1 --from=", code=1)
+
+
 def test_no_table_of_the_users_own_is_overwritten(folder, run):
     """Names go beside the cube, where the table may lie that was given."""
     table = pd.read_csv(folder / "trees.csv", sep=";", decimal=",")
