@@ -321,19 +321,21 @@ def test_geotiff_is_cloud_optimised_and_says_what_it_is(tmp_path,
     assert [item.name for item in tmp_path.iterdir()] == ["range.tif"]
 
 
+def mapped(species):
+    """A map of one cell with a name."""
+    maps = xr.Dataset()
+    for rank in taxonomy.RANKS:
+        maps[rank] = ("y", "x"), np.ones((1, 1), np.uint16), {
+            "names": [species], "long_name": "likeliest"}
+        maps[f"{rank}_confidence"] = ("y", "x"), np.ones((1, 1))
+    return maps.assign(crs=((), 0, {"spatial_ref": "EPSG:4326"})
+                       ).assign_coords(x=[0.5], y=[0.5]).assign_attrs(
+                           step=1.0)
+
+
 def test_a_map_that_cannot_be_written_keeps_the_old_ones_names(
         tmp_path, monkeypatch):
     """Names of another map would be a wrong answer in each cell."""
-    def mapped(species):
-        maps = xr.Dataset()
-        for rank in taxonomy.RANKS:
-            maps[rank] = ("y", "x"), np.ones((1, 1), np.uint16), {
-                "names": [species], "long_name": "likeliest"}
-            maps[f"{rank}_confidence"] = ("y", "x"), np.ones((1, 1))
-        return maps.assign(crs=((), 0, {"spatial_ref": "EPSG:4326"})
-                           ).assign_coords(x=[0.5], y=[0.5]).assign_attrs(
-                               step=1.0)
-
     def full(*about, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -344,6 +346,20 @@ def test_a_map_that_cannot_be_written_keeps_the_old_ones_names(
     with pytest.raises(OSError, match=f"could not write '{path}'.*kept"):
         explore.write_geotiff(mapped("Acer rubrum"), path)
     assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+def test_names_of_the_map_that_was_there_are_gone(tmp_path, maps):
+    """But not a style that is the user's own."""
+    path, style = tmp_path / "m.tif", tmp_path / "m.qml"
+    one = maps.sel(species=["Pinus nigra"])
+    explore.write_geotiff(mapped("Pinus nigra"), path)
+    style.write_text(own := style.read_text().replace("paletted", "mine"))
+    explore.write_geotiff(one, path)
+    assert style.read_text() == own
+    explore.write_geotiff(mapped("Pinus nigra"), path)
+    assert len([*tmp_path.iterdir()]) == 3
+    explore.write_geotiff(one, path)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_zarr_brings_all_back(tmp_path, maps):

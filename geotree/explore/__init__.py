@@ -5,8 +5,9 @@ that answer a click need the extra ``maps``: ``pip install
 "geotree[maps]"``. Chapters 10 and 11.
 """
 
+from geotree.explore.geotiff import write_geotiff
 from geotree.explore.judging import checklists
-from geotree.explore.maps import name_map, range_maps, write_geotiff
+from geotree.explore.maps import name_map, range_maps
 from geotree.explore.predicting import Answers, ask, dated, predict
 from geotree.explore.seeing import places
 from geotree.explore.sheet import kind_of, score_answers, write_answers
