@@ -3,7 +3,9 @@
 import copy
 import errno
 import json
+import os
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pandas as pd
@@ -244,6 +246,29 @@ def test_a_model_that_cannot_be_written_keeps_the_old_one(
     old = CompactClip.from_pretrained(tmp_path / "m").state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(value, old[name])
+
+
+def test_of_two_that_save_at_once_one_is_there(model, tmp_path, monkeypatch):
+    """Whole: the weights of one and the card of the other are no model."""
+    other = CompactClip(SMALL, seed=5)
+    replace, waiting = os.replace, Event()
+
+    def slow(old, new):
+        if not waiting.is_set():
+            waiting.set()
+            one = Thread(target=other.save_pretrained, args=[tmp_path / "m"])
+            one.start()
+            one.join(1)
+            threads.append(one)
+        replace(old, new)
+
+    threads: list[Thread] = []
+    monkeypatch.setattr(os, "replace", slow)
+    model.save_pretrained(tmp_path / "m")
+    threads[0].join()
+    found = CompactClip.from_pretrained(tmp_path / "m").state_dict()
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, found[name])
 
 
 def test_each_flipped_bit_is_found_or_without_effect(model, classes,

@@ -89,8 +89,8 @@ class Whole:
                         card: dict | None = None) -> Path:
         """Write weights and tables, and the card that knows their hash.
 
-        A model that was there is replaced when all is written. ``card``
-        adds to ``model.card``.
+        A model that was there is replaced when all is written; who else
+        writes there is waited for. ``card`` adds to ``model.card``.
         """
         from safetensors.torch import save
 
@@ -112,7 +112,8 @@ class Whole:
         card = json.loads(json.dumps(card, default=_plain))
         card["sha256"] = _digest(card)
         text = json.dumps(card, indent=1, ensure_ascii=False)
-        with ExitStack() as stack:  # the last to be replaced comes first
+        with files.lock(folder, wait=-1), ExitStack() as stack:
+            # The last to be replaced comes first.
             for name, data in ({CARD: text.encode()} | contents).items():
                 stack.enter_context(files.whole(folder / name)
                                     ).write_bytes(data)
@@ -129,8 +130,8 @@ class Whole:
         hub = HfApi()
         hub.create_repo(repo, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, card=card)
-            return hub.upload_folder(repo_id=repo, folder_path=folder,
+            path = self.save_pretrained(Path(folder) / "model", card=card)
+            return hub.upload_folder(repo_id=repo, folder_path=path,
                                      commit_message="A model folder").oid
 
 
