@@ -243,8 +243,10 @@ def _done(store, group, layers) -> np.ndarray:
     """Which tiles are there, whole: (rows, columns) bool."""
     try:
         done = group["done"][:]
-        lost = [name for name in layers
-                if group[name].nchunks_initialized < done.sum()]
+        lost = [path for path in (
+            store.joinpath(name, "c", *"0" * len(leading), *map(str, tile))
+            for name, (*_, leading) in layers.items() if store
+            for tile in np.argwhere(done)) if not path.exists()]
         for name in layers if store else ():
             group[name][:]
     except ValueError as error:
