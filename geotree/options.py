@@ -21,9 +21,23 @@ import click
 HINT = "What is finished is kept: run the same command again to go on."
 
 
+class Subcommand(click.Command):
+    """Its options say something, or are left out."""
+
+    def parse_args(self, ctx, args):
+        rest = super().parse_args(ctx, args)
+        for one in self.params:
+            if not str(ctx.params[one.name]).strip():
+                raise click.BadParameter(
+                    "nothing was given, as of a variable of the shell that "
+                    "is not set. Give a value, or leave it out.", ctx, one)
+        return rest
+
+
 class Command(click.Group):
     """Errors of ours as one line, warnings as one line each."""
 
+    command_class = Subcommand
     number = signal.SIGINT  # that ends it
     told = threading.Event()  # how to go on
 
