@@ -927,3 +927,16 @@ def test_a_batch_stays_as_it_is_while_others_are_read(packed):
         whole = [batch.ids for batch in packed.batches(size)]
         np.testing.assert_array_equal(np.concatenate(whole),
                                       packed.load().ids)
+
+
+def test_shards_stay_open_wherever_one_goes(tmp_path, monkeypatch):
+    """As in a notebook that changes its folder."""
+    table = occurrence_table(24)
+    cube = pixels.download(table, FakeSource(), tmp_path / "c.zarr",
+                           progress=False)
+    shards.write(cube, table, tmp_path / "s", progress=False)
+    monkeypatch.chdir(tmp_path)
+    data = shards.open("s")
+    monkeypatch.chdir("/")
+    assert len(data.load().ids) == len(data.table) > 0
+    data.verify()

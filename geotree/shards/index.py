@@ -77,6 +77,8 @@ def find(paths, **options) -> tuple[list[Path], dict[Path, dict]]:
                              "folder or an address.")
         away = "://" in name
         path = far.at(name, **options) if away else files.named(name)
+        if not away:  # whatever folder one works in later
+            path = path.absolute()
         folder = path if path.is_dir() else path.parent
         if folder not in found and (away or (folder / INDEX).exists()):
             found[folder] = load(folder)
