@@ -179,9 +179,10 @@ def predict(points, *, out, source, year, yes, **how):
     geotree predict places.csv -o answers.geoparquet --model model \\
         --source stac --year 2021 --checklist trees-of-my-country.csv
     """
-    from geotree import explore
+    from geotree import explore, files
 
     explore.kind_of(out)
+    files.apart(out, points, how["checklist"])
     answers = explore.predict(points, year=year, **how,
                               source=open_source(source, year, yes))
     explore.write_answers(answers, out)

@@ -77,7 +77,23 @@ def named(path: str | os.PathLike) -> Path:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise ValueError(f"path is {checks.shown(path)}, expected the name of "
                          "a file or folder: text, or a pathlib.Path.")
-    return Path(path).expanduser()
+    path = Path(path).expanduser()
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"'{path}' is a link that leads back to itself. "
+                             "Link it to what is meant.") from None
+    return path
+
+
+def apart(out: str | Path, *read: str | Path | None) -> None:
+    """Raise ``ValueError`` if ``out`` is a file that is read."""
+    out = named(out)
+    for path in map(named, filter(None, read)):
+        if path.exists() and out.exists() and out.samefile(path):
+            raise ValueError(f"'{out}' would take the place of '{path}', "
+                             "which is read. Choose another name.")
 
 
 def write(path: str | Path, data: bytes | str) -> Path:

@@ -269,6 +269,10 @@ def test_a_map_that_was_stopped_goes_on(run, monkeypatch, tmp_path):
             f"-o {tmp_path}/m.tif")
     monkeypatch.setattr(Planet, "fetch", stopped)
     run(text, code=128 + 2)
+    [last] = tmp_path.glob("cache/maps/*/species/c/1/0")
+    last.replace(last.with_name("1"))  # as many chunks, but others
+    assert f"damaged ({last})" in run(text, code=1)
+    last.with_name("1").replace(last)
     monkeypatch.setattr(Planet, "fetch", lambda self, table: (
         asked.append(len(table)), fetch(self, table))[1])
     assert "cells, 64 with an answer" in run(text)
@@ -326,11 +330,29 @@ def test_errors_are_one_line_that_says_what_to_do(folder, run, text, code,
     assert last.startswith("Error: ")
 
 
-def test_a_model_of_no_name_is_not_left_out(run, tmp_path):
+@pytest.mark.parametrize("text", [
+    "fetch trees.csv -o a.zarr --workers=", "evaluate trees.csv --truth=",
+    "audit trees.csv --cube=", "audit trees.csv --trees=",
+    "fetch trees.csv -o a.zarr --year=", "train a.zarr -o m --from=",
+    "predict trees.csv -o a.csv --model model --checklist="])
+def test_an_option_of_no_text_is_not_left_out(run, text):
     """As of a variable of the shell that nobody set."""
-    run(f"fetch trees.csv -o {tmp_path}/t.zarr")
-    assert "path is ''" in run(
-        f"train {tmp_path}/t.zarr -o {tmp_path}/m --epochs 1 --from=", code=1)
+    option = text.split()[-1][:-1]
+    assert f"'{option}': nothing was given" in run(text, code=2)
+
+
+@pytest.mark.parametrize("way", ["trees.csv", "model/../trees.csv",
+                                 "link.csv", "hard.csv", "list.csv"])
+def test_answers_do_not_replace_what_is_read(folder, run, way):
+    before = (folder / "trees.csv").read_bytes()
+    for link, made in (("link.csv", os.symlink), ("hard.csv", os.link)):
+        if not (folder / link).exists():
+            made(folder / "trees.csv", folder / link)
+    (folder / "list.csv").write_text("species\nPinus nigra\n")
+    told = run(f"predict ./trees.csv -o {way} --model model "
+               "--checklist list.csv", code=1)
+    assert f"'{way}' would take the place of" in told
+    assert (folder / "trees.csv").read_bytes() == before
 
 
 def test_no_table_of_the_users_own_is_overwritten(folder, run):

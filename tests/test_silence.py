@@ -442,6 +442,13 @@ def test_a_path_is_one(what, path):
         PATHS[what](path)
 
 
+@pytest.mark.parametrize("what", PATHS)
+def test_a_link_that_leads_to_itself_is_named(what, tmp_path):
+    (path := tmp_path / "a.csv").symlink_to("a.csv")
+    with pytest.raises(ValueError, match="leads back to itself"):
+        PATHS[what](path)
+
+
 def test_home_is_spelt_out(tmp_path, monkeypatch):
     """Or the table lands in a folder of the name ~."""
     monkeypatch.setenv("HOME", str(tmp_path))
