@@ -12,6 +12,7 @@ succeeds, so a failed build leaves the last good book as it was.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -239,6 +240,7 @@ def stream(call: list[str], environment: dict) -> tuple[int, dict, list]:
                                encoding="utf-8", errors="replace",
                                stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
+    atexit.register(process.kill)  # its kernels see that and end, too
     for line in process.stdout:
         plain = _COLOR.sub("", line)
         shown = shown and "Finished generating HTML" not in plain

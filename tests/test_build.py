@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pytest
 import yaml
+from jupyter_client.manager import start_new_kernel
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -133,3 +138,112 @@ def test_other_settings_never_show_what_was_built_before(book, build,
     assert done.returncode != 0 and "no such service" in done.stdout
     assert runs.read_text() == "xx" and "Its cover." in cover
     assert build.current({}) is None and build.current(other) is None
+
+
+@pytest.fixture
+def warm(monkeypatch):
+    """The extension that forks kernels, in use."""
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    monkeypatch.setenv("MPLBACKEND",
+                       "module://matplotlib_inline.backend_inline")
+    import warm
+    warm.setup(None)
+    yield warm
+    KernelProvisionerFactory.clear_instance()
+
+
+def shown(*cells: str) -> list:
+    """What cells of code put out in a kernel of their own."""
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.execute(notebook, kernel_name="python3")
+    return [cell.outputs for cell in notebook.cells]
+
+
+def test_a_forked_kernel_shows_what_one_that_starts_by_itself_shows(warm):
+    cells = (
+        "import multiprocessing, os, sys\nimport numpy as np\nimport torch",
+        "os.getcwd(), os.getpgid(0) == os.getpid(), sys.argv[3:], "
+        "sys.stdin.read(), multiprocessing.get_start_method(), "
+        "torch.get_num_threads()",
+        "sorted(set(os.environ) - {'JPY_PARENT_PID'})",
+        "with multiprocessing.Pool(1) as pool:\n"
+        "    print(pool.map(abs, [-1]))",
+        "import pandas as pd\npd.DataFrame({'a': [1.5]})",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    first, *forked = shown("import os\nos.getppid() == "
+                           f"{os.getpid()}", *cells)
+    assert first[0].data["text/plain"] == "False", "not forked"
+    KernelProvisionerFactory.clear_instance()
+    first, *alone = shown(f"import os\nos.getppid() == {os.getpid()}", *cells)
+    assert first[0].data["text/plain"] == "True"
+    assert "image/png" in forked[-1][-1].data
+    assert forked == alone
+
+
+def test_forked_kernels_draw_other_numbers(warm):
+    draws = ("import random\nrandom.random()",
+             "import numpy as np\nnp.random.rand()",
+             "import torch\ntorch.rand(1)")
+    for one, other in zip(shown(*draws), shown(*draws), strict=True):
+        assert one[0].data != other[0].data
+
+
+def test_a_forked_kernel_is_interrupted_and_its_death_is_noticed(warm):
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        asked = client.execute("import time\nprint('on')\ntime.sleep(60)",
+                               stop_on_error=False)
+        while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+            pass
+        manager.interrupt_kernel()
+        answer = client.get_shell_msg(timeout=30)
+        assert answer["parent_header"]["msg_id"] == asked
+        assert answer["content"]["ename"] == "KeyboardInterrupt"
+        assert manager.is_alive()
+        client.execute("import os\nos._exit(7)")
+        end = time.monotonic() + 30
+        while manager.is_alive():
+            assert time.monotonic() < end, "nobody noticed"
+            time.sleep(0.01)
+        assert manager.provisioner.process.poll() == 7
+    finally:
+        client.stop_channels()
+        if manager.is_alive():
+            manager.shutdown_kernel(now=True)
+    with pytest.raises(nbclient.exceptions.DeadKernelError):
+        shown("import os\nos.kill(os.getpid(), 9)")
+
+
+def test_where_no_fork_is_possible_a_kernel_starts_by_itself(warm,
+                                                             monkeypatch):
+    def full(kernel):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(warm.Kernel, "start", full)
+    (answer,), = shown("import os\nos.getppid()")
+    assert answer.data["text/plain"] == str(os.getpid())
+
+
+def test_a_build_that_is_interrupted_leaves_no_kernel_behind(book):
+    write(book, "01", "import os, pathlib, time\n"
+          "pathlib.Path('new').write_text(str(os.getpid()))\n"
+          "os.replace('new', 'pid')\ntime.sleep(300)")
+    note, log = book / "notebooks/pid", book / "log"
+    with log.open("w") as file:
+        building = subprocess.Popen(
+            [sys.executable, "book/build.py"], cwd=book, stdout=file,
+            stderr=file, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)})
+    end = time.monotonic() + 120
+    while not note.exists():
+        assert building.poll() is None and time.monotonic() < end, (
+            log.read_text())
+        time.sleep(0.1)
+    kernel = Path("/proc") / note.read_text()
+    os.killpg(building.pid, signal.SIGINT)  # as Ctrl-C does
+    building.wait(30)
+    end = time.monotonic() + 30
+    while kernel.exists():
+        assert time.monotonic() < end, "the kernel goes on"
+        time.sleep(0.1)
