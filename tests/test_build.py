@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -107,6 +108,27 @@ while not Path('opened').exists():
     assert "Its cover." in cover
 
 
+def test_a_page_that_others_wait_for_begins_beside_what_runs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    import order
+    made, long, last = set(), threading.Event(), threading.Event()
+
+    def run(name):
+        if name == "01":
+            assert long.wait(30)
+            made.add("occurrences")
+        if name == "long":
+            long.set()
+        if name == "02":
+            last.set()
+        assert last.wait(30), f"'{name}' waits for '02', which did not begin"
+
+    order.side_by_side(run, {
+        "long": "", "01": "chain.making('occurrences')",
+        "02": "chain.occurrences(), chain.making('cube')"},
+        lambda: made, processes=2)
+
+
 def test_other_settings_never_show_what_was_built_before(book, build,
                                                          monkeypatch):
     """Each cell runs again where any GEOTREE_* differs, and only there.
@@ -170,14 +192,21 @@ def test_a_forked_kernel_shows_what_one_that_starts_by_itself_shows(warm):
         "with multiprocessing.Pool(1) as pool:\n"
         "    print(pool.map(abs, [-1]))",
         "import pandas as pd\npd.DataFrame({'a': [1.5]})",
-        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+        "[(name, pd.get_option(name)) for name in "
+        "pd._config.config._registered_options "
+        "if 'display' in name and 'encoding' not in name]",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+        "import xarray as xr\nimport zarr\n"
+        "print(plt.rcParams, np.get_printoptions(), xr.get_options(), "
+        "torch.get_default_dtype(), zarr.config.config, sep='\\n')",
+        "import tqdm.auto\ntqdm.auto.tqdm")
     first, *forked = shown("import os\nos.getppid() == "
                            f"{os.getpid()}", *cells)
     assert first[0].data["text/plain"] == "False", "not forked"
     KernelProvisionerFactory.clear_instance()
     first, *alone = shown(f"import os\nos.getppid() == {os.getpid()}", *cells)
     assert first[0].data["text/plain"] == "True"
-    assert "image/png" in forked[-1][-1].data
+    assert "image/png" in forked[-3][-1].data
     assert forked == alone
 
 

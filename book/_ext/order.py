@@ -3,8 +3,9 @@
 Sphinx reads, and so runs, one page at a time and by the alphabet:
 ``book/summary`` would train the model that chapter 05 shows in training, and
 all the while a core would idle. So pages are run before any is read,
-``PROCESSES`` at a time; the cache hands on what they showed. Pages are then
-read and written by as many processes.
+``PROCESSES`` at a time, and beside them those that others wait for; the cache
+hands on what they showed. Pages are then read and written by as many
+processes.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def noted():
 def side_by_side(run, text, made, processes):
     """Call ``run`` with each page of ``text``: those that make files first.
 
-    A page waits for a file while it is not among ``made()`` and the page that
+    These do not count among the ``processes``: others wait for them. A page
+    waits for a file while it is not among ``made()`` and the page that
     makes it has not ended. After an error none is begun.
     """
     makes, opens = {}, {}
@@ -65,14 +67,15 @@ def side_by_side(run, text, made, processes):
         opens[name] = {_OPENS[call] for call, _ in calls
                        if call in _OPENS} & set(order[:first])
     waiting, running = sorted(text, key=lambda name: not makes[name]), {}
-    with ThreadPoolExecutor(processes) as pool:
+    with ThreadPoolExecutor(processes + len(order)) as pool:
         while waiting or running:
             coming = set().union(*(makes[name] for name in [
                 *waiting, *running.values()])) - made()
             ready = [name for name in waiting if not opens[name] & coming]
-            for name in ready[:processes - len(running)]:
-                waiting.remove(name)
-                running[pool.submit(run, name)] = name
+            for name in ready:
+                if makes[name] or len(running) < processes:
+                    waiting.remove(name)
+                    running[pool.submit(run, name)] = name
             for ended in wait(running, 0.5, FIRST_COMPLETED).done:
                 del running[ended]
                 ended.result()

@@ -40,6 +40,7 @@ class Kernel(_CONTEXT.Process):
     def run(self):
         """In the process: be what the command would have started."""
         import numpy as np
+        import pandas as pd
         import torch
         from ipykernel import kernelapp
 
@@ -53,6 +54,7 @@ class Kernel(_CONTEXT.Process):
         multiprocessing.set_start_method(None, force=True)
         np.random.seed()  # else all forks draw the same
         torch.seed()
+        pd.set_option("display.max_columns", 20)  # imported in no notebook
         gc.freeze()  # what was imported is no garbage
         Thread(target=_end_with_parent, daemon=True).start()
         kernelapp.launch_new_instance(command[3:], parent_handle=os.getppid())
