@@ -351,6 +351,144 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # </details>
 
 # %% [markdown]
+# ## Our split
+#
+# From here on the book uses 1° blocks for species that it has seen: large
+# enough that a test forest is new, small enough that nearly every species
+# remains in training. Why not five degrees, or whole countries, if those are
+# harder? Because a split is a question, and not a sport. Ours asks about a new
+# forest in a region that has been visited. Larger blocks ask about regions
+# where nobody has been; and they take so many species out of training that a
+# low score no longer says which of the two was the trouble.
+#
+# The split is a file like all others of the chain, and every later chapter
+# opens the same one, so that no two of them disagree about what was a test.
+
+# %%
+with chain.making("split") as path:
+    chain.make_split(table).to_frame("split").to_parquet(path)
+parts = chain.splits()
+told = splits.describe(table, parts)
+told.assign(share=100 * told["share"]).round(1)
+
+# %% [markdown]
+# `share` is that of the rows, in percent; `median_km` says how far a typical
+# record lies from the nearest one of training. Records of the held-out species
+# may lie close to training, since their places are not what is new: their
+# names are.
+
+# %% mystnb={"image": {"alt": "World map with a dot for each record, coloured by its part of the split; most are for training, and each part has records on every continent."}}
+plots.style(chain.stamp())
+plots.occurrence_map(table.assign(part=parts.values), by="part");
+
+# %% [markdown]
+# Test blocks should lie all over the map, and not in one corner. A split that
+# happens to put all of a continent into training can say nothing about that
+# continent, and no score would tell.
+
+# %% [markdown]
+# ## Species that training never sees
+#
+# For the second task whole species are held out: one half leave a relative
+# of their genus in training, the other half lost the whole genus, and only
+# the family is left to speak for them. Why both? A model that reads names will
+# lean on what the name shares with others. A species whose cousins are known
+# is one question, a species of a genus that nobody has seen is a harder one,
+# and in the field both turn up.
+
+# %%
+held = table[(parts == "held out").values]
+genera = set(table["genus"][(parts == "train").values])
+unseen = held.drop_duplicates("species").sort_values("species")
+unseen["genus known"] = unseen["genus"].isin(genera)
+print(f"{len(unseen)} species, {unseen['genus known'].sum()} with a relative "
+      "of their genus in training; the first of them:")
+unseen[["species", "family", "genus known"]].head(6).reset_index(drop=True)
+
+# %% [markdown]
+# The last column says which question a species asks: with a cousin in
+# training, or with none.
+
+# %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > A colleague holds out every tenth species, trains on the rest, and reports
+# > top-1 among the held-out species alone. How well does a model do that picks
+# > one of them by country, and what does the number mean?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# gone = table[(parts == "held out").values]
+# theirs = gone["species"].unique()
+# common = gone.groupby("countryCode")["species"].agg(
+#     lambda names: names.value_counts().index[0])
+# right = (gone["countryCode"].map(common) == gone["species"]).mean()
+# if len(theirs):
+#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
+# ```
+#
+# This guesser was even allowed to count the answers, so it bounds what a
+# country can tell from above. Among few species from different continents the
+# country says nearly everything. Such a score needs two companions: what place
+# alone reaches, and the score among *all* names, where the new species compete
+# with the old.
+#
+# </details>
+
+# %% [markdown]
+# ## Exactly k shots
+#
+# The third task gives a model a few labelled records of a new species, the
+# *support*, and asks about others, the *queries*. It sounds simple, and it is
+# easy to get wrong: the release's "1-shot" support holds up to three records
+# of a species, and its scores include the support ([what changed](
+# ../book/changes)). Ours holds exactly k, and every other row is a query.
+
+# %%
+toy = np.array([0, 0, 0, 1, 1, 1, 1])
+support, query = splits.k_shot(toy, 2, seed=0)
+assert (np.bincount(toy[support]) == 2).all()
+assert not set(support) & set(query)
+support, query
+
+# %% [markdown]
+# The first array has the rows to learn from, two of each class, the second all
+# others, and no row is in both. That is all there is to it; but a score in
+# which a support record is also a query counts answers that were given
+# beforehand.
+
+# %% [markdown]
+# ## The release's recipe, at any size
+#
+# Perhaps you want a number that stands beside those of the paper. The
+# release's benchmark takes a third of its species from each category of
+# rarity, so that rare ones are heard at all. Of each species it takes a fixed
+# number of rows, the smallest of a rare one and the largest of a frequent one.
+# The recipe works on any table that has enough species of each kind; where one
+# has not, it says so.
+
+# %%
+table.drop_duplicates("species")["rarity"].value_counts().to_frame("species")
+
+# %% [markdown]
+# These counts decide whether the recipe can be followed. Below it asks for
+# three species of each kind, each with enough rows.
+
+# %%
+try:
+    drawn = splits.benchmark(table, species=9, total=400)
+    print(drawn.groupby("rarity")["species"].agg(["nunique", "size"]))
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# The first column counts species, the second their rows. As many species of
+# each kind; but in any score over rows a frequent species counts for several
+# rare ones. That is why this book also gives *macro* scores, which count each
+# species once.
+
+# %% [markdown]
 # ## Which tree, or whether it stands there
 #
 # So far we asked *which species is this tree?* Someone who plants or protects
@@ -661,144 +799,6 @@ for split, some in gain.groupby("split"):
 # Mean AUC over species, with 95 % intervals. What knows nothing but places
 # comes last here, far behind models of the environment, while for names it was
 # hard to beat: again, two questions.
-
-# %% [markdown]
-# ## Our split
-#
-# From here on the book uses 1° blocks for species that it has seen: large
-# enough that a test forest is new, small enough that nearly every species
-# remains in training. Why not five degrees, or whole countries, if those are
-# harder? Because a split is a question, and not a sport. Ours asks about a new
-# forest in a region that has been visited. Larger blocks ask about regions
-# where nobody has been; and they take so many species out of training that a
-# low score no longer says which of the two was the trouble.
-#
-# The split is a file like all others of the chain, and every later chapter
-# opens the same one, so that no two of them disagree about what was a test.
-
-# %%
-with chain.making("split") as path:
-    chain.make_split(table).to_frame("split").to_parquet(path)
-parts = chain.splits()
-told = splits.describe(table, parts)
-told.assign(share=100 * told["share"]).round(1)
-
-# %% [markdown]
-# `share` is that of the rows, in percent; `median_km` says how far a typical
-# record lies from the nearest one of training. Records of the held-out species
-# may lie close to training, since their places are not what is new: their
-# names are.
-
-# %% mystnb={"image": {"alt": "World map with a dot for each record, coloured by its part of the split; most are for training, and each part has records on every continent."}}
-plots.style(chain.stamp())
-plots.occurrence_map(table.assign(part=parts.values), by="part");
-
-# %% [markdown]
-# Test blocks should lie all over the map, and not in one corner. A split that
-# happens to put all of a continent into training can say nothing about that
-# continent, and no score would tell.
-
-# %% [markdown]
-# ## Species that training never sees
-#
-# For the second task whole species are held out: one half leave a relative
-# of their genus in training, the other half lost the whole genus, and only
-# the family is left to speak for them. Why both? A model that reads names will
-# lean on what the name shares with others. A species whose cousins are known
-# is one question, a species of a genus that nobody has seen is a harder one,
-# and in the field both turn up.
-
-# %%
-held = table[(parts == "held out").values]
-genera = set(table["genus"][(parts == "train").values])
-unseen = held.drop_duplicates("species").sort_values("species")
-unseen["genus known"] = unseen["genus"].isin(genera)
-print(f"{len(unseen)} species, {unseen['genus known'].sum()} with a relative "
-      "of their genus in training; the first of them:")
-unseen[["species", "family", "genus known"]].head(6).reset_index(drop=True)
-
-# %% [markdown]
-# The last column says which question a species asks: with a cousin in
-# training, or with none.
-
-# %% [markdown]
-# > **Exercise 3** (hard)
-# >
-# > A colleague holds out every tenth species, trains on the rest, and reports
-# > top-1 among the held-out species alone. How well does a model do that picks
-# > one of them by country, and what does the number mean?
-#
-# <details><summary>Solution</summary>
-#
-# ```python
-# gone = table[(parts == "held out").values]
-# theirs = gone["species"].unique()
-# common = gone.groupby("countryCode")["species"].agg(
-#     lambda names: names.value_counts().index[0])
-# right = (gone["countryCode"].map(common) == gone["species"]).mean()
-# if len(theirs):
-#     print(f"{right:.0%} right by country, {1 / len(theirs):.0%} by chance")
-# ```
-#
-# This guesser was even allowed to count the answers, so it bounds what a
-# country can tell from above. Among few species from different continents the
-# country says nearly everything. Such a score needs two companions: what place
-# alone reaches, and the score among *all* names, where the new species compete
-# with the old.
-#
-# </details>
-
-# %% [markdown]
-# ## Exactly k shots
-#
-# The third task gives a model a few labelled records of a new species, the
-# *support*, and asks about others, the *queries*. It sounds simple, and it is
-# easy to get wrong: the release's "1-shot" support holds up to three records
-# of a species, and its scores include the support ([what changed](
-# ../book/changes)). Ours holds exactly k, and every other row is a query.
-
-# %%
-toy = np.array([0, 0, 0, 1, 1, 1, 1])
-support, query = splits.k_shot(toy, 2, seed=0)
-assert (np.bincount(toy[support]) == 2).all()
-assert not set(support) & set(query)
-support, query
-
-# %% [markdown]
-# The first array has the rows to learn from, two of each class, the second all
-# others, and no row is in both. That is all there is to it; but a score in
-# which a support record is also a query counts answers that were given
-# beforehand.
-
-# %% [markdown]
-# ## The release's recipe, at any size
-#
-# Perhaps you want a number that stands beside those of the paper. The
-# release's benchmark takes a third of its species from each category of
-# rarity, so that rare ones are heard at all. Of each species it takes a fixed
-# number of rows, the smallest of a rare one and the largest of a frequent one.
-# The recipe works on any table that has enough species of each kind; where one
-# has not, it says so.
-
-# %%
-table.drop_duplicates("species")["rarity"].value_counts().to_frame("species")
-
-# %% [markdown]
-# These counts decide whether the recipe can be followed. Below it asks for
-# three species of each kind, each with enough rows.
-
-# %%
-try:
-    drawn = splits.benchmark(table, species=9, total=400)
-    print(drawn.groupby("rarity")["species"].agg(["nunique", "size"]))
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# The first column counts species, the second their rows. As many species of
-# each kind; but in any score over rows a frequent species counts for several
-# rare ones. That is why this book also gives *macro* scores, which count each
-# species once.
 
 # %% [markdown]
 # ## Checks
