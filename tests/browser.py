@@ -160,7 +160,8 @@ _AXE = """async ([within, rules]) => {
         looks.set(look, [...(looks.get(look) || []), one].slice(-3));
     }
     const run = async (where, how) => (await axe.run(
-        where, {preload: false, ...how})).violations;  // it asks for styles
+        where, {preload: false,  // which asks for styles
+        resultTypes: ["violations"], ...how})).violations;
     const contrast = "color-contrast", found = [];
     const rest = rules.filter(rule => rule !== contrast);
     if (rest.length || !rules.length)
