@@ -83,16 +83,18 @@ def boyce(suitability: np.ndarray, present: np.ndarray) -> float:
     """
     from scipy.stats import rankdata, spearmanr
 
-    present = checks.plain(present, "present")
+    present = checks.one_each(present, np.size(present), where="present")
     if not present.size or not np.isin(present, (0, 1)).all():
         raise ValueError("present is empty, or neither 0 nor 1 somewhere.")
-    present = present.astype(float)
-    ordered = present[np.argsort(checks.one_each(
-        suitability, present.size, where="suitability"))]
+    suitability = checks.one_each(suitability, present.size,
+                                  where="suitability")
+    # Sites of one suitability have no order, whatever row each is in.
+    shares = pd.Series(present.astype(float)).groupby(suitability)
+    ordered = shares.transform("mean").to_numpy()[np.argsort(suitability)]
     total = np.append(0, ordered.cumsum())
     width = max(1, len(ordered) // 10)
     starts = np.unique(np.linspace(0, len(ordered) - width, 101).astype(int))
-    share = total[starts + width] - total[starts]
+    share = (total[starts + width] - total[starts]).round(9)
     if np.ptp(share) == 0:
         return float("nan")
     return float(spearmanr(rankdata(starts), share).statistic)
