@@ -13,6 +13,7 @@ from geotree import physics, variables as v
 from geotree.values import (  # noqa: F401, the door to both rooms
     aligned,
     few,
+    named_axes,
     one_each,
     one_order,
     plain,

@@ -57,6 +57,8 @@ def one_each(values, n: int, *, where: str, rows=None) -> np.ndarray:
         raise ValueError(f"{where} have shape {values.shape}, expected one "
                          f"for each of the {n} samples.")
     refuse(pd.isna(values), f"{where} are missing")
+    if values.dtype.kind == "f":
+        refuse(np.isinf(values), f"{where} are infinite")
     if pd.api.types.infer_dtype(values) in ("mixed", "mixed-integer"):
         raise ValueError(f"{where} are of mixed types, expected one.")
     return values
@@ -79,6 +81,23 @@ def rows(**columns) -> None:
             f"{size} rows of {name}" for name, size in sizes.items())
             + ": expected one each a sample.")
     one_order(**columns)
+
+
+def named_axes(values, where: str, **axes) -> None:
+    """Raise ``ValueError`` where a DataArray has axes of another order.
+
+    ``axes`` are the names of the last ones, and what stands along each;
+    None: anything.
+    """
+    indexes, dims = (getattr(values, name, ()) for name in ("indexes", "dims"))
+    if {*axes} <= {*dims} and dims[-len(axes):] != (*axes,):
+        raise ValueError(f"{where} have the axes {few(dims, 9)}, expected "
+                         f"{few(axes, 9)} as the last: .transpose them.")
+    for name, along in axes.items():
+        if along and name in indexes and [*indexes[name]] != [*along]:
+            raise ValueError(
+                f"{where} have along {name!r} {few(indexes[name], 12)}, "
+                f"expected {few(along, 12)}, in this order: .sel them.")
 
 
 def titles(values) -> list | None:

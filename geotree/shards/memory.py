@@ -19,7 +19,13 @@ from geotree.shards.batch import Batch, take
 from geotree.shards.index import RECORD, Listed, Shard
 from geotree.shards.reading import Shards
 from geotree.shards.records import Records
-from geotree.variables import MONTHS, NODATA, VARIABLES, digital_numbers
+from geotree.variables import (
+    BAND_NAMES,
+    MONTHS,
+    NODATA,
+    VARIABLE_NAMES,
+    digital_numbers,
+)
 
 _UNKNOWN = "unknown"  # family or leaf type
 _READ = 8192  # samples copied at a time
@@ -55,10 +61,14 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     Samples
     """
     checks.one_order(species=species, environment=environment, ids=ids)
+    months = np.atleast_1d(range(1, MONTHS + 1) if months is None
+                           else months).tolist()
+    checks.named_axes(images, "images", month=months, band=BAND_NAMES, y=None,
+                      x=None)
+    checks.named_axes(environment, "environment", variable=VARIABLE_NAMES)
     images = digital_numbers(images, unit=unit, nodata=nodata, offset=offset)
     checks.images(images, months=None)
     n, m = images.shape[:2]
-    months = range(1, MONTHS + 1) if months is None else months
     months = [int(checks.number(month, name="a month", low=1, high=MONTHS,
                                 whole=True)) for month in months]
     if len(months) != m or len({*months}) != m:
@@ -68,11 +78,10 @@ def from_arrays(images, species: Sequence[str] | pd.DataFrame | None = None,
     year = np.full((n, MONTHS, *images.shape[2:]), NODATA, np.uint16)
     year[:, np.array(months) - 1] = images
     if isinstance(environment, pd.DataFrame):  # its names tell the order
-        order = [one.name for one in VARIABLES]
-        environment = checks.columns(environment, order,
-                                     where="environment")[order]
+        environment = checks.columns(environment, VARIABLE_NAMES, where=
+                                     "environment")[[*VARIABLE_NAMES]]
     if environment is None:
-        environment = np.full((n, len(VARIABLES)), np.nan)
+        environment = np.full((n, len(VARIABLE_NAMES)), np.nan)
     environment = np.asarray(checks.environment(checks.plain(
         environment, "environment")), np.float32)
     ids = np.arange(n) if ids is None else checks.one_each(ids, n, where="ids")
