@@ -94,7 +94,7 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
                               country=country)
     checks.one_of(rank, taxonomy.RANKS, name="rank")
     checks.number(threshold, name="threshold", low=0, high=1)
-    checks.number(top, name="top", low=1, whole=True)
+    top = int(checks.number(top, name="top", low=1, whole=True))
     checks.number(coverage, name="coverage", low=1e-6, high=1 - 1e-6)
     enough = judged.least(coverage)
     frame = (points if isinstance(points, pd.DataFrame)
@@ -248,7 +248,7 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     ValueError
         No place is on the globe, or the plan is beyond the budget.
     """
-    checks.one_order(lat=lat, lon=lon)
+    checks.one_order(lat=lat, lon=lon, year=year)
     lat, lon, year = np.broadcast_arrays(*np.atleast_1d(
         checks.degrees(lat), checks.degrees(lon), checks.plain(year, "year")))
     here = checks.on_globe(lat=lat, lon=lon)  # (M,)

@@ -80,6 +80,7 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         At most N rows, each ``gbifID`` a number for place, year and tree,
         the same each time; the index says which place a row is of.
     """
+    checks.one_order(lat=lat, lon=lon, year=year, species=species, level=level)
     lat, lon = checks.places(lat=lat, lon=lon)
     year = checks.plain(year, "year")
     for one in pd.unique(year.ravel()):

@@ -145,7 +145,9 @@ class Shards:
         rows : (N,) bool, or integers
             Which of these samples; a row named twice is there once.
         """
-        rows = checks.plain(rows, "rows")
+        rows = (checks.aligned(rows, range(len(self)), where="rows")
+                if pd.api.types.is_bool_dtype(rows)
+                else checks.plain(rows, "rows"))
         if rows.size and rows.dtype.kind not in "biu":
             raise ValueError(f"rows are {rows.dtype}, expected bool or whole "
                              "numbers.")
