@@ -77,6 +77,10 @@ class Run:
     def __post_init__(self) -> None:
         checks.one_of(self.size, ("sample", "full"), name="size")
         checks.one_of(self.route, _ROUTES, name="route")
+        if self.table and self.route:
+            raise ValueError(f"table is '{self.table}' and route "
+                             f"{self.route!r}: records come from one of them "
+                             "(GEOTREE_TABLE, GEOTREE_ROUTE). Leave one out.")
         for key in self.gbif:
             checks.one_of(key, _GBIF, name="a key of gbif")
         for name, low in (("records", 1), ("epochs", 1), ("chunk", 1),

@@ -276,6 +276,11 @@ def sum_groups(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     if (np.diff(order) != 1).any():
         values = values[:, order]
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    if len(index) != values.shape[1] or (
+            index[order[starts]] != np.arange(len(starts))).any():
+        raise ValueError(f"index is {few(index)}, expected a group for each "
+                         f"of the {values.shape[1]} columns, 0 to G - 1, "
+                         "none empty.")
     if len(starts) == len(index):  # groups of one: nothing to sum
         return values.astype(kind, copy=False)
     return np.add.reduceat(values, starts, axis=1,

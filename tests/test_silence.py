@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from compass import CLASSES as COMPASS, Compass
 from fake_source import FakeSource, occurrence_table
 
 from geotree import (
@@ -60,6 +61,21 @@ NAN = np.full(N, np.nan)
 WOOD = TABLE.assign(year=np.arange(N) % 7)  # sites, and when
 CELSIUS = np.full((3, 27), np.nan, np.float32)
 CELSIUS[:, [12, 14]] = 24.5, 31.0  # bio05 and bio07 of WorldClim 2
+
+
+CUBE = xr.DataArray(FOUND.reflectance, {
+    "month": range(1, 13), "band": [*variables.BAND_NAMES]}, (
+        "sample", "month", "band", "y", "x"))
+
+
+def _strict(ask):
+    """A warning says it, too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            ask()
+        except UserWarning as told:
+            raise ValueError(told) from told
 
 
 def score(**changed):
@@ -198,6 +214,31 @@ REFUSED = {
         calibration.expected_calibration_error(TABLE),
     "a column that samples lack": lambda: patches(
         ids=[1, 2, 3]).columns("nothing"),
+    "sides of the globe by sign": lambda: _strict(lambda:
+        occurrences.from_points(pd.DataFrame(
+            {"lat": [47.0, 48], "lon": [8.0, 9], "N/S": [1, -1]}))),
+    "squares without end": lambda: presence.squares(
+        [1, np.inf], [1, 2], side=1),
+    "blocks without end": lambda: score(blocks=np.full(N, np.inf)),
+    "presence that is unknown": lambda: presence.boyce(
+        ODDS[:, 0], pd.array([True, None] * (N // 2), "boolean")),
+    "shots of what was not found": lambda: splits.k_shot(
+        np.where(LABELS == 0, -1, LABELS), 1),
+    "groups with a hole": lambda: taxonomy.sum_groups(
+        ODDS, 2 * np.arange(len(CLASSES))),
+    "a group short": lambda: taxonomy.sum_groups(ODDS, np.zeros(2, int)),
+    "equal area as text": lambda: Grid((5, 45, 6, 46), 0.5, "no", 4, 64),
+    "a table and a route": lambda: run.Run(table="a.csv", route="search"),
+    **{f"{name} in another order": lambda given=given: shards.from_arrays(
+        **{"images": FOUND.reflectance} | given) for name, given in {
+            "months": {"images": CUBE[:, ::-1]},
+            "bands": {"images": CUBE[:, :, ::-1]},
+            "rows and columns": {"images": CUBE.transpose(
+                "sample", "month", "band", "x", "y")},
+            "variables": {"environment": xr.DataArray(
+                np.full((N, 27), np.nan), {"variable": [
+                    *variables.VARIABLE_NAMES][::-1]}, ("n", "variable"))},
+            }.items()},
     "a model without names": lambda: explore.ask(
         CompactClip(), FakeSource(), lat=[47], lon=[8]),
     **{f"{name}={value!r}": lambda name=name, value=value: training.Settings(
@@ -271,8 +312,8 @@ ROWS = {  # what goes in, and what is asked of it
     "rows": (np.arange(9), lambda one: shards.from_arrays(
         FOUND.reflectance, TABLE).select(one).load().ids),
     "years": (np.full(N, 2020), lambda one: explore.places(
-        FakeSource(), lat=TABLE["decimalLatitude"],
-        lon=TABLE["decimalLongitude"], year=one)["gbifID"]),
+        FakeSource(), lat=TABLE["decimalLatitude"].to_numpy(),
+        lon=TABLE["decimalLongitude"].to_numpy(), year=one)["gbifID"]),
     "places": (np.column_stack([TABLE[one] for one in PLACE]),
                lambda one: place.Nearest(TABLE).predict(one, CLASSES)),
 }
@@ -300,6 +341,15 @@ MOVED = {  # a column that was sorted, beside one that was not
         pd.DataFrame(ODDS), pd.DataFrame(ODDS).loc[one], LABELS),
     "places": lambda one: globe.blocks(
         lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one], degrees=1),
+    "years": lambda one: explore.places(
+        FakeSource(), lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]],
+        year=TABLE["year"].loc[one]),
+    "years that are asked": lambda one: explore.ask(
+        Compass(), FakeSource(), COMPASS, lat=TABLE[PLACE[0]],
+        lon=TABLE[PLACE[1]], year=TABLE["year"].loc[one]),
+    "a mask": lambda one: shards.from_arrays(
+        FOUND.reflectance, TABLE).select(
+            (TABLE["species"] == TABLE["species"][0]).loc[one]),
     "land": lambda one: globe.is_land(
         lat=TABLE[PLACE[0]], lon=TABLE[PLACE[1]].loc[one]),
     "own patches": lambda one: shards.from_arrays(
@@ -321,6 +371,16 @@ def test_places_in_half_precision_are_kilometres_away(half):
     with pytest.raises(ValueError, match="half precision"):
         explore.places(FakeSource(), lat=half(TABLE[PLACE[0]]),
                        lon=TABLE[PLACE[1]])
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_sites_of_one_suitability_have_no_order(order):
+    """Or the order of the rows would be the index of Boyce."""
+    present = np.arange(N) < N // 2
+    assert np.isnan(presence.boyce(np.ones(N), present[order]))
+    ties = np.arange(N) // 8
+    assert presence.boyce(ties[order], present[order]) == presence.boyce(
+        ties, present) < 0
 
 
 def test_one_place_is_not_that_of_all_images():

@@ -42,11 +42,12 @@ class Grid:
     """
 
     def __init__(self, region, step, equal_area, samples, batch):
+        checks.one_of(equal_area, (True, False), name="equal_area")
         self.crs = EQUAL_AREA if equal_area else DEGREES
         self.x, self.y, self.step = _axes(region, step, equal_area)
         checks.number(samples, name="samples", low=1, high=10_000, whole=True)
         checks.number(batch, name="batch", low=1, whole=True)
-        self.samples, cells = samples, max(int(batch) // int(samples), 1)
+        self.samples, cells = int(samples), max(int(batch) // int(samples), 1)
         tall = min(isqrt(cells), len(self.y))
         self.tile = tall, min(cells // tall, len(self.x))
         self.tiles = tuple(-(-len(axis) // side) for axis, side in zip(

@@ -147,6 +147,9 @@ def _side(table: pd.DataFrame, what: str) -> str | None:
         for one in table.select_dtypes(["object", "str"])}
     if words.get(name, set()) & (plus | minus):
         return name
+    if name and 0 < table[name].nunique() <= 2:  # or serial numbers
+        warnings.warn(f"column {name!r} was not read: expected {what} in words"
+                      " or letters.", stacklevel=3)
     if likely := [one for one, found in words.items()
                   if found & minus and found <= {"", *plus, *minus}]:
         warnings.warn(

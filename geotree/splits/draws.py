@@ -102,6 +102,9 @@ def k_shot(labels, k: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     labels = checks.one_each(labels, len(labels), where="labels")
     checks.number(k, name="k", low=1, whole=True)
+    if labels.dtype.kind == "i":
+        checks.refuse(labels < 0, "labels are of no class", "Leave out what "
+                      "taxonomy.find did not find.")
     if not len(labels):
         raise ValueError("labels are empty, expected one class number a row.")
     names, sizes = np.unique(labels, return_counts=True)
