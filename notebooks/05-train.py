@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from geotree import chain, evaluation, plots, training
-from geotree.evaluation import results
+from geotree.evaluation import calibration, results
 from geotree.models.compact import CompactClip, CompactConfig
 
 plots.style(chain.stamp())
@@ -428,8 +428,25 @@ print(f"On {n:,} test records: learnt instead of known, the place costs "
 # The sum of the two need not be what is missing, for what one half gets wrong
 # the other may mend. Pixels are hard to learn where a species has few records
 # to learn its colours from; how many the species in the middle has, was
-# printed before training. More passes over the same records help less than
-# other records do: the page on [speed](../book/speed) draws both.
+# printed before training.
+#
+# Does the model not learn enough, or does it learn by heart? Ask it about
+# samples that it was trained on, and take off the log loss of the optimum:
+
+# %%
+for name, data in {"training": parts["train"].sample(2000).load(),
+                   "test": test}.items():
+    limit = chain.optimum(data, classes)
+    if limit is not None:
+        ours, least = (calibration.log_loss(one, data.labels).mean() for one
+                       in (evaluation.predict(model, data, classes), limit))
+        print(f"{name} samples: {ours - least:.2f} nats above the optimum")
+
+# %% [markdown]
+# What is missing on training samples was not learnt; what is missing on test
+# samples beyond that does not carry over to other records. More passes over
+# the same records help less than other records do: the page on
+# [speed](../book/speed) draws both.
 
 # %% [markdown]
 # > **Exercise 3** (hard)
