@@ -168,6 +168,13 @@ def vocabulary(three_classes, tmp_path_factory):
                         tmp_path_factory.mktemp("tokens"), size=650)
 
 
+def test_the_same_names_make_the_same_vocabulary(three_classes, tmp_path):
+    files = [towers.train_tokens(taxonomy.prompts(three_classes),
+                                 tmp_path / str(number)) / name
+             for name in ("vocab.json", "merges.txt") for number in range(4)]
+    assert len({path.read_bytes() for path in files}) == 2
+
+
 def make(vocabulary, seed=0, **options):
     torch.manual_seed(seed)
     model = GeoTreeClip(SMALL, tokenizer=vocabulary, **options)

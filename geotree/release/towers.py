@@ -260,18 +260,21 @@ def train_tokens(texts: Sequence[str], folder: str | Path, *,
     texts : list of str
         e.g. ``taxonomy.prompts(classes)``.
     size : int
-        Tokens, at most; some 420 are letters and marks.
+        Tokens, at most; 514 are letters and marks.
 
     Returns
     -------
     path
         The folder, to be given as ``tokenizer=``.
     """
+    from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
-    # Each letter is a word, too: then no word ends with an unknown one.
+    # A word may end with any letter. In order: of pairs that are equally
+    # frequent the one with lower numbers is taken.
+    ends = [f"{letter}</w>" for letter in sorted(ByteLevel.alphabet())]
     trained = CLIPTokenizer().train_new_from_iterator(
-        [*texts, *map(chr, range(256))], size, show_progress=False)
+        texts, size, new_special_tokens=ends, show_progress=False)
     folder = files.named(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trained.backend_tokenizer.model.save(str(folder))
