@@ -191,6 +191,8 @@ def _rows(values, k, n, where: str) -> np.ndarray:
         raise ValueError(f"{where} have names of columns, {few(names)}; "
                          "expected table[classes['species']].to_numpy().")
     values = plain(values, where)
+    if values.dtype.kind == "O" and values.ndim == 2:  # of a nullable type
+        values = pd.DataFrame(values).infer_objects().to_numpy()
     if (values.ndim != 2 or k not in (None, values.shape[1])
             or n not in (None, len(values)) or not values.shape[1]):
         raise ValueError(

@@ -77,6 +77,7 @@ class Run:
     def __post_init__(self) -> None:
         checks.one_of(self.size, ("sample", "full"), name="size")
         checks.one_of(self.route, _ROUTES, name="route")
+        checks.one_of(self.source, sources.names(), name="source")
         if self.table and self.route:
             raise ValueError(f"table is '{self.table}' and route "
                              f"{self.route!r}: records come from one of them "

@@ -143,6 +143,15 @@ def test_logits_are_no_probabilities(logits):
             checks.probabilities(logits)
 
 
+def test_numbers_of_a_nullable_type_are_numbers():
+    odds = pd.DataFrame([[0.5, 0.5], [0.0, 1.0]], dtype="Float64")
+    assert (checks.probabilities(odds) == odds.to_numpy(float)).all()
+    assert checks.probabilities(odds).dtype == float
+    odds.iloc[0, 0] = pd.NA
+    with pytest.raises(ValueError, match="expected numbers"):
+        checks.probabilities(odds)
+
+
 def test_a_row_of_probabilities_is_named():
     odds = np.full((6, 4), 0.25)
     odds[3, 1] = np.nan

@@ -228,6 +228,7 @@ REFUSED = {
         ODDS, 2 * np.arange(len(CLASSES))),
     "a group short": lambda: taxonomy.sum_groups(ODDS, np.zeros(2, int)),
     "equal area as text": lambda: Grid((5, 45, 6, 46), 0.5, "no", 4, 64),
+    "pixels of nobody": lambda: run.Run(source="mars"),
     "a table and a route": lambda: run.Run(table="a.csv", route="search"),
     **{f"{name} in another order": lambda given=given: shards.from_arrays(
         **{"images": FOUND.reflectance} | given) for name, given in {
