@@ -39,6 +39,7 @@ class Kernel(_CONTEXT.Process):
 
     def run(self):
         """In the process: be what the command would have started."""
+        import matplotlib
         import numpy as np
         import pandas as pd
         import torch
@@ -55,6 +56,8 @@ class Kernel(_CONTEXT.Process):
         np.random.seed()  # else all forks draw the same
         torch.seed()
         pd.set_option("display.max_columns", 20)  # imported in no notebook
+        if backend := environment.get("MPLBACKEND"):  # of this page, as on
+            matplotlib.rcParams["backend"] = backend  # import
         gc.freeze()  # what was imported is no garbage
         Thread(target=_end_with_parent, daemon=True).start()
         kernelapp.launch_new_instance(command[3:], parent_handle=os.getppid())
