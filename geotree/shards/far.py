@@ -8,6 +8,7 @@ brings the bytes. Chapter 03.
 import errno
 import hashlib
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from geotree.network import ServiceError, redact
 _AT_ONCE = 16  # requests
 _HEAD = 76  # bytes by which one index is told from another
 _PIECE = 1 << 23  # bytes asked for at once of a file that is wanted whole
+_FULL = threading.Lock()
 
 
 def at(address: str, *, cache: str | Path | None = None,
@@ -200,14 +202,15 @@ class Store:
         try:
             if self.room < 0 < self.size:
                 self.room = self._tidy() - len(data)
-            if self.room < 0:
-                self.size = 0
+            self.size *= self.room >= 0
             if self.size:
                 files.write(path, data)
         except OSError as error:
-            self.size = 0
-            warnings.warn(f"{error.strerror or error}. Reading goes on, "
-                          "nothing more is kept", stacklevel=2)
+            with _FULL:  # several threads find the disk full at once
+                first, self.size = self.size, 0
+            if first:
+                warnings.warn(f"{error.strerror or error}. Reading goes on, "
+                              "nothing more is kept", stacklevel=2)
 
     def _tidy(self) -> float:
         """Remove what nobody has used since opening; bytes then free."""
@@ -285,9 +288,8 @@ def _client() -> dict:
     async def answered(session, context, about) -> None:
         if about.response.status == 200 and "Range" in about.headers:
             raise ServiceError(
-                errno.EIO, f"'{about.url}' sends all of a file where a part "
-                "was asked for: a server without ranges. Copy the folder to "
-                "this disk, or put it where parts can be had")
+                errno.EIO, f"'{about.url}' sends all where a part was asked "
+                "for: a server without ranges. Copy the folder to this disk")
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(redirected)
