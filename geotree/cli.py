@@ -53,6 +53,7 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     geotree fetch trees.csv -o trees.zarr --lat north --lon east
     """
     from geotree import explore, occurrences, pixels, sources, taxonomy
+    from geotree.files import apart
 
     source = open_source(source, year, yes)
     table = explore.dated(points, source, year, **names)
@@ -61,8 +62,8 @@ def fetch(points, *, out, source, year, yes, batch, workers, **names):
     if good.empty:
         raise ValueError(f"no row of '{points}' can be used: "
                          f"{table['reason'].iloc[0]}.")
-    names_to = Path(f"{out}.parquet")
-    if names_to.exists() and (not out.exists() or names_to.samefile(points)):
+    apart(names_to := Path(f"{out}.parquet"), points)
+    if names_to.exists() and not out.exists():
         raise ValueError(f"'{names_to}', where the names of '{out}' would go, "
                          "is there already. Choose another --out, or move it "
                          "away.")
@@ -127,7 +128,7 @@ def train(data, *, out, start, rate, cache, cache_gb, **how):
     from geotree.files import only
     from geotree.models.compact import CompactClip
 
-    only(out, "card.json", "checkpoint.pt", what="a model")
+    only(out, "card.json", "*", what="a model")
     work = Path(f"{out}.training")
     if "://" in data or (Path(data) / shards.INDEX).exists():
         data = shards.open(data, cache=cache, cache_gb=cache_gb)

@@ -14,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,12 @@ def named(path: str | os.PathLike) -> Path:
 
 
 def apart(out: str | Path, *read: str | Path | None) -> None:
-    """Raise ``ValueError`` if ``out`` is a file that is read."""
+    """Raise ``ValueError`` if ``out`` is a file that is read, or holds it."""
     out = named(out)
     for path in map(named, filter(None, read)):
-        if path.exists() and out.exists() and out.samefile(path):
+        if (out.exists() and path.exists() and out.samefile(path)
+                or out.resolve() in [*path.resolve().parents,
+                                     *(path.parent.resolve() / "x").parents]):
             raise ValueError(f"'{out}' would take the place of '{path}', "
                              "which is read. Choose another name.")
 
@@ -147,18 +150,24 @@ def cache_folder(cache: str | Path | None = None) -> Path:
                  or "~/.cache/geotree")
 
 
-def only(path: str | Path, *marks: str, what: str) -> Path:
+def only(path: str | Path, mark: str, *more: str, what: str) -> Path:
     """The path, unless it is a file, or a folder of something else.
 
-    ``marks`` are names of files, one of which a folder of ``what`` has.
+    A folder of ``what`` has a file ``mark``, and no others than that, those
+    of macOS and ``more``, which are patterns of names.
     """
     path = named(path)
-    if path.exists() and not (path.is_dir() and (
-            not any(path.iterdir())
-            or any((path / mark).exists() for mark in marks))):
+    held = [one.name for one in path.iterdir()] if path.is_dir() else []
+    if path.exists() and not path.is_dir() or held and mark not in held:
         raise ValueError(f"'{path}' is a file, or a folder that holds other "
-                         f"files than {what} (no {' or '.join(marks)}). "
-                         "Choose another folder, or empty it.")
+                         f"files than {what} (no {mark}). Choose another "
+                         "folder, or empty it.")
+    known = ".DS_Store", "._*", mark, *more
+    if others := sorted(name for name in held if not any(
+            fnmatchcase(name, one) for one in known)):
+        raise ValueError(f"'{path}' holds more than {what}, which would be "
+                         f"lost: {checks.few(others)}. Move it away, or "
+                         "choose another folder.")
     return path
 
 

@@ -441,6 +441,9 @@ for name, data in {"training": parts["train"].sample(2000).load(),
         ours, least = (calibration.log_loss(one, data.labels).mean() for one
                        in (evaluation.predict(model, data, classes), limit))
         print(f"{name} samples: {ours - least:.2f} nats above the optimum")
+if limit is None:
+    print("no optimum is known for real occurrences: look at the two losses "
+          "of the picture above")
 
 # %% [markdown]
 # What is missing on training samples was not learnt; what is missing on test

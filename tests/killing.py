@@ -12,16 +12,13 @@ import sys
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 KILLS = 5
 # Children are forked from one process that has imported the slow packages.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([
-    "killing", "geotree.pixels", "geotree.occurrences.gbif", "duckdb",
-    "pygbif", "ee", "rasterio", "geotree.sources.stac",
-    "geotree.sources.earthengine", "geotree.cli", "geotree.explore",
-    "geotree.models.compact", "geotree.planet.source", "geotree.plots",
-    "geotree.training", "matplotlib.pyplot", "sklearn.ensemble"])
+SLOW = Path(__file__).parents[1] / "book/_ext/slow.txt"
+_CONTEXT.set_forkserver_preload(["killing", *SLOW.read_text().split()])
 
 
 class Run:

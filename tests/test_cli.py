@@ -362,7 +362,8 @@ def test_no_table_of_the_users_own_is_overwritten(folder, run):
         table.to_parquet(folder / name)
     before = (folder / "mine.parquet").read_bytes()
     for text in ("fetch mine.parquet -o mine", "fetch trees.csv -o other"):
-        assert "is there already" in run(text, code=1)
+        assert ("would take the place of" if "mine" in text
+                else "is there already") in run(text, code=1)
     assert {(folder / f"{name}.parquet").read_bytes()
             for name in ("mine", "other")} == {before}
     assert not (folder / "mine").exists()

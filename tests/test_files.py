@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -158,3 +159,37 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
         files.write(tmp_path / "a", "new")
     assert (tmp_path / "a" / "mine").read_text() == "kept"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("way", ["a", "a/b", "a/b/x.tar", "link", "a/to.tar"])
+def test_what_is_read_is_not_replaced_nor_the_folder_that_holds_it(
+        tmp_path, way):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/x.tar").write_text("read")
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / "a/to.tar").symlink_to("b/x.tar")
+    with pytest.raises(ValueError, match=f"/{way}' would take the place of"):
+        files.apart(tmp_path / way, tmp_path / "a/b/x.tar")
+    files.apart(tmp_path / "a/b/y", tmp_path / "a/b/x.tar", None)
+
+
+def test_a_folder_that_holds_a_link_to_what_is_read_is_not_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "x.tar").write_text("read")
+    (tmp_path / "out/x.tar").symlink_to("../x.tar")
+    with pytest.raises(ValueError, match="would take the place of"):
+        files.apart(tmp_path / "out", tmp_path / "out/x.tar")
+
+
+@pytest.mark.parametrize(("held", "words"), [
+    (["x"], "holds other files than cards .no card.json"),
+    (["card.json", "x", "y"], "holds more than cards.* lost: x, y. Move"),
+    (["card.json", "card-1.txt", ".DS_Store", "._card.json"], None),
+    (["card.json", ".git"], "lost: .git"), ([".git"], "holds other files"),
+    ([], None)])
+def test_a_folder_of_other_files_or_more_is_not_replaced(tmp_path, held,
+                                                         words):
+    for name in held:
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=words) if words else nullcontext():
+        files.only(tmp_path, "card.json", "card-*.txt", what="cards")

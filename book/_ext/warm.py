@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from threading import Thread
 
 from jupyter_client.provisioning import (
@@ -18,14 +19,9 @@ from jupyter_client.provisioning import (
     LocalProvisioner,
 )
 
-SLOW = ["ipykernel.kernelapp", "duckdb", "ee", "matplotlib.pyplot", "rasterio",
-        "scipy.stats", "sklearn.ensemble", "sklearn.manifold", "webdataset",
-        "geotree.cli", "geotree.explore", "geotree.models.compact",
-        "geotree.occurrences.gbif", "geotree.planet.source", "geotree.plots",
-        "geotree.sources.earthengine", "geotree.sources.stac",
-        "geotree.training"]
+SLOW = Path(__file__).with_name("slow.txt").read_text().split()
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(SLOW)
+_CONTEXT.set_forkserver_preload(["ipykernel.kernelapp", *SLOW])
 
 
 class Kernel(_CONTEXT.Process):

@@ -49,7 +49,11 @@ class Chunks(LocalStore):
         name, _, number = key.partition("/c/")
         if not number:
             return found
-        if not (self.root / "zarr.json").exists() or self._now() != self._rows:
+        try:
+            same = self._now() == self._rows
+        except FileNotFoundError:
+            same = False
+        if not same:
             raise ValueError(
                 f"'{self.root}' was deleted since it was opened, or its rows "
                 "are of other records or pixels now. Open it again.")

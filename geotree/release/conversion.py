@@ -66,10 +66,7 @@ def convert(paths, out: str | Path, *, classes: pd.DataFrame | None = None,
     checks.one_of(on_error, ("raise", "skip"), name="on_error")
     tars, listed = find(paths)
     out = target(out)
-    if out.resolve() in [tar.parent.resolve() for tar in tars
-                         if isinstance(tar, Path)]:
-        raise ValueError(f"'{out}' holds the tars that are read, and would "
-                         "be replaced. Choose another folder.")
+    files.apart(out, *(tar for tar in tars if isinstance(tar, Path)))
     work = out.with_name(f".{out.name}.work")
     with engine.open(workers) as workers, files.lock(out):
         work.mkdir(parents=True, exist_ok=True)

@@ -98,15 +98,8 @@ def write(cube, table: pd.DataFrame, out: str | Path, *,
 
 def target(out: str | Path) -> Path:
     """The folder for shards, unless more than shards would be replaced."""
-    out = files.only(out, INDEX, what="shards").absolute()
-    others = sorted(one.name for one in out.glob("[!.]*")
-                    if one.name not in (INDEX, RECORDS, TABLE)
-                    and not one.match("shard-*.tar"))
-    if others:
-        raise ValueError(f"'{out}' holds more than shards, which would be "
-                         f"lost: {checks.few(others)} Move it away, or "
-                         "choose another folder.")
-    return out
+    return files.only(out, INDEX, RECORDS, TABLE, "shard-*.tar",
+                      what="shards").absolute()
 
 
 def finish(table: pd.DataFrame, fill: Callable, out: Path, *, layout: str,
