@@ -227,7 +227,7 @@ def best_without_pixels(answers: dict[str, np.ndarray],
     Chosen on the scored samples themselves, in favour of the baselines:
     what pixels are said to add is then said with caution.
     """
-    able = [name for name in answers
+    able = [name for name in checks.by_name(answers, "answers")
             if name in READS and "pixels" not in READS[name]]
     if not able:
         raise ValueError("no baseline without pixels among "

@@ -12,6 +12,7 @@ import pandas as pd
 from geotree import physics, variables as v
 from geotree.values import (  # noqa: F401, the door to both rooms
     aligned,
+    by_name,
     few,
     named_axes,
     one_each,
@@ -20,6 +21,7 @@ from geotree.values import (  # noqa: F401, the door to both rooms
     refuse,
     rows,
     shown,
+    sizes,
     titles,
 )
 
@@ -258,7 +260,7 @@ def one_of(value, known, *, name: str):
     """A choice among known words."""
     if value not in tuple(known):
         raise ValueError(f"{name} is {shown(value)}, expected one of "
-                         f"{', '.join(map(shown, known))}.")
+                         f"{', '.join(map(shown, known)) or 'none'}.")
     return value
 
 
@@ -274,7 +276,7 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
                   + f", at most {high}" * (high is not None))
         raise ValueError(f"{name} is {shown(value)}, expected a "
                          f"{'whole ' * whole}number{limits}.")
-    return value
+    return int(value) if whole else value
 
 
 def columns(table, needed, *, where: str = "table"):

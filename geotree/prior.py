@@ -98,7 +98,7 @@ def best(p_seen: np.ndarray, p_places: dict[str, np.ndarray],
     str, float
         Its name, and its weight: the smallest mean log loss when combined.
     """
-    if not p_places:
+    if not checks.by_name(p_places, "p_places"):
         raise ValueError("p_places is empty: no range prior to choose.")
     found = {}
     for name, p_place in p_places.items():

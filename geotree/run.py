@@ -12,6 +12,7 @@ import os
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pandas as pd
@@ -82,8 +83,14 @@ class Run:
             raise ValueError(f"table is '{self.table}' and route "
                              f"{self.route!r}: records come from one of them "
                              "(GEOTREE_TABLE, GEOTREE_ROUTE). Leave one out.")
-        for key in self.gbif:
+        for key in checks.by_name(self.gbif, "gbif"):
             checks.one_of(key, _GBIF, name="a key of gbif")
+        if checks.by_name(self.options, "options"):
+            known = {} if self.source == "planet" else signature(
+                sources.by_name(self.source)).parameters
+            for key in self.options:
+                checks.one_of(key, known,
+                              name=f"an option of {self.source!r}")
         for name, low in (("records", 1), ("epochs", 1), ("chunk", 1),
                           ("seed", 0)):
             if getattr(self, name) is not None:
@@ -109,6 +116,9 @@ def use(run: Run | None = None, **changes) -> Run | None:
         neither, the environment counts again.
     """
     global _used
+    if not isinstance(run, Run | None):
+        raise TypeError(f"run is {checks.shown(run)}, expected a Run; what "
+                        "differs goes by name: use(records=500).")
     _used = (replace(run or _from_environment(), **changes)
              if run or changes else None)
     return _used

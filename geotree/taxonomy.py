@@ -62,11 +62,17 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
     checks.refuse(blank.any(axis=1), "rows lack a name "
                   f"({', '.join(blank.columns[blank.any()])})",
                   "Drop them, or fill in the names.")
+    ways = lineages.drop_duplicates()["species"]
+    if several := sorted({*ways[ways.duplicated()]}):
+        warnings.warn(
+            f"{len(several)} species have rows that disagree about genus, "
+            f"family or leaf type: {few(several)}. What most rows say counts.",
+            stacklevel=2)
     counts = lineages.value_counts(sort=False).rename("rows").reset_index()
     counts = counts.sort_values(["rows", *columns],
                                 ascending=[False, True, True, True, True])
     classes = counts.drop_duplicates("species").sort_values("species")
-    from geotree.occurrences.names import genus, is_species
+    from geotree.occurrences.names import genus, is_species, tell_alike
 
     if odd := [name for name in classes["species"] if not is_species(name)]:
         warnings.warn(f"{len(odd)} names read as no species, or not in their "
@@ -79,23 +85,8 @@ def class_table(table: pd.DataFrame) -> pd.DataFrame:
             f"{other.sum()} of {len(classes)} species are not named after "
             f"their genus, the first is {name[other].iloc[0]!r}. Were "
             "columns exchanged?", stacklevel=2)
-    tell_alike(classes)
+    tell_alike(classes[columns])
     return classes[columns].astype(str).reset_index(drop=True)
-
-
-def tell_alike(table: pd.DataFrame) -> None:
-    """Warn where one name is written in several ways; each counts as one."""
-    from geotree.occurrences.names import alike
-
-    for rank in table.columns.intersection(CLASS_COLUMNS):
-        names = pd.Series(table[rank].unique())
-        for _, ways in names.groupby(names.map(alike)):
-            if len(ways) > 1:
-                warnings.warn(
-                    f"{few(map(repr, ways))} are one {rank} written in "
-                    f"{len(ways)} ways, and count as {len(ways)}. "
-                    "Give them one form.", stacklevel=3)
-                break
 
 
 def complete(table: pd.DataFrame, classes: pd.DataFrame) -> pd.DataFrame:
@@ -131,10 +122,17 @@ def _told(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def find(species, classes: pd.DataFrame) -> np.ndarray:
-    """Class number of each name: (N,) int64, -1 where no class has it."""
+    """Class number of each name: (N,) int64, -1 where no class has it.
+
+    ``species`` are N names in their order, or one name.
+    """
     check(classes, "species")
+    names = checks.plain([species] if isinstance(species, str) else species)
+    if names.ndim != 1:
+        raise ValueError(f"species is {checks.shown(species)}, expected a "
+                         "list of names.")
     return pd.Index(classes["species"].astype("str")).get_indexer(
-        pd.Series(species).astype("str")).astype(np.int64)
+        pd.Series(names).astype("str")).astype(np.int64)
 
 
 def labels(table: pd.DataFrame, classes: pd.DataFrame) -> np.ndarray:

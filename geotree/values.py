@@ -4,6 +4,7 @@ Used by all checks; see :mod:`geotree.checks`.
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,11 @@ def plain(values, where: str = "values") -> np.ndarray:
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":
             values = values.float()
-    values = np.asarray(values)
+    try:
+        values = np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{where} is a {type(values).__name__}, which makes "
+                         f"no array ({error}).") from None
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -98,6 +103,44 @@ def named_axes(values, where: str, **axes) -> None:
             raise ValueError(
                 f"{where} have along {name!r} {few(indexes[name], 12)}, "
                 f"expected {few(along, 12)}, in this order: .sel them.")
+
+
+def by_name(values, where: str) -> Mapping:
+    """A dict, or a ``ValueError``."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} is a {type(values).__name__}, expected a "
+                         "dict: each by its name.")
+    return values
+
+
+def sizes(config, kind: type, **divides: str):
+    """What a model is made by: each value of the type of its default.
+
+    Whole numbers are 1 or more, others 0 to 1; ``divides`` says which number
+    divides which.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(config, kind):
+        raise TypeError(f"config is {shown(config)}, expected "
+                        f"{kind.__name__}(…).")
+    for name, default in vars(kind()).items():
+        value, usual = getattr(config, name), type(default)
+        if not isinstance(value, usual) or isinstance(value, bool) != (
+                usual is bool) or usual is int and value < 1 or (
+                usual is float and not 0 <= value <= 1):
+            raise ValueError(
+                f"{name} is {shown(value)}, expected " + {
+                    bool: "True or False.", float: "a number of 0 to 1."
+                    }.get(usual, "a whole number, at least 1."))
+    for name, whole in divides.items():
+        if getattr(config, whole) % getattr(config, name):
+            raise ValueError(
+                f"{name} is {getattr(config, name)}, which does not divide "
+                f"{whole}, {getattr(config, whole)}.")
+    return config
 
 
 def titles(values) -> list | None:

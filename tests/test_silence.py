@@ -42,7 +42,7 @@ from geotree.evaluation import calibration, presence, results, unseen
 from geotree.explore.sheet import Sheet
 from geotree.explore.tiles import Grid
 from geotree.models import store
-from geotree.models.compact import CompactClip
+from geotree.models.compact import CompactClip, CompactConfig
 from geotree.occurrences.columns import PLACE
 from geotree.planet.source import Planet
 from geotree.release import checkpoint
@@ -92,7 +92,7 @@ def answered():
 
 def patches(**changed):
     given = {"species": TABLE["species"][:3]} | changed
-    return shards.from_arrays(FOUND.reflectance[:3] // 8 * 8, **given)
+    return shards.from_arrays(FOUND.reflectance[:3], **given)
 
 
 REFUSED = {
@@ -240,6 +240,36 @@ REFUSED = {
                 np.full((N, 27), np.nan), {"variable": [
                     *variables.VARIABLE_NAMES][::-1]}, ("n", "variable"))},
             }.items()},
+    **{f"a model of {name}={value!r}": lambda name=name, value=value:
+        CompactClip(CompactConfig(**{name: value})) for name, value in (
+            ("width", 30), ("heads", 0), ("depth", 2.5), ("embedding", -3),
+            ("rank_dropout", 2), ("month_code", 1))},
+    "a card that is a list": lambda: CompactClip().save_pretrained(
+        "nowhere", card=["a"]),
+    **{f"{name} of a list": ask for name, ask in {
+        "priors": lambda: prior.best(ODDS, [ODDS], LABELS),
+        "answers": lambda: evaluation.leaderboard(
+            [ODDS], LABELS, CLASSES, reference="a"),
+        "baselines": lambda: baselines.best_without_pixels([ODDS], LABELS),
+        "gbif": lambda: run.Run(gbif=["url"]),
+        "options": lambda: run.Run(options=["year"])}.items()},
+    "an option that the planet lacks": lambda: run.Run(options={"year": 1}),
+    "an option that STAC lacks": lambda: run.Run(
+        source="stac", options={"colection": "a"}),
+    "several rows": lambda: patches()[0:2],
+    "yes as a row": lambda: patches()[True],
+    "samples as images": lambda: shards.from_arrays(patches()),
+    "names without an order": lambda: taxonomy.find({"Abies alba"}, CLASSES),
+    "no names": lambda: taxonomy.find(None, CLASSES),
+    "names of two columns": lambda: taxonomy.find(CLASSES, CLASSES),
+    "names one by one": lambda: patches(species=iter(TABLE["species"])),
+    "one limit for all sets": lambda: calibration.prediction_sets(ODDS, 0.1),
+    "a step as text": lambda: Grid((5, 45, 6, 46), "1", False, 4, 64),
+    "sides as text": lambda: Grid((*"5", "45", "6", "46"), 1, False, 4, 64),
+    **{f"{name} as a variable": lambda values=values: wood.fit(
+        WOOD.assign(a=values), WOOD, variables=["a"], model="logistic")
+        for name, values in {"dates": pd.date_range("2020", periods=N),
+                             "complex": np.arange(N) * 1j}.items()},
     "a model without names": lambda: explore.ask(
         CompactClip(), FakeSource(), lat=[47], lon=[8]),
     **{f"{name}={value!r}": lambda name=name, value=value: training.Settings(
@@ -255,6 +285,40 @@ REFUSED = {
 def test_it_is_refused(what):
     with pytest.raises(ValueError, match="[a-z]{2}.* .*"):
         REFUSED[what]()
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: evaluation.predict(CompactClip, patches(), CLASSES),
+    lambda: evaluation.embed(CompactClip, patches()),
+    lambda: training.fit(CompactClip, patches()),
+    lambda: training.fit(CompactClip(), None),
+    lambda: CompactClip({"width": 64}), lambda: run.use({"records": 5})])
+def test_what_is_of_another_type_is_named(ask):
+    with pytest.raises(TypeError, match="is the class CompactClip, expected|"
+                       "made, not its class|needs Shards, not a NoneType|"
+                       "expected CompactConfig|is {'records': 5}, expected"):
+        ask()
+
+
+def test_no_rows_have_no_features():
+    found = CompactClip().encode_images(FOUND.reflectance[:0],
+                                        FOUND.environment[:0])
+    assert found.shape == (0, 128)
+
+
+def test_a_number_of_classes_may_be_a_float():
+    np.testing.assert_array_equal(*(evaluation.class_means(
+        ODDS[:len(CLASSES)], np.arange(len(CLASSES)), kind(len(CLASSES)))
+        for kind in (int, float)))
+
+
+def test_rows_that_disagree_about_a_species_are_told_of():
+    table = pd.concat([CLASSES, CLASSES, CLASSES.head(2).assign(
+        family="Nixaceae")])
+    with pytest.warns(UserWarning, match="2 species have rows that disagree "
+                      f".* leaf type: {CLASSES['species'][0]}, "):
+        found = taxonomy.class_table(table)
+    pd.testing.assert_frame_equal(found, CLASSES)
 
 
 SPELT = ["Abies alba", "Abies alba Mill.", "Abies  alba", "ABIES ALBA",

@@ -199,7 +199,8 @@ def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
         difference to the reference), ``of_optimum`` (share of its top-1),
         ``n``.
     """
-    checks.one_of(reference, answers, name="reference")
+    checks.one_of(reference, checks.by_name(answers, "answers"),
+                  name="reference")
     target = taxonomy.roll_up_labels(labels, classes, rank)
     rolled = {name: taxonomy.roll_up(answer, classes, rank)[0]
               for name, answer in answers.items()}

@@ -231,10 +231,11 @@ def prediction_sets(probabilities: np.ndarray, least: np.ndarray
     A set may be empty: then the sample looks like nothing of the
     calibration part.
     """
-    least = checks.aligned(least, where="least")
-    values = checks.probabilities(probabilities, k=least.size)
+    values = checks.probabilities(probabilities)
+    least = checks.shares(checks.aligned(least, where="least")[None],
+                          where="least", k=values.shape[1])
     checks.number(least.max(), name="the largest of least", high=1.001)
-    return values >= checks.shares(least[None], where="least")
+    return values >= least
 
 
 def coverage_table(sets: np.ndarray, labels: np.ndarray,

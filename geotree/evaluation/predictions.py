@@ -24,6 +24,10 @@ def asked(model):
     """The model as it answers; its mode is put back."""
     import torch
 
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {model.__name__}, expected one "
+                        f"that was made of it: {model.__name__}(…), or "
+                        "models.load.")
     training = model.training
     model.eval()
     try:
@@ -189,6 +193,7 @@ def class_means(features: np.ndarray, labels: np.ndarray, k: int, *,
     (K, D) float64, of length 1
     """
     features, labels = _finite(features), checks.labels(labels, k)
+    k = int(k)
     if len(features) != len(labels):
         raise ValueError(f"features have shape {features.shape}, expected "
                          f"one row for each of the {len(labels)} labels.")

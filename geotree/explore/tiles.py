@@ -263,8 +263,10 @@ def _done(store, group, layers) -> np.ndarray:
 
 def _axes(region, step: float, equal_area: bool):
     """Centres of columns and rows (north first), and a cell's side."""
-    west, south, east, north = (region if np.shape(region) == (4,)
-                                else [np.nan] * 4)
+    checks.number(step, name="step")
+    sides = checks.plain(region, "region")
+    west, south, east, north = (sides if sides.shape == (4,) and
+                                sides.dtype.kind in "iuf" else [np.nan] * 4)
     if not (-180 <= west < east <= 180 and -90 <= south < north <= 90
             and 0 < step <= 360):
         raise ValueError(f"region is {region} with a step of {step}, "

@@ -63,10 +63,10 @@ class Block(nn.Module):
         ``mask`` (B, 1, 1, S) is True where a token may be attended to.
         """
         batch, _, width = x.shape
-        shape = (batch, -1, self.heads, width // self.heads)
+        shape = (self.heads, width // self.heads)
         y = self.norm_attention(x)
-        q = self.query(y[:, :queries]).view(shape).transpose(1, 2)
-        k, w = (part.reshape(shape).transpose(1, 2)
+        q = self.query(y[:, :queries]).unflatten(2, shape).transpose(1, 2)
+        k, w = (part.unflatten(2, shape).transpose(1, 2)
                 for part in self.key_value(y).chunk(2, dim=-1))
         y = F.scaled_dot_product_attention(q, k, w, attn_mask=mask)
         y = y.transpose(1, 2).reshape(batch, queries, width)
@@ -102,7 +102,8 @@ class CompactClip(store.Whole, nn.Module):
     def __init__(self, config: CompactConfig | None = None, *,
                  seed: int | None = None) -> None:
         super().__init__()
-        self.config = config or CompactConfig()
+        self.config = checks.sizes(config or CompactConfig(), CompactConfig,
+                                   heads="width")
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 checks.rng(seed)

@@ -80,9 +80,9 @@ class Whole:
                 model = cls(config)
             else:
                 model = cls()
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"'{folder}' is of another version of "
-                             f"{cls.__name__} ({error}).") from error
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise ValueError(f"'{folder}' is damaged, or of another version "
+                             f"of {cls.__name__}: {error}") from error
         return load(model, folder, card)
 
     def save_pretrained(self, folder: str | Path, *,
@@ -102,11 +102,11 @@ class Whole:
                      for name, file in TABLES.items()
                      if getattr(self, name) is not None}
         config = getattr(self, "config", None)
-        card = {**self.card, **(card or {}), "model": type(self).__name__,
+        card = {**self.card, **checks.by_name(card or {}, "card"),
+                "model": type(self).__name__, "geotree": geotree.__version__,
                 "config": asdict(config) if is_dataclass(config) else {},
-                "geotree": geotree.__version__, "commit": commit(),
+                "commit": commit(), "thresholds": self.thresholds,
                 "classes": self.classes, "temperature": self.temperature,
-                "thresholds": self.thresholds,
                 "files": {name: hashlib.sha256(data).hexdigest()
                           for name, data in contents.items()}}
         card = json.loads(json.dumps(card, default=_plain))

@@ -8,11 +8,13 @@ of Darwin Core have one form, too; they, and what is no name, are in
 import os
 import re
 import unicodedata
+import warnings
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
+from geotree.checks import few
 from geotree.data import load
 from geotree.occurrences import reading
 
@@ -260,3 +262,16 @@ def measured(known: pd.DataFrame, rules: dict) -> pd.DataFrame:
         "no tree": bad.sum()} for name, accused in rules.items()}).T
     return found.assign(precision=found["right"] / found["accused"],
                         recall=found["right"] / found["no tree"])
+
+
+def tell_alike(table: pd.DataFrame) -> None:
+    """Warn where one name is written in several ways; each counts as one."""
+    for rank in table:
+        names = pd.Series(table[rank].unique())
+        for _, ways in names.groupby(names.map(alike)):
+            if len(ways) > 1:
+                warnings.warn(
+                    f"{few(map(repr, ways))} are one {rank} written in "
+                    f"{len(ways)} ways, and count as {len(ways)}. "
+                    "Give them one form.", stacklevel=3)
+                break

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geotree import checks, place, taxonomy
+from geotree import checks, place
+from geotree.occurrences.names import tell_alike
 from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
 __all__ = ["DEFAULT", "MODELS", "Data", "Model", "fit", "visited"]
@@ -77,7 +78,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     for frame, where in ((presence, "presence"), (background, "background")):
         checked(frame, table, where)
     table.learn(pd.concat([presence, background], ignore_index=True))
-    taxonomy.tell_alike(presence[["species"]])
+    tell_alike(presence[["species"]])
     code, species = pd.factorize(presence["species"].astype("str"), sort=True)
     if model in place.MODELS:
         return Model(list(species), table,

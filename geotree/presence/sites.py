@@ -147,6 +147,10 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
     needed = [*["species"] * (where == "presence"), *(table.place or ())]
     numbers = [name for name in table.variables if _is_number(frame[name])]
     for name in table.variables:
+        kind = pd.api.types.infer_dtype(frame[name], skipna=True)
+        if kind.startswith(("date", "time", "period", "interval", "complex")):
+            raise ValueError(f"{where}: {name} is of the kind {kind}, "
+                             "expected numbers, text or booleans.")
         text = pd.Series(pd.unique(frame[name])).dropna().astype("str")
         if name not in numbers and text.str.fullmatch(
                 r"\s*[+-]?\d*[.,]\d+\s*").any():

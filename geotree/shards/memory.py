@@ -112,7 +112,7 @@ def _named(species, n: int) -> pd.DataFrame:
     table = (species.reset_index(drop=True)
              if isinstance(species, pd.DataFrame)
              else pd.DataFrame({"species": checks.one_each(
-                 species, len(species), where="species")}))
+                 species, n, where="species")}))
     came = checks.columns(table, ["species"], where="species")["species"]
     taxonomy.check(table, "species", once=False)
     came = came.astype("str")

@@ -227,12 +227,12 @@ class Shards:
         ShardError
             Its record is damaged, whatever ``on_error`` says.
         """
+        row = checks.number(row, name="row (see .select)", whole=True)
         n = len(self)
         if not -n <= row < n:
             raise IndexError(f"row {row} of {n} samples.")
-        row = row % n
-        return self._records.sample(row if self._rows is None
-                                    else self._rows[row])
+        return self._records.sample(
+            row % n if self._rows is None else self._rows[row])
 
     def verify(self, table: pd.DataFrame | None = None) -> None:
         """Compare each tar, and what lies beside it, with its SHA-256.

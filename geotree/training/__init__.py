@@ -173,14 +173,14 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
 
     checks.one_of(resume, (True, False), name="resume")
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}, expected one of "
-                        "torch: see models.check.")
+        raise TypeError(f"model is {checks.shown(model)}, expected one of "
+                        "torch, made, not its class: see models.check.")
     settings = settings or Settings()
     if not isinstance(settings, Settings):
         raise TypeError(f"settings is a {type(settings).__name__}, expected "
                         "training.Settings.")
-    for data in (train, validation):
-        if not isinstance(data, Shards | None):
+    for data in (train, train if validation is None else validation):
+        if not isinstance(data, Shards):
             raise TypeError(f"fit needs Shards, not a {type(data).__name__}: "
                             "see shards.open and shards.from_arrays.")
     if not len(train) or (validation is not None and not len(validation)):
