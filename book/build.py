@@ -113,8 +113,11 @@ def build(job: Job) -> int:
     """Run what must run, make the pages, say how long it took."""
     started = time.perf_counter()
     given = settings(job, os.environ)
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith("GEOTREE_")} | given | {
+    beside = int(os.environ.get("PROCESSES", 2))  # pages that run at once
+    environment = {
+        "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // beside, 1))} | {
+        name: value for name, value in os.environ.items()
+        if not name.startswith("GEOTREE_")} | given | {
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "GEOTREE_DATA": str(ROOT / "data" / "book"),
         "NO_GCE_CHECK": "true", "JUPYTER_PREFER_ENV_PATH": "1",

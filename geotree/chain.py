@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from geotree import __version__, checks, files
@@ -28,14 +29,16 @@ from geotree.run import (
     use_planet,
 )
 
-__all__ = ["Run", "cube", "folder", "making", "model", "occurrences",
-           "optimum", "parts", "planet", "provenance", "rarity_limits",
-           "raw_occurrences", "real_table", "samples", "seen_classes",
-           "settings", "shards", "simulated", "source", "splits", "stamp",
-           "use", "use_planet"]
+__all__ = ["Run", "baselines", "cube", "folder", "making", "model",
+           "occurrences", "optimum", "parts", "planet", "provenance",
+           "rarity_limits", "raw_occurrences", "real_table", "samples",
+           "seen_classes", "settings", "shards", "simulated", "source",
+           "splits", "stamp", "use", "use_planet"]
 NOTES = "chain.json"
 FILES = {"occurrences": "occurrences.parquet", "cube": "cube.zarr",
-         "shards": "shards", "split": "split.parquet", "model": "model"}
+         "shards": "shards", "split": "split.parquet",
+         "baselines": "baselines.npz", "model": "model"}
+_ASKED = ("validation", "test")
 
 
 def simulated() -> bool:
@@ -66,8 +69,6 @@ def stamp() -> str:
         return "simulated planet: invented records and pixels"
     return "simulated pixels" if settings().source == "planet" else ""
 
-
-# Open, or make ---------------------------------------------------------------
 
 def notes() -> dict:
     """What each file of the chain was made from, and what it holds."""
@@ -110,7 +111,8 @@ def _made_from(name: str) -> str:
     else:
         before = [_identity(_ready("shards")), run.seed]
         before += ([run.block_degrees, run.held_out] if name == "split"
-                   else [_identity(_ready("split")), run.epochs])
+                   else [_identity(_ready("split"))])
+        before += [run.epochs] * (name == "model")
     return files.fingerprint(name, __version__, before)
 
 
@@ -183,30 +185,9 @@ def shards():
 def splits() -> pd.Series:
     """Which shard row trains, validates, tests or is held out: chapter 04.
 
-    ``held out`` marks all records of the species that training never sees:
-    one half lost their genus too, the other has a relative in it. There are
-    none where a table has few species, or none with a relative.
+    See ``splits.divide``.
     """
     return pd.read_parquet(_ready("split"))["split"].astype("str")
-
-
-def make_split(table: pd.DataFrame) -> pd.Series:
-    """Divide a table as this book does: see :func:`splits`."""
-    from geotree.splits import hold_out, split
-
-    run = settings()
-    column = split(table, block_degrees=run.block_degrees, seed=run.seed)
-    share, rest = run.held_out / 2, table
-    for rank in ("genus", "species"):
-        if round(share * table["species"].nunique()) < 1:
-            break  # too few species to do without one
-        try:
-            unseen = hold_out(rest, fraction=share, rank=rank, seed=run.seed)
-        except ValueError:  # none has a relative
-            continue
-        column[table["species"].isin(unseen)] = "held out"
-        rest = rest[~rest["species"].isin(unseen)]
-    return column
 
 
 def parts() -> dict:
@@ -244,6 +225,21 @@ def samples(part: str, classes: pd.DataFrame):
     return data.load()._replace(labels=taxonomy.labels(data.table, classes))
 
 
+def baselines(part: str) -> dict:
+    """What rivals say of a part, ``validation`` or ``test``: chapter 04.1.
+
+    Returns
+    -------
+    dict of (N, K) float32
+        By name, of the classes of :func:`seen_classes`.
+    """
+    checks.one_of(part, _ASKED, name="part")
+    column = splits()
+    rows = (column[column.isin(_ASKED)] == part).to_numpy()
+    with np.load(_ready("baselines")) as kept:
+        return {name: answer[rows] for name, answer in kept.items()}
+
+
 def model():
     """The trained compact model: chapter 05."""
     from geotree.models.compact import CompactClip
@@ -254,8 +250,9 @@ def model():
 def _make(name: str, path: Path) -> None:
     """Make a file of the chain from those before it."""
     from geotree import occurrences as tables, pixels, shards as tars, training
+    from geotree.baselines import answers
     from geotree.models.compact import CompactClip
-    from geotree.splits import rarity
+    from geotree.splits import divide, rarity
 
     run = settings()
     if name == "occurrences":
@@ -268,7 +265,13 @@ def _make(name: str, path: Path) -> None:
     elif name == "shards":
         tars.write(cube(), occurrences(), path, seed=run.seed)
     elif name == "split":
-        make_split(shards().table).to_frame("split").to_parquet(path)
+        divide(shards().table, block_degrees=run.block_degrees,
+               held_out=run.held_out, seed=run.seed
+               ).to_frame("split").to_parquet(path)
+    elif name == "baselines":
+        asked = shards().select(splits().isin(_ASKED).to_numpy())
+        np.savez_compressed(path, **answers(
+            parts()["train"], asked, seen_classes()))
     else:
         fresh, data = CompactClip(seed=run.seed), parts()
         training.fit(fresh, data["train"], data["validation"],

@@ -365,8 +365,12 @@ print(f"by hand, blocks: from {ends[0]:.1%} to {ends[1]:.1%}; blocks widen "
 # opens the same one, so that no two of them disagree about what was a test.
 
 # %%
+run = chain.settings()
 with chain.making("split") as path:
-    chain.make_split(table).to_frame("split").to_parquet(path)
+    splits.divide(table, block_degrees=run.block_degrees, seed=run.seed,
+                  held_out=run.held_out).to_frame("split").to_parquet(path)
+
+# %%
 parts = chain.splits()
 told = splits.describe(table, parts)
 told.assign(share=100 * told["share"]).round(1)

@@ -48,7 +48,7 @@ if "google.colab" in sys.modules:
 # %%
 import numpy as np
 import pandas as pd
-from geotree import baselines, chain, evaluation, plots
+from geotree import chain, evaluation, plots
 from geotree.evaluation import calibration, metrics
 
 plots.style(chain.stamp())
@@ -306,12 +306,11 @@ print(f"Made to name a species every time it is right for "
 # The other way to be silent keeps to species: answer the surest records, at
 # first few, then more and more, and count the mistakes. A curve that stays low
 # for long is a model that knows what it knows. Beside it a rival of
-# [chapter 06](06-zero-shot), the forest that sees no pixel, and the optimum.
+# [chapter 04.1](04-baselines), the forest that sees no pixel, and the optimum.
 
 # %%
 forest = "forest, place + environment"
-curves = {"compact model": mended} | baselines.answers(
-    parts["train"], parts["test"], classes, names=[forest])
+curves = {"compact model": mended, forest: chain.baselines("test")[forest]}
 if best is not None:
     curves["Bayes optimum"] = best
 

@@ -27,7 +27,8 @@
 # > *You will learn* to score at species, genus and family, to say what
 # > pixels add, and to weigh pixels by place.
 # >
-# > *You need* [chapter 05](05-train). The species that the model never saw
+# > *You need* [chapter 05](05-train), and the rivals of
+# > [04.1](04-baselines). The species that the model never saw
 # > have a page of their own, [06.1](06-unseen), and so has its confidence,
 # > [06.2](06-how-sure).
 # >
@@ -51,7 +52,7 @@ if "google.colab" in sys.modules:
 import numpy as np
 import pandas as pd
 from geotree import baselines, chain, evaluation
-from geotree import globe, place, plots, prior, taxonomy
+from geotree import globe, plots, prior, taxonomy
 from geotree.evaluation import results
 
 plots.style(chain.stamp())
@@ -113,33 +114,14 @@ dict(zip(names, summed[0].round(2).tolist(), strict=True))
 # %% [markdown]
 # ## Seen species, new places
 #
-# Before we look at our model, we ask what is cheap. If a cheap baseline does
-# as well as a deep model, then the deep model has not shown anything. The
-# number to compare is *top-1*, the share of records whose right species is the
-# likeliest. There are three kinds of rivals:
-#
-# - One reads next to nothing: the most frequent species, everywhere or in each
-#   country.
-# - One reads the place alone: the nearest training records vote (`nearest
-#   places`), near ones more than far ones (`kernel`), or decision trees or a
-#   small network are trained on the coordinates.
-# - One is a usual learner of tables, a random forest or boosting, and is given
-#   what stands after the comma: climate, soil and terrain (`environment`),
-#   plain statistics of the pixels, or everything.
-#
-# One call makes them all. CLIP and RemoteCLIP
-# {cite}`radford2021clip,liu2024remoteclip` were trained by others on pictures;
-# they look at true colour and join in where their weights are given. What is
-# left out is said, for a table that silently lacks its strongest rival is
-# worth little.
+# If a cheap baseline does as well as a deep model, then the deep model has not
+# shown anything. [Chapter 04.1](04-baselines) has trained the rivals, and
+# `chain.baselines` opens what they said of these very records. The number to
+# compare is *top-1*, the share of records whose right species is the
+# likeliest.
 
 # %%
-WEIGHTS = {"CLIP": None,  # a folder, or "openai/clip-vit-base-patch16"
-           "RemoteCLIP": None}  # a file, "RemoteCLIP-ViT-B-32.pt"
-answers = baselines.answers(parts["train"], parts["test"], classes,
-                            weights=WEIGHTS)
-for name, why in baselines.left_out(answers).items():
-    print(f"{name}: {why}")
+answers = chain.baselines("test")
 answers["compact model"] = evaluation.predict(model, test, classes)
 best = chain.optimum(test, classes)
 blind = baselines.best_without_pixels(answers, test.labels)
@@ -152,19 +134,11 @@ percent = {"value": "top-1", "low": "from", "high": "to", "top5": "top-5",
 (100 * board.set_index("model")[list(percent)].rename(columns=percent).astype(
     float).round(3)).dropna(axis=1, how="all")
 
-# %%
-top1 = board.set_index("model")["value"]
-print(f"A forest that reads place and environment names "
-      f"{top1['forest, place + environment']:.1%}, with pixels as well "
-      f"{top1['forest, all']:.1%}, with pixels alone "
-      f"{top1['forest, pixels']:.1%}.")
-
 # %% [markdown]
-# All numbers are percent. `from` and `to` bound the 95 % interval of top-1; it
-# comes from drawing blocks of the globe, because records of one forest are
-# right or wrong together. The last column is the share of the *Bayes optimum*,
-# the best that any method could reach on these very records, where that is
-# known. In the figure it is the dashed line.
+# All numbers are percent; `from` and `to` bound the 95 % interval of top-1,
+# over blocks. The last column is the share of the *Bayes optimum*, the best
+# that any method could reach on these very records, where that is known. In
+# the figure it is the dashed line.
 
 # %% mystnb={"image": {"alt": "Species top-1 of all baselines and the compact model with 95 percent intervals, and the Bayes optimum as a line where it is known."}}
 limit = (None if best is None
@@ -392,17 +366,14 @@ for name, row in one.iloc[1:].iterrows():
 # ask for the answer with or without it, or put a better map of ranges in its
 # place. Which map is best is asked on validation, too: one that is good by
 # itself need not add most to a model that has seen climate and soil already.
-# First, what each map of ranges says about the validation records:
+# First, what each map of ranges, any rival that reads the place and no pixel,
+# says about the validation records:
 
 # %%
-ranges = {name: make(parts["train"].table)
-          for name, make in place.MODELS.items()
-          if not name.startswith("network")}  # which takes longest
-said = {name: one.predict(parts["validation"].table, classes)
-        for name, one in ranges.items()}
-said["forest, place + environment"] = baselines.tabular(
-    chain.samples("train", classes), validation, k,
-    inputs=("place", "environment"))
+said = {name: answer for name, answer in chain.baselines("validation").items()
+        if "place" in baselines.READS[name]
+        and "pixels" not in baselines.READS[name]}
+print(", ".join(said))
 
 # %% [markdown]
 # Then the model with its coordinates hidden, the choice of map and weight, and
@@ -412,8 +383,7 @@ said["forest, place + environment"] = baselines.tabular(
 seen = evaluation.predict(model, hide(validation, PLACE), classes)
 name, a = prior.best(seen, said, validation.labels)
 seen = reads["+ climate, soil, terrain"]
-where = (ranges[name].predict(places, classes) if name in ranges
-         else answers[name])
+where = answers[name]
 both = prior.combine(seen, where, a)
 
 # %%

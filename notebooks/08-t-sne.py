@@ -220,7 +220,7 @@ draw_map(features, "species");
 #
 # A map of raw numbers may show the same groups, and then the model deserves no
 # praise for them. Here are the same families, by the numbers that the random
-# forest of [chapter 06](06-zero-shot) reads: simple statistics of pixels and
+# forest of [chapter 04.1](04-baselines) reads: simple statistics of pixels and
 # variables that no model has touched. Each column is brought to the same
 # spread first, or the elevation in metres would drown all reflectances; what
 # is missing counts as usual.

@@ -134,6 +134,7 @@ def whole(tmp_path_factory):
         patch.setenv("GEOTREE_DATA", str(tmp_path_factory.mktemp("whole")))
         tiny()
         chain.model()
+        chain.baselines("test")
         yield chain.folder()
 
 
@@ -166,7 +167,7 @@ def test_from_an_empty_folder_to_a_model(made):
 
 
 @pytest.mark.parametrize(("change", "stays"), [
-    ({"epochs": 2}, {"occurrences", "cube", "shards", "split"}),
+    ({"epochs": 2}, {"occurrences", "cube", "shards", "split", "baselines"}),
     ({"held_out": 0.3}, {"occurrences", "cube", "shards"}),
     ({"records": 700}, set()),
     ({"seed": 1}, set())])
@@ -177,10 +178,14 @@ def test_what_was_made_from_something_else_is_made_again(made, change,
     chain.splits()
     after = ages(made)
     kept = {name for name in after if after[name] == before[name]}
-    assert kept == stays | {"model"}
-    if change == {"epochs": 2}:
-        chain.model()
-        assert ages(made)["model"] != before["model"]
+    assert kept == stays | {"baselines", "model"}
+    if "shards" in stays:
+        chain.baselines("validation")
+        if change == {"epochs": 2}:
+            chain.model()
+        again = {name for name, age in ages(made).items()
+                 if age != after[name]}
+        assert again == {"model" if "baselines" in stays else "baselines"}
 
 
 def test_what_another_planet_made_is_made_again(made, monkeypatch):
@@ -189,7 +194,7 @@ def test_what_another_planet_made_is_made_again(made, monkeypatch):
     chain.splits()
     after = ages(made)
     assert {name for name in after if after[name] == before[name]} == {
-        "model"}
+        "baselines", "model"}
 
 
 def test_a_table_put_in_the_folder_is_used_and_noticed(made):

@@ -184,7 +184,8 @@ OWN = {
     "splits.draws.k_shot": {"labels": np.repeat(np.arange(3), 4)},
     "splits.parts.folds": {"table": _WOOD},
     "splits.parts.split": {"table": _WOOD},
-    "splits.parts.hold_out": {"table": _WOOD},
+    "splits.draws.divide": {"table": _WOOD},
+    "splits.draws.hold_out": {"table": _WOOD},
 }
 
 

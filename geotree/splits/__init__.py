@@ -6,17 +6,22 @@ Explained in chapter 04.
 """
 
 from geotree.globe import distance_km, nearest_km
-from geotree.splits.draws import benchmark, k_shot, rarity
+from geotree.splits.draws import (
+    benchmark,
+    divide,
+    hold_out,
+    k_shot,
+    rarity,
+)
 from geotree.splits.leakage import LeakageError, check_leakage, check_shared
 from geotree.splits.parts import (
     describe,
     folds,
-    hold_out,
     split,
     units,
     untrained,
 )
 
 __all__ = ["LeakageError", "benchmark", "check_leakage", "check_shared",
-           "describe", "distance_km", "folds", "hold_out", "k_shot",
+           "describe", "distance_km", "divide", "folds", "hold_out", "k_shot",
            "nearest_km", "rarity", "split", "units", "untrained"]

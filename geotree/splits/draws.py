@@ -1,12 +1,12 @@
-"""Drawing evaluation sets: exact shots, and the release's recipe.
-
-Explained in chapters 04 and 07.
+"""Drawing evaluation sets: species held out, exact shots, the release's
+recipe. Explained in chapters 04 and 07.
 """
 
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, taxonomy
+from geotree.splits.parts import split
 
 CATEGORIES = ("Rare", "Common", "Frequent")
 _SHARES = {"Rare": 12, "Common": 33, "Frequent": 54}  # % of the rows
@@ -120,3 +120,69 @@ def k_shot(labels, k: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     number = pd.Series(shuffled).groupby(labels[shuffled]).cumcount()
     support = np.sort(shuffled[number < k])
     return support, np.setdiff1d(np.arange(len(labels)), support)
+
+
+def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
+             rank: str = "species", seed: int = 0) -> list[str]:
+    """Choose species that training will never see, each with a relative.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the species wanted; fewer come when relatives are few.
+    rank : "species" or "genus"
+        ``species``: another species of the genus stays. ``genus``: whole
+        genera go, another genus of the family stays.
+
+    Returns
+    -------
+    list of str
+        Sorted species names; a ``ValueError`` where none has a relative.
+    """
+    above = {"species": "genus", "genus": "family"}
+    checks.one_of(rank, above, name="rank")
+    checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
+    needed = ["species", "genus", "family"]
+    lineage = checks.columns(table, needed)[needed].astype("str").set_axis(
+        range(len(table))).drop_duplicates("species").sort_values("species")
+    taxonomy.check(lineage, *needed)
+    parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
+    left = parent.value_counts().to_dict()
+    members = lineage.groupby(rank)["species"].agg(list)
+    wanted = max(round(fraction * len(lineage)), 1)
+    chosen: list[str] = []
+    for name in checks.rng(seed).permutation(members.index):
+        if left[parent[name]] > 1 and (
+                not chosen or len(chosen) + len(members[name]) <= wanted):
+            left[parent[name]] -= 1
+            chosen += members[name]
+    if not chosen:
+        raise ValueError(
+            f"no {rank} can be held out: each {above[rank]} of the table has "
+            f"only one, {len(lineage)} species in all. Use a table with "
+            "relatives.")
+    return sorted(chosen)
+
+
+def divide(table: pd.DataFrame, *, block_degrees: float = 1.0,
+           held_out: float = 0.12, seed: int = 0) -> pd.Series:
+    """Divide a table as this book does: :func:`split`, and species held out.
+
+    ``held out`` marks all records of the species that training never sees,
+    a share of ``held_out``: one half lost their genus too, the other has a
+    relative in it. There are none where a table has few species, or none
+    with a relative.
+    """
+    checks.number(held_out, name="held_out", low=0, high=1 - 1e-9)
+    column = split(table, block_degrees=block_degrees, seed=seed)
+    share, rest = held_out / 2, table
+    for rank in ("genus", "species"):
+        if round(share * table["species"].nunique()) < 1:
+            break  # too few species to do without one
+        try:
+            unseen = hold_out(rest, fraction=share, rank=rank, seed=seed)
+        except ValueError:  # none has a relative
+            continue
+        column[table["species"].isin(unseen)] = "held out"
+        rest = rest[~rest["species"].isin(unseen)]
+    return column

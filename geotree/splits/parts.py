@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe, taxonomy
+from geotree import checks, globe
 from geotree.splits.leakage import PARTS, check_once
 
 KINDS = {"blocks": ["decimalLatitude", "decimalLongitude"], "random": [],
@@ -254,45 +254,3 @@ def _assign(unit, kept, left, shares, rng) -> np.ndarray:
         part[number] = best
         filled[best] += size
     return part
-
-
-def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
-             rank: str = "species", seed: int = 0) -> list[str]:
-    """Choose species that training will never see, each with a relative.
-
-    Parameters
-    ----------
-    fraction : float
-        Share of the species wanted; fewer come when relatives are few.
-    rank : "species" or "genus"
-        ``species``: another species of the genus stays. ``genus``: whole
-        genera go, another genus of the family stays.
-
-    Returns
-    -------
-    list of str
-        Sorted species names; a ``ValueError`` where none has a relative.
-    """
-    above = {"species": "genus", "genus": "family"}
-    checks.one_of(rank, above, name="rank")
-    checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
-    needed = ["species", "genus", "family"]
-    lineage = checks.columns(table, needed)[needed].astype("str").set_axis(
-        range(len(table))).drop_duplicates("species").sort_values("species")
-    taxonomy.check(lineage, *needed)
-    parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
-    left = parent.value_counts().to_dict()
-    members = lineage.groupby(rank)["species"].agg(list)
-    wanted = max(round(fraction * len(lineage)), 1)
-    chosen: list[str] = []
-    for name in checks.rng(seed).permutation(members.index):
-        if left[parent[name]] > 1 and (
-                not chosen or len(chosen) + len(members[name]) <= wanted):
-            left[parent[name]] -= 1
-            chosen += members[name]
-    if not chosen:
-        raise ValueError(
-            f"no {rank} can be held out: each {above[rank]} of the table has "
-            f"only one, {len(lineage)} species in all. Use a table with "
-            "relatives.")
-    return sorted(chosen)
