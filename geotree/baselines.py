@@ -119,7 +119,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
             inputs: Iterable[str] = ("place", "environment", "pixels"),
             boosting: bool = False, size: int | None = None,
             seed: int = 0) -> np.ndarray:
-    """A random forest, or gradient boosting, on :func:`features`.
+    """A forest of extra trees, or gradient boosting, on :func:`features`.
 
     Parameters
     ----------
@@ -142,8 +142,9 @@ def tabular(train: Batch, test: Batch, classes: int, *,
             max_iter=size or 20, max_leaf_nodes=8, learning_rate=0.2,
             l2_regularization=10.0, early_stopping=False, random_state=seed)
     else:
-        model = ensemble.RandomForestClassifier(
-            size or 100, min_samples_leaf=2, max_features="sqrt",
+        # As good as a random forest, surer with many columns, a third of it.
+        model = ensemble.ExtraTreesClassifier(
+            size or 100, min_samples_leaf=3, max_features=0.5,
             n_jobs=-1, random_state=seed)
     model.fit(features(train, inputs), labels)
     votes = np.zeros((len(test.labels), classes), np.float32)

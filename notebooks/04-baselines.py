@@ -69,9 +69,10 @@ print(chain.provenance())
 # - One reads the place alone: the nearest training records vote (`nearest
 #   places`), near ones more than far ones (`kernel`), or decision trees or a
 #   small network are trained on the coordinates.
-# - One is a usual learner of tables, a random forest or boosting, and is given
-#   what stands after the comma: climate, soil and terrain (`environment`),
-#   plain statistics of the pixels, or everything.
+# - One is a usual learner of tables, a forest of random trees
+#   {cite}`geurts2006extremely` or boosting, and is given what stands after the
+#   comma: climate, soil and terrain (`environment`), plain statistics of the
+#   pixels, or everything.
 #
 # By hand, the second of them. Each country gets the frequencies of its own
 # training records, and one record's worth of those of the whole table, for a
