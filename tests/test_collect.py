@@ -116,7 +116,119 @@ def test_answers_are_kept_even_when_a_line_is_torn(client, service, tmp_path):
     assert len(service.log) == before + 1
 
 
+@pytest.mark.parametrize("column", ["family", "leafType"])
+def test_rows_that_disagree_about_a_name_are_told_of(client, tmp_path,
+                                                     column):
+    table = pd.DataFrame({"species": ["Acer rubrum", "Larix decidua"] * 3,
+                          column: ["b", None, "c", "a", "c", None]})
+    with pytest.warns(UserWarning, match="of 1 names or keys disagree about "
+                      f"{column}: Acer rubrum"):
+        found = occurrences.match(table, cache=tmp_path / "c", client=client)
+    if column == "leafType":
+        assert found[column].tolist() == ["c", "a"]
+    assert len(found) == 2
+
+
+def test_a_synonym_may_tell_the_leaf_type(client, taxa):
+    told = matching.usable(taxa.assign(leafType=["a", "b", "Unknown", "c"]))
+    assert told.set_index("species")["leafType"].to_dict() == {
+        "Acer rubrum": "a", "Betula pendula": "b", "Larix decidua": "c"}
+    with pytest.warns(UserWarning, match="disagree about leafType: 5331916"):
+        matching.usable(taxa.assign(leafType=["a", "b", "x", "c"]))
+
+
+@pytest.mark.parametrize("names", [
+    None, 5, [5], b"Acer rubrum", [b"Acer rubrum"], ["Acer rubrum", None],
+    [" "], [], [["Acer rubrum"]], ["Acer \ud800"],
+    np.ma.masked_array(["Acer rubrum", "x"], [False, True]),
+    pd.DataFrame({"name": ["Acer rubrum"]}),
+    pd.DataFrame([["a", "b"]], columns=["species", "species"])])
+def test_what_is_no_name_is_not_asked(client, service, tmp_path, names):
+    with pytest.raises(ValueError, match="are empty or no text|nothing to "
+                       "ask|lacks the columns species|more than once"):
+        occurrences.match(names, cache=tmp_path / "c", client=client)
+    assert not service.log
+
+
+def test_a_file_of_something_else_is_no_cache(client, tmp_path):
+    table = tmp_path / "names.csv"
+    table.write_text("species\nAcer rubrum\n")
+    with pytest.raises(ValueError, match="names.csv' holds something else"):
+        occurrences.match(["Acer rubrum"], cache=table, client=client)
+    assert table.read_text() == "species\nAcer rubrum\n"
+
+
+@pytest.mark.parametrize("line", [
+    '["Acer rubrum", "", {"a": 1}]', '["Acer rubrum", "", null]', "[]",
+    '[["Acer rubrum"], "", {}]', "[" * 10_000, "[1, \udcff",
+    '["Acer rubrum", "", {"diagnostics": {"confidence": 1e400}}]'])
+def test_a_kept_answer_that_is_none_is_asked_again(client, tmp_path, line):
+    cache = tmp_path / "c"
+    cache.write_text(line, errors="surrogateescape")
+    found = occurrences.match(["Acer rubrum"], cache=cache, client=client)
+    assert found["verdict"].tolist() == ["use"]
+
+
+def test_another_service_is_asked_again(client, tls, tmp_path):
+    occurrences.match(NAMES, cache=tmp_path / "c", client=client)
+    with gbif.Gbif(tls=tls) as other:
+        for _ in range(2):
+            occurrences.match(NAMES, cache=tmp_path / "c",
+                              client=occurrences.Client(
+                                  other.url, wait=0.002, verify=str(tls)))
+        assert len(other.log) == len(NAMES)
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: occurrences.Client(None), lambda: occurrences.Client("gbif.org"),
+    lambda: occurrences.Client(wait=np.nan), lambda: occurrences.judge([]),
+    lambda: occurrences.judge({"usageKey": 5}),
+    lambda: occurrences.requests_needed(5, route="mail"),
+    lambda: occurrences.requests_needed(-5, route="search"),
+    lambda: occurrences.cite(pd.DataFrame()),
+    lambda: occurrences.name_datasets(pd.DataFrame(), cache="nowhere")])
+def test_what_cannot_be_asked_is_refused(ask):
+    with pytest.raises(ValueError, match="expected|lacks"):
+        ask()
+
+
 # Routes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [
+    {"taxonKey": lambda key: key.astype(float)},
+    {"taxonKey": lambda key: key.astype(str)},
+    {"taxonKey": lambda key: key.astype("Int64")}])
+def test_keys_of_any_type_are_asked_for(client, service, taxa, tmp_path,
+                                        change):
+    table = occurrences.collect(taxa.transform(change).combine_first(taxa),
+                                route="search", limit=50, client=client,
+                                folder=tmp_path / "s")
+    assert set(table["taxonKey"]) == set(taxa["taxonKey"])
+
+
+@pytest.mark.parametrize("change", [
+    {"verdict": "yes"}, {"verdict": True}, {"verdict": "Use"},
+    {"taxonKey": 1.5}, {"taxonKey": True}, {"genus": None}])
+def test_taxa_that_no_request_can_hold_are_refused(client, service, taxa,
+                                                   tmp_path, change):
+    before = len(service.log)
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.* (are|must)|"
+                       "to use have no species, genus or family"):
+        occurrences.collect(taxa.assign(**change), route="search",
+                            folder=tmp_path / "s", client=client)
+    assert len(service.log) == before
+
+
+@pytest.mark.parametrize("years", [
+    (2018, 2019, 2020), range(2018, 2021), (2022, 2018), 2020, (2020,),
+    "2020", ("2018", "2020"), (2018.5, 2020), None, (np.nan, 2020)])
+def test_years_are_a_first_and_a_last(client, taxa, tmp_path, years):
+    """The middle one of three was the last."""
+    with pytest.raises(ValueError, match="of years.* expected a whole number"):
+        occurrences.collect(taxa, route="search", years=years, client=client,
+                            folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 def test_three_routes_give_the_same_table(client, service, taxa, account,
@@ -287,7 +399,8 @@ def test_pygbif_would_send_the_password_in_the_open():
 @pytest.mark.parametrize(("options", "words"), [
     ({"route": "mail"}, "'search', 'download', 'snapshot'"),
     ({"route": "search", "limit": 100_001}, "Take route='download'"),
-    ({"route": "search", "limit": 0}, "1 to 100,000"),
+    *(({"route": "search", "limit": limit}, "limit is .* whole number")
+      for limit in (0, True, "10", 10.5, None)),
     ({"route": "search", "years": (1990, 1991)}, "no record of these 3"),
 ])
 def test_bad_requests_say_why(client, taxa, tmp_path, options, words):

@@ -7,16 +7,19 @@ copies that GBIF puts into object stores each month. Used in chapter 01.
 
 import hashlib
 import json
+import os
 import time
 import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from geotree import checks, files
 from geotree.network import ServiceError
 from geotree.occurrences import gbif, orders
+from geotree.occurrences.columns import FIRST_YEAR, last_year
 from geotree.occurrences.matching import usable
 from geotree.occurrences.quality import by_tile
 from geotree.occurrences.table import leave, validate
@@ -72,14 +75,21 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
         process uses the folder. What has come is kept.
     """
     checks.one_of(route, ROUTES, name="route")
-    if route == "search" and not 0 < limit <= gbif.DEEPEST:
+    limit = checks.number(limit, name="limit", low=1, whole=True)
+    if route == "search" and limit > gbif.DEEPEST:
         raise ValueError(f"limit is {limit}; a search gives 1 to "
                          f"{gbif.DEEPEST:,} records. Take route='download'.")
+    first, last = years if np.shape(years) == (2,) else (years, None)
+    first = checks.number(first, name="the first of years, (first, last),",
+                          low=FIRST_YEAR, high=last_year(), whole=True)
+    years = first, checks.number(last, name="the last of years", low=first,
+                                 whole=True)
     taxa, folder = usable(taxa), files.named(folder)
     asked = {"route": route, "taxa": taxa["taxonKey"].tolist(),
              "years": list(years),
              **({"limit": limit} if route == "search" else {}),
-             **({"snapshot": snapshot} if route == "snapshot" else {})}
+             **({"snapshot": os.fspath(snapshot)} if route == "snapshot"
+                else {})}
     with files.lock(folder):
         _claim(folder, asked)
         client = client or gbif.Client()
@@ -88,7 +98,8 @@ def collect(taxa: pd.DataFrame, *, route: str, folder: str | Path,
         elif route == "download":
             frame, about = _download(client, folder, asked, poll)
         else:
-            frame, about = gbif.query(snapshot, folder / "parts", asked)
+            frame, about = gbif.query(
+                asked["snapshot"], folder / "parts", asked)
     if frame.empty:
         raise ValueError(f"GBIF has no record of these {len(taxa)} species "
                          f"for {years[0]} to {years[1]}.")
@@ -101,6 +112,9 @@ def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
     A search asks once for each 300 records or, of many species with few
     records each, once for each 300 of ``taxa``.
     """
+    checks.one_of(route, ROUTES, name="route")
+    for name, value in (("records", records), ("taxa", taxa)):
+        checks.number(value, name=name, low=0, whole=True)
     if route == "search":
         return max(-(-records // gbif.PAGE), -(-taxa // KEYS))
     return 1 if route == "download" else 0
@@ -108,7 +122,7 @@ def requests_needed(records: int, *, route: str, taxa: int = 1) -> int:
 
 def cite(table: pd.DataFrame) -> str:
     """How to cite a collected table."""
-    about = table.attrs
+    about = checks.columns(table, ["datasetKey"]).attrs
     if about.get("citation"):
         return about["citation"]
     return (f"{about.get('source', 'unknown source')}. To cite it, register "

@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import geotree
-from geotree import files, network
+from geotree import checks, files, network
 
 URL = "https://api.gbif.org"
 BACKBONE = "d7dddbf4-2cf0-4f39-9b2a-bb099caae36c"  # frozen, integer keys
@@ -55,6 +55,10 @@ class Client:
     def __init__(self, url: str = URL, *, wait: float = 1.0, verify=True):
         import requests
 
+        if not isinstance(url, str) or "://" not in url:
+            raise ValueError(f"url is {checks.shown(url)}, expected one such "
+                             f"as '{URL}'.")
+        checks.number(wait, name="wait", low=0)
         self.url, self.wait, self.verify = url.rstrip("/"), wait, verify
         self._session = requests.Session()
 
