@@ -236,6 +236,30 @@ def test_words_are_compared_as_words_and_unknown_ones_reported():
         "occurrenceStatus: unknown word 'x'": 1}
 
 
+def test_words_in_lists_are_read_and_numbers_are_none():
+    came = table().assign(basisOfRecord=[["FOSSIL_SPECIMEN"], [], 5] * 2)
+    with pytest.warns(UserWarning, match="unknown word '5': 2 rows"):
+        flagged = occurrences.flag(came)
+    assert flagged["flagBasis"].tolist() == [True, False, False] * 2
+
+
+def test_degrees_of_half_the_digits_are_as_short_as_they_were_written():
+    came = table().assign(decimalLatitude=[47.1, 47.12345] * 3,
+                          decimalLongitude=[8.1, 8.12345] * 3)
+    flagged = occurrences.flag(came.astype(
+        {"decimalLatitude": "float32", "decimalLongitude": "float32"}))
+    assert flagged["flagPrecision"].tolist() == [True, False] * 3
+
+
+def test_a_flag_or_distance_that_cannot_be_read_is_named():
+    flagged = occurrences.flag(table())
+    with pytest.raises(ValueError, match="flagSea more than once"):
+        occurrences.keep(pd.concat([flagged, flagged[["flagSea"]]], axis=1))
+    with pytest.raises(ValueError, match="distanceFromCentroidInMeters must "
+                       "be numbers"):
+        occurrences.flag(table().assign(distanceFromCentroidInMeters="ten"))
+
+
 def test_names_are_written_in_one_form_and_kept_as_they_came():
     came = spoiled(species=["Betula pendula", "Betula  pendula\u00a0",
                             "Betula pendula Roth", "BETULA PENDULA",

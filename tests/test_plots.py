@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
@@ -14,7 +15,7 @@ from PIL import Image
 
 from geotree import plots
 from geotree.plots import maps
-from geotree.variables import NODATA
+from geotree.variables import BAND_NAMES, NODATA
 
 KINDS = list(plots.LEAF_COLORS)
 
@@ -436,3 +437,85 @@ def test_a_table_of_a_page_holds_no_foreign_html():
         assert "<img" not in page and "&lt;img src=x" in page
         assert "2.5" in page and "nan" not in page
     assert HOSTILE[2] in page.split("<tbody>")[1]
+
+
+# What cannot be drawn --------------------------------------------------------
+
+SCORES = pd.DataFrame({
+    "model": ["a", "b"], "value": [0.5, 0.6], "low": [0.4, 0.5],
+    "high": [0.6, 0.7], "n": 10, "records": [10, 20], "epoch": [0, 1],
+    "loss": 1.0, "validation_loss": 1.0, "validation_top1": [0.5, 0.6],
+    "adds": [0.1, 0.2], "adds_low": 0.0, "adds_high": 0.3})
+PERCENT = SCORES.assign(value=50, validation_top1=50, adds=50)
+TURNED = SCORES.assign(low=0.9, adds_low=0.9)
+ROWS, BACK = pd.RangeIndex(6), pd.RangeIndex(6)[::-1]
+LEAVES = pd.Series(KINDS[:1] * 6, ROWS)
+GENUS = pd.DataFrame({"species": ["A b", "A c"], "genus": "A",
+                        "family": "Aceae", "leafType": KINDS[0]})
+TREES = pd.DataFrame({"decimalLatitude": [7.0, 8], "leafType": KINDS[0],
+                      "decimalLongitude": [100.0, 120]})
+PIXELS = np.random.default_rng(1).integers(200, 1200, (6, 12, 10, 5, 5)
+                                           ).astype(np.uint16)
+BANDS = xr.DataArray(PIXELS[0], {"band": [*BAND_NAMES]},
+                     ("month", "band", "y", "x"))
+WRONG = {
+    **{f"{name} of {what}": lambda ask=ask, given=given: ask(given)
+       for what, given in (("percent", PERCENT), ("turned ends", TURNED))
+       for name, ask in (("bars", plots.score_bars),
+                         ("a curve", plots.learning_curve),
+                         ("differences", plots.differences))},
+    "a history of percent": lambda: plots.history(PERCENT),
+    "an optimum of percent": lambda: plots.score_bars(SCORES, optimum=50),
+    "a line of percent": lambda: plots.history(SCORES, optimum=50),
+    "points in another order": lambda: plots.embedding(
+        pd.DataFrame(np.eye(6)[:, :2]), pd.Series([*"abcdef"], BACK)),
+    "points that are NaN": lambda: plots.embedding(
+        np.full((6, 2), np.nan), [*"abcdef"]),
+    "points of three": lambda: plots.embedding(np.eye(6)[:, :3], [*"abcdef"]),
+    "labels in another order": lambda: plots.mistakes(
+        {"a": pd.Series([0, 1, 0, 1, 0, 0], ROWS)},
+        pd.Series([0, 1, 0, 1, 0, 0], BACK), GENUS),
+    "answers without names": lambda: plots.mistakes(
+        [np.zeros(6, int)], np.zeros(6, int), GENUS),
+    "no answers": lambda: plots.mistakes({}, np.zeros(6, int), GENUS),
+    "shares as counts": lambda: plots.icicle(GENUS, [0.25, 0.75]),
+    "places that are NaN": lambda: plots.occurrence_map(
+        TREES.assign(decimalLatitude=np.nan)),
+    "lat as lon": lambda: plots.occurrence_map(TREES.set_axis(
+        ["decimalLongitude", "leafType", "decimalLatitude"], axis=1)),
+    "right in another order": lambda: plots.error_map(
+        pd.Series(np.arange(6.0), ROWS), pd.Series(np.arange(6.0), ROWS),
+        pd.Series([True, False] * 3, BACK)),
+    "bands in another order": lambda: plots.true_color(BANDS[:, ::-1]),
+    "rows as columns": lambda: plots.true_color(
+        BANDS.transpose("month", "band", "x", "y")),
+    "bands before months": lambda: plots.true_color(
+        PIXELS[0].transpose(1, 0, 2, 3)),
+    "masked pixels": lambda: plots.true_color(np.ma.masked_less(PIXELS, 300)),
+    "latitudes in another order": lambda: plots.phenology(
+        PIXELS, LEAVES, pd.Series(np.arange(6.0), BACK)),
+    "longitudes as latitudes": lambda: plots.phenology(
+        PIXELS, LEAVES, np.full(6, 120.0)),
+    "unknown leaf types": lambda: plots.phenology(
+        PIXELS, LEAVES.str.lower(), np.zeros(6)),
+    "fewer colours than none": lambda: plots.colors(["a"], top=-1),
+    "a table for tables": lambda: plots.reliability(SCORES),
+    "tables of scores": lambda: plots.coverage_curve({"a": SCORES}),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_no_wrong_picture_is_drawn(what):
+    with pytest.raises(ValueError, match="[a-z]{2}.* .*"):
+        WRONG[what]()
+
+
+def test_places_of_any_spelling_are_on_the_map():
+    for spelt in (TREES.astype({"decimalLatitude": "str"}),
+                  TREES.assign(decimalLongitude=[280.0, 300])):
+        ax = plots.occurrence_map(spelt)
+        points = next(x for x in ax.collections
+                      if isinstance(x, PathCollection))
+        offsets = np.asarray(points.get_offsets(), float)
+        assert (np.abs(offsets) <= 180).all() and len(offsets) == len(spelt)
+        assert ax.get_ylim() == (-57, 84)

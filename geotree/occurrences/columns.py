@@ -148,6 +148,8 @@ def _number(column: pd.Series) -> pd.Series:
         some = pd.to_numeric(some, errors="coerce")
         _refuse(column[there], some.isna(),
                 "numbers, with a point before the decimals")
+    if some.dtype == "float32":  # 12.3 is 12.3, and not 12.300000191
+        some = some.astype("str").astype("float64")
     if there.all():
         return some.astype(getattr(some.dtype, "numpy_dtype", some.dtype))
     return some.reindex(column.index).astype("float64")

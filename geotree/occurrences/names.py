@@ -117,15 +117,16 @@ def _parents(column: str) -> dict[str, str]:
 def under(values: pd.Series, column: str, words) -> np.ndarray:
     """Which of N values are among some words or their children: (N,) bool."""
     above, wanted = _parents(column), set(map(as_word, words))
+    text = values.dropna().astype("str")
     known = {one: bool({as_word(one), above.get(as_word(one))} & wanted)
-             for one in values.dropna().unique()}
-    return values.map(known).eq(True).to_numpy()
+             for one in text.unique()}
+    return text.map(known).reindex(values.index).eq(True).to_numpy()
 
 
 def strange(values: pd.Series, column: str) -> pd.Series:
     """How often each word occurs that is none of the column's: (W,) int."""
     known = {*_parents(column), *_WORDS["unknown"]}
-    counts = values.dropna().value_counts()
+    counts = values.dropna().astype("str").value_counts()
     return counts[[as_word(one) not in known for one in counts.index]]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from geotree import checks, globe
 from geotree.data import load
-from geotree.occurrences import names
+from geotree.occurrences import columns, names
 from geotree.occurrences.auditing import marked
 from geotree.occurrences.columns import PLACE
 from geotree.occurrences.table import leave, validate
@@ -154,7 +154,7 @@ def _told(table: pd.DataFrame, rule: dict, trees) -> np.ndarray:
                 + re.split("[;,|\\s]+", one)))]).to_numpy()
     for name, (low, high) in rule.get("outside", {}).items():
         if name in table:
-            values = pd.to_numeric(table[name])
+            values = columns.column(table, name, {})
             bad |= ((values < low) | (values > high)).to_numpy()
     for name, some in rule.get("among", {}).items():
         if name in table:
@@ -190,7 +190,7 @@ def _is_short(degrees: pd.Series) -> pd.Series:
 
 def _chosen(table: pd.DataFrame, rules: Iterable[str]) -> list[str]:
     rules = [rules] if isinstance(rules, str) else list(rules)
-    absent = [name for name in rules if name not in table.columns]
+    absent = [name for name in rules if name not in checks.columns(table, [])]
     if absent:
         raise ValueError(
             f"table has no column {', '.join(absent)}. Flag it first: "

@@ -15,7 +15,12 @@ def _percent(table: pd.DataFrame, names=("value", "low", "high")):
     checks.columns(table, names, where="the table of scores")
     if table.empty:
         raise ValueError("the table of scores has no rows: nothing to draw.")
-    return 100 * table[list(names)].to_numpy(float).T
+    values = table[list(names)].to_numpy(float, na_value=np.nan).T
+    checks.refuse(np.abs(values[0]) > 1, "scores are beyond 1",
+                  "Expected shares, not percent.")
+    if len(values) == 3:
+        checks.refuse(values[1] > values[2], "intervals end before they begin")
+    return 100 * values
 
 
 def _total(ax: Axes, n: pd.Series, **kwargs) -> None:
@@ -27,6 +32,7 @@ def _total(ax: Axes, n: pd.Series, **kwargs) -> None:
 def _optimum(ax: Axes, share: float | None) -> None:
     """The Bayes optimum as a line across the figure, where it is known."""
     if share is not None:
+        checks.number(share, name="optimum", low=0, high=1)
         ax.axhline(100 * share, color=_BEST, linestyle=(0, (4, 2)))
         ax.text(0.01, 100 * share + 1.5, f"Bayes optimum {100 * share:.1f}",
                 color=_BEST, fontsize=9,
@@ -76,6 +82,7 @@ def score_bars(scores: pd.DataFrame, *, label: str = "model",
         ax.text(101.5, where, f"{number:.1f}", va="center", fontsize=9.5)
     ax.set(xlim=(0, 100), xlabel="accuracy (%), black: 95 % interval")
     if optimum is not None:
+        checks.number(optimum, name="optimum", low=0, high=1)
         ax.axvline(100 * optimum, color=_BEST, linestyle=(0, (4, 2)))
         ax.text(100 * optimum, len(scores) - 0.34,
                 f"Bayes optimum {100 * optimum:.1f}", color=_BEST,
@@ -123,6 +130,9 @@ def reliability(tables: dict[str, pd.DataFrame], *,
     tables : dict of DataFrame
         By name, from ``calibration.reliability``.
     """
+    for name, table in checks.by_name(tables, "tables").items():
+        checks.columns(table, ["confidence", "accuracy", "error", "n"],
+                       where=name)
     ax = look.axes_of(ax, figsize=(4.8, 4.8))
     ax.plot([0, 100], [0, 100], color=look.FAINT, linestyle=":", linewidth=1.2)
     for text, x, y in (("too modest", 25, 55), ("too sure", 75, 30)):
@@ -152,7 +162,9 @@ def learning_curve(table: pd.DataFrame, *, optimum: float | None = None,
     """
     ax = look.axes_of(ax, figsize=(7, 4))
     _curves(ax, {name: part.sort_values("records") for name, part
-                 in table.groupby("model", sort=False)},
+                 in checks.columns(
+                     table, ["model", "records", "n"]).groupby(
+                         "model", sort=False, dropna=False)},
             "records", "value", ("low", "high"), marker="o")
     _optimum(ax, optimum)
     points = sorted(table["records"].unique())
@@ -173,6 +185,8 @@ def coverage_curve(tables: dict[str, pd.DataFrame], *,
     tables : dict of DataFrame
         By name, from ``metrics.risk_coverage``.
     """
+    for name, table in checks.by_name(tables, "tables").items():
+        checks.columns(table, ["coverage", "risk"], where=name)
     ax = look.axes_of(ax, figsize=(5.6, 3.8))
     _curves(ax, {name: table.assign(coverage=100 * table["coverage"])
                  for name, table in tables.items()}, "coverage", "risk")
@@ -190,6 +204,8 @@ def history(table: pd.DataFrame, *, optimum: float | None = None, axes=None):
         From ``training.fit``: ``epoch`` (from 0), ``loss``,
         ``validation_loss``, ``validation_top1`` (share).
     """
+    checks.columns(table, ["epoch", "loss", "validation_loss",
+                           "validation_top1"])
     if axes is None:
         axes = plt.subplots(1, 2, figsize=(7.5, 3.3))[1]
     table = table.assign(epoch=table["epoch"] + 1)
@@ -222,7 +238,11 @@ def embedding(points: np.ndarray, names, *, top: int = 8,
     colors : dict, optional
         Colour by name; default: those of the book.
     """
-    points = np.asarray(points)
+    checks.rows(points=points, names=names)
+    points = checks.plain(points, "points")
+    if points.shape != (len(points), 2) or not np.isfinite(points).all():
+        raise ValueError(f"points have shape {points.shape} or are not "
+                         "finite, expected (samples, 2).")
     names = pd.Series(checks.one_each(names, len(points), where="names"))
     ax = look.axes_of(ax, figsize=(7, 4.8))
     counts, shade = names.value_counts(), look.colors(names, top=top)

@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
+from geotree import checks
+
 # Okabe and Ito (2008), safe for colour-blind readers.
 LEAF_COLORS = {
     "Deciduous Broadleaf": "#E69F00", "Evergreen Broadleaf": "#009E73",
@@ -48,6 +50,7 @@ def colors(names, *, top: int = len(CYCLE)) -> dict[str, str]:
     Leaf types have colours of their own; other names take the cycle in
     order of their frequency, and those beyond ``top`` get none.
     """
+    checks.number(top, name="top", low=0, whole=True)
     ordered = pd.Series(np.asarray(names, dtype=object)).value_counts(
         ).sort_index().sort_values(ascending=False, kind="stable")
     return {name: LEAF_COLORS.get(name, CYCLE[number % len(CYCLE)])

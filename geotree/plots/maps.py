@@ -69,6 +69,8 @@ def occurrence_map(table: pd.DataFrame, *, by: str = "leafType",
         value hides another.
     """
     checks.columns(table, ["decimalLongitude", "decimalLatitude", by])
+    lat, lon = globe.places_of(table)
+    table = table.assign(decimalLatitude=lat, decimalLongitude=lon)
     ax = land(ax)
     color = look.colors(table[by])
     mixed = table.sample(frac=1, random_state=0)
@@ -99,6 +101,7 @@ def error_map(lat, lon, right, *, degrees: float = 10.0,
     degrees : float
         Side of a block. Blocks of fewer than five samples are grey.
     """
+    checks.one_order(lat=lat, lon=lon, right=right)
     lat, lon = checks.places(lat=lat, lon=lon)
     right = checks.one_each(right, len(lat), where="right")
     if not np.isin(right, (0, 1)).all():

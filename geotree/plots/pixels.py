@@ -27,7 +27,12 @@ def true_color(images: np.ndarray) -> np.ndarray:
         0 to 1, white from a reflectance of 0.3 on, gamma 1/1.8; missing
         pixels are light grey.
     """
-    bands = np.asarray(images)[..., _RGB, :, :]
+    checks.named_axes(images, "images", band=BAND_NAMES, y=None, x=None)
+    images = checks.plain(images, "images")
+    if images.ndim < 3 or images.shape[-3] != len(BAND_NAMES):
+        raise ValueError(f"images have shape {images.shape}, expected (…, 10 "
+                         "bands, height, width).")
+    bands = images[..., _RGB, :, :]
     value = np.clip(reflectance(bands) / _BRIGHTEST, 0, 1) ** (1 / 1.8)
     value[bands == NODATA] = 0.88
     return np.moveaxis(value, -3, -1)
@@ -88,10 +93,16 @@ def phenology(images: np.ndarray, leaf_types, latitude, *, axes=None):
         Degrees.
     """
     checks.images(images)
+    checks.one_order(leaf_types=leaf_types, latitude=latitude)
     if axes is None:
         axes = plt.subplots(1, 2, figsize=(7.5, 3.6), sharey=True)[1]
     kinds = checks.one_each(leaf_types, len(images), where="leaf_types")
-    latitude = checks.one_each(latitude, len(images), where="latitude")
+    latitude = checks.one_each(checks.degrees(latitude), len(images),
+                               where="latitude")
+    checks.refuse(np.abs(latitude) > 90, "latitudes are beyond 90°")
+    if len(kinds) and not np.isin(kinds, [*look.LEAF_COLORS]).any():
+        raise ValueError(f"leaf_types are {checks.few(np.unique(kinds))}, "
+                         f"expected such as {next(iter(look.LEAF_COLORS))!r}.")
     green = ndvi(np.asarray(images)[..., 2:3, 2:3])[..., 0, 0]  # (N, T)
     sides = {"north of 30° N": latitude > 30, "south of 30° S": latitude < -30}
     for ax, (title, side) in zip(axes, sides.items(), strict=True):

@@ -26,6 +26,9 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     classes : DataFrame of K rows
         Class table.
     """
+    if not checks.by_name(answers, "answers"):
+        raise ValueError("answers is empty: no model to draw.")
+    checks.one_order(labels=labels, **answers)
     labels, k = checks.labels(labels, len(classes)), len(classes)
     groups = [members(classes, rank)[1] for rank in reversed(RANKS)]
     shares = []
@@ -66,9 +69,11 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None) -> Axes:
     ranks = ["leafType", "family", "genus", "species"]
     counts = checks.one_each(counts, len(classes), where="counts",
                              rows=classes["species"])
+    if counts.dtype.kind not in "iuf" or (counts % 1).any() or (
+            counts.min() < 0) or not counts.any():
+        raise ValueError(f"counts are {checks.few(counts)}, expected whole "
+                         "numbers, none below zero, not all zero.")
     table, total = classes.assign(n=counts), counts.sum()
-    if not total or counts.min() < 0:
-        raise ValueError("counts are all zero, or below it somewhere.")
     ax = look.axes_of(ax, figsize=(7, 5.2))
     for column in range(len(ranks)):
         sizes = table.groupby(ranks[:column + 1])["n"].sum() / total
