@@ -205,6 +205,12 @@ def test_weights_of_an_older_model_are_refused(model, tmp_path):
     folder = older.save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="ring_.* have to be trained again"):
         CompactClip.from_pretrained(folder)
+    older = copy.deepcopy(model)  # all tokens read on to the end
+    older.blocks = torch.nn.ModuleList([older.mix, *older.readers])
+    del older.mix, older.readers
+    folder = older.save_pretrained(tmp_path / "blocks")
+    with pytest.raises(ValueError, match="mix.* have to be trained again"):
+        CompactClip.from_pretrained(folder)
 
 
 def whole(model, classes):
