@@ -434,9 +434,9 @@ print(f"On {n:,} test records: learnt instead of known, the place costs "
 # samples that it was trained on, and take off the log loss of the optimum:
 
 # %%
-for name, data in {"training": parts["train"].sample(2000).load(),
-                   "test": test}.items():
-    limit = chain.optimum(data, classes)
+some = parts["train"].sample(1000).load()
+for name, data, limit in (("training", some, chain.optimum(some, classes)),
+                          ("test", test, best)):
     if limit is not None:
         ours, least = (calibration.log_loss(one, data.labels).mean() for one
                        in (evaluation.predict(model, data, classes), limit))
