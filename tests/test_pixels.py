@@ -22,7 +22,7 @@ from fake_source import (
 )
 from killing import Run, kills
 
-from geotree import files, pixels
+from geotree import files, pixels, shards
 from geotree.pixels import cube
 from geotree.planet.source import Planet
 from geotree.sources import FAILED, NO_IMAGERY, OK, PENDING
@@ -108,14 +108,14 @@ def test_the_table_is_left_as_it_was(tmp_path):
 SLOW = """
 import sys
 from fake_source import FakeSource, occurrence_table
-from geotree import files, pixels
+from geotree import files, pixels, shards
 pixels.download(occurrence_table(240), FakeSource(seconds=0.05), sys.argv[1],
                 chunk=8, progress=False)
 """
 PLANET = """
 import sys
 from fake_source import occurrence_table
-from geotree import files, pixels
+from geotree import files, pixels, shards
 from geotree.pixels import cube
 from geotree.planet.source import Planet
 pixels.download(occurrence_table(480), Planet(), sys.argv[1], chunk=8,
@@ -214,7 +214,7 @@ def test_a_store_of_another_process_is_free_when_that_is_dead(tmp_path):
 FULL = """
 import sys
 from fake_source import FakeSource, occurrence_table
-from geotree import files, pixels
+from geotree import files, pixels, shards
 
 def hook(call):
     if call == 3:
@@ -721,3 +721,20 @@ def test_no_flipped_bit_passes(tmp_path, small):
                 (group[path.relative_to(store).parts[0]][:]
                  if path in chunks else pixels.open(store))
         path.write_bytes(data)
+
+
+def test_a_list_of_failures_that_is_none_is_named(tmp_path):
+    (tmp_path / "c.zarr.failures.csv").write_text("")
+    with pytest.raises(ValueError, match="c.zarr.failures.csv' is no list"):
+        pixels.download(occurrence_table(4), FakeSource(),
+                        tmp_path / "c.zarr", progress=False)
+
+
+def test_a_record_twice_in_a_cube_is_told_of(tmp_path):
+    table = occurrence_table(4)
+    cube = pixels.download(table, FakeSource(), tmp_path / "c.zarr", chunk=2.0,
+                           progress=False)
+    with pytest.raises(ValueError, match="records of the cube are there aga"):
+        shards.write(cube.isel(sample=[0, 1, 1]), table, tmp_path / "s")
+    with pytest.raises(ValueError, match="allow_incomplete is 'no'"):
+        pixels.open(tmp_path / "c.zarr", allow_incomplete="no")

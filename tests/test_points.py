@@ -328,3 +328,12 @@ def test_what_is_no_point_is_a_row_without_a_place(tmp_path):
         wkb(8.5, 47.25), line, None, b"\x01", b"torn" * 9]))
     assert occurrences.from_points(path)["status"].tolist() == [
         "ok"] + ["no number"] * 4
+
+
+def test_places_off_the_globe_speak_for_the_others():
+    """Three of five lie there; the others would be taken as they are."""
+    table = pd.DataFrame({"lat": [-110.0, -120, 100, 12, 9],
+                          "lon": [50.0, 52, 30, 48, 47]})
+    with pytest.warns(UserWarning, match="of 5 places .* Are they swapped"):
+        found = occurrences.from_points(table)
+    assert found["status"].tolist() == ["not on the globe"] * 3 + ["ok"] * 2

@@ -153,6 +153,7 @@ ADDED = [  # properties, what the assets say: 1,000 is in the numbers
     ({}, {"raster:offset": -1000}),
     ({"earthsearch:boa_offset_applied": False}, V1),
     ({"s2:processing_baseline": "05.09"}, V1),
+    ({}, {"raster:offset": "-0.1", "raster:scale": "0.0001"}),
 ]
 NONE = [  # the numbers are as before 2022
     ({"s2:processing_baseline": "03.01"}, {}),
@@ -165,6 +166,7 @@ NONE = [  # the numbers are as before 2022
     ({"s2:processing_baseline": "05.00",
       "earthsearch:boa_offset_applied": True}, V1),
     ({}, {"bands": [{"raster:offset": 0, "raster:scale": 0.0001}]}),
+    ({"s2:processing_baseline": "05.00"}, {"raster:offset": "0"}),
 ]
 UNSAID = [  # nothing, or two things
     ({}, {}), ({"processing:version": "2.10.1"}, {}), ({}, {"nodata": 0}),
@@ -174,7 +176,17 @@ UNSAID = [  # nothing, or two things
     ({"s2:processing_baseline": "05.00",
       "s2:product_uri": PRODUCT.format("N0214")}, {}),
     ({}, {**V1, "raster:offset": 0}), ({"processing:version": "5.1"}, {}),
+    *(({"s2:processing_baseline": "05.00",
+        "earthsearch:boa_offset_applied": said}, {}) for said in (1, [True])),
 ]
+
+
+def test_a_collection_of_no_scenes_is_told_of(service, tmp_path):
+    """Its places would look like places without imagery."""
+    source = Stac(tmp_path / "c", url=service.url, collection="sentinel-3")
+    with pytest.warns(UserWarning, match="lists no scene of sentinel-3 for "
+                      "32UPU in 2020"):
+        assert (source.fetch(table(1)).status == NO_IMAGERY).all()
 
 
 @pytest.fixture(scope="module")

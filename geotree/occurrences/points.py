@@ -99,9 +99,10 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
                          "columns.")
     new, marks = pd.DataFrame(index=came.index), []
     sides = {what: _side(came, what) for what in _SIDES}
-    _place(new, marks, *_located(came, meant, sides), _grid(marks, came))
+    places = _located(came, meant, sides)
+    off = _place(new, marks, *places, _grid(marks, came))
     meant |= sides
-    _swapped(*new[columns.PLACE].to_numpy().T, came.get("countryCode"))
+    _swapped(*new[columns.PLACE].to_numpy().T, came.get("countryCode"), off)
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR,
                       high=columns.last_year(), whole=True)
@@ -176,7 +177,7 @@ def _located(came: pd.DataFrame, meant: dict, sides: dict) -> list[tuple]:
 
 
 def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
-           other: np.ndarray) -> None:
+           other: np.ndarray) -> int:
     (north, lat), (east, lon) = lat, lon
     blank = (north == 0) & (east == 0)  # (N,)
     good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
@@ -190,23 +191,23 @@ def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
             f"all {good.sum()} places lie in the sea where 0° crosses 0°. "
             "Are they radians? Expected are degrees.", stacklevel=3)
     raw = "latitude " + lat + ", longitude " + lon
+    exchanged = ~good & checks.on_globe(lat=east, lon=north)
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
          raw + ": expected two numbers in degrees"),
         (blank, "no number", raw + ": zeros that stand for no place"),
-        (~good & checks.on_globe(lat=east, lon=north), "not on the globe",
-         raw + ": swapped?"),
+        (exchanged, "not on the globe", raw + ": swapped?"),
         (~good, "not on the globe",
          raw + ": expected -90 to 90 and -180 to 360 degrees")]
+    return int((exchanged & ~checks.on_globe(lat=north, lon=east)).sum())
 
 
-def _swapped(lat, lon, codes) -> None:
-    n = globe.swapped(lat=lat, lon=lon, codes=codes).sum()
-    if n > max(2, np.isfinite(lat).sum() / 2):
+def _swapped(lat, lon, codes, off: int) -> None:
+    n = globe.swapped(lat=lat, lon=lon, codes=codes).sum() + off
+    if n > max(2, (np.isfinite(lat).sum() + off) / 2):
         warnings.warn(
-            f"{n} of {len(lat)} places lie at sea or outside their "
-            "countryCode, and would not with latitude and longitude "
-            "exchanged. Are they swapped?", stacklevel=3)
+            f"{n} of {len(lat)} places could be with latitude and longitude "
+            "exchanged alone. Are they swapped?", stacklevel=3)
 
 
 def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:

@@ -61,6 +61,8 @@ def rows(store) -> dict[str, np.ndarray]:
 def match(wanted, known, attrs):
     """Row of each record (-1: none), and whether its place is another."""
     there = np.flatnonzero(known["sample"] != NOBODY)
+    checks.refuse(pd.Index(known["sample"][there]).duplicated(),
+                  "records of the cube are there again")
     found = pd.Index(known["sample"][there]).get_indexer(wanted["sample"])
     at = np.where(found < 0, -1, np.append(there, -1)[found])
     gap = {name: np.append(known[name], 0)[at] - wanted[name]
@@ -199,6 +201,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     """
     from geotree.pixels.chunks import Chunks
 
+    checks.one_of(allow_incomplete, (True, False), name="allow_incomplete")
     store = files.named(store)
     if not (store / "zarr.json").exists():
         raise FileNotFoundError(f"no cube at '{store}'. Make one with "

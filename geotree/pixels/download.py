@@ -78,7 +78,8 @@ def download(table: pd.DataFrame, source: Source, store: str | Path, *,
     """
     sources.expect(source)
     table = occurrences.validate(_dated(table, source), named=False)
-    checks.number(chunk, name="chunk", low=1, high=_LARGEST, whole=True)
+    chunk = checks.number(chunk, name="chunk", low=1, high=_LARGEST,
+                          whole=True)
     checks.number(max_failed, name="max_failed", low=0, high=1)
     checks.number(timeout, name="timeout", low=0)
     store = files.named(store)
@@ -163,8 +164,12 @@ class _Failures:
         self.reasons = dict.fromkeys(ids[status == FAILED].tolist(),
                                      "failed in an earlier run")
         if self.path.exists():
-            listed = pd.read_csv(self.path)
-            checks.columns(listed, ["gbifID", "message"], where=self.path)
+            try:
+                listed = checks.columns(pd.read_csv(self.path),
+                                        ["gbifID", "message"])
+            except ValueError as error:
+                raise ValueError(f"'{self.path}' is no list of failures "
+                                 f"({error}): delete it.") from error
             self.reasons |= {key: why for key, why in zip(
                 listed["gbifID"], listed["message"], strict=True)
                 if key in self.reasons}

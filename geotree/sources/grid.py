@@ -141,8 +141,9 @@ class Imagery:
 
     def __init__(self, *, year: int | str, workers: int, wait: float):
         if year != "own":
-            checks.number(year, name="year ('own': of each row)", low=FIRST,
-                          high=pd.Timestamp.now().year, whole=True)
+            year = checks.number(
+                year, name="year ('own': of each row)", low=FIRST,
+                high=pd.Timestamp.now().year, whole=True)
         checks.number(workers, name="workers", low=1, whole=True)
         checks.number(wait, name="wait", low=0)
         self.year, self.workers, self.wait = year, workers, wait

@@ -8,12 +8,13 @@ read from all that is said of it, and never guessed.
 import json
 import math
 import re
+import warnings
 from urllib.parse import urljoin
 
 import pandas as pd
 
 from geotree.data import load
-from geotree.network import ServiceError, ask
+from geotree.network import ServiceError, ask, redact
 from geotree.sources import grid
 
 EARTH_SEARCH = "https://earth-search.aws.element84.com/v1"
@@ -80,6 +81,10 @@ def find(url: str, tile: str, year: int, *, collection: str | None,
         one, why = next(iter(left_out.items()))
         raise ServiceError(5, f"no scene of {name} at '{url}' can be used, "
                            f"'{one}' {why}. Give another collection")
+    if not scenes:
+        warnings.warn(f"'{redact(url)}' lists no scene of {name} for {tile} "
+                      f"in {year}. Has it a collection of this name?",
+                      stacklevel=3)
     scenes.sort(key=lambda one: one["time"])
     number, last = 0, -_ONE_PASS
     for one in scenes:
@@ -205,12 +210,18 @@ def unit(about: dict, asset: dict, since: int | None
                 asset, about):
         for fact, names in _FACTS.items():
             for value in map(one.get, names):
+                if isinstance(value, str):  # some write numbers as text
+                    value = pd.to_numeric(value, errors="coerce")
+                    value = None if math.isnan(value) else float(value)
                 if isinstance(value, int | float) and value != said.setdefault(
                         fact, value):
                     raise ValueError(f"has two values of {fact}, "
                                      f"{said[fact]} and {value}")
     applied = {str(value).lower() for name, value in about.items()
                if name.rpartition(":")[2] == "boa_offset_applied"}
+    if odd := applied - {"true", "false", "none"}:
+        raise ValueError(f"has boa_offset_applied of {odd.pop()}, which is "
+                         "neither true nor false")
     scale, offset = said.get("scale") or 1e-4, said.get("offset")
     if scale == 1:  # of digital numbers
         scale = 1e-4
