@@ -201,6 +201,32 @@ print(f"n = {len(test.labels):,} test records of {len(classes)} species. "
 # </details>
 
 # %% [markdown]
+# > **Exercise 3** (hard)
+# >
+# > Two witnesses who saw different things: multiply what the trees say of the
+# > place by what the forest says of the pixels. Is that better than the place
+# > alone, and than one forest that was given everything?
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# both = answers["trees of places"] * (answers["forest, pixels"] + 0.01)
+# both = (both + 1e-9) / (both + 1e-9).sum(axis=1, keepdims=True)
+# for name in ("trees of places", "forest, all"):
+#     gain = evaluation.compare(both, answers[name], test.labels,
+#                               blocks=blocks)
+#     print(f"over '{name}': {100 * gain['difference']:+.1f} points (95 %: "
+#           f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})")
+# ```
+#
+# Independent witnesses multiply; these two are nearly that, for pixels are
+# asked without the place. The hundredth keeps a species alive that the pixels
+# ruled out for want of records. An interval that holds zero has shown nothing;
+# [chapter 06](06-zero-shot) goes this way with a weight that is fitted.
+#
+# </details>
+
+# %% [markdown]
 # ## Checks
 #
 # Rivals must be probabilities like all else that is scored here, and none may

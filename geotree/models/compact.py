@@ -62,15 +62,13 @@ class Block(nn.Module):
         """(B, S, width) → (B, queries, width): the first ``queries`` tokens;
         ``mask`` (B, 1, 1, S) is True where a token may be attended to.
         """
-        batch, _, width = x.shape
-        shape = (self.heads, width // self.heads)
+        shape = (self.heads, x.shape[2] // self.heads)
         y = self.norm_attention(x)
         q = self.query(y[:, :queries]).unflatten(2, shape).transpose(1, 2)
         k, w = (part.unflatten(2, shape).transpose(1, 2)
                 for part in self.key_value(y).chunk(2, dim=-1))
         y = F.scaled_dot_product_attention(q, k, w, attn_mask=mask)
-        y = y.transpose(1, 2).reshape(batch, queries, width)
-        x = x[:, :queries] + self.output(y)
+        x = x[:, :queries] + self.output(y.transpose(1, 2).flatten(2))
         return x + self.contract(F.gelu(self.expand(self.norm_mlp(x))))
 
 

@@ -99,8 +99,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
                          "columns.")
     new, marks = pd.DataFrame(index=came.index), []
     sides = {what: _side(came, what) for what in _SIDES}
-    places = _located(came, meant, sides)
-    off = _place(new, marks, *places, _grid(marks, came))
+    off = _place(new, marks, _located(came, meant, sides), _grid(marks, came))
     meant |= sides
     _swapped(*new[columns.PLACE].to_numpy().T, came.get("countryCode"), off)
     if isinstance(year, int):
@@ -134,7 +133,7 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
 def places(table: pd.DataFrame, north: str, east: str) -> tuple:
     """Degrees of two columns, read as :func:`from_points` does: (N,) each."""
     came, new = columns.simple(table), pd.DataFrame(index=range(len(table)))
-    _place(new, [], *_located(came, {"lat": north, "lon": east}, {
+    _place(new, [], _located(came, {"lat": north, "lon": east}, {
         what: _side(came, what) for what in _SIDES}), _grid([], came))
     return tuple(new[name].to_numpy() for name in columns.PLACE)
 
@@ -176,9 +175,10 @@ def _located(came: pd.DataFrame, meant: dict, sides: dict) -> list[tuple]:
     return found
 
 
-def _place(new: pd.DataFrame, marks: list, lat: tuple, lon: tuple,
+def _place(new: pd.DataFrame, marks: list, located: list[tuple],
            other: np.ndarray) -> int:
-    (north, lat), (east, lon) = lat, lon
+    """Places and what is wrong with them; how many would be if exchanged."""
+    (north, lat), (east, lon) = located
     blank = (north == 0) & (east == 0)  # (N,)
     good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
     new[columns.PLACE] = np.nan
