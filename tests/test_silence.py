@@ -490,7 +490,7 @@ TOLD = {  # what is left out, or taken for something, and how it is told
     "latitude for longitude": (lambda: occurrences.from_points(pd.DataFrame({
         "lat": [8.1, 8.2, 8.3, 80, 170, 170, 170],
         "lon": [47.1, 47.2, 47.3, 170, 0, 0, 0],
-        "countryCode": "CH"})), "3 of 7 places .* Are they swapped"),
+        "countryCode": "CH"})), "6 of 7 places .* Are they swapped"),
     "sea for land": (lambda: occurrences.from_points(pd.DataFrame({
         "lat": [-63.1, -63.2, -63.3], "lon": [45.1, 45.2, 45.3]})),
         "3 of 3 places .* Are they swapped"),
