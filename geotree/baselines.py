@@ -140,7 +140,8 @@ def tabular(train: Batch, test: Batch, classes: int, *,
         # Without the penalty rare classes blow up: worse than guessing.
         model = ensemble.HistGradientBoostingClassifier(
             max_iter=size or 20, max_leaf_nodes=8, learning_rate=0.2,
-            l2_regularization=10.0, early_stopping=False, random_state=seed)
+            l2_regularization=10.0, max_bins=64, early_stopping=False,
+            random_state=seed)
     else:
         # As good as a random forest, surer with many columns, a third of it.
         model = ensemble.ExtraTreesClassifier(

@@ -603,3 +603,31 @@ def test_between_batches_the_caller_s_own_mode_holds(model):
     model.train()
     next(batches)
     assert torch.is_grad_enabled() and model.training
+
+
+def test_the_mean_of_anything_has_the_interval_of_what_it_is():
+    """Of hits it is that of top-1, and of clustered rows wider than of rows."""
+    rng = np.random.default_rng(5)
+    block = np.repeat(np.arange(40), 10)
+    right = rng.random(400) < rng.random(40)[block]
+    pair = pd.DataFrame({"species": ["a", "b"], "genus": ["a", "b"],
+                         "family": ["a", "b"], "leafType": "any"})
+    scored = evaluation.score(
+        np.column_stack([right, ~right]).astype(float), 0 * block, pair,
+        ranks=["species"], blocks=block, draws=1000).iloc[0]
+    found = evaluation.mean(right, blocks=block)
+    assert found.tolist() == scored[["value", "low", "high", "n"]].tolist()
+    narrow = evaluation.mean(right)
+    assert found["high"] - found["low"] > narrow["high"] - narrow["low"]
+    loss = rng.exponential(size=400) - 1
+    free = evaluation.mean(loss, blocks=block, limits=(-np.inf, np.inf))
+    assert free["low"] < free["value"] < free["high"]
+
+
+@pytest.mark.parametrize(("values", "what"), [
+    ([], "0 of type"), ([0.5, np.nan], "1 of 2 values are missing"),
+    ([0.5, 1.5], "1 of 2 values are not from 0 to 1"),
+    (["a", "b"], "2 of type")])
+def test_a_mean_needs_numbers_within_limits(values, what):
+    with pytest.raises(ValueError, match=what):
+        evaluation.mean(values)

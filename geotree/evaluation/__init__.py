@@ -22,8 +22,8 @@ from geotree.evaluation.predictions import (
 from geotree.taxonomy import RANKS
 
 __all__ = ["class_means", "compare", "embed", "hits", "leaderboard",
-           "likeliest", "nearest_mean", "predict", "predict_batches",
-           "score", "spatial_blocks"]
+           "likeliest", "mean", "nearest_mean", "predict",
+           "predict_batches", "score", "spatial_blocks"]
 
 
 def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
@@ -164,16 +164,49 @@ def compare(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *,
     difference, other = (
         metrics.hits(checks.probabilities(one), labels).astype(float)
         for one in (first, second))
-    difference -= other
-    units = bootstrap.units(blocks, len(labels))
-    sums = bootstrap.Sums({"top1": difference}, labels, labels, units,
+    found = mean(difference - other, blocks=blocks, limits=(-1, 1),
+                 draws=draws, seed=seed)
+    return found.rename({"value": "difference"})
+
+
+def mean(values: np.ndarray, *, blocks=None,
+         limits: tuple[float, float] = (0, 1), draws: int = 1000,
+         seed: int = 0) -> pd.Series:
+    """The mean of any number of each record, with its interval.
+
+    Parameters
+    ----------
+    values : (N,) float or bool
+        E.g. what was right, was kept, or the difference of two log losses.
+    blocks : (N,) int, optional
+        As in :func:`score`.
+    limits : (lowest, highest)
+        Values that there can be: infinite, where there are no bounds.
+
+    Returns
+    -------
+    Series
+        ``value``, ``low``, ``high`` (95 %), ``n``; a ``ValueError`` where a
+        value is missing, or none is given.
+    """
+    checks.one_order(values=values, blocks=blocks)
+    values = checks.one_each(values, np.size(values), where="values")
+    if not values.size or values.dtype.kind not in "biuf":
+        raise ValueError(f"values are {values.size} of type {values.dtype}, "
+                         "expected a number for each record.")
+    low, high = limits
+    checks.refuse(~((low <= values) & (values <= high)),
+                  f"values are not from {low} to {high}", "Give limits=…")
+    units = bootstrap.units(blocks, len(values))
+    none = np.zeros(len(values), int)
+    sums = bootstrap.Sums({"mean": values}, none, none, units,
                           units.max() + 1)
-    values = np.concatenate([sums.values(weight)[:, 0] for weight in
-                             bootstrap.weights(sums.size, draws, seed)])
-    low, high = bootstrap.interval(
-        values[:, None], np.array([sums.effective]), limits=(-1, 1))[:, 0]
-    return pd.Series({"difference": values[0], "low": low, "high": high,
-                      "n": len(labels)})
+    drawn = np.concatenate([sums.values(weight)[:, 0] for weight in
+                            bootstrap.weights(sums.size, draws, seed)])
+    low, high = bootstrap.interval(drawn[:, None], np.array([sums.effective]),
+                                   limits=limits)[:, 0]
+    return pd.Series({"value": drawn[0], "low": low, "high": high,
+                      "n": len(values)})
 
 
 def leaderboard(answers: dict[str, np.ndarray], labels: np.ndarray,
