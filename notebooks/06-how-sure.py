@@ -82,9 +82,9 @@ best = chain.optimum(test, classes)
 #
 # One number often mends much of what is wrong. *Temperature scaling*
 # {cite}`guo2017calibration` divides the logits by it, the scores before the
-# softmax makes probabilities of them. A temperature above one makes all answers less sure,
-# one below one surer. It never changes an answer, only how loudly it is
-# said, and it is fitted on validation records.
+# softmax makes probabilities of them. A temperature above one makes all
+# answers less sure, one below one surer. It never changes an answer, only how
+# loudly it is said, and it is fitted on validation records.
 
 # %%
 t = calibration.temperature(guess, validation.labels)
@@ -247,13 +247,13 @@ print("; ".join(f"promised {name}: {kept.loc[(name, 'all'), 'coverage']:.1f} "
                 for name in sets))
 
 # %% [markdown]
-# We promised 90 %. A row whose interval lies below that has not kept the promise
-# for its group, whatever the average says; one whose interval holds 90 speaks
-# neither for nor against. Compare the rows of the rare species: this is what a
-# promise "on average" may hide, and what it costs in names to mend it. The
-# promise to each species is dear: where the sets hold most of the names, they
-# say next to nothing. And species by species? We look at those with ten test
-# records or more, because of fewer nothing can be said.
+# We promised 90 %. A row whose interval lies below that has not kept the
+# promise for its group, whatever the average says; one whose interval holds 90
+# speaks neither for nor against. Compare the rows of the rare species: this is
+# what a promise "on average" may hide, and what it costs in names to mend it.
+# The promise to each species is dear: where the sets hold most of the names,
+# they say next to nothing. And species by species? We look at those with ten
+# test records or more, because of fewer nothing can be said.
 
 # %%
 rows = {}

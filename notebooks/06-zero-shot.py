@@ -171,14 +171,14 @@ print(f"The compact model adds {100 * ours['adds']:+.1f} points to "
       f"{100 * ours['adds_high']:+.1f}).")
 
 # %% [markdown]
-# A dot to the right of zero whose bar does not touch zero is a model that knows
-# something which the best rival without pixels does not. That may be the
+# A dot to the right of zero whose bar does not touch zero is a model that
+# knows something which the best rival without pixels does not. That may be the
 # pixels, or it may be the better learner: two things differ at once. So there
-# is a second reference, the *same* learner without the pixels.
-# [Chapter 04.1](04-baselines) asks it of forest and boosting; of the compact
-# model we ask it below. A coloured dot to the left is a model that would have
-# done better to look at a map of records. A grey one cannot be told from zero,
-# even if it reads everything: reading more is no promise of knowing more.
+# is a second reference, the *same* learner without the pixels. [Chapter
+# 04.1](04-baselines) asks it of forest and boosting; of the compact model we
+# ask it below. A coloured dot to the left is a model that would have done
+# better to look at a map of records. A grey one cannot be told from zero, even
+# if it reads everything: reading more is no promise of knowing more.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -241,11 +241,11 @@ print(f"At the species, top-1 is {species['top1']:.1%} over records and "
       f"first for {ranks.loc['family', 'top1']:.1%}.")
 
 # %% [markdown]
-# All of it in percent, from the same answers, only summed; `rival` is the top-1
-# of the best model without pixels, and `low` to `high` the 95 % interval of
-# `top1`. The gap between the first two numbers is what the rare species pay.
-# The other two say how to use such a model: as one that shortens the list for
-# somebody who then looks.
+# All of it in percent, from the same answers, only summed; `rival` is the
+# top-1 of the best model without pixels, and `low` to `high` the 95 % interval
+# of `top1`. The gap between the first two numbers is what the rare species
+# pay. The other two say how to use such a model: as one that shortens the list
+# for somebody who then looks.
 #
 # Next, who else pays: we split the same records by rarity, by continent, by
 # the data sets that most of them come from, five at most, and by year. Each
@@ -624,8 +624,9 @@ assert np.isnan(hide(test, ALL).environment).all()
 # ## What can go wrong
 #
 # A model that gives *logits*, the scores before a softmax, or probabilities
-# that somebody has multiplied, can still be ranked, and its top-1 looks right. Its sums over a genus do not. So
-# scores that are no probabilities are refused.
+# that somebody has multiplied, can still be ranked, and its top-1 looks right.
+# Its sums over a genus do not. So scores that are no probabilities are
+# refused.
 
 # %%
 try:

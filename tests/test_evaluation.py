@@ -606,7 +606,7 @@ def test_between_batches_the_caller_s_own_mode_holds(model):
 
 
 def test_the_mean_of_anything_has_the_interval_of_what_it_is():
-    """Of hits it is that of top-1, and of clustered rows wider than of rows."""
+    """Of hits it is that of top-1; of clustered rows it is wider."""
     rng = np.random.default_rng(5)
     block = np.repeat(np.arange(40), 10)
     right = rng.random(400) < rng.random(40)[block]
