@@ -50,7 +50,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from geotree import chain, evaluation, plots, training
+from geotree import baselines, chain, evaluation, plots, training
 from geotree.evaluation import calibration, results
 from geotree.models.compact import CompactClip, CompactConfig
 
@@ -87,11 +87,11 @@ right = torch.tensor([0, 3, 2, 4])  # name of each place
 # ## The loss that trains
 #
 # What should training want? That the right name is likelier than all others. A
-# *softmax* turns the cosines, times a scale, into probabilities over the whole
-# class table, and the loss is minus the logarithm of the right one, in nats.
-# And since an oak taken for another oak is half right, the summed probability
-# of the right genus is asked for, too, with a smaller weight. In the library
-# the family has its share as well. By hand:
+# *softmax* turns the cosines, times a scale (the *logits*), into probabilities
+# over all names, and the loss is minus the logarithm of the right one, in
+# nats. And since an oak taken for another oak is half right, the summed
+# probability of the right genus is asked for, too, with a smaller weight. In
+# the library the family has its share as well. By hand:
 
 # %%
 logits = 10 * image @ names.T  # (B, K)
@@ -202,8 +202,9 @@ for row in pairs.itertuples():
           f"{100 * row.low:+.1f} to {100 * row.high:+.1f}) against all names")
 
 # %% [markdown]
-# Both ways of pairing are held against the loss of this chapter, on the same
-# test records. An interval that stays below zero says that the batch costs
+# Both ways of pairing are held, on the same test records, against a plain
+# softmax over all names: without the terms for genus and family, as pairs have
+# none either. An interval that stays below zero says that the batch costs
 # accuracy, and two that are nearly the same say that marking twins does not
 # win it back.
 #
@@ -294,16 +295,22 @@ assert not torch.allclose(once, mixed)  # December first is another year
 #
 # The same call trains on several GPUs: [chapter 11](11-own-trees) has the
 # recipe.
+#
+# Names without a record, the held-out ones among them, are not compared in
+# training: with no place to pull them closer they would only be learnt as
+# wrong answers.
 
 # %%
 model = CompactClip(seed=run.seed)
-often = parts["train"].table["species"].value_counts()
+often = parts["train"].table["species"].astype(str).value_counts()
+known = classes["species"].isin(often.index)
 
 # %%
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million "
-      f"parameters, {len(parts['train']):,} training samples, "
-      f"{len(classes)} classes; of the species in the middle "
-      f"{often.median():.0f} records")
+      f"parameters, {len(parts['train']):,} training samples of "
+      f"{known.sum()} species, the one in the middle with "
+      f"{often.median():.0f} records; {(~known).sum()} more names of the "
+      "table have none")
 
 # %%
 history = training.fit(
@@ -356,13 +363,14 @@ plots.history(history, optimum=limit);
 # input are hidden and small penalties are added. Right, the share of the
 # validation records named, below the line that nobody can pass.
 #
-# ## Test samples, looked at once
+# ## Test samples, kept for the end
 #
 # The validation records are there to choose by: a number of epochs, a learning
 # rate, one recipe among several. Whatever was chosen by them, their score
-# flatters. The test samples have helped to choose nothing, and they lie in
-# blocks of the globe that training did not see. They are looked at once, at
-# the end.
+# flatters. The test samples lie in blocks of the globe that training did not
+# see, and nothing on this page is chosen by them. Elsewhere they choose one
+# thing, the rival that the model is held against ([chapter
+# 04.1](04-baselines)), and that in the rival's favour.
 
 # %%
 test = parts["test"].load()
@@ -370,9 +378,24 @@ probabilities = evaluation.predict(model, test, classes)
 blocks = evaluation.spatial_blocks(parts["test"].table)
 scores = evaluation.score(probabilities, test.labels, classes,
                           blocks=blocks)
-100 * scores.pivot(index="rank", columns="metric", values="value").loc[
+
+# %%
+usual = evaluation.score(baselines.majority(
+    parts["train"].labels, len(test.labels), len(classes)),
+    test.labels, classes)
+ends, guess = (frame.query("metric == 'top1'").set_index("rank")
+               for frame in (scores, usual))
+
+# %%
+100 * scores.pivot(index="rank", columns="metric", values="value").assign(
+    **{"from": ends["low"], "to": ends["high"], "guess": guess["value"]}).loc[
     ["species", "genus", "family", "leafType"],
-    ["top1", "top5", "macro_top1"]].round(3)
+    ["top1", "from", "to", "guess", "top5", "macro_top1"]].round(3)
+
+# %%
+new = (~known.to_numpy())[probabilities.argmax(axis=1)].mean()
+print(f"{len(classes)} names to choose from; one without a training record "
+      f"comes first for {new:.1%} of the test samples")
 
 # %%
 top1 = scores.query("rank == 'species' and metric == 'top1'").iloc[0]
@@ -387,12 +410,16 @@ print("species top-1 on test:", text)
 # The table is in percent: *top-1* is how often the right name comes first,
 # *top-5* how often it is among the first five (of four leaf types it always
 # is, so that is left out), *macro* counts each species once however many
-# records it has. The line below it has the 95 % interval
-# over blocks. Compare *top-1* with *macro*: where the second is lower, the
-# model is better on frequent species than on rare ones. Read down a column to
-# see how much of a wrong species is still the right genus or family. Whether
-# all that is skill, or merely what anyone could say who knows the place, is
-# the question of the next chapter.
+# records it has; `from` and `to` are the ends of the 95 % interval of top-1,
+# over blocks. `guess` is the top-1 of one answer to all, the most frequent
+# name of that rank. The model may say any name of the table, the held-out
+# ones, too, which are never right here; [chapter 06](06-zero-shot) leaves them
+# out. Compare *top-1* with *macro*: where the second is lower, the model is
+# better on frequent species than on rare ones. Read down a column to see how
+# much of a wrong species is still the right genus or family. Whether all that
+# is skill, or merely what anyone could say who knows the place, is the
+# question of the next chapter: it has the rivals of chapter 04.1, which know
+# more than that guess, and asks for them at the family, too.
 #
 # ## Where the rest is lost
 #
@@ -414,15 +441,25 @@ half.round(1)
 
 # %% [markdown]
 # Percent of the optimum, over several runs of training: their mean, the lowest
-# and the highest. "No pixels" is the place alone.
+# and the highest. "Place learnt" is a model that reads all 27 variables and no
+# image, so climate, soil and terrain count as place; "place true" is the
+# planet's prior at that longitude and latitude.
 
 # %%
 share = half["mean"]
 place, pixels = (100 - share[name] for name in (
     "place learnt, pixels true", "place true, pixels learnt"))
 n = study.loc[study["model"].str.startswith("half"), "n"].max()
-print(f"On {n:,} test records: learnt instead of known, the place costs "
-      f"{place:.0f} % of the optimum and the pixels {pixels:.0f} %.")
+print(f"On {n:,} test records: learnt instead of known, the place (with "
+      f"climate, soil and terrain) costs {place:.0f} % of the optimum and "
+      f"the pixels {pixels:.0f} %.")
+
+# %%
+epochs = study["settings"].map(json.loads).str["epochs"]
+here, there = (int(epochs[study["model"] == name].max()) for name in (
+    "half | place learnt, pixels learnt", "compact model"))
+print(f"This smaller model learnt for {here} epochs, that of the pairs above "
+      f"and of chapter 06 for {there}.")
 
 # %% [markdown]
 # The sum of the two need not be what is missing, for what one half gets wrong
@@ -516,7 +553,7 @@ except ValueError as error:
 # ## Recap
 #
 # - Places and names meet in one space; a cosine compares them.
-# - Every name of the class table is compared, not those of the batch alone.
+# - Every name that has a record is compared, not those of the batch alone.
 # - The score stands beside the best score that is possible.
 #
 # Handed on: `model/`.
