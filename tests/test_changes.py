@@ -65,6 +65,10 @@ def test_the_numbers_of_the_page_say_what_the_page_says(said):
     assert (number(said, r"random rows\s+([\d.]+)%")
             > number(said, r"5° blocks\s+([\d.]+)%"))
     assert number(said, r"([\d,]+) MB of tars") > 10
+    assert number(said, r"audit drops ([\d,]+) of") == 9930 - 7983
+    assert (number(said, r"release, random rows\s+\S+% .*\(([\d.]+)%")
+            > number(said, r"release, 5° blocks\s+\S+% .* to ([\d.]+)%"))
+    assert re.search(r"2 of 6 can be told from zero: pairs", said)
 
 
 def test_the_published_support_is_that_of_the_release(real_table):
