@@ -2,7 +2,7 @@
 
 Each gives class probabilities, so that one call scores them all, and says
 what it reads: nothing, place, environment or pixels. A claim of skill from
-pixels has to beat all those that read none. Used in chapters 04 and 06.
+pixels has to beat all those that read none. Used in chapters 04.1 and 06.
 """
 
 import warnings

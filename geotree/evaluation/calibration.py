@@ -3,7 +3,7 @@
 Errors of confidence, a temperature that mends them, and sets of names that
 hold the right one as often as promised. What is fitted here is fitted on a
 part of its own, never on the samples that are scored. Explained in chapter
-06.
+06.2.
 """
 
 import math

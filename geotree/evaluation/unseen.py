@@ -3,7 +3,7 @@
 A flora says in which countries a species is native and what leaves it has,
 long before anyone has labelled a pixel of it. Held together with how
 strange a sample looks, that makes an answer among seen and unseen species.
-Explained in chapter 06.
+Explained in chapter 06.1.
 """
 
 import numpy as np
