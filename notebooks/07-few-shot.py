@@ -55,6 +55,7 @@ import torch
 from geotree import chain, evaluation, place, plots, splits, taxonomy, training
 from geotree.evaluation import results
 from geotree.shards import take
+from scipy.stats import t as student
 
 SHOTS, DRAWS = (1, 3, 5, 10), 10
 parts = chain.parts()
@@ -239,14 +240,18 @@ scores = pd.DataFrame(rows, columns=["method", "shots", "draw", "top1",
 # Each draw began with a fresh copy of the same model: what one support has
 # taught must not help with the next.
 #
-# Two lines belong beside all methods: what the name alone gives, without any
-# record, and chance. A method of one shot that falls below the first has
-# unlearnt something.
+# Three lines belong beside all methods: what the name alone gives, without any
+# record; what one gets who always says the most frequent of the new names; and
+# chance. A method of one shot that falls below the first has unlearnt
+# something. All scores of this page are among the new names only, which is
+# easier than among all names ([chapter 06.1](06-unseen) tells both).
 
 # %%
 zero = evaluation.hits(evaluation.predict(model, samples, classes),
                        labels).mean()
-print(f"the name alone {zero:.0%}, chance {1 / k:.0%}")
+usual = np.bincount(labels).max() / len(labels)
+print(f"the name alone {zero:.0%}, always the most frequent of the {k} "
+      f"{usual:.0%}, chance {1 / k:.0%}")
 
 
 # %%
@@ -295,13 +300,14 @@ share = scores.pivot_table(index="method", columns="shots",
 # More records do not just make an answer better, they make it less a matter of
 # luck.
 
-# %% mystnb={"image": {"alt": "Top-1 by number of shots for class means with and without the name, nearest place and fine-tuning, each draw a dot; zero-shot and chance as lines."}}
+# %% mystnb={"image": {"alt": "Top-1 by number of shots for class means with and without the name, nearest place and fine-tuning, each draw a dot; the name alone, the most frequent name and chance as lines."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.8))
 for number, (method, part) in enumerate(scores.groupby("method")):
     where = part["shots"].map(SHOTS.index) + 0.16 * (number - 1.5)
     ax.scatter(where, 100 * part["top1"], s=20, alpha=0.7, label=method,
                color=plots.CYCLE[number])
 ax.axhline(100 * zero, color="#777", linestyle="--", label="name alone")
+ax.axhline(100 * usual, color="#777", linestyle=":", label="most frequent")
 ax.axhline(100 / k, color="#bbb", linestyle=":", label="chance")
 ax.set(xticks=range(len(SHOTS)), xticklabels=SHOTS, ylabel="top-1 (%)",
        xlabel="shots per species", title=f"{k} held-out species")
@@ -348,18 +354,34 @@ told(kept)
 # the means of the same support, in points?
 
 # %%
-pairs = kept.pivot(index=["shots", "seed"], columns="method", values="top1")
-gain = pairs["fine-tuned"] - pairs["class means"]
-gain = gain.mul(100).groupby("shots")
-pd.DataFrame({"mean": gain.mean().round(1), "spread": gain.std().round(1),
-              "better in": gain.agg(
-                  lambda one: f"{(one > 0).sum()} of {len(one)} draws")})
+def over_draws(some):
+    """The mean of draws, and where it lies with 95 % (Student's t)."""
+    mean = some.mean()
+    reach = student.ppf(0.975, len(some) - 1) * some.sem()
+    return pd.Series({"mean": mean, "low": mean - reach,
+                      "high": mean + reach, "spread": some.std(),
+                      "above zero": (some > 0).mean() * 100})
+
 
 # %%
-better = gain.mean()[gain.mean() > 0].index
-assert SHOTS[0] not in better and SHOTS[-1] in better
-print("Fine-tuning is ahead on average with "
-      f"{' and '.join(map(str, better))} shots.")
+pairs = kept.pivot(index=["shots", "seed"], columns="method", values="top1")
+gain = 100 * (pairs["fine-tuned"] - pairs["class means"])
+gain = gain.groupby("shots").apply(over_draws).unstack()
+gain.round(1)
+
+# %% [markdown]
+# The spread is that of single draws. Their mean is better known: the error of
+# a mean over ten draws is about a third of the spread, and below twice that a
+# gain says little. `low` and `high` are its 95 % interval. The last column is
+# the share of draws that gained, in percent.
+
+# %%
+ahead = gain.index[gain["low"] > 0]
+behind = gain.index[gain["high"] < 0]
+assert len(behind) == 0 and SHOTS[0] not in ahead and SHOTS[-1] in ahead
+unclear = gain.index.difference(ahead)
+print(f"Fine-tuning is ahead with {' and '.join(map(str, ahead))} shots; with "
+      f"{', '.join(map(str, unclear))} it cannot be told.")
 
 # %% [markdown]
 # Why not with fewer? The steps have to turn all weights of a network by a
@@ -511,17 +533,24 @@ print(f"The two ways differ by up to {apart[1]:.1f} points with one shot, by "
 # %%
 none = 100 * kept[kept["task"] == "held-out species"].pivot_table(
     index=["data", "split", "seed"], columns="model", values="value")
-gain = (none["relatives' places"] - none["chance"]).groupby(
-    ["data", "split"])
-gain.agg(["mean", "std"]).round(1)
+gain = none["relatives' places"] - none["chance"]
+gain = gain.groupby(["data", "split"]).apply(over_draws).unstack()
+gain.round(1)
+
+# %%
+known, alone = (gain.xs(f"by {one}", level="split")
+                for one in ("species", "genus"))
+assert (known["low"] > 0).all()
+assert (alone["low"] < 0).all() and (alone["high"] > 0).all()
 
 # %% [markdown]
 # What the places of relatives add to chance, in points, over draws of the
 # held-out species, each of them few: with a relative of the genus left in
-# training (by species), or only of the family (by genus). A gain smaller than
-# its spread says nothing. Where a relative of the genus is known, its places
-# are worth asking; where only the family is, they may lead astray, for a
-# family can grow on every continent.
+# training (by species), or only of the family (by genus). Where a relative of
+# the genus is known, its places are worth asking: on both tables the whole
+# interval lies above zero. Where only the family is, nothing is shown, for a
+# family can grow on every continent. The draws share one table, so the
+# intervals speak of other draws from it, and of no other table.
 #
 # ## Checks
 #

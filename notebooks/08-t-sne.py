@@ -243,7 +243,7 @@ draw_map(plain, "family");
 #
 # CLIP and RemoteCLIP {cite}`radford2021clip,liu2024remoteclip` see true
 # colour only. Their maps join in where their weights are given, a folder,
-# a file or a hub id as in [chapter 06](06-zero-shot).
+# a file or a hub id as in [chapter 04.1](04-baselines).
 
 # %%
 WEIGHTS = {"CLIP": None, "RemoteCLIP": None}
