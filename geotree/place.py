@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files, globe, splits, taxonomy
+from geotree.occurrences.names import tell_alike
 
 _CELLS = 20_000_000  # probabilities held at once
 _ROWS = 4096  # places whose neighbours are held at once
@@ -39,6 +40,7 @@ class PlaceModel:
         records = checks.columns(table, needed)[needed]
         if records.empty:
             raise ValueError("table is empty: no record to learn from.")
+        tell_alike(records[["species"]])
         codes, names = pd.factorize(checks.one_each(
             records["species"], len(table), where="species"), sort=True)
         self.labels, self.species = codes, pd.Index(names)

@@ -88,6 +88,9 @@ def test_what_cannot_be_meant_is_asked_back(columns, words):
 @pytest.mark.parametrize(("column", "words", "status"), [
     ("occurrenceStatus", ["ABSENT", "present", None], "absent"),
     ("individualCount", ["0", "3", ""], "absent"),
+    ("organismQuantity", ["0", "3", ""], "absent"),
+    ("present", ["N", "Y", None], "absent"),
+    ("presence", ["absence", "presence", ""], "absent"),
     ("geodeticDatum", ["NAD27", "WGS 84", "unknown"], "not WGS 84"),
     ("crs", ["EPSG:2056", "EPSG:4326", None], "not WGS 84"),
     ("epsg", [31467.0, 4326.0, np.nan], "not WGS 84")])
@@ -258,9 +261,38 @@ def test_names_of_all_spellings(came, normal):
     "Acer rubrum & A. nigrum", "Acer rubrum L., Fagus sylvatica L.",
     "Acer rubrum not found", "Acer rubrum absent",
     "Crataegus sect. Coccineae", "Dead tree",
+    "Acer rubrum & nigrum", "Acer rubrum et nigrum", "dead acer rubrum",
+    "vacant site", "Other hardwood", "Quaking aspen", "Tree of heaven",
+    "Acer seedlings", "Robinia pseudo acacia", "no data",
     "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))
+
+
+def test_words_of_presence_that_are_not_known_are_told():
+    with pytest.warns(UserWarning, match="present is perhaps: taken for pres"):
+        occurrences.from_points(pd.DataFrame({
+            "lat": [47.0, 48.0], "lon": 8.0, "species": "Abies alba",
+            "present": ["perhaps", "yes"]}))
+
+
+@pytest.mark.parametrize("name", ["lat_min", "Lat_Minutes", "lat m"])
+def test_minutes_in_a_column_of_their_own_are_told(name):
+    table = pd.DataFrame({"lat": [47, 48], "lon": [8, 9], name: [12, 30]})
+    with pytest.warns(UserWarning, match="holds whole degrees, and .* minut"):
+        occurrences.from_points(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        occurrences.from_points(table.assign(lat=[47.2, 48.5]))
+
+
+@pytest.mark.parametrize("date", [
+    "1998-99", "2020/21", "2020-05-03 - 2021-06-01",
+    "2020-12-31 to 2021-01-01"])
+def test_a_winter_or_two_dates_are_of_no_year(date):
+    table = occurrences.from_points(pd.DataFrame({
+        "lat": [47.0, 48.0], "lon": 8.0, "date": [date, "2020-05"]}))
+    assert table["status"].tolist() == ["no year", "ok"]
 
 
 # ---- GeoParquet ----

@@ -220,6 +220,15 @@ def test_what_cannot_be_fitted_is_refused(region, change, message):
             "variables": VARIABLES, "coordinates": METRES, **change})
 
 
+@pytest.mark.parametrize("fill", [-999, -2147483648, -3.4e38, 9.96921e36])
+def test_a_sign_for_missing_is_no_value(region, fill):
+    records, background, survey, _ = region
+    model = presence.fit(records, background, variables=VARIABLES,
+                         coordinates=None, model="logistic")
+    with pytest.raises(ValueError, match="sign for missing|a value beyond"):
+        model.predict(survey.assign(wet=[fill, *survey["wet"][1:]]))
+
+
 def test_a_row_without_a_place_is_named(region):
     records, background, survey, _ = region
     broken = records.copy()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from fake_source import occurrence_table
 
-from geotree import evaluation, occurrences, splits
+from geotree import evaluation, occurrences, place, splits
 from geotree.splits import draws
 
 
@@ -165,7 +165,7 @@ def test_a_buffer_holds_across_the_date_line_and_the_pole(kind, km):
 @pytest.mark.parametrize(("options", "message"), [
     ({"kind": "states"}, "expected one of .blocks., .random., .country"),
     ({"kind": "random", "leave": ["DE"]}, "kind is 'random'"),
-    ({"kind": "country", "leave": ["ZZ"]}, "no row is of country ZZ"),
+    ({"kind": "country", "leave": ["AQ"]}, "no row is of country AQ"),
     ({"test": 0.0}, "test is 0.0"),
     ({"test": 0.7, "validation": 0.3}, "leave something to train on"),
     ({"block_degrees": -1}, "degrees"),
@@ -173,7 +173,7 @@ def test_a_buffer_holds_across_the_date_line_and_the_pole(kind, km):
 ])
 def test_a_split_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        splits.split(world(300), **options)
+        splits.split(world(300).assign(countryCode="DE"), **options)
 
 
 @pytest.mark.parametrize(("kind", "column"), [("country", "countryCode"),
@@ -181,7 +181,8 @@ def test_a_split_that_cannot_be_is_refused(options, message):
 def test_countries_and_years_stay_whole(kind, column):
     table = world(2000)
     rng = np.random.default_rng(1)
-    table["countryCode"] = rng.choice(list("ABCDEFGHIJ"), 2000)
+    table["countryCode"] = rng.choice(
+        ["AT", "BE", "CH", "DE", "ES", "FR", "GB", "HU", "IT", "JP"], 2000)
     table["year"] = rng.integers(2015, 2025, 2000)
     parts = splits.split(table, kind=kind)
     assert (parts.groupby(table[column]).nunique() == 1).all()
@@ -194,6 +195,45 @@ def test_countries_and_years_stay_whole(kind, column):
     gap = table.assign(**{column: table[column].where(parts != "test")})
     with pytest.raises(ValueError, match="rows have no"):
         splits.split(gap, kind=kind)
+
+
+@pytest.mark.parametrize(("kind", "column", "values"), [
+    ("country", "countryCode", ["DE", "DE ", " de", "de\u00a0"]),
+    ("year", "year", [2020, "2020", "2020-05-01", "2020.0"])])
+def test_a_unit_is_one_however_it_is_written(kind, column, values):
+    table = occurrence_table(4).assign(**{
+        column: pd.Series(values, dtype=object)})
+    assert splits.units(table, kind).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("kind", "column", "values"), [
+    ("country", "countryCode", ["DE", "unknown"]),
+    ("country", "countryCode", ["DE", "ZZ"]),
+    ("country", "countryCode", ["DE", ""]), ("year", "year", [2020, -9999]),
+    ("year", "year", [2020, 2020.5]), ("year", "year", [2020, 20])])
+def test_what_is_no_country_or_year_is_no_unit(kind, column, values):
+    table = occurrence_table(2).assign(**{column: values})
+    with pytest.raises(ValueError, match=f"1 of 2 rows have no {column}"):
+        splits.units(table, kind)
+
+
+def test_a_country_that_is_no_code_is_told():
+    table = occurrence_table(2).assign(countryCode=["DE", "Germany"])
+    with (pytest.warns(UserWarning, match="GERMANY are no codes"),
+          pytest.raises(ValueError, match="no countryCode")):
+        splits.units(table, "country")
+
+
+@pytest.mark.parametrize("draw", [
+    splits.rarity, splits.hold_out, place.Nearest])
+def test_a_species_written_in_two_ways_is_told(draw):
+    table = world(300)
+    table["species"] = table["species"].where(
+        np.arange(300) % 2 == 0, table["species"].str.upper())
+    with pytest.warns(UserWarning) as told:
+        draw(table)
+    assert len(told) == 1
+    assert "are one species written in 2 ways" in str(told[0].message)
 
 
 def test_species_without_training_rows_are_named_and_not_tested():

@@ -78,12 +78,21 @@ def years(column: pd.Series) -> pd.Series:
         return column.astype("Float64").astype("float64")
     text = column.astype("str").str.strip()
     found = text.str.extract(  # "2019-2021" is of two years, and so of none
-        r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})[-/T ](?!\D*\d{4}$).*$|"
+        r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})"
+        r"[-/T ](?!\D*\d{4}$|1[3-9]$|[2-9]\d$).*$|"
         r"^\d\d?[./-]\d\d?[./-](\d{4})$")
     found = found[0].fillna(found[1]).fillna(found[2])
-    until = text.str.extract(r"/(\d{4})(?:-[^/]*)?$")[0]
+    until = text.str.extract(
+        r"(?:/| (?:-|–|to|bis|until) )(\d{4})(?:-[^/]*)?$")[0]
     found = found.where(until.isna() | (until == found))
     return pd.to_numeric(found, errors="coerce").astype("float64")
+
+
+def known_years(column: pd.Series) -> pd.Series:
+    """Whole years a record can have, as Int64; missing where it is none."""
+    when = years(column)
+    return when.where((when % 1 == 0) & when.between(
+        FIRST_YEAR, last_year())).astype("Int64")
 
 
 def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:

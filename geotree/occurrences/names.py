@@ -23,11 +23,12 @@ TERMS = _WORDS["terms"]  # column -> word -> what is under it
 TREE = "(?i)" + "|".join(_WORDS["tree words"])
 _VAGUE = re.compile(
     r"\b(?:spec|specs|sp|spp|indet|cf|aff|species|unknown|undetermined|"
-    r"hybrid|nov)\b", re.IGNORECASE)
+    r"hybrid|nov|dead)\b", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)|^[xX](?=[A-Z][a-z])")
 _TWO = re.compile(  # names, or doubt; an author has no epithet behind it
-    r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und|not|absent)\b|[ &,][A-Z](?:[a-z]+ "
+    r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und|not|absent)\b|(?:&|\bet) "
+    r"[a-z]{4,}\b(?!\.)|[ &,][A-Z](?:[a-z]+ "
     r"|\. ?)(?!sensu|emend|auct|subsp|forma|filius)[a-z]{4,}\b(?!\.)")
 _WORD = r"[a-zà-ÿ][a-zà-ÿ-]+(?!\w)"  # not cut at a letter of others
 _NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")

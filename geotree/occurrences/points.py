@@ -230,10 +230,8 @@ def _is_wgs(grid) -> bool:
 
 
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
-    when = columns.years(came)
-    good = (when % 1 == 0) & when.between(FIRST_YEAR, columns.last_year())
-    new["year"] = when.where(good).astype("Int64")
-    marks.append((~good & came.notna(), "no year",
+    new["year"] = columns.known_years(came)
+    marks.append((new["year"].isna() & came.notna(), "no year",
                   _words(came) + " is no year or date"))
 
 
@@ -252,13 +250,15 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
 
 def _found(marks: list, came: pd.DataFrame) -> None:
     """What columns say of a tree that was looked for and is not there."""
-    for name in [*reading.usual(came, "status"), "individualCount"]:
-        if name in came:
-            text = came[name]
-            none = pd.to_numeric(text, errors="coerce").eq(0).fillna(False)
-            marks.append((none.to_numpy(bool) | names.under(
-                text, "occurrenceStatus", ["absent"]), "absent",
-                name + " is " + _words(text)))
+    for name in reading.usual(came, "status"):
+        text, number = came[name], pd.to_numeric(came[name], errors="coerce")
+        marks.append((number.eq(0).fillna(False).to_numpy(bool) | names.under(
+            text, "occurrenceStatus", ["absent"]), "absent",
+            name + " is " + _words(text)))
+        odd = names.strange(text[number.isna()], "occurrenceStatus").index
+        if len(odd):
+            warnings.warn(f"{name} is {checks.few(odd)}: taken for present, "
+                          "expected present, absent or a number", stacklevel=3)
 
 
 def _words(column: pd.Series) -> pd.Series:

@@ -18,6 +18,7 @@ from geotree import files
 from geotree.data import load
 
 _SEPARATORS = "\t;,|"
+_MINUTES = re.compile(r"(?i)(lat|lon|lng|breite|l(ä|ae)nge).*[\W_](m|min)")
 _HEAD = 1 << 16  # bytes to guess an encoding and a separator from
 
 
@@ -82,12 +83,10 @@ def meant(table: pd.DataFrame, what: str, name: str | None, where: str
           ) -> str | None:
     """The column that is meant: the named one, or the one of a usual name."""
     have = ", ".join(map(str, table.columns[:20]))
-    if name is not None:
-        if (name := str(name)) not in table:
-            raise ValueError(f"{where} has no column {name!r} for {what}; "
-                             f"it has {have}.")
-        return name
-    found = usual(table, what)
+    if name is not None and (name := str(name)) not in table:
+        raise ValueError(f"{where} has no column {name!r} for {what}; "
+                         f"it has {have}.")
+    found = usual(table, what) if name is None else [name]
     if len(found) > 1:
         raise ValueError(
             f"{where} has several columns that could be {what}: "
@@ -95,6 +94,12 @@ def meant(table: pd.DataFrame, what: str, name: str | None, where: str
     if not found and what in ("lat", "lon"):
         raise ValueError(f"{where} has no column that looks like {what}; it "
                          f"has {have}. Say which: {what}='…'.")
+    parts = [one for one in table if _MINUTES.match(str(one))]
+    if what == "lat" and parts and (
+            pd.to_numeric(table[found[0]], errors="coerce") % 1 == 0).all():
+        warnings.warn(f"{found[0]!r} holds whole degrees, and {parts[0]!r} was"
+                      " not read. Are these its minutes? Expected are degrees "
+                      "with decimals.", stacklevel=4)
     return found[0] if found else None
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 from geotree import checks, globe
 
 DEGREES = ("decimalLongitude", "decimalLatitude")
-_SIGNS = (-9999, -99999, -32768)  # for missing, of rasters
+_SIGNS = (-999, -9999, -99999, -32768, -2147483648)  # for missing, of rasters
+_FILL = 1e20  # and beyond: infinities, and fill values of floats
 _FAR = 5  # standard deviations of a feature, beyond which it is cut
 _CELLS = 256  # parts of the region, to see how much of it was visited
 
@@ -167,9 +168,9 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
         raise ValueError(f"{where}: numbers are {numbers}, and were "
                          f"{table.numbers} where the model learnt.")
     gaps = (frame[needed].isna().any(axis=1).to_numpy()
-            | np.isinf(frame[numbers].to_numpy(float)).any(axis=1))
-    checks.refuse(gaps, f"rows of {where} have no {', '.join(needed)}, or an "
-                  "infinite value", "Leave them out, or mend them.")
+            | (np.abs(frame[numbers].to_numpy(float)) >= _FILL).any(axis=1))
+    checks.refuse(gaps, f"rows of {where} have no {', '.join(needed)}, or a "
+                  f"value beyond {_FILL}", "Leave them out, or mend them.")
     if table.place == DEGREES:
         checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
                       where=where)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, taxonomy
+from geotree.occurrences.names import tell_alike
 from geotree.splits.parts import split
 
 CATEGORIES = ("Rare", "Common", "Frequent")
@@ -24,6 +25,7 @@ def rarity(table: pd.DataFrame, *, rare: int = 100,
     checks.number(frequent, name="frequent", low=rare)
     species = pd.Series(checks.one_each(checks.columns(
         table, ["species"])["species"], len(table), where="species"))
+    tell_alike(table[["species"]])
     records = species.map(species.value_counts())
     values = np.select([records <= rare, records < frequent],
                        CATEGORIES[:2], CATEGORIES[2])
@@ -143,8 +145,10 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     checks.one_of(rank, above, name="rank")
     checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
     needed = ["species", "genus", "family"]
-    lineage = checks.columns(table, needed)[needed].astype("str").set_axis(
-        range(len(table))).drop_duplicates("species").sort_values("species")
+    lineage = checks.columns(table, needed)[needed].astype(
+        "str").drop_duplicates("species").sort_values(
+            "species", ignore_index=True)
+    tell_alike(lineage[["species"]])
     taxonomy.check(lineage, *needed)
     parent = lineage.drop_duplicates(rank).set_index(rank)[above[rank]]
     left = parent.value_counts().to_dict()

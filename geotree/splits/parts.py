@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, globe
+from geotree.occurrences import columns
 from geotree.splits.leakage import PARTS, check_once
 
 KINDS = {"blocks": ["decimalLatitude", "decimalLongitude"], "random": [],
@@ -37,9 +38,10 @@ def units(table: pd.DataFrame, kind: str = "blocks", *,
 
 
 def _column(table, kind: str) -> pd.Series:
-    """The year of each row, or its country in capitals."""
+    """The year of each row, or its country as a code; missing if unknown."""
     column = table[KINDS[kind][0]]
-    return column if kind == "year" else column.astype("str").str.upper()
+    return columns.known_years(column) if kind == "year" else pd.Series(
+        globe.codes(column, "table"), name=column.name)
 
 
 def folds(table: pd.DataFrame, kind: str = "random", *,
