@@ -56,7 +56,8 @@ class Kernel(_CONTEXT.Process):
             matplotlib.rcParams["backend"] = backend  # import
         gc.freeze()  # what was imported is no garbage
         Thread(target=_end_with_parent, daemon=True).start()
-        kernelapp.launch_new_instance(command[3:], parent_handle=os.getppid())
+        kernelapp.launch_new_instance(  # sockets stay on this machine
+            [*command[3:], "--log-level=ERROR"], parent_handle=os.getppid())
         atexit._run_exitfuncs()  # a fork leaves them out
 
     def poll(self):
