@@ -220,14 +220,18 @@ def ablations(*, seeds: int = 3, epochs: int = 4,
 
 def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3,
                    steps: int = 120) -> pd.DataFrame:
-    """Scores by the largest number of training records of a species."""
-    planet = _Planet(0)
+    """Scores by the largest number of training records of a species.
+
+    Each network makes as many passes as chapter 05's, and ``steps`` at
+    least, so that none is short of training where records are many.
+    """
+    planet, passes = _Planet(0), chain.settings().epochs
     found = []
     for most in records:
         for seed in range(seeds):
             rows = _at_most(planet.train.labels, most, seed)
             train = take(planet.train, rows)
-            epochs = max(1, round(steps / math.ceil(len(rows) / 128)))
+            epochs = max(passes, round(steps / math.ceil(len(rows) / 128)))
             model = fit(ARMS[FULL], train, planet.classes, epochs=epochs,
                         seed=seed)
             answers = {
