@@ -11,7 +11,6 @@ chapter 06, made by
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -218,20 +217,21 @@ def ablations(*, seeds: int = 3, epochs: int = 4,
     return pd.concat(found, ignore_index=True)
 
 
-def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3,
-                   steps: int = 120) -> pd.DataFrame:
+def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3
+                   ) -> pd.DataFrame:
     """Scores by the largest number of training records of a species.
 
-    Each network makes as many passes as chapter 05's, and ``steps`` at
-    least, so that none is short of training where records are many.
+    Each network makes as many passes as :func:`training.fit` takes for so
+    many records if nothing is asked, so that none is short of training.
     """
-    planet, passes = _Planet(0), chain.settings().epochs
-    found = []
+    planet = _Planet(0)
+    usual, found = training.Settings(batch_size=128), []
     for most in records:
         for seed in range(seeds):
             rows = _at_most(planet.train.labels, most, seed)
             train = take(planet.train, rows)
-            epochs = max(passes, round(steps / math.ceil(len(rows) / 128)))
+            epochs = usual.filled(len(rows), len(planet.classes),
+                                  drop_last=False)[0].epochs
             model = fit(ARMS[FULL], train, planet.classes, epochs=epochs,
                         seed=seed)
             answers = {
