@@ -570,9 +570,9 @@ print(f"The optimum is {limits.mean():.0%} on the records of the study"
 # And how much data does it take? Whoever plans a field campaign asks this
 # first. Each model was given at most so many records of each species, drawn
 # anew for each seed; the dashed line is the optimum of that test. The network
-# had the same number of steps everywhere, so many passes where records are few
-# and hardly any where they are many. Its right end is short of training, not
-# of records: read no plateau off it.
+# makes as many passes over its records as `training.fit` takes if nothing else
+# is asked: those of chapter 05, and more where records are few. So what it
+# lacks at the left end is records, and not training.
 
 # %%
 curve = study[study["model"].str.contains("records")]
@@ -582,7 +582,7 @@ curve = curve.assign(
 mean = curve.groupby(["model", "records"], as_index=False)[
     ["value", "low", "high", "n", "of_optimum"]].mean()
 passes = curve["settings"].map(lambda text: json.loads(text)["epochs"])
-print("epochs of the network, by records of each species:",
+print("passes of the network, by records of each species:",
       passes.groupby(curve["records"]).first().to_dict())
 
 # %% mystnb={"image": {"alt": "Accuracy against the number of training records per species, for the compact model, a forest and the nearest places, with the Bayes optimum."}}

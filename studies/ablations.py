@@ -217,15 +217,16 @@ def ablations(*, seeds: int = 3, epochs: int = 4,
     return pd.concat(found, ignore_index=True)
 
 
-def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3
-                   ) -> pd.DataFrame:
+def learning_curve(*, records=(1, 3, 10, 30, 100), seeds: int = 3,
+                   least_steps: int = 300) -> pd.DataFrame:
     """Scores by the largest number of training records of a species.
 
     Each network makes as many passes as :func:`training.fit` takes for so
     many records if nothing is asked, so that none is short of training.
     """
     planet = _Planet(0)
-    usual, found = training.Settings(batch_size=128), []
+    usual, found = training.Settings(batch_size=128,
+                                     least_steps=least_steps), []
     for most in records:
         for seed in range(seeds):
             rows = _at_most(planet.train.labels, most, seed)

@@ -91,11 +91,13 @@ def small(tmp_path_factory):
 def test_the_studies_run_and_say_what_made_them(small):
     arms = {name: ablations.ARMS[name] for name in
             (ablations.FULL, "place always hidden")}
-    curve = ablations.learning_curve(records=(2,), seeds=1, steps=4)
+    curve = ablations.learning_curve(records=(2,), seeds=1, least_steps=4)
     parts = ablations.ablations(seeds=2, epochs=1, arms=arms)
     assert set(curve["model"]) == {
         f"{name} | 2 records" for name in (ablations.FULL, "forest, all",
                                            "nearest places")}
+    passes = [json.loads(text)["epochs"] for text in curve["settings"]]
+    assert set(passes) == {10}  # as fit by itself, however few are asked
     gains = parts[parts["metric"] == "top1_gain"].set_index("model")
     assert gains.loc[ablations.FULL, "value"] == 0
     assert gains.loc["place always hidden", "seed"] == -1
