@@ -222,7 +222,7 @@ def test_words_are_compared_as_words_and_unknown_ones_reported():
     came = spoiled(basisOfRecord=[
         "humanObservation", "HUMAN OBSERVATION", "Preserved-Specimen",
         "a guess", "", "unknown"],
-        occurrenceStatus=["Present", "ABSENT", "", None, "present", "x"],
+        occurrenceStatus=["Present", "ABSENT", "", None, "present", "maybe"],
         issue=["COORDINATE_ROUNDED;zeroCoordinate", "", "coordinate rounded",
                "ZERO_COORDINATE", "PRESUMED_SWAPPED_COORDINATE,X", "X"])
     with pytest.warns(UserWarning, match="unknown word 'a guess': 1 rows"):
@@ -233,7 +233,7 @@ def test_words_are_compared_as_words_and_unknown_ones_reported():
                                              False]
     assert flagged.attrs["report"] == {
         "basisOfRecord: unknown word 'a guess'": 1,
-        "occurrenceStatus: unknown word 'x'": 1}
+        "occurrenceStatus: unknown word 'maybe'": 1}
 
 
 def test_words_in_lists_are_read_and_numbers_are_none():
