@@ -145,8 +145,8 @@ def hold_out(table: pd.DataFrame, *, fraction: float = 0.15,
     checks.one_of(rank, above, name="rank")
     checks.number(fraction, name="fraction", low=1e-9, high=1 - 1e-9)
     needed = ["species", "genus", "family"]
-    lineage = checks.columns(table, needed)[needed].astype(
-        "str").drop_duplicates("species").sort_values(
+    lineage = checks.columns(table, needed)[needed].astype("str").reset_index(
+        drop=True).drop_duplicates("species").sort_values(
             "species", ignore_index=True)
     tell_alike(lineage[["species"]])
     taxonomy.check(lineage, *needed)
