@@ -749,10 +749,7 @@ pair = pair.pivot(index="split", columns="data", values="value")
 # two columns say what it is made of:
 
 # %%
-gain = kept[kept["metric"] == "audit_gain"].replace(
-    {"group": {"cleaner labels": "which classes go"}})
-
-# %%
+gain = kept[kept["metric"] == "audit_gain"]
 wide = (100 * gain.set_index(["split", "group"])[
     ["value", "low", "high"]]).unstack("group")
 value = wide["value"]

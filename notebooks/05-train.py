@@ -459,7 +459,7 @@ epochs = study["settings"].map(json.loads).str["epochs"]
 here, there = (int(epochs[study["model"] == name].max()) for name in (
     "half | place learnt, pixels learnt", "compact model"))
 print(f"This smaller model learnt for {here} epochs, that of the pairs above "
-      f"and of chapter 06 for {there}.")
+      f"and of the parts taken away in chapter 06 for {there}.")
 
 # %% [markdown]
 # The sum of the two need not be what is missing, for what one half gets wrong

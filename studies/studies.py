@@ -312,7 +312,7 @@ def relatives(p_place: np.ndarray, seen: pd.DataFrame, new: pd.DataFrame, *,
 
 def audit_gain(table: pd.DataFrame, drop: np.ndarray, data: str, *,
                draws: int = 20) -> pd.DataFrame:
-    """What an audit gains, split into fewer classes and cleaner labels.
+    """What an audit gains: by fewer classes, and by which classes go.
 
     Fewer species are easier to tell apart, whichever go. So as many as the
     audit leaves out are left out at random, among those that it keeps; what
@@ -337,7 +337,7 @@ def audit_gain(table: pd.DataFrame, drop: np.ndarray, data: str, *,
         gain, spread = _mean(np.array(fewer) - whole)
         rest, _ = _mean(audited - np.array(fewer))
         one = pd.DataFrame([{"value": audited - whole}])
-        parts = {"all": one, "fewer classes": gain, "cleaner labels": rest}
+        parts = {"all": one, "fewer classes": gain, "which classes go": rest}
         scores = pd.concat([part.assign(group=name) for name, part
                             in parts.items()], ignore_index=True)
         found.append(results.rows(

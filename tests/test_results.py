@@ -161,5 +161,5 @@ def test_the_gain_of_the_audit_is_the_sum_of_its_parts():
         index="split", columns="group", values="value")
     assert set(gain.index) == {"random rows", "5° blocks"}
     np.testing.assert_allclose(
-        gain["all"], gain["fewer classes"] + gain["cleaner labels"],
+        gain["all"], gain["fewer classes"] + gain["which classes go"],
         atol=2e-5)

@@ -130,7 +130,7 @@ def test_an_audit_gains_by_fewer_classes_and_by_cleaner_labels(table):
     assert set(found["split"]) == {"random rows", "5° blocks"}
     value = found.pivot(index="split", columns="group", values="value")
     np.testing.assert_allclose(
-        value["all"], value["fewer classes"] + value["cleaner labels"])
+        value["all"], value["fewer classes"] + value["which classes go"])
     told = json.loads(found["settings"].iloc[0])
     assert told["species left out"] == 1 and told["draws"] == 3
 
