@@ -18,6 +18,7 @@ from benchmarks import (
     models,
     peers,
     reading,
+    scale,
 )
 from benchmarks.data import Samples
 
@@ -27,7 +28,12 @@ STAGES = {
     "read-packed": files.read_packed,
     "read-peers": peers.read,
     "read-release": files.read_release,
+    "read-bare": scale.read_bare,
     "start-up": files.start_up,
+    "first-batch": scale.first_batch,
+    "random": scale.pick,
+    "split": scale.divide,
+    "audit": scale.audit,
     "verify": files.verify,
     "write": files.write,
     "convert": files.convert,

@@ -58,7 +58,7 @@ class Samples:
     def repeated(self, size: int) -> Path:
         """Packed shards of at least ``size`` samples: links to the tars."""
         folder, entries = self.folder / f"repeated-{size}", []
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         times = -(-size // len(self.packed))
         for shard in self.packed.files * times:
             path = folder / f"shard-{len(entries):06d}.tar"
@@ -66,11 +66,12 @@ class Samples:
             path.symlink_to(shard.path)
             entries.append({
                 "name": path.name, "samples": shard.samples,
+                "bytes": shard.path.stat().st_size,
                 "sha256": f"{len(entries):064x}",  # else: one tar, refused
                 "records": len(shard.records)})
         np.save(folder / index.RECORDS, np.concatenate(
             [shard.records for shard in self.packed.files] * times))
-        pd.concat([self.packed.table] * times).to_parquet(
+        pd.concat([self.packed.table] * times, ignore_index=True).to_parquet(
             folder / index.TABLE)
         index.save(folder, {
             "layout": "packed", "samples": times * len(self.packed),

@@ -55,7 +55,7 @@ def read_packed(samples: Samples, runs: int) -> Result:
 
     return compare("read packed shards", unit="samples/s", runs=runs,
                    goal="≥ 50 × published, ≥ 30 % of the limit", ours=ours,
-                   published=lambda: _drain(published.loader(release)),
+                   published=lambda: drain(published.loader(release)),
                    limit=limit,
                    limit_is="plain read of the same bytes, from memory")
 
@@ -74,13 +74,13 @@ def read_release(samples: Samples, runs: int) -> Result:
 
     return compare("read release shards", unit="samples/s", runs=runs,
                    goal="≥ 3 × published", ours=ours, limit=limit,
-                   published=lambda: _drain(published.loader(
+                   published=lambda: drain(published.loader(
                        samples.release_urls, shuffle=False)),
                    limit_is="plain read of the same bytes, from memory",
                    note="ours with our index beside the tars")
 
 
-def _drain(batches) -> int:
+def drain(batches) -> int:
     return sum(len(batch[0]) for batch in batches)
 
 

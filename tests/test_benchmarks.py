@@ -18,6 +18,7 @@ from benchmarks import (
     peers,
     published,
     reading,
+    scale,
 )
 from benchmarks.data import Samples, as_release, many_classes
 from benchmarks.models import release_tokens
@@ -239,3 +240,15 @@ def test_both_models_see_the_same_samples(samples):
         "compact": [64, 128, 256], "release's architecture": [64, 128]}
     assert found["top1"].between(found["low"], found["high"]).all()
     assert found.groupby("model")["seconds"].is_monotonic_increasing.all()
+
+
+def test_stages_of_a_large_set_run_on_a_small_one(samples, monkeypatch):
+    """Their sizes are constants, so they are made small here."""
+    for name, size in (("_ALL", 1000), ("_MANY", 600), ("_FEW", 50)):
+        monkeypatch.setattr(scale, name, size)
+    first = scale.first_batch(samples, 1)
+    assert "1,200 samples" in first.note and first.ours > 0
+    found = [stage(samples, 1) for stage in (
+        scale.pick, scale.read_bare, scale.divide, scale.audit)]
+    assert all(row.ours > 0 for row in found)
+    assert {row.unit for row in found} == {"samples/s", "s"}

@@ -136,11 +136,8 @@ def _once(tars: list[Path], found: dict[Path, dict]) -> None:
 def save(folder: Path, content: dict) -> None:
     """Write an index, with the hashes of what lies beside it and its own.
 
-    Parameters
-    ----------
-    content : dict
-        ``layout``, ``samples``, ``classes``, ``provenance``, ``left_out``
-        and ``shards``, the entries of the tars.
+    ``content`` has ``layout``, ``samples``, ``classes``, ``provenance``,
+    ``left_out`` and ``shards``, the entries of the tars.
     """
     text = json.dumps({
         "schema": SCHEMA, **content, "bands": BAND_NAMES,
@@ -291,9 +288,12 @@ class Index:
                 lambda path: pd.read_parquet(path, columns=columns))
         tables = {folder: side(folder, index, TABLE, read)
                   for folder, index in self._found.items()}
-        table = pd.concat(
-            [tables[file.path.parent].iloc[file.first:
-                                           file.first + file.samples]
-             for file in self.files], ignore_index=True)
-        table.attrs = tables[self.files[0].path.parent].attrs
+        first = tables[self.files[0].path.parent]
+        starts = np.cumsum([0, *(file.samples for file in self.files)])
+        if [*starts] == [*(file.first for file in self.files), len(first)]:
+            return first  # one folder, all of it: no copy
+        table = pd.concat([tables[file.path.parent].iloc[
+            file.first:file.first + file.samples]
+            for file in self.files], ignore_index=True)
+        table.attrs = first.attrs
         return table
