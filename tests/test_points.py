@@ -245,10 +245,16 @@ def test_a_normal_name_is_normal(name):
     ("Larix decidua Miller, Gard. Dict. ed. 8", "Larix decidua"),
     ("Alnus glutinosa Gaertner var. vulgaris Spach", "Alnus glutinosa"),
     ("Hippophae\u0308 rhamnoides", "Hippophaë rhamnoides"),
+    ("pinus strobus, eastern white pine", "Pinus strobus"),
+    ("picea abies - norway spruce", "Picea abies"),
+    ("Abies firma Siebold & Zuccarini", "Abies firma"),
+    ("Quercus robur subsp. robur", "Quercus robur"),
+    ("Pinus sylvestris\nL.", "Pinus sylvestris"),
 ])
 def test_names_of_all_spellings(came, normal):
     assert names.normal(came) == normal
     assert names.is_species(normal)
+    assert names.alike(came) == names.alike(normal)
 
 
 @pytest.mark.parametrize("name", [
@@ -264,6 +270,10 @@ def test_names_of_all_spellings(came, normal):
     "Acer rubrum & nigrum", "Acer rubrum et nigrum", "dead acer rubrum",
     "vacant site", "Other hardwood", "Quaking aspen", "Tree of heaven",
     "Acer seedlings", "Robinia pseudo acacia", "no data",
+    "acer rubrum, fagus sylvatica", "ACER RUBRUM L., FAGUS SYLVATICA",
+    "acer rubrum, a. nigrum", "Acer rubrum, nigrum", "acer rubrum acer nigrum",
+    "acer rubrum - fagus sylvatica", "Acer rubrum (Acer nigrum)",
+    "Acer rubrum\nfagus sylvatica", "acer rubrum > nigrum",
     "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))

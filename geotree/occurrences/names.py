@@ -26,10 +26,13 @@ _VAGUE = re.compile(
     r"hybrid|nov|dead)\b", re.IGNORECASE)
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _SIGN = re.compile(r"[×✕✖] ?|(?:^|(?<= ))[xX] (?=\S)|^[xX](?=[A-Z][a-z])")
+_EPITHET = r"[a-z]{4,}\b(?!\.)"
 _TWO = re.compile(  # names, or doubt; an author has no epithet behind it
-    r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und|not|absent)\b|(?:&|\bet) "
-    r"[a-z]{4,}\b(?!\.)|[ &,][A-Z](?:[a-z]+ "
-    r"|\. ?)(?!sensu|emend|auct|subsp|forma|filius)[a-z]{4,}\b(?!\.)")
+    r"[?/;|+×]|\b(?:or|oder|ou|vs|and|und|not|absent)\b|[ &,][A-Z](?:[a-z]+ "
+    rf"|\. ?)(?!sensu|emend|auct|subsp|forma|filius){_EPITHET}|(?:[,&>]|\bet"
+    r"| [-–]) ?"  # and no common name, which ends in "oak" or the like
+    rf"(?![^,&]*\b(?:{'|'.join(_WORDS['no epithets'])})(?:$|[,&)]))"
+    rf"(?:[a-z]+ {_EPITHET}|[a-z]\. ?{_EPITHET}|{_EPITHET}(?! \w))")
 _WORD = r"[a-zà-ÿ][a-zà-ÿ-]+(?!\w)"  # not cut at a letter of others
 _NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")
 
@@ -47,6 +50,7 @@ def normal(name) -> str:
     if not isinstance(name, str):
         return ""
     text = unicodedata.normalize("NFC", name).translate(_INVISIBLE)
+    text = re.sub(r"\s*[\r\n]+\s*", ", ", text.strip())
     text = " ".join(text.replace("_", " ").split()).strip("'\" ")
     if text.casefold().strip(". ()") in _WORDS["no names"]:
         return ""
@@ -60,7 +64,8 @@ def normal(name) -> str:
         plain = plain[:at] + plain[at:].capitalize()
     found = _NAME.match(plain)
     if (not found or not found[4] or found[4] in _WORDS["no epithets"]
-            or _TWO.search(plain, found.end())):
+            or _TWO.search(plain, found.end()) or re.search(
+                rf"(?i)\b{found[2]}\b", plain[found.end():])):
         return text
     return (f"{found[1] or ''}{found[2]} {found[3] or ''}{found[4]}")
 
@@ -96,8 +101,9 @@ def alike(name) -> str:
     """
     if not isinstance(name, str):
         return ""
-    return normal(name.lower()).replace("× ", "").replace("×", "") or as_word(
-        name)
+    # Of what is one name already, authors are gone before capitals are.
+    return normal(normal(name).lower()).replace("× ", "").replace(
+        "×", "") or as_word(name)
 
 
 def as_word(word) -> str:
