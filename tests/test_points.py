@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from geotree import explore, occurrences
-from geotree.occurrences import names
+from geotree.occurrences import columns, names
 
 GERMAN = ("Art;Breite;Länge;Jahr;Notiz\n"
           "Quercus robur L.;48,13;11,5;2020;007\n"
@@ -300,8 +300,29 @@ def test_minutes_in_a_column_of_their_own_are_told(name):
     "1998-99", "2020/21", "2020-05-03 - 2021-06-01",
     "2020-12-31 to 2021-01-01"])
 def test_a_winter_or_two_dates_are_of_no_year(date):
+    no_year(date)
+
+
+@pytest.mark.parametrize("date", [
+    "1900-01-00", "1899-12-30", "1899-12-31 00:00:00", "1904-01-01",
+    "1/0/1900", "00.01.1900", "30.12.1899", "12/30/1899", "1970-01-01T00:00:00Z",
+    "1900-01-01", "0000-00-00", pd.Timestamp("1970-01-01")])
+def test_the_date_of_an_empty_cell_is_of_no_year(date):
+    no_year(date)
+
+
+@pytest.mark.parametrize("date", [
+    "1970-01-02", "1970-01-01/1970-12-31", "1904", "1970-01", "30.12.1898",
+    pd.Timestamp("1900-02-01")])
+def test_an_old_date_is_one(date):
+    assert columns.years(pd.Series([date, date]))[0] in (
+        1970, 1904, 1898, 1900)
+
+
+def no_year(date):
     table = occurrences.from_points(pd.DataFrame({
-        "lat": [47.0, 48.0], "lon": 8.0, "date": [date, "2020-05"]}))
+        "lat": [47.0, 48.0], "lon": 8.0, "date": [date, type(date)(
+            "2020-05")]}))
     assert table["status"].tolist() == ["no year", "ok"]
 
 

@@ -35,6 +35,10 @@ POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
             "coordinatePrecision": 180.0}
 _NINES = (99_999, 999_999, 9_999_999, 99_999_999)
 _NO_YEAR = (0, -1, -99, -999, -9999, *_NINES)
+_NO_DATE = (  # what Excel, databases and clocks make of an empty cell
+    r"(?:1899-12-3[01]|(?:1601|1753|1900|1904|1970)-01-0[01])(?:[T ].*)?$|"
+    r"0?[01][./-]0?[01][./-](?:1601|1753|1900|1904|1970)$|"
+    r"(?:3[01][./-]12|12[./-]3[01])[./-]1899$")
 
 
 def last_year() -> int:
@@ -70,10 +74,9 @@ def years(column: pd.Series) -> pd.Series:
     Returns
     -------
     (N,) float64
-        NaN where it is neither, or a time from one year to another.
+        NaN where it is neither, a time from one year to another, or the
+        day that a program counts from.
     """
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return column.dt.year.astype("float64")
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("Float64").astype("float64")
     text = column.astype("str").str.strip()
@@ -84,7 +87,8 @@ def years(column: pd.Series) -> pd.Series:
     found = found[0].fillna(found[1]).fillna(found[2])
     until = text.str.extract(
         r"(?:/| (?:-|–|to|bis|until) )(\d{4})(?:-[^/]*)?$")[0]
-    found = found.where(until.isna() | (until == found))
+    found = found.where((until.isna() | (until == found))
+                        & ~text.str.match(_NO_DATE).fillna(False))
     return pd.to_numeric(found, errors="coerce").astype("float64")
 
 
@@ -140,7 +144,8 @@ def _year(came: pd.Series, report: dict) -> pd.Series:
     values = years(came)
     if not pd.api.types.is_numeric_dtype(came.dtype):
         blank = came.isna() | _is_blank(came)
-        _refuse(came, values.isna() & ~blank, "years or dates")
+        _refuse(came, values.isna() & ~blank, "years or dates, and not the "
+                "day that a program counts from")
         count(report, "year was a date", values.notna() & ~came.astype(
             "str").str.fullmatch(r"\s*[+-]?\d+(\.0*)?\s*").fillna(False))
     return values.mask(values.isin(_NO_YEAR))

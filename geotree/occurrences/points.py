@@ -232,7 +232,7 @@ def _is_wgs(grid) -> bool:
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
     new["year"] = columns.known_years(came)
     marks.append((new["year"].isna() & came.notna(), "no year",
-                  _words(came) + " is no year or date"))
+                  _words(came) + " is no year or date of a tree"))
 
 
 def _name(new: pd.DataFrame, marks: list, came: pd.Series,
