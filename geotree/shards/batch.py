@@ -62,13 +62,13 @@ class ShardError(ValueError):
         return type(self), (self.path, self.record, self.reason, self.samples)
 
 
-def unread(numbers: np.ndarray, ids: np.ndarray) -> Shared:
+def unread(labels: np.ndarray, ids: np.ndarray) -> Shared:
     """Samples that another process reads: all of them missing here."""
     images, environment = (
         np.broadcast_to(np.array(missing, kind), (len(ids), *shape))
         for missing, (kind, shape) in zip((NODATA, np.nan), COLUMNS.values(),
                                           strict=False))
-    return Shared(images, environment, numbers, ids, np.zeros(len(ids), bool))
+    return Shared(images, environment, labels, ids, np.zeros(len(ids), bool))
 
 
 def take(batch: Batch, rows) -> Batch:

@@ -219,11 +219,9 @@ class Resident:
         return len(self._samples.ids)
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
-                seed: int = 0, epoch: int = 0, drop_last: bool = False,
-                part=None) -> Iterator[Batch]:
+                seed: int = 0, epoch: int = 0,
+                drop_last: bool = False) -> Iterator[Batch]:
         """Yield every sample once, as tensors on the device.
-
-        ``part`` was said when they were read.
 
         Shuffled, the order is a permutation of all samples that depends on
         ``(seed, epoch)`` alone; the last batch may be smaller, or is left
