@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from killing import crew, port
 from geotree import pixels, shards
 from geotree.planet.source import Planet
 from geotree.shards import Batch
-from geotree.shards.memory import Resident
 from geotree.training.processes import World
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,86 +167,8 @@ def test_parts_of_a_batch_are_the_batch():
         parts = [world.mine(batch).ids for world in worlds]
         assert sorted(np.concatenate(parts)) == list(range(7))
         for world, part in zip(worlds, parts, strict=True):
-            assert world.share(world.mine(batch), 7) == pytest.approx(
+            assert world.share(batch) == pytest.approx(
                 len(part) * size / 7)
-
-
-def bytes_read():
-    """What this process has asked the kernel for so far."""
-    for line in Path("/proc/self/io").read_text().splitlines():
-        if line.startswith("rchar"):
-            return int(line.split()[1])
-
-
-@pytest.mark.parametrize("size", [2, 3, 5])
-@pytest.mark.parametrize("layout", ["packed", "release"])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_each_process_reads_its_part_of_one_order(folder, tmp_path, layout,
-                                                  shuffle, size):
-    """All see the same batches; each sample is read by one of them."""
-    cube = pixels.open(folder / "cube.zarr")
-    table = shards.open(folder / "shards").table
-    shards.write(cube, table, tmp_path, layout=layout, progress=False,
-                 **({"pack": 4} if layout == "packed" else {}))
-    data = shards.open(tmp_path)
-    data = data.select(np.random.default_rng(0).permutation(len(data))[:443])
-    settings = {"shuffle": shuffle, "seed": 3, "epoch": 1}
-    data.labels, before = data.labels, bytes_read()
-    whole = list(data.batches(64, **settings))
-    all_bytes = bytes_read() - before
-    worlds = [World(rank, size) for rank in range(size)]
-    seen = []
-    for world in worlds:
-        before = bytes_read()
-        batches = list(data.batches(64, **settings, part=world.part))
-        part = bytes_read() - before
-        assert part < all_bytes / size * 1.05 + 30_000, part
-        seen.append(batches)
-    for batch, *parts in zip(whole, *seen, strict=True):
-        owners = sum(part.mine.astype(int) for part in parts)
-        assert (owners == 1).all()
-        for world, part in zip(worlds, parts, strict=True):
-            np.testing.assert_array_equal(part.ids, batch.ids)
-            np.testing.assert_array_equal(part.labels, batch.labels)
-            for values, of in zip(world.mine(part), batch, strict=True):
-                np.testing.assert_array_equal(values, of[part.mine])
-
-
-def test_where_damage_is_skipped_all_processes_see_it(folder, tmp_path):
-    """Else one would go on with fewer batches than the others."""
-    copy = tmp_path / "shards"
-    shutil.copytree(folder / "shards", copy)
-    tar = next(copy.glob("*.tar"))
-    data = bytearray(tar.read_bytes())
-    data[2_000] ^= 1
-    tar.write_bytes(data)
-    damaged = shards.open(copy, on_error="skip")
-    with pytest.warns(UserWarning, match="skipped 64 samples"):
-        alone = list(damaged.batches(64, shuffle=True))
-    worlds = [World(rank, 2) for rank in range(2)]
-    for batch, *parts in zip(alone, *(damaged.batches(
-            64, shuffle=True, part=world.part) for world in worlds),
-            strict=True):
-        ids = np.concatenate([world.mine(part).ids for world, part in
-                              zip(worlds, parts, strict=True)])
-        assert sorted(ids) == sorted(batch.ids)
-
-
-def test_a_device_holds_what_its_process_reads(folder):
-    """On a GPU each process keeps its part, and the order is the same."""
-    data, device = shards.open(folder / "shards"), torch.device("cpu")
-    whole = Resident(data, device).batches(64, shuffle=True)
-    worlds = [World(rank, 2) for rank in range(2)]
-    for batch, *parts in zip(whole, *(Resident(
-            data, device, world.part).batches(64, shuffle=True)
-            for world in worlds), strict=True):
-        got = [world.mine(part) for world, part in
-               zip(worlds, parts, strict=True)]
-        ids = torch.cat([one.ids for one in got])
-        order = batch.ids.argsort()
-        torch.testing.assert_close(ids.sort()[0], batch.ids[order])
-        images = torch.cat([one.images for one in got])[ids.argsort()]
-        assert (images == batch.images[order]).all()
 
 
 def test_a_notebook_starts_processes_itself(tmp_path):

@@ -10,19 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geotree.variables import (
-    BAND_NAMES,
-    MONTHS,
-    NODATA,
-    PATCH,
-    VARIABLE_NAMES,
-)
-
-# Columns of a batch: numbers, and shape of a sample.
-COLUMNS = {"images": ("<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
-           "environment": ("<f4", (len(VARIABLE_NAMES),)),
-           "label": ("<i8", ()), "id": ("<i8", ())}
-
 
 class Batch(NamedTuple):
     """Samples as arrays, the first axis their number."""
@@ -31,18 +18,6 @@ class Batch(NamedTuple):
     environment: np.ndarray  # (B, V) float32, NaN = missing
     labels: np.ndarray  # (B,) int64, row of the class table
     ids: np.ndarray  # (B,) int64, gbifID
-
-
-class Shared(NamedTuple):
-    """A batch of several processes: the labels and ids of all, and what
-    this one has read; the pixels and variables of the others are missing.
-    """
-
-    images: np.ndarray
-    environment: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
-    mine: np.ndarray  # (B,) bool
 
 
 class ShardError(ValueError):
@@ -62,18 +37,9 @@ class ShardError(ValueError):
         return type(self), (self.path, self.record, self.reason, self.samples)
 
 
-def unread(labels: np.ndarray, ids: np.ndarray) -> Shared:
-    """Samples that another process reads: all of them missing here."""
-    images, environment = (
-        np.broadcast_to(np.array(missing, kind), (len(ids), *shape))
-        for missing, (kind, shape) in zip((NODATA, np.nan), COLUMNS.values(),
-                                          strict=False))
-    return Shared(images, environment, labels, ids, np.zeros(len(ids), bool))
-
-
 def take(batch: Batch, rows) -> Batch:
     """Rows of a batch, each array indexed alike."""
-    return type(batch)(*(column[rows] for column in batch))
+    return Batch(*(column[rows] for column in batch))
 
 
 def join(batches: list[Batch]) -> Batch:
@@ -94,9 +60,8 @@ def gather(parts: Iterable[Batch], size: int,
     for part in parts:
         while len(part.ids):
             if not filled:
-                block = type(part)(*(
-                    np.empty((size, *column.shape[1:]), column.dtype)
-                    for column in part))
+                block = Batch(*(np.empty((size, *column.shape[1:]),
+                                         column.dtype) for column in part))
                 places = None if rng is None else rng.permutation(size)
             fit = min(len(part.ids), size - filled)
             into = slice(filled, filled + fit)

@@ -162,7 +162,7 @@ class _Arrays(Records):
         super().__init__(source)
         self.batch = batch
 
-    def read(self, number: int, wanted: np.ndarray | None, rng, turns=None
+    def read(self, number: int, wanted: np.ndarray | None, rng
              ) -> Iterator[tuple[Batch, int]]:
         rows = np.arange(len(self.batch.ids)) if wanted is None else wanted
         if rng is not None:
@@ -187,23 +187,20 @@ class Resident:
     data : Shards
         Read once, here.
     device : torch.device
-    part : (int, int)
-        Number of this process, of so many; what others read is missing.
     """
 
-    def __init__(self, data: Shards, device, part: tuple[int, int] = (0, 1)):
+    def __init__(self, data: Shards, device):
         import torch
 
         self.device, n = device, 0
-        for batch in data.batches(_READ, part=part):
-            some = type(batch)(*map(torch.from_numpy, map(
-                np.ascontiguousarray, batch)))
+        for batch in data.batches(_READ):
+            part = Batch(*map(torch.from_numpy, batch))
             if not n:
-                self._samples = type(batch)(*(torch.empty(
+                self._samples = Batch(*(torch.empty(
                     (len(data), *column.shape[1:]), dtype=column.dtype,
-                    device=device) for column in some))
-            rows = slice(n, n := n + len(some.ids))
-            for column, values in zip(self._samples, some, strict=True):
+                    device=device) for column in part))
+            rows = slice(n, n := n + len(part.ids))
+            for column, values in zip(self._samples, part, strict=True):
                 column[rows] = values.to(device)
         self._samples = take(self._samples, slice(n))
 

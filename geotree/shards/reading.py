@@ -1,9 +1,11 @@
-"""Shards that are open: batches, single samples, views. Chapter 03."""
+"""Shards that are open: batches in order or mixed, single samples, views.
+
+Chapter 03.
+"""
 
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -126,14 +128,14 @@ class Shards:
     def columns(self, *names: str) -> pd.DataFrame:
         """Some columns of ``table``, without reading the others."""
         table = self._records.source.table(list(names) or None)
-        return table if self._rows is None else table.iloc[
-            self._rows].reset_index(drop=True)
+        if self._rows is not None:
+            table = table.iloc[self._rows].reset_index(drop=True)
+        return table
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Class number of each sample, in order: (N,) int64."""
-        every = self._records.labels
-        return every if self._rows is None else every[self._rows]
+        return taxonomy.labels(self.columns("species"), self.classes)
 
     def select(self, rows) -> "Shards":
         """A view of some samples; they keep the order of the shards.
@@ -165,8 +167,8 @@ class Shards:
     def sample(self, size: int, *, seed: int = 0) -> "Shards":
         """A view of about ``size`` samples, whole records drawn at random.
 
-        Samples lie in random order, so records are as good as samples: 80
-        of 24,600 hold 20,000 of 6.3 million.
+        Samples lie in random order, so records are as good as samples, and
+        little is read: 80 of 24,600 records hold 20,000 of 6.3 million.
         """
         checks.number(size, name="size", low=1, whole=True)
         rows = np.arange(len(self)) if self._rows is None else self._rows
@@ -179,8 +181,8 @@ class Shards:
         return self.select(np.isin(record, numbers[order[:enough]]))
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
-                seed: int = 0, epoch: int = 0, drop_last: bool = False,
-                part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+                seed: int = 0, epoch: int = 0,
+                drop_last: bool = False) -> Iterator[Batch]:
         """Yield every sample once, in batches.
 
         Parameters
@@ -192,20 +194,18 @@ class Shards:
             the order of ``table``.
         drop_last : bool
             Leave out the last batch when it is not full.
-        part : (int, int)
-            Number of this process, of so many: it reads each n-th record,
-            but all of them with ``on_error="skip"``.
 
         Yields
         ------
-        Batch, or Shared among processes; the last may be smaller
+        Batch
+            The last may be smaller.
         """
         checks.number(batch_size, name="batch_size", low=1, whole=True)
         rng = checks.rng(seed, epoch) if shuffle else None
         size = (max(1, _MIXED // batch_size) * batch_size if shuffle
                 else batch_size)
         size = min(size, max(len(self), _MIXED if shuffle else 1))
-        for block in gather(self._read(rng, part), size, rng):
+        for block in gather(self._read(rng), size, rng):
             for start in range(0, len(block.ids), batch_size):
                 batch = take(block, slice(start, start + batch_size))
                 if not drop_last or len(batch.ids) == batch_size:
@@ -235,7 +235,9 @@ class Shards:
             row % n if self._rows is None else self._rows[row])
 
     def verify(self, table: pd.DataFrame | None = None) -> None:
-        """Compare files with their SHA-256, labels with the species.
+        """Compare each tar, and what lies beside it, with its SHA-256.
+
+        Then each label with the species of its sample.
 
         Parameters
         ----------
@@ -277,10 +279,8 @@ class Shards:
                         f"{labels[row]!r}, {name} says {known[row]!r}",
                         len(wrong))
 
-    def _read(self, rng, part=(0, 1)) -> Iterator[Batch]:
+    def _read(self, rng) -> Iterator[Batch]:
         """Whole or part records; each is gone when the next is asked for."""
-        rank, size = (0, 1) if self.on_error == "skip" else part
-        turns = None if size == 1 else (at % size == rank for at in count())
         numbers, wanted = np.arange(len(self.files)), None
         starts = self._records.starts
         for number in numbers if rng is None else rng.permutation(numbers):
@@ -289,11 +289,12 @@ class Shards:
                 if low == high:
                     continue
                 wanted = self._rows[low:high] - starts[number]
-            for read, n in self._records.read(number, wanted, rng, turns):
-                if not isinstance(read, ShardError):
-                    yield read
+            for part, samples in self._records.read(number, wanted, rng):
+                if isinstance(part, Batch):
+                    yield part
                 elif self.on_error == "raise":
-                    raise read
-                elif (read.path, read.record) not in self._skipped:
-                    self._skipped[read.path, read.record] = int(n)
-                    warnings.warn(f"skipped {n} samples: {read}", stacklevel=4)
+                    raise part
+                elif (part.path, part.record) not in self._skipped:
+                    self._skipped[part.path, part.record] = int(samples)
+                    warnings.warn(f"skipped {samples} samples: {part}",
+                                  stacklevel=4)

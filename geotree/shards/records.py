@@ -3,8 +3,8 @@
 A *packed* record is four members of a tar, ``.images.npy
 .environment.npy .label.npy .id.npy``; any WebDataset reader decodes them.
 A record, of this layout or the release's, is used once its bytes have the
-checksum that the index tells and its samples are those that the table lists.
-No thread and no process is started here. Chapter 03.
+checksum that the index tells and its samples are those that the table lists
+there. No thread and no process is started here. Chapter 03.
 """
 
 import io
@@ -15,25 +15,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from geotree import checks, taxonomy
+from geotree import checks
 from geotree.network import ServiceError
-from geotree.shards.batch import (
-    COLUMNS,
-    Batch,
-    ShardError,
-    Shared,
-    take,
-    unread,
-)
+from geotree.shards.batch import Batch, ShardError, take
 from geotree.shards.far import Ranges
 from geotree.shards.index import TABLE, Shard, layout
+from geotree.variables import BAND_NAMES, MONTHS, PATCH, VARIABLE_NAMES
 
+# Members of a packed record: numbers, and shape of a sample, by column.
+COLUMNS = {"images": ("<u2", (MONTHS, len(BAND_NAMES), PATCH, PATCH)),
+           "environment": ("<f4", (len(VARIABLE_NAMES),)),
+           "label": ("<i8", ()), "id": ("<i8", ())}
 _NPY = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<..)', 'fortran_order': "
                   rb"False, 'shape': \(([\d, ]+)\), \} *\n", re.DOTALL)
 _BLOCK = 512  # bytes; a tar is made of these
@@ -85,7 +82,8 @@ def decode(data: np.ndarray, species: pd.Index) -> Batch:
 
 
 def _array(data: memoryview, kind: str) -> np.ndarray:
-    """The array of a ``.npy`` member as numpy writes it, not parsed."""
+    """The array of a ``.npy`` member as numpy writes it; nothing is parsed.
+    """
     found = _NPY.match(data)
     if found is None or found[1].decode() != kind:
         raise ValueError(f"a member is no .npy of {kind} in C order")
@@ -116,7 +114,8 @@ class Records:
     Attributes
     ----------
     source : Index or Scan
-    starts : (F + 1,) int, row of the first sample of each tar, and the end
+    starts : (F + 1,) int
+        Row of the first sample of each tar, and of the end.
     ends : list of (R,) int
         Rows of each tar up to the end of each of its records.
     """
@@ -141,63 +140,48 @@ class Records:
     def _species(self) -> pd.Index:
         return pd.Index(self.source.classes["species"])
 
-    def read(self, number: int, wanted: np.ndarray | None, rng,
-             turns: Iterator[bool] | None = None
-             ) -> Iterator[tuple[Batch | Shared | ShardError, int]]:
+    def read(self, number: int, wanted: np.ndarray | None, rng
+             ) -> Iterator[tuple[Batch | ShardError, int]]:
         """Read a tar, record by record.
 
         Parameters
         ----------
-        number : int, of the tar
+        number : int
+            Of the tar.
         wanted : (N,) int, sorted, or None
             Rows of the tar; default: all. Records without any are not read.
         rng : Generator, optional
             Packed records come in an order drawn from it.
-        turns : iterator of bool, optional
-            Whether the next record is read in this process.
 
         Yields
         ------
-        Batch, Shared if there are turns, or ShardError
+        Batch or ShardError
             The wanted samples of a record, gone when the next is asked
             for; or what is wrong with it.
-        int, how many samples are wanted of it
+        int
+            How many samples are wanted of it.
         """
         file, ends = self.source.files[number], self.ends[number]
-        sizes, order = file.records["samples"], np.arange(len(ends))
-        starts = ends - sizes
+        starts, order = ends - file.records["samples"], np.arange(len(ends))
         if rng is not None and self.source.layout == "packed":
             rng.shuffle(order)
         if wanted is not None:
             low, high = wanted.searchsorted((starts, ends))
-            order, sizes = order[(high > low)[order]], high - low
-        mine = np.array([turns is None or next(turns) for _ in order], bool)
-        later = iter(file.records[["offset", "length"]][order[mine]].tolist())
+            order = order[(high > low)[order]]
+        places = file.records[["offset", "length"]].tolist()
         with closing(_open(file)) as tar:
-            for place in islice(later, tar.ahead):
-                tar.announce(*place)
-            for record, here in zip(order, mine.tolist(), strict=True):
-                for place in islice(later, here):
-                    tar.announce(*place)
-                rows = (slice(None) if wanted is None else
-                        wanted[low[record]:high[record]] - starts[record])
-                if here:
-                    found = self._checked(number, record, tar)
-                    if wanted is not None and isinstance(found, Batch):
-                        found = take(found, rows)
-                    if turns is not None and isinstance(found, Batch):
-                        found = Shared(*found, np.ones(sizes[record], bool))
-                else:
-                    of = self.starts[number] + np.arange(
-                        starts[record], ends[record])[rows]
-                    found = unread(self.labels[of], self.source.ids[of])
-                yield found, sizes[record]
-
-    @cached_property
-    def labels(self) -> np.ndarray:
-        """Class number of every sample: (N,) int64."""
-        source = self.source
-        return taxonomy.labels(source.table(["species"]), source.classes)
+            for record in order[:tar.ahead]:
+                tar.announce(*places[record])
+            for at, record in enumerate(order):
+                for later in order[at + tar.ahead:at + tar.ahead + 1]:
+                    tar.announce(*places[later])
+                found = self._checked(number, record, tar)
+                if wanted is None:
+                    yield found, ends[record] - starts[record]
+                    continue
+                rows = wanted[low[record]:high[record]] - starts[record]
+                yield (take(found, rows) if isinstance(found, Batch)
+                       else found), len(rows)
 
     def sample(self, row: int) -> Batch:
         """One sample; its record is checked when it is first touched."""

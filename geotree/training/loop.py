@@ -94,7 +94,7 @@ class Run:
         if fit_normalisation and not getattr(model, "fitted", False):
             fit_normalisation(some)
         models.check(model, take(some, slice(4)), self.classes[:4])
-        self.samples = (Resident(self.train, self.device, self.world.part)
+        self.samples = (Resident(self.train, self.device)
                         if Resident.fits(self.train, self.device)
                         else self.train)
         groups = self.recipe.groups(model, settings)
@@ -141,7 +141,7 @@ class Run:
         batches = islice(self.samples.batches(
             self.settings.batch_size, shuffle=True, seed=self.settings.seed,
             epoch=self.epoch, drop_last=self.recipe.drop_last,
-            part=self.world.part), done, None) if done < self.per_epoch else ()
+        ), done, None) if done < self.per_epoch else ()
         before = time.perf_counter()
         for batch in batches:
             self.learn(batch)
@@ -181,9 +181,9 @@ class Run:
             group["lr"] = rate
         self.busy = not self.simple
         with self.autocast():
-            mine = self.world.mine(batch)
-            loss = self.recipe.loss(self.scores, mine, choice, settings)
-        loss = loss * self.world.share(mine, n)
+            loss = self.recipe.loss(self.scores, self.world.mine(batch),
+                                    choice, settings)
+        loss = loss * self.world.share(batch)
         (loss / settings.accumulate).backward()
         self.busy = True
         self.step += 1
@@ -219,8 +219,7 @@ class Run:
         self.model.eval()
         taxa = self.model.scale() * self.model.encode_taxa(self.classes)
         total = right = count = 0
-        for batch in map(self.world.mine, self.validation.batches(
-                512, part=self.world.part)):
+        for batch in map(self.world.mine, self.validation.batches(512)):
             labels = self.labelled(batch).labels
             if not len(labels):  # no row of the last batch is this one's
                 continue

@@ -1,9 +1,8 @@
 """Several processes that train as one: ``torchrun`` or ``accelerate``.
 
-Every process walks through the same batches in the same order, and reads
-and keeps its own rows of each: those of each n-th record. The gradient is
-that of the whole batch, so the loss of N processes is the loss of one.
-Explained in chapter 05.
+Every process walks through the same batches in the same order and keeps
+its own rows of each. The gradient is that of the whole batch, so the loss
+of N processes is the loss of one. Explained in chapter 05.
 """
 
 import atexit
@@ -17,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from geotree.shards.batch import Batch, Shared, take
+from geotree.shards import Batch, take
 
 _PATIENCE = timedelta(minutes=10)  # for a process that does not answer
 # How the back ends report a process that is gone.
@@ -36,25 +35,16 @@ class World:
     rank: int = 0
     size: int = 1
 
-    @property
-    def part(self) -> tuple[int, int]:
-        """What this process reads; see ``Shards.batches``."""
-        return self.rank, self.size
-
     def mine(self, batch: Batch) -> Batch:
-        """This process's rows of a batch; none, where it has no record."""
-        if isinstance(batch, Shared):
-            mine = torch.as_tensor(batch.mine).nonzero().squeeze(1)
-            return Batch(*(
-                column[mine if torch.is_tensor(column) else mine.cpu().numpy()]
-                for column in batch[:4]))
+        """This process's rows of a batch; none, where it is too small."""
         return take(batch, slice(self.rank, None, self.size))
 
-    def share(self, mine: Batch, n: int) -> float:
+    def share(self, batch: Batch) -> float:
         """Factor that turns a mean over ``mine`` into its part of the mean
-        over all ``n``, once gradients are averaged over processes.
+        over ``batch``, once gradients are averaged over processes.
         """
-        return len(mine.ids) * self.size / n
+        rows = len(batch.ids)
+        return len(range(self.rank, rows, self.size)) * self.size / rows
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over all processes."""
