@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, files, globe, splits, taxonomy
+from geotree.occurrences.columns import refuse_absent
 from geotree.occurrences.names import tell_alike
 
 _CELLS = 20_000_000  # probabilities held at once
@@ -40,6 +41,7 @@ class PlaceModel:
         records = checks.columns(table, needed)[needed]
         if records.empty:
             raise ValueError("table is empty: no record to learn from.")
+        refuse_absent(table, "table")
         tell_alike(records[["species"]])
         codes, names = pd.factorize(checks.one_each(
             records["species"], len(table), where="species"), sort=True)

@@ -126,10 +126,14 @@ def test_what_stands_for_unknown_is_unknown_and_counted(name, value):
     assert thinned["coordinateUncertaintyInMeters"].tolist() == [40]
 
 
+@pytest.mark.parametrize("name", ["individualCount", "organismQuantity",
+                                  "abundance", "number_of_individuals"])
 @pytest.mark.parametrize("counts", [
-    [0, 1, None, -1, 2, 30], ["0", "1", "", "some", "2", "30"]])
-def test_a_count_of_none_is_an_absence(counts):
-    flagged = occurrences.flag(spoiled(individualCount=counts))
+    [0, 1, None, -1, 2, 30], ["0", "1", "", "some", "2", "30"],
+    ["0,0", "1,5", "", "some", "2", "30"]])
+def test_a_count_of_none_is_an_absence(name, counts):
+    with pytest.warns(UserWarning, match=f"{name}: no tree was found, it s"):
+        flagged = occurrences.flag(spoiled(**{name: counts}))
     assert flagged["flagAbsent"].tolist() == [True] + [False] * 5
 
 
@@ -233,7 +237,8 @@ def test_words_are_compared_as_words_and_unknown_ones_reported():
                                              False]
     assert flagged.attrs["report"] == {
         "basisOfRecord: unknown word 'a guess'": 1,
-        "occurrenceStatus: unknown word 'maybe'": 1}
+        "occurrenceStatus: unknown word 'maybe'": 1,
+        "occurrenceStatus: no tree was found, it says; counts as one": 1}
 
 
 def test_words_in_lists_are_read_and_numbers_are_none():
@@ -286,16 +291,19 @@ def test_a_csv_of_gbif_is_read_as_it_is(tmp_path):
         speciesKey="5331916", taxonKey="77", note='a "half quote')
     came["species"] = came["species"].where(came.index != 3)
     came["decimalLatitude"] = came["decimalLatitude"].where(came.index != 4)
+    came["occurrenceStatus"] = ["PRESENT"] * 5 + ["ABSENT"]
     path = tmp_path / "0001.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write("\t".join(came) + "\n")
         for row in came.astype("str").fillna("").to_numpy():
             file.write("\t".join(row) + "\n")
     result = occurrences.read(path)
-    assert result["taxonKey"].tolist() == [5331916] * 4
-    assert result["note"].tolist() == ['a "half quote'] * 4
+    assert result["taxonKey"].tolist() == [5331916] * 3
+    assert result["note"].tolist() == ['a "half quote'] * 3
     assert result.attrs["left out"] == {"no species": 1,
-                                        "no decimalLatitude": 1}
+                                        "no decimalLatitude": 1,
+                                        "no tree was found, says the record":
+                                        1}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from geotree import presence
+from geotree import place, presence
 from geotree.evaluation import presence as scores
 from studies import survey as study
 
@@ -227,6 +227,22 @@ def test_a_sign_for_missing_is_no_value(region, fill):
                          coordinates=None, model="logistic")
     with pytest.raises(ValueError, match="sign for missing|a value beyond"):
         model.predict(survey.assign(wet=[fill, *survey["wet"][1:]]))
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("occurrenceStatus", ["ABSENT", "present"]), ("individualCount", [0, 3]),
+    ("organismQuantity", ["0", "3"]), ("detected", [False, True])])
+@pytest.mark.parametrize("learn", [
+    lambda records, background: presence.fit(
+        records, background, variables=VARIABLES, coordinates=METRES),
+    lambda records, background: place.Nearest(records.assign(
+        decimalLatitude=47.0, decimalLongitude=8.0))])
+def test_a_tree_that_was_not_found_is_no_presence(region, name, words, learn):
+    records, background, *_ = region
+    records = records.assign(**{name: words[1]})
+    records[name] = [words[0], *records[name][1:]]
+    with pytest.raises(ValueError, match=f"1 of .* was found \\({name}\\)"):
+        learn(records, background)
 
 
 def test_a_row_without_a_place_is_named(region):

@@ -350,14 +350,15 @@ def test_the_truth_may_be_spelt_otherwise(rank, true):
         species="Abies alba", genus="Abies", family="Pinaceae",
         leafType="Evergreen Needleleaf")
     sheet = Sheet(classes, rank=rank, top=1, threshold=0.5, least=0.5)
-    true = [*true, "unknown"]
+    count = [1] * len(true) + [1, 0]
+    true = [*true, "unknown", "Picea omorika"]  # and that was not found
     kept = sheet.noted(np.ones((len(true), 1), np.float32))
     answers = sheet.frame(kept | {"months": np.ones((len(true), 1))}).assign(
-        status="ok", true=true)
+        status="ok", true=true, individualCount=count)
     with pytest.warns(UserWarning, match=f"unknown in column 'true' are no "
                       f"names of rank {rank}"):
         found = explore.score_answers(answers, "true", rank=rank)
-    assert (found["value"] == 1).all() and (found["n"] == len(true) - 1).all()
+    assert (found["value"] == 1).all() and (found["n"] == len(true) - 2).all()
 
 
 ROWS = {  # what goes in, and what is asked of it

@@ -11,7 +11,7 @@ import pandas as pd
 
 from geotree import checks, files, taxonomy
 from geotree.evaluation import bootstrap
-from geotree.occurrences.columns import PLACE
+from geotree.occurrences.columns import PLACE, absent
 from geotree.occurrences.names import alike, as_word, is_species, normals
 from geotree.occurrences.points import places
 
@@ -227,12 +227,14 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     name = normals(true)
     known = (name != "") & ((rank != "species") | name.map(is_species)
                             | true.isin(rows[f"{rank}_1"]))
+    known &= ~absent(answers).any(axis=1).to_numpy()
     if not known.any():
         raise ValueError(f"column {truth!r} holds no name of rank {rank}: "
                          "nothing to score.")
     if lost := sorted({*true[~known].dropna()} - {""}):
         warnings.warn(f"left out: {checks.few(lost)} in column {truth!r} are "
-                      f"no names of rank {rank}", stacklevel=2)
+                      f"no names of rank {rank}, or of trees that were not "
+                      "found", stacklevel=2)
     units = bootstrap.units(blocks, len(answers))[known]
     form = partial(_form, rank)
     rows, name = rows[known], true[known].map(form)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from geotree import checks, globe
 from geotree.data import load
-from geotree.occurrences import names
+from geotree.occurrences import names, reading
 
 # name -> dtype; NaN stands for "unknown" in the columns of OPTIONAL only.
 COLUMNS = {
@@ -97,6 +97,23 @@ def known_years(column: pd.Series) -> pd.Series:
     when = years(column)
     return when.where((when % 1 == 0) & when.between(
         FIRST_YEAR, last_year())).astype("Int64")
+
+
+def absent(table: pd.DataFrame) -> pd.DataFrame:
+    """Where each column says that no tree was found: (N, columns) bool."""
+    table = table.reset_index(drop=True)
+    return pd.DataFrame({name: names.under(
+        table[name], "occurrenceStatus", ["absent"]) | (checks.degrees(
+            table[name]) == 0) for name in reading.usual(table, "status")},
+        table.index)
+
+
+def refuse_absent(table: pd.DataFrame, where: str) -> None:
+    """Raise ``ValueError`` where a record says that no tree was found."""
+    for name, bad in absent(table).items():
+        checks.refuse(bad, f"rows of {where} say that no tree was found "
+                      f"({name})", "Leave them out: they would count as "
+                      "records of one.")
 
 
 def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:

@@ -250,12 +250,11 @@ def _name(new: pd.DataFrame, marks: list, came: pd.Series,
 
 def _found(marks: list, came: pd.DataFrame) -> None:
     """What columns say of a tree that was looked for and is not there."""
-    for name in reading.usual(came, "status"):
-        text, number = came[name], pd.to_numeric(came[name], errors="coerce")
-        marks.append((number.eq(0).fillna(False).to_numpy(bool) | names.under(
-            text, "occurrenceStatus", ["absent"]), "absent",
-            name + " is " + _words(text)))
-        odd = names.strange(text[number.isna()], "occurrenceStatus").index
+    for name, bad in columns.absent(came).items():
+        text = came[name]
+        marks.append((bad, "absent", name + " is " + _words(text)))
+        odd = names.strange(text[np.isnan(checks.degrees(text))],
+                            "occurrenceStatus").index
         if len(odd):
             warnings.warn(f"{name} is {checks.few(odd)}: taken for present, "
                           "expected present, absent or a number", stacklevel=3)

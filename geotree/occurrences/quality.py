@@ -62,6 +62,7 @@ def flag(table: pd.DataFrame, *, trees=None) -> pd.DataFrame:
     found = {name: _told(result, rule, trees) for name, rule in _RULES.items()}
     lat, lon = (result[name] for name in PLACE)
     radius = result["coordinateUncertaintyInMeters"]
+    found["flagAbsent"] |= columns.absent(result).any(axis=1)
     found["flagEqual"] |= lat.abs() == lon.abs()
     found["flagSea"] |= (globe.country_code(
         lat=lat, lon=lon, coast=True) == "")

@@ -81,6 +81,9 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
             "Drop the repeats with table.drop_duplicates('gbifID').")
     _check_ranges(result, report)
     _check_words(came, result, report)
+    for name, bad in columns.absent(came).items():
+        count(report, f"{name}: no tree was found, it says; counts as one",
+              bad)
     result.attrs = dict(table.attrs)
     told = result.attrs.get("report", {})
     new = {what: rows for what, rows in report.items() if what not in told}
@@ -99,9 +102,9 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
     ----------
     path : path
         Written by :func:`write`, or another table with these columns, such
-        as a download of GBIF's (CSV). There, rows without coordinates, year
-        or species are left out, which ``attrs["left out"]`` counts, and
-        ``leafType`` is "Unknown" if it is not there.
+        as a download of GBIF's (CSV). There, rows of absence or without
+        coordinates, year or species are left out, which ``attrs["left
+        out"]`` counts, and ``leafType`` is "Unknown" if it is not there.
 
     Raises
     ------
@@ -116,6 +119,8 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
         for name in ("decimalLatitude", "decimalLongitude", "year", "species"):
             if name in table:
                 table = leave(table, table[name].isna(), f"no {name}")
+        table = leave(table, columns.absent(table).any(axis=1),
+                      "no tree was found, says the record")
     try:
         return validate(table)
     except ValueError as error:

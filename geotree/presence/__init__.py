@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, place
+from geotree.occurrences.columns import refuse_absent
 from geotree.occurrences.names import tell_alike
 from geotree.presence.sites import DEGREES, Data, Features, checked, visited
 
@@ -77,6 +78,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     checks.columns(presence, ["species"], where="presence")
     for frame, where in ((presence, "presence"), (background, "background")):
         checked(frame, table, where)
+    refuse_absent(presence, "presence")
     table.learn(pd.concat([presence, background], ignore_index=True))
     tell_alike(presence[["species"]])
     code, species = pd.factorize(presence["species"].astype("str"), sort=True)
