@@ -344,6 +344,14 @@ def test_a_species_on_both_sides_is_found():
     splits.check_leakage(table, parts)
     with pytest.raises(splits.LeakageError, match="species are both in"):
         splits.check_leakage(table, parts, species=True)
+    held = table["species"].isin(splits.hold_out(table))
+    table.loc[held, "species"] = "Pinus nigra"
+    parts = parts.mask(held, "test").mask(~held, "train")
+    splits.check_leakage(table, parts, species=True)
+    table.loc[parts[parts == "train"].index[0], "species"] = (
+        " PINUS  NIGRA J.F.Arnold")
+    with pytest.raises(splits.LeakageError, match="1 species are both in"):
+        splits.check_leakage(table, parts, species=True)
 
 
 def test_nothing_to_compare_is_no_success():

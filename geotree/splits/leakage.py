@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, globe
+from geotree.occurrences.names import alike
 
 PARTS = ("train", "validation", "test")
 UNUSED = ("buffer", "untrained", "held out")
@@ -66,7 +67,10 @@ def check_shared(first: pd.DataFrame, second: pd.DataFrame, one: str,
     if one_is != other_is:
         raise ValueError(f"{column} is text in one of {one} and {other}, and "
                          "numbers in the other: none would be the same.")
-    shared = sorted(set(first[column]) & set(second[column]))
+    same = alike if column == "species" else lambda value: value
+    one_has, other_has = ({*map(same, table[column])}
+                          for table in (first, second))
+    shared = sorted((one_has & other_has) - {""})
     if shared:
         raise LeakageError(
             f"{len(shared)} {what} are both in {one} and in {other}: "
