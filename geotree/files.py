@@ -75,7 +75,8 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 def named(path: str | os.PathLike) -> Path:
     """A path, ~ spelt out, or a ``ValueError`` that says what came."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+    if (not isinstance(path, str | os.PathLike) or not os.fspath(path)
+            or not Path(path).absolute().name):  # "/$UNSET"
         raise ValueError(f"path is {checks.shown(path)}, expected the name of "
                          "a file or folder: text, or a pathlib.Path.")
     path = Path(path).expanduser()

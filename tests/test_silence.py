@@ -152,6 +152,9 @@ REFUSED = {
     "a scale below zero": lambda: scenes.unit(
         {}, {"raster:bands": [{"scale": -1e-4, "offset": -0.1}]}, 5),
     "an unknown device": lambda: training.pick_device("gpu"),
+    "a device that holds nothing": lambda: training.pick_device("meta"),
+    "a cache of no size": lambda: shards.open("file:///a", cache_gb=np.nan),
+    "an unknown protocol": lambda: shards.open("foo://a/b"),
     "percent for shares": lambda: calibration.prediction_sets(
         ODDS, np.full(len(CLASSES), 10)),
     "columns with names": lambda: score(probabilities=pd.DataFrame(
@@ -290,12 +293,17 @@ def test_it_is_refused(what):
 @pytest.mark.parametrize("ask", [
     lambda: evaluation.predict(CompactClip, patches(), CLASSES),
     lambda: evaluation.embed(CompactClip, patches()),
+    lambda: evaluation.embed("model", patches()),
+    lambda: explore.ask("model", FakeSource(), lat=[47], lon=[8]),
+    lambda: explore.predict(TABLE, model=CompactClip, source=FakeSource()),
+    lambda: explore.predict(TABLE, model=None, source=FakeSource()),
     lambda: training.fit(CompactClip, patches()),
     lambda: training.fit(CompactClip(), None),
     lambda: CompactClip({"width": 64}), lambda: run.use({"records": 5})])
 def test_what_is_of_another_type_is_named(ask):
     with pytest.raises(TypeError, match="is the class CompactClip, expected|"
-                       "made, not its class|needs Shards, not a NoneType|"
+                       "expected one that has encode_images|made, not its "
+                       "class|needs Shards, not a NoneType|"
                        "expected CompactConfig|is {'records': 5}, expected"):
         ask()
 
@@ -562,7 +570,7 @@ PATHS = {  # doors that take the name of a file or folder
 
 
 @pytest.mark.parametrize("what", PATHS)
-@pytest.mark.parametrize("path", [None, 3, ""])
+@pytest.mark.parametrize("path", [None, 3, "", "/"])
 def test_a_path_is_one(what, path):
     with pytest.raises(ValueError, match="path is .*, expected the name"):
         PATHS[what](path)

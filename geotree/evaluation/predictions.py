@@ -19,15 +19,23 @@ from geotree.shards import Batch, Shards, take
 from geotree.variables import NODATA
 
 
+def expect(model) -> None:
+    """Raise ``TypeError`` for what is no model: a class, a path, nothing."""
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {model.__name__}, expected one "
+                        f"that was made of it: {model.__name__}(…), or "
+                        "models.load.")
+    if not hasattr(model, "encode_images"):
+        raise TypeError(f"model is {checks.shown(model)}, expected one that "
+                        "has encode_images, such as models.load gives.")
+
+
 @contextmanager
 def asked(model):
     """The model as it answers; its mode is put back."""
     import torch
 
-    if isinstance(model, type):
-        raise TypeError(f"model is the class {model.__name__}, expected one "
-                        f"that was made of it: {model.__name__}(…), or "
-                        "models.load.")
+    expect(model)
     training = model.training
     model.eval()
     try:

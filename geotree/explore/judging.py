@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, evaluation, globe, taxonomy
-from geotree.evaluation import calibration
+from geotree.evaluation import calibration, predictions
 from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
 from geotree.prior import combine, restrict
@@ -139,6 +139,7 @@ def loaded(model, device: str):
 
     if isinstance(model, str | os.PathLike):
         model = models.load(model)
+    predictions.expect(model)
     return model.to(pick_device(device)) if hasattr(model, "to") else model
 
 
@@ -175,8 +176,9 @@ def judge(model, *, prior: bool = True, checklist=None,
                              f"{country}. Give one of the two.")
     place = None
     if prior and records is not None:
-        place = MODELS[model.card.get("prior_model", "nearest places")](
-            records)
+        name = model.card.get("prior_model", "nearest places")
+        place = MODELS[checks.one_of(name, MODELS, name="prior_model of the "
+                                     "card")](records)
     weight = model.card.get("prior_weight", 1.0) if place else 1.0
     return Judge(model, classes, getattr(model, "temperature", 1.0), place,
                  weight, listed), unmatched

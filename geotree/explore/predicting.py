@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, engine, files, occurrences, taxonomy
+from geotree.evaluation import predictions
 from geotree.explore import seeing
 from geotree.explore.judging import Judge, judge, loaded
 from geotree.explore.seeing import NO_PLACE, STATUS, YEAR, Seen
@@ -248,6 +249,7 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     ValueError
         No place is on the globe, or the plan is beyond the budget.
     """
+    predictions.expect(model)
     checks.one_order(lat=lat, lon=lon, year=year)
     lat, lon, year = np.broadcast_arrays(*np.atleast_1d(
         checks.degrees(lat), checks.degrees(lon), checks.plain(year, "year")))

@@ -42,7 +42,8 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
     """
     path = files.named(path)
     if path.is_dir() or not path.exists():
-        raise FileNotFoundError(f"no table at '{path}'.")
+        raise FileNotFoundError(f"no table at '{path}'"
+                                + ", but a folder" * path.is_dir() + ".")
     with files.regular(path).open("rb") as file:
         magic = file.read(4)
     if magic[:2] == b"PK":

@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 
 import numpy as np
 
-from geotree import files, network
+from geotree import checks, files, network
 from geotree.network import ServiceError, redact
 
 _AT_ONCE = 16  # requests
@@ -49,12 +49,13 @@ def at(address: str, *, cache: str | Path | None = None,
                          "https://. Nothing was sent.")
     path, mark, query = address.partition("?")
     store = Store(protocol, mark + query, storage_options or {},
-                  files.cache_folder(cache) / "shards", cache_gb * 1e9)
+                  files.cache_folder(cache) / "shards",
+                  1e9 * checks.number(cache_gb, name="cache_gb", low=0))
     try:
         store.system  # noqa: B018
-    except ImportError as error:
-        raise ImportError(f"{protocol}:// needs more than is installed: pip "
-                          f"install 'geotree[far]' ({error})") from error
+    except (ImportError, ValueError) as error:
+        raise type(error)(f"{protocol}:// is not known here, or needs pip "
+                          f"install 'geotree[far]' ({error}).") from error
     return Far(path.rstrip("/"), store)
 
 
@@ -265,9 +266,8 @@ def _system(protocol: str, options: dict):
             "read_timeout": network.LIMIT[1],
             "retries": {"total_max_attempts": 1}}} | options
     if protocol in ("http", "https"):
-        options = {"client_kwargs": _client()} | options | {
-            "headers": {"Accept-Encoding": "identity"}
-            | options.get("headers", {})}
+        options = {"client_kwargs": _client()} | options | {"headers": {
+            "Accept-Encoding": "identity"} | options.get("headers", {})}
     system = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
     system.retries = 1  # of s3fs
     return system

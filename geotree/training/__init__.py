@@ -268,7 +268,9 @@ def pick_device(name: str = "auto") -> torch.device:
     """The named device, or the best one of this machine."""
     if name != "auto":
         try:
-            return torch.empty(0, device=name).device
+            one = torch.zeros(1, device=name)
+            one.tolist()  # of "meta" there is nothing to have
+            return one.device
         except (RuntimeError, AssertionError, TypeError) as error:
             raise ValueError(
                 f"device is {name!r}, which this machine or this build of "
