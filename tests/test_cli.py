@@ -89,6 +89,7 @@ def test_from_a_messy_table_to_a_map(folder, run, tmp_path):
     assert found["predicted_species"].nunique() <= 8
     told = run(f"evaluate {tmp_path}/a.csv --truth Art")
     assert "answered" in told and "0.990" in told
+    assert "places lie within 50 m of one that the model was trained" in told
     told = run(f"map --model {tmp_path}/model --bbox 5,45,11,48 --step 1 "
                f"-o {tmp_path}/map.tif")
     assert "3 × 6 cells" in told

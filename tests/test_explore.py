@@ -19,6 +19,7 @@ from PIL import Image
 
 from geotree import explore, globe, place, plots, taxonomy, variables
 from geotree.explore import packing
+from geotree.explore.tiles import Grid
 from geotree.planet.source import Planet
 from geotree.shards import Batch
 from geotree.sources.earthengine import EarthEngine
@@ -297,6 +298,19 @@ def test_cells_of_equal_area_have_equal_area():
     np.testing.assert_allclose(np.diff(edge), np.diff(edge)[0], rtol=0.01)
 
 
+@pytest.mark.parametrize("step", [0.5, 0.7, 7, 100])
+@pytest.mark.parametrize("equal_area", [False, True])
+def test_no_cell_is_beyond_the_globe(equal_area, step):
+    grid = Grid((-180, -90, 180, 90), step, equal_area, 4, 64)
+    ends = ([grid.x[-1] + grid.step / 2], [grid.y[-1] - grid.step / 2])
+    if equal_area:
+        from rasterio.warp import transform
+
+        ends = transform("EPSG:6933", "EPSG:4326", *ends)
+    assert 180 - step < ends[0][0] <= 180 + 1e-9
+    assert -90 - 1e-9 <= ends[1][0] < 0
+
+
 @pytest.mark.parametrize("equal_area", [False, True])
 def test_geotiff_is_cloud_optimised_and_says_what_it_is(tmp_path,
                                                         equal_area):
@@ -378,6 +392,8 @@ def test_zarr_brings_all_back(tmp_path, maps):
     ({"species": "Quercus"}, "'Quercus' is not among the 3 classes"),
     ({"samples": 1}, "samples is 1, expected .* at least 2"),
     ({"region": (10, 0, -10, 5)}, "expected .west, south, east, north"),
+    ({"region": (170, 0, -170, 5)}, "two maps, to 180 and from -180"),
+    ({"region": (0, -90, 10, -80), "step": 30}, "0 cells, expected 1"),
     ({"step": 0}, "a step above 0")])
 def test_ranges_refuse_nonsense(change, message):
     asked = {"species": "Pinus nigra", "region": NORTH_SEA} | change

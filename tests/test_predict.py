@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from compass import CLASSES, Compass, Everywhere
 
-from geotree import evaluation, explore, pixels, taxonomy
+from geotree import evaluation, explore, occurrences, pixels, taxonomy
 from geotree.planet.source import Planet
 from geotree.shards import Batch
 from geotree.sources import OK, Pixels
@@ -492,6 +492,26 @@ def test_a_set_that_is_cut_is_not_scored(ask):
     score = explore.score_answers(found, "tree")
     assert score.loc["in set", "n"] == 0
     assert score.loc["listed", "value"] == 1
+
+
+@pytest.mark.parametrize("comma", [False, True])
+def test_places_that_the_model_learned_from_are_told_of(ask, tmp_path, comma):
+    """Also of a file whose numbers a spreadsheet wrote its own way."""
+    model = Compass()
+    model.prior = pd.DataFrame({
+        "decimalLatitude": [50.0, 10.0004], "decimalLongitude": [20.0, -20],
+        "species": "Pinus nigra"})
+    found = ask(MESSY.assign(tree="Pinus nigra"), model, prior=False)
+    assert found["trained_km"].isna().tolist() == [
+        one in ("not on the globe", "no number", "no year") for one in STATUS]
+    assert found["trained_km"].iloc[1] == pytest.approx(0.0445, rel=0.01)
+    found.to_csv(tmp_path / "a.csv", index=False, sep=";" if comma else ",",
+                 decimal="," if comma else ".")
+    again = occurrences.reading.frame(tmp_path / "a.csv")
+    with pytest.warns(UserWarning, match="3 of 5 places lie within 50 "
+                      "m of one that the model was trained on"):
+        score = explore.score_answers(again, "tree")
+    assert score.loc["trained on", ["value", "n"]].tolist() == [0.6, 5]
 
 
 # --- ask ------------------------------------------------------------------

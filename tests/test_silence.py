@@ -191,8 +191,18 @@ REFUSED = {
     "a seed below zero": lambda: CompactClip(seed=-1),
     "no as text": lambda: training.Settings(flips="no"),
     "a table of no kind": lambda: occurrences.from_points([1]),
-    "an answer as its own truth": lambda: explore.score_answers(
-        answered(), "predicted_species"),
+    **{f"{name} of an answer as its truth": lambda name=name:
+        explore.score_answers(answered(), name) for name in (
+            "predicted_species", "predicted_genus", "species_1", "set",
+            "sure_name", "status")},
+    "an answer before this one as the truth": lambda: explore.score_answers(
+        pd.concat([answered(), answered().add_prefix("geotree_")], axis=1),
+        "predicted_species"),
+    "answers that failed and have a name": lambda: explore.score_answers(
+        answered().assign(true=TABLE["species"], status="failed"), "true"),
+    "answers without a name": lambda: explore.score_answers(
+        answered().assign(true=TABLE["species"], predicted_species=None),
+        "true"),
     "parts of the same rows in another order": lambda: splits.check_leakage(
         TABLE, pd.Series(["train", "test"] * (N // 2), TABLE.index[::-1])),
     "folds of the same rows in another order": lambda: splits.untrained(
@@ -411,6 +421,8 @@ MOVED = {  # a column that was sorted, beside one that was not
         pd.DataFrame(ODDS), pd.Series(LABELS).loc[one]),
     "calibration": lambda one: calibration.log_loss(
         pd.DataFrame(ODDS).loc[one], pd.Series(LABELS)),
+    "blocks": lambda one: explore.score_answers(answered().assign(
+        true=TABLE["species"]), "true", blocks=pd.Series(LABELS).loc[one]),
     "models": lambda one: evaluation.compare(
         pd.DataFrame(ODDS), pd.DataFrame(ODDS).loc[one], LABELS),
     "places": lambda one: globe.blocks(

@@ -9,8 +9,9 @@ from geotree.explore.geotiff import write_geotiff
 from geotree.explore.judging import checklists
 from geotree.explore.maps import name_map, range_maps
 from geotree.explore.predicting import Answers, ask, dated, predict
+from geotree.explore.scoring import score_answers
 from geotree.explore.seeing import places
-from geotree.explore.sheet import kind_of, score_answers, write_answers
+from geotree.explore.sheet import kind_of, write_answers
 
 # Loaded when they are asked for: they need ipywidgets.
 _WIDGETS = ("AnswerMap", "EmbeddingExplorer", "Explorer", "TaxonomyExplorer",

@@ -38,7 +38,7 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
         Degrees; default: where trees grow.
     step : float
         Side of a cell in degrees; of an equal-area map, of a cell as large
-        as one at the equator.
+        as one at the equator. The region is rounded to whole cells.
     equal_area : bool
         Cells of equal area (EPSG:6933) instead of equal degrees.
     samples : int

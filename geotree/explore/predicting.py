@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks, engine, files, occurrences, taxonomy
+from geotree import checks, engine, files, globe, occurrences, taxonomy
 from geotree.evaluation import predictions
 from geotree.explore import seeing
 from geotree.explore.judging import Judge, judge, loaded
@@ -78,7 +78,9 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
         ``<rank>_1`` … with theirs; ``sure_rank, sure_name,
         sure_probability``, the finest name that reaches ``threshold``;
         ``set``, the names of the conformal set, and ``set_size``;
-        ``months`` with a clear pixel; ``status`` and ``reason``.
+        ``months`` with a clear pixel; ``trained_km`` to the nearest place
+        that the model was trained on, where its folder holds them;
+        ``status`` and ``reason``.
         ``attrs["unmatched"]``: names of the checklist that match none.
 
     Raises
@@ -126,7 +128,9 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     at[rows] = seen.back
     looked = np.isin(status, (STATUS[OK], STATUS[NO_IMAGERY]))
     answers = sheet.frame(kept).reindex(at).set_axis(frame.index).assign(
-        status=status, reason=reason)
+        trained_km=np.nan, status=status, reason=reason)
+    if getattr(model, "prior", None) is not None and len(rows):
+        answers.iloc[rows, -3] = globe.nearest_km(asked, model.prior)
     answers["months"] = answers["months"].fillna(0).where(looked)
     while double := [name for name in answers if name in frame]:
         answers = answers.rename(columns={

@@ -1,18 +1,13 @@
 """The sheet: what is kept of the answers about many places."""
 
 import json
-import re
-import warnings
-from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from geotree import checks, files, taxonomy
-from geotree.evaluation import bootstrap
-from geotree.occurrences.columns import PLACE, absent
-from geotree.occurrences.names import alike, as_word, is_species, normals
+from geotree.occurrences.columns import PLACE
 from geotree.occurrences.points import places
 
 _LISTED = 25  # names of a set; of a larger one the rest is left out
@@ -188,95 +183,3 @@ def _write_geoparquet(answers: pd.DataFrame, path: Path) -> None:
         "geometry": {"encoding": "WKB", "geometry_types": ["Point"]}}}
     parquet.write_table(table.replace_schema_metadata(
         {**table.schema.metadata, b"geo": json.dumps(about)}), path)
-
-
-def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
-                  rank: str = "species") -> pd.DataFrame:
-    """How often answers are right, where the truth is known.
-
-    Parameters
-    ----------
-    answers : DataFrame of N rows
-        From :func:`geotree.explore.predict`, or read from its file.
-    truth : str
-        The column of true names, however they are written; a genus may be
-        followed by an epithet. What is no name is left out.
-    blocks : (N,) int, optional
-        Units of the bootstrap; see
-        :func:`geotree.evaluation.spatial_blocks`.
-    rank : str
-        Of the true names.
-
-    Returns
-    -------
-    DataFrame
-        ``value``, ``low``, ``high`` (95 %) and ``n`` of: ``answered``, the
-        share of rows with an answer; of those ``likeliest``, ``listed``
-        (among the likeliest few) and ``in set``, how often the true name
-        is there (of sets that are listed in full); ``sure``, how often a
-        name of this rank is sure, and ``sure and right``, of those.
-    """
-    rank = checks.one_of(rank, taxonomy.RANKS, name="rank")
-    checks.columns(answers, [truth, "predicted_leafType"], where="the answers")
-    rows = checks.columns(_ours(answers), [
-        f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
-        "status"], where="the answers")
-    if truth in (f"predicted_{rank}", f"{rank}_1", "sure_name"):
-        raise ValueError(f"column {truth!r} is the answer, not the truth.")
-    true = answers[truth].astype("str")
-    name = normals(true)
-    known = (name != "") & ((rank != "species") | name.map(is_species)
-                            | true.isin(rows[f"{rank}_1"]))
-    known &= ~absent(answers).any(axis=1).to_numpy()
-    if not known.any():
-        raise ValueError(f"column {truth!r} holds no name of rank {rank}: "
-                         "nothing to score.")
-    if lost := sorted({*true[~known].dropna()} - {""}):
-        warnings.warn(f"left out: {checks.few(lost)} in column {truth!r} are "
-                      f"no names of rank {rank}, or of trees that were not "
-                      "found", stacklevel=2)
-    units = bootstrap.units(blocks, len(answers))[known]
-    form = partial(_form, rank)
-    rows, name = rows[known], true[known].map(form)
-    good, sets = rows["status"] == "ok", rows["set"].fillna("")
-    sure = good & (rows["sure_rank"] == rank)
-    hits = pd.DataFrame({
-        "answered": good,
-        "likeliest": rows[f"predicted_{rank}"].map(form) == name,
-        "listed": rows.filter(regex=rf"^{rank}_\d+$").map(form).eq(
-            name, axis=0).any(axis=1),
-        "in set": [one in map(form, some.split("; "))
-                   for one, some in zip(name, sets, strict=True)],
-        "sure": sure,
-        "sure and right": rows["sure_name"].map(form) == name},
-        rows.index, dtype=float)
-    hits.loc[~good, hits.columns[1:]] = np.nan
-    hits.loc[sets.str.endswith("…"), "in set"] = np.nan
-    hits.loc[~sure, "sure and right"] = np.nan
-    unit = np.unique(units, return_inverse=True)[1]
-    total, number = (one.groupby(unit).sum().to_numpy()
-                     for one in (hits, hits.notna()))  # (U, metrics)
-    with np.errstate(invalid="ignore"):
-        values = np.concatenate([
-            weight @ total / (weight @ number)
-            for weight in bootstrap.weights(len(total), 1000, 0)])
-        alike = number.sum(axis=0) ** 2 / (number ** 2).sum(axis=0)
-    low, high = bootstrap.interval(values, np.nan_to_num(alike))
-    return pd.DataFrame({"value": values[0], "low": low, "high": high,
-                         "n": number.sum(axis=0)}, hits.columns)
-
-
-@cache
-def _form(rank: str, name) -> str:
-    """What a name of a rank is compared by, however it is written."""
-    if rank == "genus" and isinstance(name, str):
-        return as_word(name.strip("× ").partition(" ")[0])
-    return alike(name)
-
-
-def _ours(answers: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the last answer, by their plain names."""
-    plain = answers.rename(
-        columns=lambda name: re.sub("^(geotree_)+", "", str(name)))
-    return plain.iloc[:, np.flatnonzero(
-        plain.columns == "predicted_leafType")[-1]:]

@@ -271,21 +271,23 @@ def _axes(region, step: float, equal_area: bool):
             and 0 < step <= 360):
         raise ValueError(f"region is {region} with a step of {step}, "
                          "expected (west, south, east, north) in degrees, "
-                         "within the globe, and a step above 0.")
+                         "within the globe, and a step above 0. Of a box over "
+                         "the date line make two maps, to 180 and from -180.")
+    x, y, side = [west, east, 180], [south, north, -90], step
     if equal_area:
         from rasterio.warp import transform
 
-        (west, east), (south, north) = transform(
-            DEGREES, EQUAL_AREA, [west, east], [south, north])
-        step *= globe.METRES
-    wide, tall = (max(round(side / step), 1)
-                  for side in (east - west, north - south))
-    if wide * tall > _MOST:
-        raise ValueError(f"the map has {wide * tall:,} cells, expected at "
-                         f"most {_MOST:,}: take a larger step, or a part of "
-                         "the region.")
-    x = west + step * (np.arange(wide) + 0.5)
-    return x, north - step * (np.arange(tall) + 0.5), step
+        x, y = transform(DEGREES, EQUAL_AREA, x, y)
+        side *= globe.METRES
+    (west, east, right), (south, north, bottom) = x, y
+    wide, tall = (  # whole cells of the globe, and none beyond
+        min(round(length / side), int(most / side + 1e-9)) for length, most in
+        ((east - west, right - west), (north - south, north - bottom)))
+    if not 0 < wide * tall <= _MOST:
+        raise ValueError(f"the map has {wide * tall:,} cells, expected 1 at "
+                         f"least, {_MOST:,} at most: take another step.")
+    x = west + side * (np.arange(wide) + 0.5)
+    return x, north - side * (np.arange(tall) + 0.5), side
 
 
 def _degrees(points: np.ndarray, equal_area: bool):
