@@ -369,7 +369,10 @@ def test_names_of_the_map_that_was_there_are_gone(tmp_path, maps):
     explore.write_geotiff(mapped("Pinus nigra"), path)
     style.write_text(own := style.read_text().replace("paletted", "mine"))
     explore.write_geotiff(one, path)
+    with pytest.raises(ValueError, match="m.qml' is a style of your own"):
+        explore.write_geotiff(mapped("Pinus nigra"), path)
     assert style.read_text() == own
+    style.unlink()
     explore.write_geotiff(mapped("Pinus nigra"), path)
     assert len([*tmp_path.iterdir()]) == 3
     explore.write_geotiff(one, path)

@@ -257,6 +257,8 @@ def test_checkpoint_of_another_run_is_refused(halves, tmp_path):
         fit(halves, tmp_path, epochs=1, config=other)
     _, history = fit(halves, tmp_path, epochs=2, resume=False)
     assert len(history) == 2
+    with pytest.raises(ValueError, match="has done 2 epochs, and 1 are asked"):
+        fit(halves, tmp_path, epochs=1)
 
 
 def test_classes_must_agree(data, halves, tmp_path):

@@ -44,9 +44,14 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
                   tags={"species": species})
     names, style = _beside(path)
     names.unlink(missing_ok=True)  # of the map that was there
-    if style.exists() and _QGIS in style.read_text("utf-8", "replace"):
-        style.unlink()
+    if not _is_own(style):
+        style.unlink(missing_ok=True)
     return path
+
+
+def _is_own(style: Path) -> bool:
+    """Whether a style is the user's: there, and not written here."""
+    return style.exists() and _QGIS not in style.read_text("utf-8", "replace")
 
 
 def _write(maps, path, layers, *, tags: dict, **profile) -> Path:
@@ -77,6 +82,11 @@ def _beside(path: Path) -> tuple[Path, Path]:
 def _write_names(maps: xr.Dataset, path: Path) -> Path:
     from geotree.plots import colors
 
+    beside = _beside(path)
+    if _is_own(beside[1]):
+        raise ValueError(f"'{beside[1]}' is a style of your own, and that of "
+                         "the map would take its place. Move it away, or "
+                         "choose another name for the map.")
     layers, bands, tags = [], [], {}
     for rank in taxonomy.RANKS:
         codes = maps[rank]
@@ -89,7 +99,6 @@ def _write_names(maps: xr.Dataset, path: Path) -> Path:
         bands.append([(name, shown.get(name, "#9a968c")) for name in names])
         tags[f"names_{rank}"] = "; ".join(names)
     # Three files that belong together: none is replaced before all are there.
-    beside = _beside(path)
     with files.whole(beside[0]) as names, files.whole(beside[1]) as style:
         names.write_text(_categories(bands), "utf-8")
         style.write_text(_style(bands[0]), "utf-8")

@@ -107,6 +107,11 @@ def restore(run, resume: bool) -> None:
         raise ValueError(
             f"'{path}' is of another run: {'; '.join(differ)}. Choose "
             "another folder, or pass resume=False to start afresh.")
+    if state["epoch"] > run.settings.epochs:
+        raise ValueError(
+            f"'{path}' is of a run that has done {state['epoch']} epochs, and "
+            f"{run.settings.epochs} are asked for. Ask for as many, choose "
+            "another folder, or pass resume=False to start afresh.")
     load_state(run.model, state["model"], where=f"'{path}'")
     run.optimizer.load_state_dict(state["optimizer"])
     for name in _COUNTS:
