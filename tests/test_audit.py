@@ -377,6 +377,10 @@ def test_pixels_of_a_cube_are_told_by_their_id(tmp_path):
     found = occurrences.audit(mixed, rules=["equal_pixels"], pixels=cube)
     assert sorted(found["species"]) == sorted(
         table["species"][[one, other]])
+    for moved in (table.assign(decimalLatitude=table["decimalLatitude"][::-1]
+                               .to_numpy()), table.assign(gbifID=-1 - one)):
+        with pytest.raises(ValueError, match="pixels are of other places"):
+            occurrences.audit(moved, rules=["equal_pixels"], pixels=cube)
 
 
 def test_planet_is_clean_until_faults_are_planted():

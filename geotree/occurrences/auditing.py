@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, globe
 from geotree.occurrences import names, record_rules, rules as taxon_rules
 from geotree.occurrences.columns import PLACE, column, simple
 from geotree.occurrences.record_rules import by_species
@@ -40,6 +40,7 @@ RULES = {name: Rule(severity, getattr(_ROOMS[of], name), of == "taxa", needs)
              "rules"].items()}
 _NUMBERS = ("taxonKey", *PLACE)
 _TEXT = ("species", "genus", "family", "leafType", "datasetName")
+_NEAR = 0.1  # km, between a record and its pixels
 _LISTED = ("listed", "why", "kin")  # what a list of trees tells of a taxon
 
 
@@ -154,6 +155,19 @@ def _hashes(pixels, table: pd.DataFrame) -> pd.Series:
     found = pd.Series(found, dtype=object)
     if cube:
         found.index = pixels["sample"].to_numpy()
+        at = found.index.get_indexer(table["gbifID"])
+        away = at < 0
+        if {*PLACE} <= {*table}:
+            km = globe.distance_km(*(table[one] for one in PLACE), *(
+                pixels[one].to_numpy()[at] for one in (
+                    "latitude", "longitude")))
+            away |= km > _NEAR
+        if away.all() or (away & (at >= 0)).any():
+            raise ValueError(
+                f"the pixels are of other places: of {len(at)} records, "
+                f"{(at >= 0).sum()} are in the cube by their gbifID, and "
+                f"{(~away).sum()} by their place, too. Give the cube that "
+                "was fetched for this table.")
         return found.reindex(table["gbifID"])
     checks.rows(pixels=found, records=table)
     return found
