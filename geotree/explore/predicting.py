@@ -127,10 +127,11 @@ def predict(points, *, model, source, rank: str = "species", top: int = 5,
     at = np.full(len(frame), -1)
     at[rows] = seen.back
     looked = np.isin(status, (STATUS[OK], STATUS[NO_IMAGERY]))
-    answers = sheet.frame(kept).reindex(at).set_axis(frame.index).assign(
-        trained_km=np.nan, status=status, reason=reason)
+    trained = np.full(len(frame), np.nan)
     if getattr(model, "prior", None) is not None and len(rows):
-        answers.iloc[rows, -3] = globe.nearest_km(asked, model.prior)
+        trained[rows] = globe.nearest_km(asked, model.prior)
+    answers = sheet.frame(kept).reindex(at).set_axis(frame.index).assign(
+        trained_km=trained, status=status, reason=reason)
     answers["months"] = answers["months"].fillna(0).where(looked)
     while double := [name for name in answers if name in frame]:
         answers = answers.rename(columns={

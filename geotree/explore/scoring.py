@@ -127,9 +127,14 @@ def _form(rank: str, name) -> str:
     return alike(name)
 
 
+def _plain(name) -> str:
+    """What a column of answers was called before it was there twice."""
+    return re.sub("^(geotree_)+", "", str(name))
+
+
 def _is_answer(answers: pd.DataFrame, name) -> bool:
     """Whether a column is of this answer, or of one before it."""
-    names = [re.sub("^(geotree_)+", "", str(one)) for one in answers]
+    names = [*map(_plain, answers)]
     at = [*answers].index(name)
     return at >= names.index("predicted_leafType") and bool(re.fullmatch(
         r"(predicted|sure)_\w+|set(_size)?|months|trained_km|status|reason|"
@@ -138,7 +143,6 @@ def _is_answer(answers: pd.DataFrame, name) -> bool:
 
 def _ours(answers: pd.DataFrame) -> pd.DataFrame:
     """The columns of the last answer, by their plain names."""
-    plain = answers.rename(
-        columns=lambda name: re.sub("^(geotree_)+", "", str(name)))
+    plain = answers.rename(columns=_plain)
     return plain.iloc[:, np.flatnonzero(
         plain.columns == "predicted_leafType")[-1]:]
