@@ -316,7 +316,8 @@ answers[["predicted_species", "sure_rank", "set_size", "months"]].head()
 # often the model commits itself to a species. `in set` is how often the set of
 # names that cannot be ruled out holds the right one; 90 % were promised.
 # `sure and right` says whether "sure" means it: a model that is sure from a
-# probability of 0.8 on should be right at least so often.
+# probability of 0.8 on should be right at least so often. `trained on` is the
+# share of places that the model learned from: above zero, the rest flatters.
 
 # %%
 blocks = evaluation.spatial_blocks(places, block)
