@@ -112,8 +112,51 @@ def test_a_time_of_two_years_is_of_none():
 
 def test_zeros_are_no_place():
     table = occurrences.from_points(pd.DataFrame({
-        "lat": [0, 0.0, 5], "lon": [0, 5, 0]}))
-    assert table["status"].tolist() == ["no number", "ok", "ok"]
+        "lat": [0, 0.0, 5, -9, 9], "lon": [0, 5, 0, -9, 9]}))
+    assert table["status"].tolist() == ["no number", "ok", "ok", "no number",
+                                        "ok"]
+
+
+@pytest.mark.parametrize(("table", "words"), [
+    ({"x": [12.3, 45.1, 7.25], "y": [3.0, 4.5, 9.0]}, "metres in a plot"),
+    ({"lat": 47.0, "lon": 8.0, "year": [1900, 1900, 1900, 2020]},
+     "3 of 4 years are 1899 or 1900"),
+    ({"lat": 47.0, "lon": 8.0, "year": ["1900", "1900", "1900", "2020"]},
+     "3 of 4 years are 1899 or 1900"),
+    ({"lat": 47.0, "lon": 8.0, "species": [
+        "Pino silvestre", "Abete rosso", "Rotbuche gemein", "Abies alba"]},
+     "3 of 4 names look like common ones, as 'Pino")])
+def test_what_is_likely_meant_otherwise_is_told(table, words):
+    with pytest.warns(UserWarning, match=words):
+        occurrences.from_points(pd.DataFrame(table))
+
+
+@pytest.mark.parametrize("table", [
+    {"x": [12.34567, 45.1, 7.25], "y": [3.0, 4.5, 9.0]},
+    {"lat": 47.0, "lon": 8.0, "year": [1900, 1901, 2000, 2020]},
+    {"lat": 47.0, "lon": 8.0, "species": ["Durio zibethinus", "Phoebe nanmu",
+                                          "Hopea odorata", "Shorea robusta"]}])
+def test_what_may_be_as_it_is_written_is_not_told_of(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        occurrences.from_points(pd.DataFrame(table))
+
+
+def test_a_status_in_words_of_ones_own_is_heard():
+    table = occurrences.from_points(pd.DataFrame({
+        "lat": 47.0, "lon": 8.0, "species": "Abies alba", "year": 2020,
+        "status": ["absent", "Not found", "alive", "A"]}))
+    assert table["status"].tolist() == ["absent", "absent", "ok", "ok"]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('{"type": "FeatureCollection", "features": []}', "it is JSON, HTML"),
+    ("<!DOCTYPE html>\n<table><tr><td>lat</td></tr></table>", "it is JSON"),
+    (",Place,,Tree\nid,lat,lon,species\n", "cells that were merged")])
+def test_a_file_of_another_kind_is_named(tmp_path, text, words):
+    (tmp_path / "trees.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"trees.csv.*{words}"):
+        occurrences.from_points(tmp_path / "trees.csv")
 
 
 @pytest.mark.parametrize(("north", "east"), [
@@ -250,6 +293,7 @@ def test_a_normal_name_is_normal(name):
     ("Abies firma Siebold & Zuccarini", "Abies firma"),
     ("Quercus robur subsp. robur", "Quercus robur"),
     ("Pinus sylvestris\nL.", "Pinus sylvestris"),
+    ("Quercus robur, young", "Quercus robur"),
 ])
 def test_names_of_all_spellings(came, normal):
     assert names.normal(came) == normal
@@ -274,6 +318,7 @@ def test_names_of_all_spellings(came, normal):
     "acer rubrum, a. nigrum", "Acer rubrum, nigrum", "acer rubrum acer nigrum",
     "acer rubrum - fagus sylvatica", "Acer rubrum (Acer nigrum)",
     "Acer rubrum\nfagus sylvatica", "acer rubrum > nigrum",
+    "Chêne pédonculé", "Haya común",
     "Not identified", "Silver birch", "Fagus sylv\u0430tica", "Acer rubrum2"])
 def test_what_is_no_name(name):
     assert not names.is_species(names.normal(name))

@@ -229,6 +229,15 @@ def test_a_sign_for_missing_is_no_value(region, fill):
         model.predict(survey.assign(wet=[fill, *survey["wet"][1:]]))
 
 
+@pytest.mark.parametrize("fill", [9999, 32767, 65535])
+def test_a_highest_value_far_above_is_told_of(region, fill):
+    records, background, survey, _ = region
+    model = presence.fit(records, background, variables=VARIABLES,
+                         coordinates=None, model="logistic")
+    with pytest.warns(UserWarning, match=f"wet is {fill} in 1 rows"):
+        model.predict(survey.assign(wet=[fill, *survey["wet"][1:]]))
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("occurrenceStatus", ["ABSENT", "present"]), ("individualCount", [0, 3]),
     ("organismQuantity", ["0", "3"]), ("detected", [False, True])])

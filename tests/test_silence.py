@@ -743,8 +743,9 @@ def test_what_excel_writes_is_read(text, tmp_path):
         ).tolist() == [[47.5, 8.5]]
 
 
-def test_a_workbook_is_named(tmp_path):
-    (tmp_path / "trees.xlsx").write_bytes(b"PK\3\4" + bytes(99))
+@pytest.mark.parametrize("magic", [b"PK\3\4", b"\xd0\xcf\x11\xe0"])
+def test_a_workbook_is_named(magic, tmp_path):
+    (tmp_path / "trees.xlsx").write_bytes(magic + bytes(99))
     with pytest.raises(ValueError, match="a workbook .*save it as CSV"):
         occurrences.from_points(tmp_path / "trees.xlsx")
 

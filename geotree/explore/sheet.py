@@ -8,7 +8,7 @@ import pandas as pd
 
 from geotree import checks, files, taxonomy
 from geotree.occurrences.columns import PLACE
-from geotree.occurrences.points import places
+from geotree.occurrences.located import places
 
 _LISTED = 25  # names of a set; of a larger one the rest is left out
 _KINDS = ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".geoparquet", ".parquet"

@@ -123,10 +123,35 @@ def _measured(trees: pd.DataFrame) -> dict:
     taxon = trees.reset_index()
     unseen = taxon[["species", "genus", "family"]].assign(
         listed=None, why="", kin=names.kin(trees, taxon))
-    return names.measured(trees, {
+    return measured(trees, {
         name: RULES[name].find(unseen)[0]
         for name in ("no_tree_by_kin", "herb_or_vine", "low_growth")
     }).to_dict("index")
+
+
+def measured(known: pd.DataFrame, rules: dict) -> pd.DataFrame:
+    """How well rules find what the list knows to be no tree.
+
+    Parameters
+    ----------
+    known : DataFrame
+        From :func:`read_trees`.
+    rules : dict of (M,) bool
+        What each rule says of the names of the list, by its name.
+
+    Returns
+    -------
+    DataFrame
+        By rule: ``accused``, ``right``, ``no tree``, ``precision`` (of
+        those that it accuses, the share that is no tree) and ``recall`` (of
+        those that are no tree, the share that it accuses).
+    """
+    bad = ~known["tree"].to_numpy(bool)
+    found = pd.DataFrame({name: {
+        "accused": accused.sum(), "right": (accused & bad).sum(),
+        "no tree": bad.sum()} for name, accused in rules.items()}).T
+    return found.assign(precision=found["right"] / found["accused"],
+                        recall=found["right"] / found["no tree"])
 
 
 def _taxa(table: pd.DataFrame, trees) -> tuple[pd.DataFrame, np.ndarray]:

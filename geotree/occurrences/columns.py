@@ -2,6 +2,7 @@
 
 import numbers
 import unicodedata
+import warnings
 
 import pandas as pd
 
@@ -35,6 +36,7 @@ POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
             "coordinatePrecision": 180.0}
 _NINES = (99_999, 999_999, 9_999_999, 99_999_999)
 _NO_YEAR = (0, -1, -99, -999, -9999, *_NINES)
+_FIRST_YEARS = (1899, 1900)  # Excel's day 0 and day 1
 _NO_DATE = (  # what Excel, databases and clocks make of an empty cell
     r"(?:1899-12-3[01]|(?:1601|1753|1900|1904|1970)-01-0[01])(?:[T ].*)?$|"
     r"0?[01][./-]0?[01][./-](?:1601|1753|1900|1904|1970)$|"
@@ -68,6 +70,11 @@ def simple(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: one(table[name]) for name in table})
 
 
+def words(column: pd.Series) -> pd.Series:
+    """Cells as one reads them."""
+    return column.astype("str").fillna("missing")
+
+
 def years(column: pd.Series) -> pd.Series:
     """Years of numbers, dates, or text that begins or ends with one.
 
@@ -78,7 +85,7 @@ def years(column: pd.Series) -> pd.Series:
         day that a program counts from.
     """
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.astype("Float64").astype("float64")
+        return _told(column.astype("Float64").astype("float64"))
     text = column.astype("str").str.strip()
     found = text.str.extract(  # "2019-2021" is of two years, and so of none
         r"^([+-]?\d{1,9})(?:\.0*)?$|^(\d{4})"
@@ -89,7 +96,16 @@ def years(column: pd.Series) -> pd.Series:
         r"(?:/| (?:-|–|to|bis|until) )(\d{4})(?:-[^/]*)?$")[0]
     found = found.where((until.isna() | (until == found))
                         & ~text.str.match(_NO_DATE).fillna(False))
-    return pd.to_numeric(found, errors="coerce").astype("float64")
+    return _told(pd.to_numeric(found, errors="coerce").astype("float64"))
+
+
+def _told(values: pd.Series) -> pd.Series:
+    zero = values.isin(_FIRST_YEARS).sum()
+    if zero > max(2, values.notna().sum() / 2):
+        warnings.warn(
+            f"{zero} of {len(values)} years are 1899 or 1900, from which "
+            "spreadsheets count. Were these cells empty?", stacklevel=4)
+    return values
 
 
 def known_years(column: pd.Series) -> pd.Series:
@@ -102,10 +118,14 @@ def known_years(column: pd.Series) -> pd.Series:
 def absent(table: pd.DataFrame) -> pd.DataFrame:
     """Where each column says that no tree was found: (N, columns) bool."""
     table = table.reset_index(drop=True)
-    return pd.DataFrame({name: names.under(
-        table[name], "occurrenceStatus", ["absent"]) | (checks.degrees(
-            table[name]) == 0) for name in reading.usual(table, "status")},
-        table.index)
+    found = {name: names.under(table[name], "occurrenceStatus", ["absent"])
+             | (checks.degrees(table[name]) == 0)
+             for name in reading.usual(table, "status")}
+    for name in table:  # of whatever else: there, "a" and 0 mean nothing
+        if names.as_word(name) == "status":
+            found[name] = names.under(table[name].where(table[name].astype(
+                "str").str.len() > 5), "occurrenceStatus", ["absent"])
+    return pd.DataFrame(found, table.index)
 
 
 def refuse_absent(table: pd.DataFrame, where: str) -> None:

@@ -33,8 +33,13 @@ _TWO = re.compile(  # names, or doubt; an author has no epithet behind it
     r"| [-–]) ?"  # and no common name, which ends in "oak" or the like
     rf"(?![^,&]*\b(?:{'|'.join(_WORDS['no epithets'])})(?:$|[,&)]))"
     rf"(?:[a-z]+ {_EPITHET}|[a-z]\. ?{_EPITHET}|{_EPITHET}(?! \w))")
-_WORD = r"[a-zà-ÿ][a-zà-ÿ-]+(?!\w)"  # not cut at a letter of others
-_NAME = re.compile(rf"(×)?([A-Z][a-zà-ÿ]+(?:-[a-zà-ÿ]+)?)(?: (× )?({_WORD}))?")
+_SMALL = "a-zäëïöü"  # no other signs stand in the name of a species
+_WORD = rf"[{_SMALL}][{_SMALL}-]+(?!\w)"  # not cut at a letter of others
+_NAME = re.compile(
+    rf"(×)?([A-Z][{_SMALL}]+(?:-[{_SMALL}]+)?)(?: (× )?({_WORD}))?")
+_LATIN = re.compile(  # how words of names of species end, but for a few
+    r"\w+(a|[aeiouy]s|um|on|[aeio]x|ops) (× )?"
+    r"\w\S+(a|[aeiouy]s|um|on|[aeio]x|[ao]ns|ens|[eo]r|ps|i|e)")
 
 
 def normal(name) -> str:
@@ -247,35 +252,15 @@ def kin(known: pd.DataFrame, taxa: pd.DataFrame) -> pd.Series:
     return pd.Series(share, taxa.index)
 
 
-def measured(known: pd.DataFrame, rules: dict) -> pd.DataFrame:
-    """How well rules find what the list knows to be no tree.
-
-    Parameters
-    ----------
-    known : DataFrame
-        From :func:`read_trees`.
-    rules : dict of (M,) bool
-        What each rule says of the names of the list, by its name.
-
-    Returns
-    -------
-    DataFrame
-        By rule: ``accused``, ``right``, ``no tree``, ``precision`` (of
-        those that it accuses, the share that is no tree) and ``recall`` (of
-        those that are no tree, the share that it accuses).
-    """
-    bad = ~known["tree"].to_numpy(bool)
-    found = pd.DataFrame({name: {
-        "accused": accused.sum(), "right": (accused & bad).sum(),
-        "no tree": bad.sum()} for name, accused in rules.items()}).T
-    return found.assign(precision=found["right"] / found["accused"],
-                        recall=found["right"] / found["no tree"])
-
-
 def tell_alike(table: pd.DataFrame) -> None:
-    """Warn where one name is written in several ways; each counts as one."""
+    """Warn where one name is written in several ways; each counts as one.
+
+    And where names of species are, in the main, none of Latin.
+    """
     for rank in table:
         names = pd.Series(table[rank].unique())
+        if rank == "species":
+            _tell_common(names.dropna().astype("str"))
         for _, ways in names.groupby(names.map(alike)):
             if len(ways) > 1:
                 warnings.warn(
@@ -283,3 +268,15 @@ def tell_alike(table: pd.DataFrame) -> None:
                     f"{len(ways)} ways, and count as {len(ways)}. "
                     "Give them one form.", stacklevel=3)
                 break
+
+
+def _tell_common(species: pd.Series) -> None:
+    known = {*load("species.csv")["genus"]}
+    species = species[species.map(is_species).astype(bool)]
+    odd = species[~genus(species).isin(known) & ~species.str.lstrip(
+        "×").str.fullmatch(_LATIN)]
+    if len(odd) > max(2, len(species) / 2) and genus(odd).nunique() > 1:
+        warnings.warn(
+            f"{len(odd)} of {len(species)} names look like common ones, as "
+            f"{few(map(repr, odd))}. Expected are scientific names, as "
+            "'Quercus robur'.", stacklevel=4)

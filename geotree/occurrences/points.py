@@ -7,13 +7,9 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from geotree import checks, globe
-from geotree.data import load
-from geotree.occurrences import columns, names, reading
+from geotree import checks
+from geotree.occurrences import columns, located, names, reading
 from geotree.occurrences.columns import COLUMNS, FIRST_YEAR, OPTIONAL
-
-_WORDS = load("words.json")
-_SIDES = _WORDS["sides"]  # words of north and south, east and west
 
 
 def from_points(table: pd.DataFrame | str | os.PathLike, *,
@@ -98,10 +94,10 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
         raise ValueError(f"lat and lon are both {meant['lat']!r}: name two "
                          "columns.")
     new, marks = pd.DataFrame(index=came.index), []
-    sides = {what: _side(came, what) for what in _SIDES}
-    off = _place(new, marks, _located(came, meant, sides), _grid(marks, came))
+    sides = located.place(new, marks, came, meant["lat"], meant["lon"])
+    if lat is lon is None:
+        located.tell_plot(new, meant["lat"], meant["lon"])
     meant |= sides
-    _swapped(*new[columns.PLACE].to_numpy().T, came.get("countryCode"), off)
     if isinstance(year, int):
         checks.number(year, name="year", low=FIRST_YEAR,
                       high=columns.last_year(), whole=True)
@@ -130,139 +126,37 @@ def from_points(table: pd.DataFrame | str | os.PathLike, *,
     return result
 
 
-def places(table: pd.DataFrame, north: str, east: str) -> tuple:
-    """Degrees of two columns, read as :func:`from_points` does: (N,) each."""
-    came, new = columns.simple(table), pd.DataFrame(index=range(len(table)))
-    _place(new, [], _located(came, {"lat": north, "lon": east}, {
-        what: _side(came, what) for what in _SIDES}), _grid([], came))
-    return tuple(new[name].to_numpy() for name in columns.PLACE)
-
-
-def _side(table: pd.DataFrame, what: str) -> str | None:
-    """The column that says on which side of zero each row is, if any."""
-    plus, minus = map(set, _SIDES[what])
-    name = reading.meant(table, what, None, "table")
-    words = {one: {names.as_word(word) for word in table[one].iloc[
-        :1000].tolist() if isinstance(word, str)}
-        for one in table.select_dtypes(["object", "str"])}
-    if words.get(name, set()) & (plus | minus):
-        return name
-    if name and 0 < table[name].nunique() <= 2:  # or serial numbers
-        warnings.warn(f"column {name!r} was not read: expected {what} in words"
-                      " or letters.", stacklevel=3)
-    if likely := [one for one, found in words.items()
-                  if found & minus and found <= {"", *plus, *minus}]:
-        warnings.warn(
-            f"column {likely[0]!r} holds nothing but {what}, and was taken "
-            f"for no side of the globe. If it is, name it '{what}'.",
-            stacklevel=3)
-    return None
-
-
-def _located(came: pd.DataFrame, meant: dict, sides: dict) -> list[tuple]:
-    """Degrees of latitude and longitude, each with what was written."""
-    found = []
-    for name, (what, side) in zip((meant["lat"], meant["lon"]),
-                                  sides.items(), strict=True):
-        degrees, text = checks.degrees(came[name]), _words(came[name])
-        if side is not None:
-            word = came[side].map(names.as_word, na_action="ignore").fillna("")
-            plus, minus = map(word.isin, _SIDES[what])
-            degrees = np.where(minus, -np.abs(degrees), np.where(
-                (word == "") | plus & (degrees >= 0), degrees, np.nan))
-            text += " " + came[side].astype("str").fillna("")
-        found.append((degrees, text))
-    return found
-
-
-def _place(new: pd.DataFrame, marks: list, located: list[tuple],
-           other: np.ndarray) -> int:
-    """Places and what is wrong with them; how many would be if exchanged."""
-    (north, lat), (east, lon) = located
-    blank = (north == 0) & (east == 0)  # (N,)
-    good = checks.on_globe(lat=north, lon=east) & ~blank & ~other
-    new[columns.PLACE] = np.nan
-    new.loc[good, columns.PLACE] = np.column_stack(checks.places(
-        lat=north[good], lon=east[good]))
-    if len({*north[good]}) > 2 and (
-            np.abs(north[good]).max() < np.pi / 2
-            and np.abs(east[good]).max() < np.pi):
-        warnings.warn(
-            f"all {good.sum()} places lie in the sea where 0° crosses 0°. "
-            "Are they radians? Expected are degrees.", stacklevel=3)
-    raw = "latitude " + lat + ", longitude " + lon
-    exchanged = ~good & checks.on_globe(lat=east, lon=north)
-    marks += [
-        (np.isnan(north) | np.isnan(east), "no number",
-         raw + ": expected two numbers in degrees"),
-        (blank, "no number", raw + ": zeros that stand for no place"),
-        (exchanged, "not on the globe", raw + ": swapped?"),
-        (~good, "not on the globe",
-         raw + ": expected -90 to 90 and -180 to 360 degrees")]
-    return int((exchanged & ~checks.on_globe(lat=north, lon=east)).sum())
-
-
-def _swapped(lat, lon, codes, off: int) -> None:
-    n = globe.swapped(lat=lat, lon=lon, codes=codes).sum() + off
-    if n > max(2, (np.isfinite(lat).sum() + off) / 2):
-        warnings.warn(
-            f"{n} of {len(lat)} places could be with latitude and longitude "
-            "exchanged alone. Are they swapped?", stacklevel=3)
-
-
-def _grid(marks: list, came: pd.DataFrame) -> np.ndarray:
-    """Which rows say that they are of another grid or datum: (N,) bool."""
-    other = np.zeros(len(came), dtype=bool)
-    for name in came.columns:
-        if names.as_word(name) in _WORDS["grid columns"]:
-            bad = ~came[name].map(_is_wgs, na_action="ignore").fillna(
-                True).to_numpy(bool)
-            marks.append((bad, "not WGS 84", name + " is " + _words(
-                came[name]) + ": give degrees of WGS 84"))
-            other |= bad
-    return other
-
-
-def _is_wgs(grid) -> bool:
-    text = names.as_word(grid)
-    return text in _WORDS["unknown"] or any(
-        one in text for one in _WORDS["grids within metres of WGS 84"])
-
-
 def _date(new: pd.DataFrame, marks: list, came: pd.Series) -> None:
     new["year"] = columns.known_years(came)
     marks.append((new["year"].isna() & came.notna(), "no year",
-                  _words(came) + " is no year or date of a tree"))
+                  columns.words(came) + " is no year or date of a tree"))
 
 
 def _name(new: pd.DataFrame, marks: list, came: pd.Series,
           table: pd.DataFrame) -> None:
     name = names.normals(came)
     known = name.map(names.is_species).astype(bool)
-    marks.append((~known, "no name", _words(came) + " is no species"))
+    marks.append((~known, "no name", columns.words(came) + " is no species:"
+                  " expected a scientific name, as Quercus robur"))
     unknown = pd.Series("Unknown", table.index)
     for rank, usual in (("species", name), ("genus", names.genus(name)),
                         ("family", unknown), ("leafType", unknown)):
         if rank in table and rank != "species":
             usual = table[rank].fillna(usual)
         new[rank] = usual.where(known)
+    names.tell_alike(new[["species"]])
 
 
 def _found(marks: list, came: pd.DataFrame) -> None:
     """What columns say of a tree that was looked for and is not there."""
     for name, bad in columns.absent(came).items():
         text = came[name]
-        marks.append((bad, "absent", name + " is " + _words(text)))
+        marks.append((bad, "absent", name + " is " + columns.words(text)))
         odd = names.strange(text[np.isnan(checks.degrees(text))],
                             "occurrenceStatus").index
-        if len(odd):
+        if len(odd) and names.as_word(name) != "status":
             warnings.warn(f"{name} is {checks.few(odd)}: taken for present, "
                           "expected present, absent or a number", stacklevel=3)
-
-
-def _words(column: pd.Series) -> pd.Series:
-    """Cells as one reads them."""
-    return column.astype("str").fillna("missing")
 
 
 def _ids(new: pd.DataFrame, own: pd.Series | None) -> pd.Series:

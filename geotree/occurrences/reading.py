@@ -46,7 +46,7 @@ def frame(path: str | os.PathLike) -> pd.DataFrame:
                                 + ", but a folder" * path.is_dir() + ".")
     with files.regular(path).open("rb") as file:
         magic = file.read(4)
-    if magic[:2] == b"PK":
+    if magic[:2] == b"PK" or magic == b"\xd0\xcf\x11\xe0":
         raise ValueError(f"'{path}' is a workbook or a zip archive: save it "
                          "as CSV, or unpack it.")
     try:
@@ -112,6 +112,9 @@ def _text(path: Path) -> pd.DataFrame:
     encoding = _encoding(path, head, zipped)
     # A letter may be cut where the head ends.
     first = head.decode(encoding, errors="ignore").lstrip("\ufeff\r\n")
+    if first.lstrip()[:1] in ("{", "[", "<"):
+        raise ValueError("it is JSON, HTML or XML: save what it shows as "
+                         "CSV (ogr2ogr does, of GeoJSON).")
     first, *rest = re.split(r"\r\n?|\n", first, maxsplit=2)
     told = re.fullmatch("sep=(.)", first)  # Excel's own line
     if told:
@@ -129,6 +132,9 @@ def _text(path: Path) -> pd.DataFrame:
     names = next(csv.reader(
         [first], delimiter=separator, quoting=options["quoting"]))
     double = sorted({one for one in names if names.count(one) > 1})
+    if double == [""]:
+        raise ValueError("its first line names not all columns: cells that "
+                         "were merged? Give each a name, in one line.")
     if double:
         raise ValueError(f"it has the columns {', '.join(double)} more than "
                          "once. Rename or drop one of each.")

@@ -10,6 +10,7 @@ from geotree import checks, globe
 
 DEGREES = ("decimalLongitude", "decimalLatitude")
 _SIGNS = (-999, -9999, -99999, -32768, -2147483648)  # for missing, of rasters
+_HIGH = (255, 9999, 32767, 65535, 99999)  # the same, but may be a value
 _FILL = 1e20  # and beyond: infinities, and fill values of floats
 _FAR = 5  # standard deviations of a feature, beyond which it is cut
 _CELLS = 256  # parts of the region, to see how much of it was visited
@@ -139,6 +140,17 @@ def _is_number(column: pd.Series) -> bool:
         "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
+def _tell_high(column: pd.Series, where: str) -> None:
+    """Warn of a highest value that rasters write for missing, far above."""
+    values = column.dropna().astype(float)
+    top, rest = values.max(), values[values < values.max()]
+    if top in _HIGH and len(rest) and rest.max() < top / 2:
+        warnings.warn(
+            f"{where}: {column.name} is {top:g} in {(values == top).sum()} "
+            f"rows, and at most {rest.max():g} in all others. A sign for "
+            "missing? Missing is NaN.", stacklevel=4)
+
+
 def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
     """Refuse a frame that lacks columns, rows, or finite values."""
     checks.columns(frame, [*table.variables, *(table.place or ())],
@@ -160,6 +172,8 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
         if name in numbers and (lost := frame[name].isin(_SIGNS).sum()):
             raise ValueError(f"{where}: {name} has a sign for missing, such "
                              f"as -9999, in {lost} rows. Missing is NaN.")
+        if name in numbers:
+            _tell_high(frame[name], where)
     blank = [name for name in table.variables if frame[name].isna().all()]
     if blank:
         warnings.warn(f"{where}: {', '.join(blank)} have no value in any row: "
