@@ -92,6 +92,7 @@ for _name in ("p_seen", "p_place", "first", "second"):
 INSIDE = {
     "checks": "the locks themselves",
     "cli": "words of a command line, read by the doors behind it",
+    "occurrences.located": "names of columns, not places",
     "planet.climate": "asked by the planet, about its own places",
     "planet.traits": "asked by the planet, about its own places",
     "planet.patch": "asked by the planet, about its own pixels",

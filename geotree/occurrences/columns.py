@@ -34,8 +34,8 @@ FIRST_YEAR = 1600
 # Column -> largest plausible value; 0 and less, and nines, are "unknown".
 POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
             "coordinatePrecision": 180.0}
-_NINES = (99_999, 999_999, 9_999_999, 99_999_999)
-_NO_YEAR = (0, -1, -99, -999, -9999, *_NINES)
+SIGNS = (-999, -9999, -99_999, -32_768, -2**31)  # that rasters write, too
+NINES = (99_999, 999_999, 9_999_999, 99_999_999)
 _FIRST_YEARS = (1899, 1900)  # Excel's day 0 and day 1
 _NO_DATE = (  # what Excel, databases and clocks make of an empty cell
     r"(?:1899-12-3[01]|(?:1601|1753|1900|1904|1970)-01-0[01])(?:[T ].*)?$|"
@@ -158,7 +158,7 @@ def column(table: pd.DataFrame, name: str, report: dict) -> pd.Series:
     else:
         values = _number(came)
     if name in POSITIVE:
-        unknown = (values <= 0) | values.isin(_NINES) | (
+        unknown = (values <= 0) | values.isin(NINES) | (
             values > POSITIVE[name])
         count(report, f"{name}: no such value, taken for unknown", unknown)
         count(report, f"{name}: three digits after every point, read as "
@@ -185,7 +185,7 @@ def _year(came: pd.Series, report: dict) -> pd.Series:
                 "day that a program counts from")
         count(report, "year was a date", values.notna() & ~came.astype(
             "str").str.fullmatch(r"\s*[+-]?\d+(\.0*)?\s*").fillna(False))
-    return values.mask(values.isin(_NO_YEAR))
+    return values.mask(values.isin((0, -1, -99, *SIGNS, *NINES)))
 
 
 def _number(column: pd.Series) -> pd.Series:

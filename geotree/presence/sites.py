@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, globe
+from geotree.occurrences.columns import NINES, SIGNS
 
 DEGREES = ("decimalLongitude", "decimalLatitude")
-_SIGNS = (-999, -9999, -99999, -32768, -2147483648)  # for missing, of rasters
-_HIGH = (255, 9999, 32767, 65535, 99999)  # the same, but may be a value
+_HIGH = (255, 9999, 32767, 65535, *NINES)  # for missing, or a value
 _FILL = 1e20  # and beyond: infinities, and fill values of floats
 _FAR = 5  # standard deviations of a feature, beyond which it is cut
 _CELLS = 256  # parts of the region, to see how much of it was visited
@@ -169,7 +169,7 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
                 r"\s*[+-]?\d*[.,]\d+\s*").any():
             raise ValueError(f"{where}: {name} holds numbers as text. Make "
                              "them numbers, with a point.")
-        if name in numbers and (lost := frame[name].isin(_SIGNS).sum()):
+        if name in numbers and (lost := frame[name].isin(SIGNS).sum()):
             raise ValueError(f"{where}: {name} has a sign for missing, such "
                              f"as -9999, in {lost} rows. Missing is NaN.")
         if name in numbers:
