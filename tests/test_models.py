@@ -300,6 +300,28 @@ def test_each_flipped_bit_is_found_or_without_effect(model, classes,
     assert found > 900
 
 
+PLACES = pd.DataFrame({"species": ["Pinus nigra"], "decimalLatitude": [47.0],
+                       "decimalLongitude": [8.0]})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("temperature", float("nan")), ("temperature", 0), ("temperature", "a"),
+    ("thresholds", [0.1]), ("thresholds", {0.9: float("nan")}),
+    ("thresholds", {"a": 0.1}), ("prior", [1]), ("held", {}),
+    ("prior", PLACES.assign(own=[object()])), ("card", [1]),
+    ("classes", PLACES), ("classes", pd.concat([PLACES, PLACES]))])
+def test_what_would_not_be_loaded_is_not_saved(model, classes, tmp_path,
+                                               name, value):
+    folder = whole(model, classes).save_pretrained(tmp_path / "a")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    bad = whole(model, classes)
+    setattr(bad, name, value)
+    with pytest.raises(ValueError, match="expected|none|Parquet|table"):
+        bad.save_pretrained(folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    CompactClip.from_pretrained(folder)
+
+
 def test_what_a_folder_must_not_hold(model, classes, tmp_path):
     folder = whole(model, classes).save_pretrained(tmp_path / "a")
     columns = classes.to_dict(orient="list")

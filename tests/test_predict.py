@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -181,6 +182,9 @@ def test_records_nearby_count_unless_they_are_to_be_left_out(ask):
         "species": "Pinus nigra"})
     model.card["prior_weight"] = 3.0
     with_place = ask(MESSY[:1], model)["predicted_species"].item()
+    model.card, card = None, model.card
+    assert ask(MESSY[:1], model)["status"].item() == "ok"
+    model.card = card
     without = ask(MESSY[:1], model, prior=False)["predicted_species"].item()
     assert (with_place, without) == ("Pinus nigra", "Acer rubrum")
     at_home = ask(MESSY[:1], model, prior=False, country="pl")
@@ -568,3 +572,25 @@ def test_a_map_tells_apart_what_is_not_known(region, word, asked):
     failed = [str(one.message) for one in told
               if "could not be fetched" in str(one.message)]
     assert len(failed) == (word == "failed")
+
+
+@pytest.mark.parametrize("lost", ["zarr.json", "species/zarr.json", "done"])
+@pytest.mark.parametrize("how", ["gone", "empty", "cut", "a file"])
+def test_tiles_that_are_damaged_are_told_of(tmp_path, lost, how):
+    def ask():
+        return explore.name_map(Compass(), Everywhere(), step=1.0, batch=8,
+                                region=(0, 45, 4, 49), cache=tmp_path)
+
+    ask()
+    store = next((tmp_path / "maps").glob("[!.]*"))
+    path = store / lost
+    path = path / "zarr.json" if path.is_dir() else path
+    if how == "a file":
+        shutil.rmtree(store)
+        store.touch()
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:9 * (how == "cut")])
+    with pytest.raises(ValueError, match=f"'{store}' is damaged .*delete it"):
+        ask()

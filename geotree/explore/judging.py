@@ -174,12 +174,12 @@ def judge(model, *, prior: bool = True, checklist=None,
         if not listed.any():
             raise ValueError(f"no species of the checklist has a record in "
                              f"{country}. Give one of the two.")
-    place = None
+    place, card = None, getattr(model, "card", None) or {}
     if prior and records is not None:
-        name = model.card.get("prior_model", "nearest places")
+        name = card.get("prior_model", "nearest places")
         place = MODELS[checks.one_of(name, MODELS, name="prior_model of the "
                                      "card")](records)
-    weight = model.card.get("prior_weight", 1.0) if place else 1.0
+    weight = card.get("prior_weight", 1.0) if place else 1.0
     return Judge(model, classes, getattr(model, "temperature", 1.0), place,
                  weight, listed), unmatched
 

@@ -159,8 +159,8 @@ def fill(asked: Asked, *, cache=None, workers=1, progress: bool = False
         if cache is not None:
             store = files.cache_folder(cache) / "maps" / _mark(asked)
             stack.enter_context(files.lock(store))
-        group = _opened(store, asked.grid, layers)
-        _ask(asked, group, _done(store, group, layers), workers, progress)
+        group, done = _opened(store, asked.grid, layers)
+        _ask(asked, group, done, workers, progress)
         return {name: group[name][:] for name in layers}
 
 
@@ -213,15 +213,30 @@ def _mark(asked: Asked) -> str:
 
 
 def _opened(store, grid: Grid, layers: dict):
-    """The Zarr group of a map, made unless it is there."""
+    """The Zarr group of a map, made if need be, and which tiles are done."""
     import zarr
 
     if store is None:
-        return _made(zarr.storage.MemoryStore(), grid, layers)
+        group = _made(zarr.storage.MemoryStore(), grid, layers)
+        return group, group["done"][:]
     if not store.exists():
         with files.whole(store) as part:
             _made(part, grid, layers)
-    return zarr.open_group(store, mode="r+", zarr_format=3)
+    try:
+        group = zarr.open_group(store, mode="r+", zarr_format=3)
+        done = group["done"][:]
+        lost = [path for path in (
+            store.joinpath(name, "c", *"0" * len(leading), *map(str, tile))
+            for name, (*_, leading) in layers.items()
+            for tile in np.argwhere(done)) if not path.exists()]
+        for name in layers:
+            group[name][:]
+    except (ValueError, KeyError, FileNotFoundError, FileExistsError) as error:
+        lost = [error]
+    if lost:
+        raise ValueError(f"'{store}' is damaged ({lost[0]}): delete it, and "
+                         "call again.")
+    return group, done
 
 
 def _made(store, grid: Grid, layers: dict):
@@ -238,24 +253,6 @@ def _made(store, grid: Grid, layers: dict):
     group.create_array("done", shape=grid.tiles, chunks=grid.tiles,
                        dtype="bool", compressors=[Crc32cCodec()])
     return group
-
-
-def _done(store, group, layers) -> np.ndarray:
-    """Which tiles are there, whole: (rows, columns) bool."""
-    try:
-        done = group["done"][:]
-        lost = [path for path in (
-            store.joinpath(name, "c", *"0" * len(leading), *map(str, tile))
-            for name, (*_, leading) in layers.items() if store
-            for tile in np.argwhere(done)) if not path.exists()]
-        for name in layers if store else ():
-            group[name][:]
-    except ValueError as error:
-        lost = [error]
-    if lost:
-        raise ValueError(f"'{store}' is damaged ({lost[0]}): delete it, and "
-                         "call again.")
-    return done
 
 
 # Where cells lie ------------------------------------------------------------

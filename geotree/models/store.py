@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import geotree
-from geotree import checks, files, hub, network, taxonomy
+from geotree import checks, files, hub, network
+from geotree.models import facts
 from geotree.models.parts import Unfilled
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -98,11 +99,13 @@ class Whole:
         contents = {WEIGHTS: save({
             name: value.detach().cpu().contiguous()
             for name, value in self.state_dict().items()})}
-        contents |= {file: getattr(self, name).to_parquet(index=False)
+        facts.finite(self, where="the model")
+        contents |= {file: facts.stored(value, where=f"model.{name}")
                      for name, file in TABLES.items()
-                     if getattr(self, name) is not None}
+                     if (value := getattr(self, name)) is not None}
         config = getattr(self, "config", None)
-        card = {**self.card, **checks.by_name(card or {}, "card"),
+        card = {**checks.by_name(self.card, "model.card"),
+                **checks.by_name(card or {}, "card"),
                 "model": type(self).__name__, "geotree": geotree.__version__,
                 "config": asdict(config) if is_dataclass(config) else {},
                 "commit": commit(), "thresholds": self.thresholds,
@@ -110,6 +113,7 @@ class Whole:
                 "files": {name: hashlib.sha256(data).hexdigest()
                           for name, data in contents.items()}}
         card = json.loads(json.dumps(card, default=_plain))
+        facts.told(card, where="the model")  # or load would refuse it
         card["sha256"] = _digest(card)
         text = json.dumps(card, indent=1, ensure_ascii=False)
         with files.lock(folder, wait=-1), ExitStack() as stack:
@@ -204,24 +208,9 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
         raise ValueError(f"'{paths[WEIGHTS]}' is not a safetensors file "
                          f"({error}). Copy it again.") from error
     load_state(model, state, where=f"'{paths[WEIGHTS]}'")
-    bad = [name for name, value in model.named_parameters()
-           if not value.isfinite().all()]
-    # A spread of zero would divide by it; GeoTreeClip's ranges may be NaN.
-    bad += [name for name, value in model.named_buffers()
-            if name.endswith("_std") and not (value > 0).all()]
-    if bad or not float(model.scale().detach()) > 0:
-        raise ValueError(
-            f"'{paths[WEIGHTS]}' holds weights that are not finite, or a "
-            f"scale that is not above zero: "
-            f"{checks.few(sorted(bad) or ['scale()'])}. Train again with "
-            "a lower learning rate.")
-    model.classes = _classes(card.get("classes"), where=folder / CARD)
-    model.temperature = checks.number(card.get("temperature", 1.0), low=1e-6,
-                                      name="temperature of the card")
-    model.thresholds = {
-        checks.number(float(coverage), name="coverage", low=0, high=1):
-        checks.number(least, name="threshold", low=0, high=1)
-        for coverage, least in (card.get("thresholds") or {}).items()}
+    facts.finite(model, where=f"'{paths[WEIGHTS]}'")
+    for name, value in facts.told(card, where=f"'{folder / CARD}'").items():
+        setattr(model, name, value)
     for name, file in TABLES.items():
         try:
             setattr(model, name, pd.read_parquet(paths[file])
@@ -242,19 +231,6 @@ def _fits(build, folder: Path) -> None:
         raise ValueError(f"the card of '{folder}' tells of {values:,} "
                          f"weights, and '{WEIGHTS}' has {size:,} bytes. "
                          "Fetch the folder again.")
-
-
-def _classes(columns, *, where: Path) -> pd.DataFrame | None:
-    """The class table of a card: four names a class, none twice."""
-    if columns is None:
-        return None
-    try:
-        taxonomy.check(table := pd.DataFrame(columns), *taxonomy.RANKS)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"the class table in '{where}' is none ({error}): "
-                         f"expected {', '.join(taxonomy.RANKS)} of one "
-                         "length, each species once.") from error
-    return table
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], *,

@@ -1,0 +1,60 @@
+"""What goes with the weights of a model: one check to save and to load it."""
+
+import pandas as pd
+
+from geotree import checks, taxonomy
+
+
+def finite(model, *, where: str) -> None:
+    """Refuse weights that are not finite, or a scale not above zero."""
+    bad = [name for name, value in model.named_parameters()
+           if not value.isfinite().all()]
+    # A spread of zero would divide by it; GeoTreeClip's ranges may be NaN.
+    bad += [name for name, value in model.named_buffers()
+            if name.endswith("_std") and not (value > 0).all()]
+    if bad or not float(model.scale().detach()) > 0:
+        raise ValueError(
+            f"{where} holds weights that are not finite, or a scale that is "
+            f"not above zero: {checks.few(sorted(bad) or ['scale()'])}. "
+            "Train again with a lower learning rate.")
+
+
+def told(card: dict, *, where: str) -> dict:
+    """``classes``, ``temperature`` and ``thresholds`` of a card."""
+    limits = checks.by_name(card.get("thresholds") or {},
+                            f"thresholds of {where}")
+    return {
+        "classes": _classes(card.get("classes"), where),
+        "temperature": checks.number(
+            card.get("temperature", 1.0), low=1e-6,
+            name=f"temperature of {where}"),
+        "thresholds": {
+            float(checks.number(pd.to_numeric(coverage, errors="coerce"),
+                                name="coverage", low=0, high=1)):
+            checks.number(least, name="threshold", low=0, high=1)
+            for coverage, least in limits.items()}}
+
+
+def _classes(columns, where: str) -> pd.DataFrame | None:
+    """The class table of a card: four names a class, none twice."""
+    if columns is None:
+        return None
+    try:
+        taxonomy.check(table := pd.DataFrame(columns), *taxonomy.RANKS)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the class table of {where} is none ({error}): "
+                         f"expected {', '.join(taxonomy.RANKS)} of one "
+                         "length, each species once.") from error
+    return table
+
+
+def stored(table, *, where: str) -> bytes:
+    """The records of a model as Parquet."""
+    import pyarrow as pa
+
+    checks.columns(table, ["species"], where=where)
+    try:
+        return table.to_parquet(index=False)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} has a column that Parquet has no type for "
+                         f"({error}). Drop it.") from error
