@@ -85,7 +85,7 @@ def score(**changed):
 
 
 def answered():
-    sheet = Sheet(CLASSES, rank="species", top=1, threshold=0.5, least=0.5)
+    sheet = Sheet(CLASSES, rank="species", top=1, threshold=0.5, least=0.2)
     return sheet.frame(sheet.noted(ODDS.astype(np.float32)) | {
         "months": np.ones((N, 1))}).assign(status="ok")
 
@@ -200,9 +200,25 @@ REFUSED = {
         "predicted_species"),
     "answers that failed and have a name": lambda: explore.score_answers(
         answered().assign(true=TABLE["species"], status="failed"), "true"),
-    "answers without a name": lambda: explore.score_answers(
-        answered().assign(true=TABLE["species"], predicted_species=None),
-        "true"),
+    **{f"answers {name}": lambda change=change: _strict(
+        lambda: explore.score_answers(change(answered().assign(
+            true=TABLE["species"], id=range(N))), "true"))
+        for name, change in {
+            "without a name": lambda one: one.assign(predicted_species=None),
+            "of a set with commas": lambda one: one.assign(
+                set=one["set"].str.replace(";", ",")),
+            "of a set cut at its first name": lambda one: one.assign(
+                set=one["set"].str.partition(";")[0]),
+            "of sorted sets": lambda one: one.assign(
+                set=sorted(one["set"])),
+            "that were sorted alone": lambda one: one.assign(
+                predicted_species=sorted(one["predicted_species"])),
+            "whose likeliest were sorted alone": lambda one: one.assign(
+                species_1=sorted(one["species_1"])),
+            "of columns from A to Z": lambda one: one[sorted(one)],
+            "that a join doubled": lambda one: pd.concat([one, one.head(2)]),
+            "far from no number": lambda one: one.assign(trained_km="far"),
+        }.items()},
     "parts of the same rows in another order": lambda: splits.check_leakage(
         TABLE, pd.Series(["train", "test"] * (N // 2), TABLE.index[::-1])),
     "folds of the same rows in another order": lambda: splits.untrained(
@@ -372,11 +388,25 @@ def test_the_truth_may_be_spelt_otherwise(rank, true):
     true = [*true, "unknown", "Picea omorika"]  # and that was not found
     kept = sheet.noted(np.ones((len(true), 1), np.float32))
     answers = sheet.frame(kept | {"months": np.ones((len(true), 1))}).assign(
-        status="ok", true=true, individualCount=count)
+        status="ok", true=true, individualCount=count, id=range(len(true)))
+    answers[f"{rank}_1"] = answers[f"{rank}_1"].str.upper() + " "
+    answers["set"] = answers["set"].str.lower()
     with pytest.warns(UserWarning, match=f"unknown in column 'true' are no "
                       f"names of rank {rank}"):
         found = explore.score_answers(answers, "true", rank=rank)
     assert (found["value"] == 1).all() and (found["n"] == len(true) - 2).all()
+
+
+def test_a_set_may_lack_the_likeliest_genus():
+    """No species of it reaches what the set asks, but all together do."""
+    classes = pd.DataFrame({
+        "species": ["Acer rubrum", "Pinus nigra", "Pinus mugo"],
+        "genus": ["Acer", "Pinus", "Pinus"], "family": "a", "leafType": "b"})
+    sheet = Sheet(classes, rank="genus", top=1, threshold=0.9, least=0.35)
+    answers = sheet.frame(sheet.noted(np.array([[0.4, 0.3, 0.3]], "f4")) | {
+        "months": np.ones((1, 1))}).assign(status="ok", true="Pinus nigra")
+    found = explore.score_answers(answers, "true", rank="genus")["value"]
+    assert found[["likeliest", "in set"]].tolist() == [1, 0]
 
 
 ROWS = {  # what goes in, and what is asked of it

@@ -46,16 +46,9 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     rank = checks.one_of(rank, taxonomy.RANKS, name="rank")
     checks.one_order(answers=answers, blocks=blocks)
     checks.columns(answers, [truth, "predicted_leafType"], where="the answers")
-    rows = checks.columns(_ours(answers), [
-        f"predicted_{rank}", f"{rank}_1", "set", "sure_rank", "sure_name",
-        "status"], where="the answers")
+    rows = _ours(answers, rank)
     if _is_answer(answers, truth):
         raise ValueError(f"column {truth!r} is of an answer, not the truth.")
-    named = rows[f"predicted_{rank}"].fillna("").astype("str") != ""
-    checks.refuse(
-        named != (rows["status"] == "ok"),
-        "answers contradict their status: 'ok' without a name, or a name "
-        "with another", "Take the file as predict wrote it.")
     true = answers[truth].astype("str")
     name = normals(true)
     known = (name != "") & ((rank != "species") | name.map(is_species)
@@ -68,6 +61,10 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
         warnings.warn(f"left out: {checks.few(lost)} in column {truth!r} are "
                       f"no names of rank {rank}, or of trees that were not "
                       "found", stacklevel=2)
+    if twice := answers.drop(columns=truth).astype("str").duplicated().sum():
+        warnings.warn(f"{twice} of {len(answers)} rows are like another but "
+                      "for the truth: did a join double them? Each counts as "
+                      "a tree of its own", stacklevel=2)
     units = bootstrap.units(blocks, len(answers))[known]
     hits = _hits(rows[known], true[known], rank)
     unit = np.unique(units, return_inverse=True)[1]
@@ -87,27 +84,30 @@ def _hits(rows: pd.DataFrame, true: pd.Series, rank: str) -> pd.DataFrame:
     """What is right of each row by each measure: NaN where it is not asked."""
     form = partial(_form, rank)
     name, good = true.map(form), rows["status"] == "ok"
-    sets, sure = rows["set"].fillna(""), good & (rows["sure_rank"] == rank)
+    sets, sure = rows["set"].map(_names), good & (rows["sure_rank"] == rank)
     hits = pd.DataFrame({
         "answered": good,
         "likeliest": rows[f"predicted_{rank}"].map(form) == name,
-        "listed": rows.filter(regex=rf"^{rank}_\d+$").map(form).eq(
-            name, axis=0).any(axis=1),
-        "in set": [one in map(form, some.split("; "))
+        "listed": _first(rows, rank).map(form).eq(name, axis=0).any(axis=1),
+        "in set": [one in map(form, some)
                    for one, some in zip(name, sets, strict=True)],
         "sure": sure,
         "sure and right": rows["sure_name"].map(form) == name},
         rows.index, dtype=float)
     hits.loc[~good, hits.columns[1:]] = np.nan
-    hits.loc[sets.str.endswith("…"), "in set"] = np.nan
+    hits.loc[sets.str[-1] == "…", "in set"] = np.nan
     hits.loc[~sure, "sure and right"] = np.nan
     if "trained_km" in rows:
-        hits = hits.assign(**_trained(checks.degrees(rows["trained_km"])))
+        hits = hits.assign(**_trained(rows["trained_km"]))
     return hits
 
 
-def _trained(km: np.ndarray) -> dict[str, np.ndarray]:
+def _trained(told: pd.Series) -> dict[str, np.ndarray]:
     """Which rows the model learned from, by the nearest record; told of."""
+    km = checks.degrees(told)
+    checks.refuse(~(km >= 0) & (told.fillna("").map(as_word) != ""),
+                  "trained_km are no kilometres", "Take the file as predict "
+                  "wrote it.")
     if np.isnan(km).all():  # the model does not say
         return {}
     if (near := km <= _SAME).any():
@@ -141,8 +141,38 @@ def _is_answer(answers: pd.DataFrame, name) -> bool:
         rf"({'|'.join(taxonomy.RANKS)})_\d+(_probability)?", names[at]))
 
 
-def _ours(answers: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the last answer, by their plain names."""
+def _ours(answers: pd.DataFrame, rank: str) -> pd.DataFrame:
+    """The columns of the last answer, by their plain names, if untouched."""
     plain = answers.rename(columns=_plain)
-    return plain.iloc[:, np.flatnonzero(
-        plain.columns == "predicted_leafType")[-1]:]
+    needed = [f"predicted_{rank}", f"{rank}_1", "sure_rank", "sure_name",
+              "set", "status"]
+    rows = checks.columns(plain.iloc[:, np.flatnonzero(
+        plain.columns == "predicted_leafType")[-1]:], needed,
+        where="the answers").astype(object)
+    form, advice = partial(_form, rank), "Take the file as predict wrote it."
+    if [name for name in rows if name in needed] != needed:
+        raise ValueError(f"the columns of the answers were moved. {advice}")
+    name, sets = rows[needed[0]].map(form), rows["set"].map(_names)
+    checks.refuse((name != "") != (rows["status"] == "ok"),
+                  "answers contradict their status: 'ok' without a name, or a "
+                  "name with another", advice)
+    listed = _first(rows, rank).map(form).eq(name, axis=0).any(axis=1)
+    size = checks.degrees(rows["set_size" if "set_size" in rows else "set"])
+    whole = [some[-1] == "…" or not len(some) != n > 0 and (
+        rank != "species" or one in map(form, some))  # may lack a genus
+             for one, some, n in zip(name, sets, size, strict=True)]
+    checks.refuse((name != "") & ~(listed & np.array(whole, bool)),
+                  "answers are not among their own likeliest names, or their "
+                  "set is cut or of others", "Was a column sorted alone? "
+                  + advice)
+    return rows
+
+
+def _first(rows: pd.DataFrame, rank: str) -> pd.DataFrame:
+    """The likeliest names of each row."""
+    return rows.filter(regex=rf"^{rank}_\d+$")
+
+
+def _names(some) -> list[str]:
+    """The names of a set."""
+    return re.split(r"\s*;\s*", some) if isinstance(some, str) else [""]
