@@ -31,6 +31,7 @@ STAGES = {
     "read-bare": scale.read_bare,
     "start-up": files.start_up,
     "first-batch": scale.first_batch,
+    "parts": scale.parted,
     "random": scale.pick,
     "split": scale.divide,
     "audit": scale.audit,

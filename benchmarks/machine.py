@@ -90,3 +90,8 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def bytes_read() -> int:
+    """Bytes that this process has asked the system for so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])

@@ -14,29 +14,25 @@ import pandas as pd
 
 from benchmarks import files, published
 from benchmarks.data import Samples
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, bytes_read
 from benchmarks.timing import Result, compare
-from geotree import GGTDataset, occurrences, splits
+from geotree import GGTDataset, occurrences, shards, splits
 
 _ALL, _MANY, _FEW = 6_300_000, 1_000_000, 20_000
 _OPEN = """
 import json, sys, time
-from pathlib import Path
-from benchmarks.machine import peak_memory
+from benchmarks.machine import bytes_read, peak_memory
 from geotree import shards
 
-def read():
-    return int(Path("/proc/self/io").read_text().split()[1])
-
-before, started = read(), time.perf_counter()
+before, started = bytes_read(), time.perf_counter()
 data = shards.open(sys.argv[1])
 batch = next(data.batches(256, shuffle=True))
 seconds, memory, first = (time.perf_counter() - started, peak_memory(),
-                          read() - before)
+                          bytes_read() - before)
 data.sample(20_000).load()  # what training looks at before its first step
 size = sum(int(file.records["length"].sum()) for file in data.files)
 print(json.dumps([len(data), seconds, memory / 2**20, first / size,
-                  (read() - before) / size]))
+                  (bytes_read() - before) / size]))
 """
 
 
@@ -57,6 +53,26 @@ def first_batch(samples: Samples, runs: int) -> Result:
                        f"had {memory:,.0f} MiB at most (goal: ≤ 300) and had "
                        f"read {first:.2%} of the bytes, and {all_read:.2%} "
                        "with what training looks at first (goal: ≤ 1 %)")
+
+
+def parted(samples: Samples, runs: int) -> Result:
+    """What each of several processes reads of an epoch that they share."""
+    data = shards.open(samples.repeated(_MANY // 10))
+
+    def cost(rank, processes):
+        before = bytes_read()
+        for _ in data.batches(512, shuffle=True, part=(rank, processes)):
+            pass
+        return bytes_read() - before
+
+    data.labels, whole = data.labels, cost(0, 1)
+    most = {n: max(cost(rank, n) for rank in range(n)) / whole
+            for n in (2, 3, 4, 8)}
+    return Result("bytes that each of 8 processes reads", "share",
+                  "1/8 (+ 5 %)", ours=most[8], limit=1 / 8,
+                  limit_is="an equal part", less_is_better=True,
+                  note=f"{len(data):,} samples, the process that reads most; "
+                       + ", ".join(f"of {n}: {most[n]:.1%}" for n in most))
 
 
 def pick(samples: Samples, runs: int) -> Result:

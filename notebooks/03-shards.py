@@ -173,7 +173,8 @@ data.classes.head()
 # *epoch*. An epoch should show every sample exactly once. That sounds obvious,
 # and many loaders do not keep it: they drop the last batch, or deal out
 # samples with repeats. Here every sample comes exactly once, in an order that
-# depends on seed and epoch alone.
+# seed, epoch and the size of a batch set. However many processes share the
+# reading, they see the same one.
 
 # %%
 start = time.perf_counter()

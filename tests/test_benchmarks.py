@@ -252,3 +252,5 @@ def test_stages_of_a_large_set_run_on_a_small_one(samples, monkeypatch):
         scale.pick, scale.read_bare, scale.divide, scale.audit)]
     assert all(row.ours > 0 for row in found)
     assert {row.unit for row in found} == {"samples/s", "s"}
+    few = scale.parted(samples, 1)  # too few packs to be dealt out
+    assert few.ours == pytest.approx(1, rel=0.05) and few.limit == 1 / 8

@@ -1,7 +1,9 @@
 """Several processes: the same batches, the same curve, one may be killed."""
 
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -169,6 +171,95 @@ def test_parts_of_a_batch_are_the_batch():
         for world, part in zip(worlds, parts, strict=True):
             assert world.share(batch) == pytest.approx(
                 len(part) * size / 7)
+
+
+def bytes_read():
+    """What this process has asked the kernel for so far."""
+    for line in Path("/proc/self/io").read_text().splitlines():
+        if line.startswith("rchar"):
+            return int(line.split()[1])
+
+
+@pytest.fixture(scope="module")
+def many(folder, tmp_path_factory):
+    """The same samples in so many records that they are read in lanes."""
+    where = tmp_path_factory.mktemp("many")
+    shards.write(pixels.open(folder / "cube.zarr"),
+                 shards.open(folder / "shards").table, where, pack=2,
+                 packs_per_shard=70, progress=False)
+    return where
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 6, 8, 16])
+@pytest.mark.parametrize("chosen", [600, TRAINING])
+def test_each_process_reads_its_part_of_one_order(many, size, chosen):
+    """All see the same batches, full ones with as many rows for each."""
+    data = shards.open(many)
+    if chosen < len(data):
+        data = data.select(np.random.default_rng(0).permutation(600)[:chosen])
+    settings = {"shuffle": True, "seed": 3, "epoch": 1}
+    data.labels, before = data.labels, bytes_read()
+    whole = list(data.batches(64, **settings))
+    all_bytes = bytes_read() - before
+    ids = np.concatenate([batch.ids for batch in whole])
+    assert sorted(ids) == sorted(data.table["gbifID"])
+    assert abs(np.corrcoef(np.argsort(ids), np.arange(chosen))[0, 1]) < 0.3
+    for rank in range(size):
+        world, before = World(rank, size), bytes_read()
+        parts = list(data.batches(64, **settings, part=(rank, size)))
+        part = (bytes_read() - before) / all_bytes
+        assert part < 1.05 / math.gcd(size, 8) + 0.02, (rank, part)
+        for batch, mine in zip(whole, parts, strict=True):
+            np.testing.assert_array_equal(mine.ids, batch.ids)
+            np.testing.assert_array_equal(mine.labels, batch.labels)
+            for one, other in zip(world.mine(mine), world.mine(batch),
+                                  strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_lanes_train_as_one(many, folder, tmp_path):
+    """Two processes, each with half of the bytes, are one with all."""
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        for process in crew(processes, PROGRAM, many, out, 1):
+            process.finish(240)
+    same(load(tmp_path / "1"), load(tmp_path / "2"), 2e-4)
+    (one,), two = map(histories, (tmp_path / "1", tmp_path / "2"))
+    for name in ("loss", "validation_loss", "validation_top1"):
+        assert two[0][name] == pytest.approx(one[name], rel=1e-4)
+
+
+def test_lanes_of_another_epoch_and_of_odd_batches(many):
+    data = shards.open(many)
+    first, again, other = (
+        np.concatenate([batch.ids for batch in data.batches(
+            50, shuffle=True, epoch=epoch)]) for epoch in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+    for size in (1, 7, 599, 5_000):
+        batches = list(data.batches(size, shuffle=True, drop_last=True))
+        assert [len(batch.ids) for batch in batches] == [size] * (600 // size)
+        assert len(np.unique([key for batch in batches for key in batch.ids])
+                   ) == 600 // size * size
+
+
+def test_where_damage_is_skipped_all_processes_see_it(many, tmp_path):
+    """Else one would go on with fewer batches than the others."""
+    copy = tmp_path / "shards"
+    shutil.copytree(many, copy)
+    tar = next(copy.glob("*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[2_000] ^= 1
+    tar.write_bytes(data)
+    damaged = shards.open(copy, on_error="skip")
+    with pytest.warns(UserWarning, match="skipped 2 samples"):
+        alone = [batch.ids for batch in damaged.batches(64, shuffle=True)]
+    for rank in range(2):
+        for batch, ids in zip(damaged.batches(
+                64, shuffle=True, part=(rank, 2)), alone, strict=True):
+            np.testing.assert_array_equal(batch.ids, ids)
+            assert (batch.images != 65535).any(axis=(1, 2, 3, 4)).all()
 
 
 def test_a_notebook_starts_processes_itself(tmp_path):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
+
 
 class Batch(NamedTuple):
     """Samples as arrays, the first axis their number."""
@@ -18,6 +20,21 @@ class Batch(NamedTuple):
     environment: np.ndarray  # (B, V) float32, NaN = missing
     labels: np.ndarray  # (B,) int64, row of the class table
     ids: np.ndarray  # (B,) int64, gbifID
+
+    def like(self, n: int) -> "Batch":
+        """Memory for n samples such as these."""
+        return Batch(*(np.empty((n, *column.shape[1:]), column.dtype)
+                       for column in self))
+
+    @staticmethod
+    def unread(labels: np.ndarray, ids: np.ndarray) -> "Batch":
+        """Samples of which label and id are known; all else is missing."""
+        n = len(ids)
+        return Batch(
+            np.broadcast_to(np.uint16(NODATA), (
+                n, MONTHS, len(BAND_NAMES), PATCH, PATCH)),
+            np.broadcast_to(np.float32("nan"), (n, len(VARIABLE_NAMES))),
+            labels, ids)
 
 
 class ShardError(ValueError):
@@ -60,8 +77,7 @@ def gather(parts: Iterable[Batch], size: int,
     for part in parts:
         while len(part.ids):
             if not filled:
-                block = Batch(*(np.empty((size, *column.shape[1:]),
-                                         column.dtype) for column in part))
+                block = part.like(size)
                 places = None if rng is None else rng.permutation(size)
             fit = min(len(part.ids), size - filled)
             into = slice(filled, filled + fit)

@@ -162,7 +162,7 @@ class _Arrays(Records):
         super().__init__(source)
         self.batch = batch
 
-    def read(self, number: int, wanted: np.ndarray | None, rng
+    def read(self, number: int, wanted: np.ndarray | None, rng, **_
              ) -> Iterator[tuple[Batch, int]]:
         rows = np.arange(len(self.batch.ids)) if wanted is None else wanted
         if rng is not None:
@@ -216,8 +216,8 @@ class Resident:
         return len(self._samples.ids)
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
-                seed: int = 0, epoch: int = 0,
-                drop_last: bool = False) -> Iterator[Batch]:
+                seed: int = 0, epoch: int = 0, drop_last: bool = False,
+                part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield every sample once, as tensors on the device.
 
         Shuffled, the order is a permutation of all samples that depends on

@@ -1,7 +1,4 @@
-"""Shards that are open: batches in order or mixed, single samples, views.
-
-Chapter 03.
-"""
+"""Shards that are open: batches, single samples, views. Chapter 03."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ import pandas as pd
 
 from geotree import checks, taxonomy
 from geotree.files import sha256
+from geotree.shards import lanes
 from geotree.shards.batch import Batch, ShardError, gather, take
 from geotree.shards.index import INDEX, TABLE, Index, find, layout
 from geotree.shards.records import Records
@@ -29,16 +27,13 @@ def open(paths, *, on_error: str = "raise",
     paths : path, address or list of them
         A folder of shards, some of its tars, or tars of the release. Tars
         without an index are scanned for names and ids. Addresses
-        (``s3://``, ``hf://datasets/``, ``https://``) need an index: records
-        are read from where they lie, some ahead.
+        (``s3://``, ``hf://datasets/``, ``https://``) need one.
     on_error : "raise" or "skip"
-        What a damaged record does: stop with a :class:`ShardError` that
-        names file and record, or be left out, warned of and counted in
-        ``Shards.skipped``.
+        A damaged record stops with its file and number, or is left out,
+        warned of and counted in ``Shards.skipped``.
     classes : DataFrame, optional
         Class table that labels must follow, e.g. a model's. Shards with an
-        index must carry the same one; in tars without, a species that it
-        lacks is an error.
+        index must carry the same; elsewhere all species must be of it.
     far
         ``cache``, ``cache_gb`` and ``storage_options`` of addresses; see
         :func:`geotree.shards.far.at`.
@@ -128,14 +123,14 @@ class Shards:
     def columns(self, *names: str) -> pd.DataFrame:
         """Some columns of ``table``, without reading the others."""
         table = self._records.source.table(list(names) or None)
-        if self._rows is not None:
-            table = table.iloc[self._rows].reset_index(drop=True)
-        return table
+        return table if self._rows is None else table.iloc[
+            self._rows].reset_index(drop=True)
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Class number of each sample, in order: (N,) int64."""
-        return taxonomy.labels(self.columns("species"), self.classes)
+        every = self._records.labels
+        return every if self._rows is None else every[self._rows]
 
     def select(self, rows) -> "Shards":
         """A view of some samples; they keep the order of the shards.
@@ -167,8 +162,8 @@ class Shards:
     def sample(self, size: int, *, seed: int = 0) -> "Shards":
         """A view of about ``size`` samples, whole records drawn at random.
 
-        Samples lie in random order, so records are as good as samples, and
-        little is read: 80 of 24,600 records hold 20,000 of 6.3 million.
+        Samples lie in random order, so records are as good as samples: 80
+        of 24,600 hold 20,000 of 6.3 million.
         """
         checks.number(size, name="size", low=1, whole=True)
         rows = np.arange(len(self)) if self._rows is None else self._rows
@@ -181,8 +176,8 @@ class Shards:
         return self.select(np.isin(record, numbers[order[:enough]]))
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
-                seed: int = 0, epoch: int = 0,
-                drop_last: bool = False) -> Iterator[Batch]:
+                seed: int = 0, epoch: int = 0, drop_last: bool = False,
+                part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield every sample once, in batches.
 
         Parameters
@@ -190,22 +185,27 @@ class Shards:
         batch_size : int
         shuffle : bool
             Another order for each ``(seed, epoch)``, the same each time:
-            tars, records, then samples within a block of 2,048. False:
-            the order of ``table``.
-        drop_last : bool
-            Leave out the last batch when it is not full.
+            tars, records, then samples within a block of 2,048; from 160
+            records on eight lanes, each a stretch of the set, by turns.
+            False: the order of ``table``.
+        drop_last : bool, whether the last batch is left out if not full
+        part : (rank, processes)
+            Only rows ``rank::processes`` of each batch are needed here: of
+            lanes without any, label and id are given and nothing is read.
 
         Yields
         ------
-        Batch
-            The last may be smaller.
+        Batch; the last may be smaller
         """
         checks.number(batch_size, name="batch_size", low=1, whole=True)
         rng = checks.rng(seed, epoch) if shuffle else None
         size = (max(1, _MIXED // batch_size) * batch_size if shuffle
                 else batch_size)
         size = min(size, max(len(self), _MIXED if shuffle else 1))
-        for block in gather(self._read(rng), size, rng):
+        dealt = shuffle and lanes.fit(self)
+        for block in gather(self._read(rng), size, rng) if not dealt else (
+                lanes.batches(self._read, len(self), batch_size,
+                              (seed, epoch), part, self._records)):
             for start in range(0, len(block.ids), batch_size):
                 batch = take(block, slice(start, start + batch_size))
                 if not drop_last or len(batch.ids) == batch_size:
@@ -235,9 +235,7 @@ class Shards:
             row % n if self._rows is None else self._rows[row])
 
     def verify(self, table: pd.DataFrame | None = None) -> None:
-        """Compare each tar, and what lies beside it, with its SHA-256.
-
-        Then each label with the species of its sample.
+        """Compare files with their SHA-256, labels with the species.
 
         Parameters
         ----------
@@ -247,8 +245,7 @@ class Shards:
         Raises
         ------
         ShardError
-            A file differs, or there is no index to compare with; a label
-            is of another species.
+            A file or label differs, or no index says what it should be.
         """
         for file in self.files:
             if file.sha256 is None:
@@ -279,22 +276,25 @@ class Shards:
                         f"{labels[row]!r}, {name} says {known[row]!r}",
                         len(wrong))
 
-    def _read(self, rng) -> Iterator[Batch]:
+    def _read(self, rng, span: slice | None = None, **how) -> Iterator[Batch]:
         """Whole or part records; each is gone when the next is asked for."""
-        numbers, wanted = np.arange(len(self.files)), None
-        starts = self._records.starts
+        numbers, starts = np.arange(len(self.files)), self._records.starts
+        rows = range(len(self)) if self._rows is None else self._rows
         for number in numbers if rng is None else rng.permutation(numbers):
-            if self._rows is not None:
-                low, high = self._rows.searchsorted(starts[number:number + 2])
-                if low == high:
-                    continue
-                wanted = self._rows[low:high] - starts[number]
-            for part, samples in self._records.read(number, wanted, rng):
+            ends = starts[number:number + 2]
+            low, high = (ends if self._rows is None
+                         else self._rows.searchsorted(ends))
+            if span is not None:
+                low, high = max(low, span.start), min(high, span.stop)
+            if low >= high:
+                continue
+            wanted = (None if self._rows is None and [low, high] == [*ends]
+                      else np.asarray(rows[low:high]) - starts[number])
+            for part, n in self._records.read(number, wanted, rng, **how):
                 if isinstance(part, Batch):
                     yield part
                 elif self.on_error == "raise":
                     raise part
                 elif (part.path, part.record) not in self._skipped:
-                    self._skipped[part.path, part.record] = int(samples)
-                    warnings.warn(f"skipped {samples} samples: {part}",
-                                  stacklevel=4)
+                    self._skipped[part.path, part.record] = int(n)
+                    warnings.warn(f"skipped {n} samples: {part}", stacklevel=4)

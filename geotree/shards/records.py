@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geotree import checks
+from geotree import checks, taxonomy
 from geotree.network import ServiceError
 from geotree.shards.batch import Batch, ShardError, take
 from geotree.shards.far import Ranges
@@ -82,8 +82,7 @@ def decode(data: np.ndarray, species: pd.Index) -> Batch:
 
 
 def _array(data: memoryview, kind: str) -> np.ndarray:
-    """The array of a ``.npy`` member as numpy writes it; nothing is parsed.
-    """
+    """The array of a ``.npy`` member as numpy writes it, not parsed."""
     found = _NPY.match(data)
     if found is None or found[1].decode() != kind:
         raise ValueError(f"a member is no .npy of {kind} in C order")
@@ -114,8 +113,7 @@ class Records:
     Attributes
     ----------
     source : Index or Scan
-    starts : (F + 1,) int
-        Row of the first sample of each tar, and of the end.
+    starts : (F + 1,) int, row of the first sample of each tar, and the end
     ends : list of (R,) int
         Rows of each tar up to the end of each of its records.
     """
@@ -137,29 +135,38 @@ class Records:
         return [file.records["samples"].cumsum() for file in self.source.files]
 
     @cached_property
+    def labels(self) -> np.ndarray:
+        """Class number of every sample: (N,) int64."""
+        source = self.source
+        return taxonomy.labels(source.table(["species"]), source.classes)
+
+    @cached_property
     def _species(self) -> pd.Index:
         return pd.Index(self.source.classes["species"])
 
-    def read(self, number: int, wanted: np.ndarray | None, rng
+    def read(self, number: int, wanted: np.ndarray | None, rng, *,
+             lanes: int = 1, labels: np.ndarray | None = None
              ) -> Iterator[tuple[Batch | ShardError, int]]:
         """Read a tar, record by record.
 
         Parameters
         ----------
-        number : int
-            Of the tar.
+        number : int, of the tar
         wanted : (N,) int, sorted, or None
             Rows of the tar; default: all. Records without any are not read.
         rng : Generator, optional
             Packed records come in an order drawn from it.
+        lanes : int
+            How many read ahead at the same time.
+        labels : (N,) int64, optional
+            Of all samples: nothing is read, all but these is missing.
 
         Yields
         ------
         Batch or ShardError
             The wanted samples of a record, gone when the next is asked
             for; or what is wrong with it.
-        int
-            How many samples are wanted of it.
+        int, how many samples are wanted of it
         """
         file, ends = self.source.files[number], self.ends[number]
         starts, order = ends - file.records["samples"], np.arange(len(ends))
@@ -168,12 +175,21 @@ class Records:
         if wanted is not None:
             low, high = wanted.searchsorted((starts, ends))
             order = order[(high > low)[order]]
+        if labels is not None:
+            for record in order:
+                rows = self.starts[number] + (
+                    np.arange(starts[record], ends[record]) if wanted is None
+                    else wanted[low[record]:high[record]])
+                part = Batch.unread(labels[rows], self.source.ids[rows])
+                yield part, len(rows)
+            return
         places = file.records[["offset", "length"]].tolist()
         with closing(_open(file)) as tar:
-            for record in order[:tar.ahead]:
+            ahead = max(1, tar.ahead // lanes)
+            for record in order[:ahead]:
                 tar.announce(*places[record])
             for at, record in enumerate(order):
-                for later in order[at + tar.ahead:at + tar.ahead + 1]:
+                for later in order[at + ahead:at + ahead + 1]:
                     tar.announce(*places[later])
                 found = self._checked(number, record, tar)
                 if wanted is None:

@@ -141,6 +141,7 @@ class Run:
         batches = islice(self.samples.batches(
             self.settings.batch_size, shuffle=True, seed=self.settings.seed,
             epoch=self.epoch, drop_last=self.recipe.drop_last,
+            part=(self.world.rank, self.world.size),
         ), done, None) if done < self.per_epoch else ()
         before = time.perf_counter()
         for batch in batches:
@@ -219,10 +220,10 @@ class Run:
         self.model.eval()
         taxa = self.model.scale() * self.model.encode_taxa(self.classes)
         total = right = count = 0
-        for batch in map(self.world.mine, self.validation.batches(512)):
+        mine = self.validation.select(np.array_split(np.arange(
+            len(self.validation)), self.world.size)[self.world.rank])
+        for batch in mine.batches(512):
             labels = self.labelled(batch).labels
-            if not len(labels):  # no row of the last batch is this one's
-                continue
             with self.autocast():
                 logits = self.model.encode_images(
                     batch.images, batch.environment) @ taxa.T

@@ -1,8 +1,8 @@
 """Several processes that train as one: ``torchrun`` or ``accelerate``.
 
 Every process walks through the same batches in the same order and keeps
-its own rows of each. The gradient is that of the whole batch, so the loss
-of N processes is the loss of one. Explained in chapter 05.
+its own rows of each; of large sets it reads no others. The gradient is that
+of the whole batch, so the loss of N processes is the loss of one. Chapter 05.
 """
 
 import atexit
