@@ -781,7 +781,7 @@ def test_a_workbook_is_named(magic, tmp_path):
 
 
 def test_training_goes_on_only_as_it_began(tmp_path):
-    """Neither with another trained model, nor with other pixels."""
+    """Neither with another trained model or seed, nor with other pixels."""
     how = {"settings": training.Settings(epochs=1, batch_size=32),
            "progress": False}
     one = shards.from_arrays(FOUND.reflectance, TABLE)
@@ -791,6 +791,13 @@ def test_training_goes_on_only_as_it_began(tmp_path):
     training.fit(model, one, out=tmp_path / "b", **how)
     with pytest.raises(ValueError, match="of another run: first weights"):
         training.fit(model, one, one, out=tmp_path, **how)
+    for seed in (None, np.int64(1)):
+        training.fit(CompactClip(seed=seed), one, out=tmp_path / f"{seed}",
+                     **how)
+        training.fit(CompactClip(), one, out=tmp_path / f"{seed}", **how)
+        with pytest.raises(ValueError, match="seed of the model is"):
+            training.fit(CompactClip(seed=2), one, out=tmp_path / f"{seed}",
+                         **how)
     other = shards.from_arrays(FOUND.reflectance + np.uint16(
         FOUND.reflectance < 60_000), TABLE)
     with pytest.raises(ValueError, match="training samples"):

@@ -100,8 +100,8 @@ class CompactClip(store.Whole, nn.Module):
     def __init__(self, config: CompactConfig | None = None, *,
                  seed: int | None = None) -> None:
         super().__init__()
-        self.config = checks.sizes(config or CompactConfig(), CompactConfig,
-                                   heads="width")
+        self.seed, self.config = seed, checks.sizes(
+            config or CompactConfig(), CompactConfig, heads="width")
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 checks.rng(seed)

@@ -29,7 +29,8 @@ _DIGEST = 32  # bytes of SHA-256 behind the checkpoint
 
 def identity(run) -> dict:
     """What must agree for a checkpoint to be continued, by name."""
-    config = getattr(run.model, "config", None)
+    config, seed = (getattr(run.model, one, None)
+                    for one in ("config", "seed"))
     shapes = {name: list(value.shape)
               for name, value in run.model.state_dict().items()}
     return {
@@ -40,6 +41,7 @@ def identity(run) -> dict:
            (asdict(config) if is_dataclass(config) else {}).items()},
         "weights": files.fingerprint(shapes),
         "classes": files.fingerprint(run.classes),
+        "seed of the model": None if seed is None else str(seed),
         "first weights": (None if getattr(run.model, "classes", None) is None
                           else _weights(run.model.state_dict())),
         # Ids, species and pixels of samples, not how many there are.
@@ -100,6 +102,8 @@ def restore(run, resume: bool) -> None:
     if run.identity["first weights"] in map(_weights, (
             state["model"], state["best"])):  # it has been here
         run.identity["first weights"] = told.get("first weights")
+    if run.identity["seed of the model"] is None:  # any weights will do
+        run.identity["seed of the model"] = told.get("seed of the model")
     differ = [f"{name} is {told.get(name)!r} there and {value!r} here"
               for name, value in run.identity.items()
               if told.get(name) != value]
