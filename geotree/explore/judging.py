@@ -10,6 +10,7 @@ import pandas as pd
 
 from geotree import checks, evaluation, globe, taxonomy
 from geotree.evaluation import calibration, predictions
+from geotree.models import facts
 from geotree.occurrences import names, reading
 from geotree.place import MODELS, PlaceModel
 from geotree.prior import combine, restrict
@@ -174,12 +175,11 @@ def judge(model, *, prior: bool = True, checklist=None,
         if not listed.any():
             raise ValueError(f"no species of the checklist has a record in "
                              f"{country}. Give one of the two.")
-    place, card = None, getattr(model, "card", None) or {}
+    place, weight = None, 1.0
     if prior and records is not None:
-        name = card.get("prior_model", "nearest places")
-        place = MODELS[checks.one_of(name, MODELS, name="prior_model of the "
-                                     "card")](records)
-    weight = card.get("prior_weight", 1.0) if place else 1.0
+        name, weight = facts.prior(getattr(model, "card", None) or {},
+                                   where="the card")
+        place = MODELS[name](records)
     return Judge(model, classes, getattr(model, "temperature", 1.0), place,
                  weight, listed), unmatched
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from geotree import checks, taxonomy
+from geotree import checks, place, taxonomy
 
 
 def finite(model, *, where: str) -> None:
@@ -23,6 +23,7 @@ def told(card: dict, *, where: str) -> dict:
     """``classes``, ``temperature`` and ``thresholds`` of a card."""
     limits = checks.by_name(card.get("thresholds") or {},
                             f"thresholds of {where}")
+    prior(card, where=where)
     return {
         "classes": _classes(card.get("classes"), where),
         "temperature": checks.number(
@@ -33,6 +34,14 @@ def told(card: dict, *, where: str) -> dict:
                                 name="coverage", low=0, high=1)):
             checks.number(least, name="threshold", low=0, high=1)
             for coverage, least in limits.items()}}
+
+
+def prior(card: dict, *, where: str) -> tuple[str, float]:
+    """Which model of the place a card names, and its weight."""
+    return (checks.one_of(card.get("prior_model", "nearest places"),
+                          place.MODELS, name=f"prior_model of {where}"),
+            checks.number(card.get("prior_weight", 1.0), low=0,
+                          name=f"prior_weight of {where}"))
 
 
 def _classes(columns, where: str) -> pd.DataFrame | None:
@@ -53,6 +62,12 @@ def stored(table, *, where: str) -> bytes:
     import pyarrow as pa
 
     checks.columns(table, ["species"], where=where)
+    if where.endswith("prior"):
+        try:
+            place.Nearest(table)
+        except ValueError as error:
+            raise ValueError(f"{where} tells nothing of a place: {error}"
+                             ) from error
     try:
         return table.to_parquet(index=False)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
