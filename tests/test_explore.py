@@ -369,7 +369,7 @@ def test_names_of_the_map_that_was_there_are_gone(tmp_path, maps):
     explore.write_geotiff(mapped("Pinus nigra"), path)
     style.write_text(own := style.read_text().replace("paletted", "mine"))
     explore.write_geotiff(one, path)
-    with pytest.raises(ValueError, match="m.qml' is a style of your own"):
+    with pytest.raises(ValueError, match="m.qml' is your own"):
         explore.write_geotiff(mapped("Pinus nigra"), path)
     assert style.read_text() == own
     style.unlink()
@@ -377,6 +377,24 @@ def test_names_of_the_map_that_was_there_are_gone(tmp_path, maps):
     assert len([*tmp_path.iterdir()]) == 3
     explore.write_geotiff(one, path)
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("name", ["m.tif.aux.xml", "m.tif.msk", "m.tif.ovr"])
+def test_what_is_the_users_own_beside_a_map_is_not_lost(tmp_path, maps, name):
+    """But what GDAL noted of the map that was there is."""
+    path, beside = tmp_path / "m.tif", tmp_path / name
+    for one in (mapped("Pinus nigra"), maps.sel(species=["Pinus nigra"])):
+        explore.write_geotiff(one, path)
+        with rasterio.open(path) as file:
+            file.stats(indexes=[1])
+        explore.write_geotiff(one, path)
+        own = "<PAMDataset><SRS>EPSG:3857</SRS></PAMDataset>"
+        beside.write_text(own)
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=f"{name}' is your own"):
+            explore.write_geotiff(one, path)
+        assert (path.read_bytes(), beside.read_text()) == (before, own)
+        beside.unlink()
 
 
 def test_zarr_brings_all_back(tmp_path, maps):

@@ -1,5 +1,6 @@
 """Maps as GeoTIFF, with names and colours where GDAL and QGIS look."""
 
+import re
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -10,6 +11,11 @@ from geotree import checks, files, taxonomy
 from geotree.explore.sheet import kind_of
 
 _QGIS = '<qgis version="3.0"><pipe><rasterrenderer type="paletted" '
+_GDAL = '<MDI key="SOFTWARE">geotree</MDI>'  # stays when GDAL adds to it
+# What GDAL notes of a file that was looked at; no one's own.
+_NOTED = re.compile(
+    r'(?s)<MDI key="STATISTICS_.*?</MDI>|<(Histograms|Description|UnitType)>'
+    r".*?</\1>|</?(PAM(Dataset|RasterBand)|Metadata)\b.*?>")
 
 
 def write_geotiff(maps: xr.Dataset, path: str | Path,
@@ -38,20 +44,31 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
     if species is None and len(names) == 1:
         species = names[0]
     checks.one_of(species, names, name="species")
-    one = maps.sel(species=species)
+    one, (names, style) = maps.sel(species=species), _beside(path)
+    _refuse_own(path, names)
     path = _write(maps, path, [one["probability"], one["uncertainty"]],
                   dtype="float32", nodata=np.nan, predictor=3,
                   tags={"species": species})
-    names, style = _beside(path)
     names.unlink(missing_ok=True)  # of the map that was there
     if not _is_own(style):
         style.unlink(missing_ok=True)
     return path
 
 
-def _is_own(style: Path) -> bool:
-    """Whether a style is the user's: there, and not written here."""
-    return style.exists() and _QGIS not in style.read_text("utf-8", "replace")
+def _is_own(beside: Path) -> bool:
+    """Whether a file is the user's: there, and not written here."""
+    text = beside.read_text("utf-8", "replace") if beside.exists() else ""
+    return bool(_NOTED.sub("", text).strip()
+                and _QGIS not in text and _GDAL not in text)
+
+
+def _refuse_own(path: Path, *beside: Path) -> None:
+    """Raise ``ValueError`` where a file of the user's changes the map."""
+    for one in (*beside, Path(f"{path}.msk"), Path(f"{path}.ovr")):
+        if _is_own(one):
+            raise ValueError(f"'{one}' is your own, and would change what is "
+                             "seen of the map, or be lost. Move it away, or "
+                             "choose another name for the map.")
 
 
 def _write(maps, path, layers, *, tags: dict, **profile) -> Path:
@@ -76,17 +93,14 @@ def _write(maps, path, layers, *, tags: dict, **profile) -> Path:
 
 def _beside(path: Path) -> tuple[Path, Path]:
     """The files of names and colours, for GDAL and for QGIS."""
+    path = files.named(path)
     return Path(f"{path}.aux.xml"), path.with_suffix(".qml")
 
 
 def _write_names(maps: xr.Dataset, path: Path) -> Path:
     from geotree.plots import colors
 
-    beside = _beside(path)
-    if _is_own(beside[1]):
-        raise ValueError(f"'{beside[1]}' is a style of your own, and that of "
-                         "the map would take its place. Move it away, or "
-                         "choose another name for the map.")
+    _refuse_own(path, *(beside := _beside(path)))
     layers, bands, tags = [], [], {}
     for rank in taxonomy.RANKS:
         codes = maps[rank]
@@ -120,7 +134,8 @@ def _categories(bands) -> str:
                 *bytes.fromhex(color[1:]), 255 * bool(name))
                 for name, color in names)
             + "</ColorTable></PAMRasterBand>")
-    return f"<PAMDataset>{''.join(text)}</PAMDataset>\n"
+    return (f"<PAMDataset>{''.join(text)}<Metadata>{_GDAL}</Metadata>"
+            "</PAMDataset>\n")
 
 
 def _style(names) -> str:
