@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, globe, place
-from geotree.evaluation import metrics
+from geotree.evaluation import metrics, predictions
 from geotree.shards import Batch, Shards
 from geotree.splits import check_shared
 from geotree.variables import VARIABLE_NAMES, ndvi, reflectance
@@ -38,8 +38,9 @@ TRAINED = tuple(name for name in READS if name not in _WEIGHTS)
 
 def majority(labels: np.ndarray, n: int, k: int) -> np.ndarray:
     """The frequencies of the training labels, for every sample: (n, k)."""
+    labels = checks.labels(labels, k)
     checks.number(n, name="n", low=0, high=10**10 // k, whole=True)
-    share = np.bincount(checks.labels(labels, k), minlength=k) / len(labels)
+    share = np.bincount(labels, minlength=k) / len(labels)
     return np.tile(share.astype(np.float32), (n, 1))
 
 
@@ -62,6 +63,7 @@ def by_country(train: pd.DataFrame, test: pd.DataFrame,
     """
     checks.columns(train, ["species", "countryCode"], where="train")
     checks.columns(test, ["countryCode"], where="test")
+    checks.columns(classes, ["species"], where="class table")
     counts = pd.crosstab(globe.codes(train["countryCode"], "train"),
                          train["species"].to_numpy()).reindex(
         index=globe.codes(test["countryCode"], "test"),
@@ -84,6 +86,7 @@ def statistics(batch: Batch) -> np.ndarray:
         Monthly NDVI; the median, minimum and maximum over the months of
         each band. NaN where missing.
     """
+    predictions.expect_data(batch, Batch, name="batch")
     checks.images(batch.images)
     inner = batch.images[..., 1:4, 1:4]
     with warnings.catch_warnings():  # a month without any pixel is NaN
@@ -135,6 +138,8 @@ def tabular(train: Batch, test: Batch, classes: int, *,
     """
     from sklearn import ensemble
 
+    for name, batch in (("train", train), ("test", test)):
+        predictions.expect_data(batch, Batch, name=name)
     labels = checks.labels(train.labels, classes)
     if boosting:
         # Without the penalty rare classes blow up: worse than guessing.
@@ -189,6 +194,9 @@ def answers(train: Shards, test: Shards, classes: pd.DataFrame, *,
         raise ValueError(f"{' and '.join(lacking)} need weights: give "
                          f"weights={{{lacking[0]!r}: a folder, a file or a "
                          "hub id}.")
+    taxonomy.check(classes)
+    for name, data in (("train", train), ("test", test)):
+        predictions.expect_data(data, Shards, name=name)
     rows, asked, k = train.table, test.table, len(classes)
     check_shared(rows, asked, "train", "test")
     pixels = any(READS[name] and READS[name] != ("place",) for name in names)

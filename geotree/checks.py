@@ -14,9 +14,11 @@ from geotree.values import (  # noqa: F401, the door to both rooms
     aligned,
     by_name,
     few,
+    instance,
     named_axes,
     one_each,
     one_order,
+    one_shape,
     plain,
     refuse,
     rows,
@@ -224,7 +226,8 @@ def places(*, lat, lon, where: str = "places"
         raise ValueError(
             f"{where}: {len(bad)} of {len(lat)} places are not on the globe, "
             f"the first is lat={lat[row]}, lon={lon[row]} in row {row}. "
-            "Expected -90 to 90 and -180 to 360 (degrees)."
+            "Expected -90 to 90 and -180 to 360 (degrees), as 48.5 for "
+            "48°30' N; of metres of a grid make degrees first."
             + (" Are lat and lon swapped?" if swapped else ""))
     return lat, np.where(lon < 180, lon, lon - 360)
 
@@ -258,7 +261,7 @@ def rng(*seed) -> np.random.Generator:
 
 def one_of(value, known, *, name: str):
     """A choice among known words."""
-    if value not in tuple(known):
+    if not pd.api.types.is_hashable(value) or value not in tuple(known):
         raise ValueError(f"{name} is {shown(value)}, expected one of "
                          f"{', '.join(map(shown, known)) or 'none'}.")
     return value
@@ -281,8 +284,7 @@ def number(value, *, name: str, low=None, high=None, whole: bool = False):
 
 def columns(table, needed, *, where: str = "table"):
     """A table that has the columns, each once."""
-    if not isinstance(table, pd.DataFrame):
-        raise ValueError(f"{where} is {type(table)}, expected a DataFrame.")
+    instance(table, pd.DataFrame, name=where, see="a DataFrame")
     names = [*table.columns]
     if double := sorted({str(x) for x in names if names.count(x) > 1}):
         raise ValueError(f"{where} has the columns {', '.join(double)} more "

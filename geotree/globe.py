@@ -58,7 +58,7 @@ def tree(table):
     """A k-d tree of the places of a table; distances in it are chords."""
     from scipy.spatial import cKDTree
 
-    if not len(table):
+    if checks.columns(table, PLACE).empty:
         raise ValueError("a table of no rows: nothing is near.")
     return cKDTree(vectors_of(table))
 
@@ -104,7 +104,7 @@ def cells(table, *, metres: float) -> np.ndarray:
         Row from the south pole, column from the antimeridian.
     """
     checks.number(metres, name="metres", low=1e-3)
-    lat, lon = places_of(table[[*PLACE]].fillna(0))
+    lat, lon = places_of(checks.columns(table, PLACE)[[*PLACE]].fillna(0))
     per_degree = METRES / metres
     row = np.floor((lat + 90) * per_degree)
     centre = np.radians((row + 0.5) / per_degree - 90)
@@ -158,7 +158,8 @@ def country_code(*, lat, lon, coast: bool = False) -> np.ndarray:
     to it, up to 0.25° away: shores and rounded places are not lost.
     """
     checks.one_order(lat=lat, lon=lon)
-    lat, lon = np.broadcast_arrays(*map(checks.degrees, (lat, lon)))
+    lat, lon = checks.one_shape(lat=checks.degrees(lat),
+                                lon=checks.degrees(lon))
     number, (_, codes) = _lookup(lat, lon), _country_raster()
     for step in (_STEP / 2, _STEP) if coast else ():
         for north, east in _AROUND:

@@ -278,6 +278,9 @@ def cross_validate(make: Callable[[pd.DataFrame], PlaceModel],
         probability zero for the right class, and a warning that names some
         of the species: they belong in no score, see ``splits.untrained``.
     """
+    checks.instance(make, Callable, name="make", see="what makes a model of "
+                    "a table, as place.Nearest")
+    taxonomy.check(classes)
     lost = splits.untrained(table, fold)
     if len(lost):
         warnings.warn(

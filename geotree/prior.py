@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from geotree import checks, evaluation, globe, place, taxonomy
-from geotree.evaluation import calibration
+from geotree.evaluation import calibration, predictions
 from geotree.evaluation.calibration import FLOOR, log_loss
+from geotree.shards import Shards
 
 # Of place.MODELS, those that are made anew from any number of records.
 QUICK = ("nearest places", "kernel of places")
@@ -126,6 +127,8 @@ def attach(model, train) -> float:
     float
         The weight; see :func:`fit_weight`.
     """
+    predictions.expect(model)
+    predictions.expect_data(train, Shards, name="train")
     if model.held is None:
         raise ValueError("the model has no validation samples to weigh the "
                          "place by: give training.fit some.")

@@ -259,8 +259,8 @@ def roll_up(probabilities: np.ndarray, classes: pd.DataFrame, rank: str
     names : (G,) object
         See :func:`members`.
     """
-    values = checks.shares(probabilities, k=len(classes))
     names, index = members(classes, rank)
+    values = checks.shares(probabilities, k=len(classes))
     return sum_groups(values, index), names
 
 
@@ -294,5 +294,5 @@ def roll_up_labels(labels: np.ndarray, classes: pd.DataFrame, rank: str
     (N,) int64
         Column of :func:`roll_up`'s result that each label falls in.
     """
-    labels = checks.labels(labels, len(classes))
-    return members(classes, rank)[1][labels]
+    index = members(classes, rank)[1]
+    return index[checks.labels(labels, len(classes))]

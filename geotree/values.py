@@ -107,10 +107,25 @@ def named_axes(values, where: str, **axes) -> None:
 
 def by_name(values, where: str) -> Mapping:
     """A dict, or a ``ValueError``."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} is a {type(values).__name__}, expected a "
-                         "dict: each by its name.")
-    return values
+    return instance(values, Mapping, name=where, see="a dict: each by its "
+                    "name")
+
+
+def instance(value, *kinds: type, name: str, see: str):
+    """A value of some classes; ``see`` says what to give, or what makes it."""
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name} is {shown(value)}, expected {see}.")
+    return value
+
+
+def one_shape(**columns) -> list[np.ndarray]:
+    """As many values each, or one number for all: arrays of one shape."""
+    values = {name: plain(one, name) for name, one in columns.items()}
+    if len({one.shape for one in values.values()} - {()}) > 1:
+        raise ValueError(", ".join(
+            f"{name} has shape {one.shape}" for name, one in values.items())
+            + ": expected one each a place, or one number for all.")
+    return np.broadcast_arrays(*values.values())
 
 
 def sizes(config, kind: type, **divides: str):
@@ -155,6 +170,8 @@ def shown(value) -> str:
     """A value as one would write it, 3 and not np.int64(3), cut if long."""
     text = re.sub(r"\bnp\.(?:[a-z]+\d*_?\(('[^']*'|[^()']*)\)|(\w+)_)",
                   r"\1\2", repr(value))
+    if "\n" in text:  # a table
+        return f"a {type(value).__name__}"
     return text if len(text) < 200 else f"{text[:200]} …"
 
 

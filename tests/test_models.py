@@ -14,7 +14,7 @@ import torch
 from killing import Run
 from loopback_hub import LoopbackHub
 
-from geotree import taxonomy, variables
+from geotree import files, taxonomy, variables
 from geotree.models import store
 from geotree.models.compact import CompactClip, CompactConfig
 from geotree.models.store import CARD, WEIGHTS
@@ -321,10 +321,35 @@ def test_what_would_not_be_loaded_is_not_saved(model, classes, tmp_path,
     before = {path: path.read_bytes() for path in folder.iterdir()}
     bad = whole(model, classes)
     setattr(bad, name, value)
-    with pytest.raises(ValueError, match="[Ee]xpected|none|Parquet|table"):
+    with pytest.raises(ValueError, match="[Ee]xpected|none|Parquet|lacks"):
         bad.save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     CompactClip.from_pretrained(folder)
+
+
+def test_a_folder_without_weights_is_named(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "a")
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match="a card but no model.safe"):
+        CompactClip.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(("name", "lost"), [
+    ("held", "features"), ("held", "species"), ("prior", "decimalLatitude")])
+def test_a_table_of_a_model_has_its_columns(model, classes, tmp_path, name,
+                                            lost):
+    one = whole(model, classes)
+    one.held = one.prior.assign(features=[np.ones(3)] * len(one.prior))
+    folder = one.save_pretrained(tmp_path / "a")
+    path = folder / store.TABLES[name]
+    pd.read_parquet(path).drop(columns=lost).to_parquet(path)
+    change(folder, files={**store.read_card(folder)["files"],
+                          path.name: files.sha256(path)})
+    with pytest.raises(ValueError, match=f"{path.name}.*lacks.*{lost}"):
+        CompactClip.from_pretrained(folder)
+    setattr(one, name, getattr(one, name).drop(columns=lost))
+    with pytest.raises(ValueError, match=f"model.{name} lacks.*{lost}"):
+        one.save_pretrained(folder)
 
 
 def test_what_a_folder_must_not_hold(model, classes, tmp_path):

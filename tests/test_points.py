@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from geotree import explore, occurrences
+from geotree import checks, explore, occurrences
 from geotree.occurrences import columns, names
 
 GERMAN = ("Art;Breite;Länge;Jahr;Notiz\n"
@@ -142,6 +142,16 @@ def test_what_may_be_as_it_is_written_is_not_told_of(table):
         occurrences.from_points(pd.DataFrame(table))
 
 
+@pytest.mark.parametrize(("lat", "lon", "hint"), [
+    ("48°51'24\"N", "2°21'03\"E", "48°30' N is 48.5"),
+    (5_400_000.0, 500_000.0, "Of metres of a grid, as UTM's, make degrees")])
+def test_what_are_no_degrees_are_told_to_be_made_some(lat, lon, hint):
+    table = occurrences.from_points(pd.DataFrame({"lat": [lat], "lon": [lon]}))
+    assert hint in table["reason"].item()
+    with pytest.raises(ValueError, match="48.5 for 48°30' N; of metres"):
+        checks.places(lat=[lat], lon=[lon])
+
+
 def test_a_status_in_words_of_ones_own_is_heard():
     table = occurrences.from_points(pd.DataFrame({
         "lat": 47.0, "lon": 8.0, "species": "Abies alba", "year": 2020,
@@ -174,7 +184,7 @@ def test_the_side_of_zero_that_a_column_says_counts(north, east, tmp_path):
     np.testing.assert_array_equal(
         found["decimalLongitude"], [-70, 70.5, -70, np.nan, 70, np.nan])
     assert found["reason"][3] == ("latitude -33.5 N, longitude 70 E: expected "
-                                  "two numbers in degrees")
+                                  "two numbers in degrees (48°30' N is 48.5)")
     assert found.attrs["columns"]["north or south"] == north
     table.attrs = {"lat": "lat", "lon": "lon"}
     explore.write_answers(table, tmp_path / "a.geoparquet")

@@ -6,6 +6,7 @@ Each line was tried as a user would; what a fuzzer found is at the end.
 import hashlib
 import json
 import os
+import re
 import time
 import warnings
 
@@ -33,6 +34,7 @@ from geotree import (
     prior,
     run,
     shards,
+    sources,
     splits,
     taxonomy,
     training,
@@ -324,13 +326,83 @@ def test_it_is_refused(what):
     lambda: explore.predict(TABLE, model=CompactClip, source=FakeSource()),
     lambda: explore.predict(TABLE, model=None, source=FakeSource()),
     lambda: training.fit(CompactClip, patches()),
-    lambda: training.fit(CompactClip(), None),
     lambda: CompactClip({"width": 64}), lambda: run.use({"records": 5})])
 def test_what_is_of_another_type_is_named(ask):
     with pytest.raises(TypeError, match="is the class CompactClip, expected|"
                        "expected one that has encode_images|made, not its "
-                       "class|needs Shards, not a NoneType|"
+                       "class|"
                        "expected CompactConfig|is {'records': 5}, expected"):
+        ask()
+
+
+ODD = pd.DataFrame({"q": [1.0, 2.0], "r": ["a", "b"]})
+
+
+@pytest.mark.parametrize("odd", [None, [], ODD, 3], ids=str)
+@pytest.mark.parametrize(("name", "ask", "words"), [
+    ("data", lambda odd: training.calibrate(
+        CompactClip(), odd, classes=CLASSES), "expected Shards"),
+    ("class table", lambda odd: training.calibrate(
+        CompactClip(), patches(), classes=odd), "DataFrame|lacks"),
+    ("train", lambda odd: prior.attach(CompactClip(), odd), "Shards"),
+    ("data", lambda odd: training.fit(CompactClip(), odd), "Shards"),
+    ("data", lambda odd: evaluation.likeliest(CompactClip(), odd, CLASSES),
+     "Shards or Batch"),
+    ("test", lambda odd: baselines.answers(patches(), odd, CLASSES),
+     "Shards"),
+    ("train", lambda odd: baselines.tabular(odd, odd, 3), "Batch"),
+    ("batch", baselines.statistics, "Batch"),
+    ("batch", lambda odd: shards.take(odd, slice(3)), "Batch"),
+    ("class table", lambda odd: taxonomy.roll_up(ODDS, odd, "genus"), ""),
+    ("class table", lambda odd: taxonomy.roll_up_labels(LABELS, odd, "genus"),
+     ""), ("class table", lambda odd: evaluation.score(ODDS, LABELS, odd), ""),
+    ("class table", lambda odd: plots.icicle(odd, [1, 2]), ""),
+    ("class table", lambda odd: baselines.by_country(TABLE, TABLE, odd), ""),
+    ("table", lambda odd: splits.untrained(odd, [0, 1]), ""),
+    ("table", lambda odd: splits.describe(odd, ["a", "b"]), ""),
+    ("table", lambda odd: splits.check_leakage(odd, ["a", "b"]), ""),
+    ("table", explore.checklists, "DataFrame|lacks"),
+    ("table", occurrences.validate, ""), ("table", taxonomy.audit, ""),
+    ("table", lambda odd: globe.cells(odd, metres=9), ""),
+    ("table", lambda odd: globe.nearest_km(TABLE, odd), ""),
+    ("table", lambda odd: sources.fetch(odd, FakeSource()), ""),
+    ("cube", pixels.counts, "pixels.open"), ("cube", pixels.check, "open"),
+    ("maps", lambda odd: explore.write_geotiff(odd, "a.tif"), "name_map")])
+def test_what_is_of_another_kind_is_named(name, ask, words, odd):
+    if odd is None and ask is explore.checklists:
+        return  # of a model without records
+    with pytest.raises(ValueError, match=f"{name}.*(expected|lacks).*"
+                       ) as told:
+        ask(odd)
+    assert re.search(words, str(told.value))
+
+
+@pytest.mark.parametrize(("ask", "words"), [
+    (lambda: explore.ask(Compass(), FakeSource(), COMPASS, lat=[47, 48],
+                         lon=[8]), r"lat has shape \(2,\), lon has shape"),
+    (lambda: explore.ask(Compass(), FakeSource(), COMPASS, lat=[47], lon=[8],
+                         year=[2020, 2021]), "year has shape"),
+    (lambda: explore.places(FakeSource(), lat=[47, 48], lon=[8, 9],
+                            species=["a"]), "species has shape"),
+    (lambda: globe.country_code(lat=[47, 48], lon=[8, 9, 10]), "lon has"),
+    *((lambda odd=odd: explore.ask(
+        Compass(), FakeSource(), COMPASS, lat=47, lon=8, place=odd),
+       "place is .*, expected a model of place")
+      for odd in (TABLE, "nearest places", place.Nearest)),
+    (lambda: explore.range_maps(Compass(), FakeSource(), COMPASS, None),
+     "species is None, expected a list of names"),
+    (lambda: place.cross_validate(None, TABLE, CLASSES, np.arange(N) % 2),
+     "make is None"),
+    (lambda: explore.predict(TABLE, model=Compass(), source=FakeSource(),
+                             checklist=3), "checklist is 3"),
+    (lambda: occurrences.read_trees(None), "trees is None"),
+    (lambda: training.calibrate(CompactClip(), patches(), classes=CLASSES[
+        :0]), "none of the 3 samples .* of the 0 classes"),
+    (lambda: taxonomy.members(CLASSES, ODD), "rank is .*expected one of"),
+    (lambda: shards.join([]), "no batches"),
+    (lambda: explore.dated(TABLE, FakeSource(), [2020]), "year is .2020.")])
+def test_what_cannot_be_is_told_at_the_door(ask, words):
+    with pytest.raises(ValueError, match=words):
         ask()
 
 

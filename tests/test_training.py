@@ -257,8 +257,11 @@ def test_checkpoint_of_another_run_is_refused(halves, tmp_path):
         fit(halves, tmp_path, epochs=1, config=other)
     _, history = fit(halves, tmp_path, epochs=2, resume=False)
     assert len(history) == 2
-    with pytest.raises(ValueError, match="has done 2 epochs, and 1 are asked"):
+    with pytest.raises(ValueError, match="has done 2 epochs, and 1 are asked"
+                       ".* or remove '.*checkpoint.pt' to start afresh"):
         fit(halves, tmp_path, epochs=1)
+    (tmp_path / training.CHECKPOINT).unlink()
+    assert len(fit(halves, tmp_path, epochs=1)[1]) == 1
 
 
 def test_classes_must_agree(data, halves, tmp_path):

@@ -52,6 +52,7 @@ def score(probabilities, labels: np.ndarray, classes: pd.DataFrame, *,
     """
     checks.one_order(probabilities=probabilities, labels=labels,
                      groups=groups, blocks=blocks)
+    taxonomy.check(classes)
     labels = checks.labels(labels, len(classes))
     ranks = [ranks] if isinstance(ranks, str) else ranks
     outcomes = _outcomes(probabilities, labels, classes, ranks)

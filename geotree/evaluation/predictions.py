@@ -30,6 +30,13 @@ def expect(model) -> None:
                         "has encode_images, such as models.load gives.")
 
 
+def expect_data(data, *kinds: type, name: str = "data") -> None:
+    """Raise ``ValueError`` for what are no samples of these classes."""
+    checks.instance(data, *kinds, name=name, see=" or ".join(
+        one.__name__ for one in kinds) + ": see shards.open and "
+        "shards.from_arrays")
+
+
 @contextmanager
 def asked(model):
     """The model as it answers; its mode is put back."""
@@ -54,9 +61,7 @@ def _features(model, data, size: int):
         yield model.scale().new_tensor(data)
         return
     checks.number(size, name="batch_size", low=1, whole=True)
-    if not isinstance(data, Shards | Batch):
-        raise ValueError(f"data is a {type(data).__name__}, expected Shards "
-                         "or a Batch: see shards.open, shards.from_arrays.")
+    expect_data(data, Shards, Batch)
     if not isinstance(data, Shards):
         checks.rows(**data._asdict())
     blank: list = []
@@ -165,7 +170,9 @@ def likeliest(model, data: Shards | Batch, classes: pd.DataFrame,
     """
     import torch
 
+    taxonomy.check(classes)
     checks.number(k, name="k", low=1, high=len(classes), whole=True)
+    expect_data(data, Shards, Batch)
     n = len(data) if isinstance(data, Shards) else len(data.labels)
     if not n:
         raise ValueError("data has no samples: nothing to predict.")
@@ -249,7 +256,9 @@ def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """
     from scipy.special import softmax
 
-    means = _finite(means)
-    features = _finite(features, (len(features), means.shape[1]))
+    means, features = _finite(means), _finite(features)
+    _finite(features, (len(features), means.shape[1]))
+    if not len(means):
+        raise ValueError("means has no rows, expected one for each class.")
     # The factor sets the confidence, never the order.
     return softmax(20.0 * _unit(features) @ _unit(means).T, axis=1)

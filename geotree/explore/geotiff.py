@@ -38,6 +38,8 @@ def write_geotiff(maps: xr.Dataset, path: str | Path,
         the file (``.aux.xml`` for GDAL, ``.qml`` for QGIS).
     """
     kind_of(path, (".tif", ".tiff"))
+    checks.instance(maps, xr.Dataset, name="maps",
+                    see="range_maps(…) or name_map(…)")
     if "species" not in maps.dims:
         return _write_names(maps, files.named(path))
     names = maps["species"].to_numpy().tolist()

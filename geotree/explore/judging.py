@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,14 @@ class Judge:
     place: PlaceModel | None = None  # the range prior
     weight: float = 1.0  # of the place
     allowed: np.ndarray | None = None  # (K,) bool, a checklist
+
+    def __post_init__(self):
+        taxonomy.check(self.classes)
+        checks.number(self.temperature, name="temperature", low=1e-6)
+        checks.number(self.weight, name="weight", low=0)
+        checks.instance(self.place, PlaceModel, type(None), name="place",
+                        see="a model of place or None, as place.Nearest(table)"
+                        )
 
     def answers(self, images, environment
                 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -188,6 +196,7 @@ def checklists(table: pd.DataFrame | None) -> dict[str, list[str]]:
     """Species by country, from the records of an occurrence table."""
     if table is None:
         return {}
+    checks.columns(table, ["species", *globe.PLACE])
     codes = globe.country_code(lat=table["decimalLatitude"],
                                lon=table["decimalLongitude"], coast=True)
     groups = table["species"].groupby(codes).unique()
@@ -230,6 +239,8 @@ def allowed(classes: pd.DataFrame, checklist) -> tuple[np.ndarray, list[str]]:
     if isinstance(checklist, str | os.PathLike):
         where = f"'{checklist}'"
         checklist = _first_column(checklist)
+    checks.instance(checklist, Iterable, name="checklist",
+                    see="a path, or names of species")
     listed = pd.Series(list(dict.fromkeys(map(str, checklist))), dtype=object)
     same, known = (column.map(names.alike)
                    for column in (listed, classes["species"]))

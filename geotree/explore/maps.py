@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from geotree import checks, files, taxonomy
+from geotree.evaluation.predictions import expect
 from geotree.explore import seeing, tiles
 from geotree.explore.judging import Judge, judge, loaded
 from geotree.explore.tiles import CELLS, Asked, Grid
@@ -68,10 +69,11 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
     ValueError
         A species is not among the classes, or the region is empty.
     """
-    wanted = [species] if isinstance(species, str) else list(species)
+    expect(model)
+    wanted = [species] if isinstance(species, str) else species
     columns = taxonomy.find(wanted, classes)
-    if (columns < 0).any() or not wanted:
-        unknown = wanted[int((columns < 0).argmax())] if wanted else species
+    if (columns < 0).any() or not len(columns):
+        unknown = [*wanted][columns.argmin()] if len(columns) else species
         raise ValueError(f"{unknown!r} is not among the {len(classes)} "
                          "classes. Which names there are is in "
                          "classes['species'].")
@@ -83,13 +85,13 @@ def range_maps(model, source, classes: pd.DataFrame, species, *,
     found = tiles.fill(Asked(
         grid, Judge(model, classes, **judging), source, seeing.year_of(
             source, year) or seeing.YEAR, partial(_ranges, columns),
-        dict.fromkeys(about, ("float32", np.nan, (len(wanted),)))),
+        dict.fromkeys(about, ("float32", np.nan, (len(columns),)))),
         cache=cache, workers=workers)
     return _dataset(grid, source, {
         name: (("species", "y", "x"), found[name],
                {"long_name": title, "units": "1"})
         for name, title in about.items()}, found["status"]).assign_coords(
-            species=np.array(wanted, dtype=object))
+            species=np.array([*wanted], dtype=object))
 
 
 def _ranges(columns, odds, at, n: int, samples: int) -> dict:

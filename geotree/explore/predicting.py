@@ -256,14 +256,13 @@ def ask(model, source, classes: pd.DataFrame | None = None, *, lat, lon,
     """
     predictions.expect(model)
     checks.one_order(lat=lat, lon=lon, year=year)
-    lat, lon, year = np.broadcast_arrays(*np.atleast_1d(
-        checks.degrees(lat), checks.degrees(lon), checks.plain(year, "year")))
+    lat, lon, year = map(np.atleast_1d, checks.one_shape(
+        lat=checks.degrees(lat), lon=checks.degrees(lon), year=year))
     here = checks.on_globe(lat=lat, lon=lon)  # (M,)
     if not here.any():
         checks.places(lat=lat, lon=lon)  # says what is wrong
-    classes = model.classes if classes is None else classes
-    taxonomy.check(classes)
-    judge = Judge(model, classes, temperature, place, weight)
+    judge = Judge(model, model.classes if classes is None else classes,
+                  temperature, place, weight)
     seen = Seen(source, lat=lat[here], lon=lon[here], year=year[here])
     rows, images, environment, alone, joined = judge.of(seen)
     status = np.where(here, "", NO_PLACE).astype(object)

@@ -46,6 +46,8 @@ def score_answers(answers: pd.DataFrame, truth: str, *, blocks=None,
     rank = checks.one_of(rank, taxonomy.RANKS, name="rank")
     checks.one_order(answers=answers, blocks=blocks)
     checks.columns(answers, [truth, "predicted_leafType"], where="the answers")
+    if answers.empty:
+        raise ValueError("the answers have no rows: nothing to score.")
     rows = _ours(answers, rank)
     if _is_answer(answers, truth):
         raise ValueError(f"column {truth!r} is of an answer, not the truth.")

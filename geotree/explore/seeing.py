@@ -41,6 +41,8 @@ def year_of(source, year=None):
         The source looks at one year, and another is asked for.
     """
     year = int(year) if isinstance(year, np.integer) else year
+    checks.instance(year, int, float, str, type(None), name="year",
+                    see="one for all rows, a column's name or 'own'")
     sources.expect(source)
     fixed = getattr(source, "year", None)
     if not isinstance(fixed, int):
@@ -80,16 +82,19 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         At most N rows, each ``gbifID`` a number for place, year and tree,
         the same each time; the index says which place a row is of.
     """
+    sources.expect(source)
     checks.one_order(lat=lat, lon=lon, year=year, species=species, level=level)
     lat, lon = checks.places(lat=lat, lon=lon)
-    year = checks.plain(year, "year")
+    _, year, species, drawn = checks.one_shape(
+        lat=lat, year=year, species="" if species is None else species,
+        level=np.nan if level is None else level)
+    checks.refuse((drawn < 0) | (drawn >= 1), "of level are not 0 to below 1")
     for one in pd.unique(year.ravel()):
         checks.number(one, name="year", low=FIRST_YEAR, high=last_year(),
                       whole=True)
     table = pd.DataFrame({
         "gbifID": 0, "decimalLatitude": lat, "decimalLongitude": lon,
-        "year": np.broadcast_to(year.astype(np.int64), lat.shape),
-        "species": "" if species is None else np.asarray(species, object),
+        "year": year.astype(np.int64), "species": species.astype(object),
         "genus": "", "family": "", "leafType": "", **_UNKNOWN})
     if hasattr(source, "prior") and len(table):
         names = list(taxonomy.CLASS_COLUMNS)
@@ -98,7 +103,7 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         for rows in np.split(lost, range(_BLOCK, len(lost), _BLOCK)):
             chosen[rows] = _grown(
                 source.prior(lat=lat[rows], lon=lon[rows]),
-                None if level is None else level[rows, None])
+                None if level is None else drawn[rows, None])
         table.loc[lost, names] = source.classes[names].to_numpy(object)[
             chosen[lost]]
         table = table[chosen >= 0].copy()
@@ -148,7 +153,6 @@ class Seen:
     def __init__(self, source, *, lat, lon, year=YEAR, species=None,
                  level=None, cache: str | Path | None = None,
                  batch: int = 256, workers=1, progress: bool = False):
-        sources.expect(source)
         table = places(source, lat=lat, lon=lon, year=year, species=species,
                        level=level)
         self.source, self.progress, self.gone = source, progress, False

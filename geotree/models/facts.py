@@ -2,7 +2,11 @@
 
 import pandas as pd
 
-from geotree import checks, place, taxonomy
+from geotree import checks, globe, place, taxonomy
+
+RECORDS = "species", *globe.PLACE
+# Tables of a model, and what they cannot be without.
+COLUMNS = {"prior": RECORDS, "held": (*RECORDS, "features")}
 
 
 def finite(model, *, where: str) -> None:
@@ -57,12 +61,13 @@ def _classes(columns, where: str) -> pd.DataFrame | None:
     return table
 
 
-def stored(table, *, where: str) -> bytes:
+def stored(table, name: str) -> bytes:
     """The records of a model as Parquet."""
     import pyarrow as pa
 
-    checks.columns(table, ["species"], where=where)
-    if where.endswith("prior"):
+    where = f"model.{name}"
+    checks.columns(table, COLUMNS[name], where=where)
+    if name == "prior":
         try:
             place.Nearest(table)
         except ValueError as error:

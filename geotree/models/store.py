@@ -100,7 +100,7 @@ class Whole:
             name: value.detach().cpu().contiguous()
             for name, value in self.state_dict().items()})}
         facts.finite(self, where="the model")
-        contents |= {file: facts.stored(value, where=f"model.{name}")
+        contents |= {file: facts.stored(value, name)
                      for name, file in TABLES.items()
                      if (value := getattr(self, name)) is not None}
         config = getattr(self, "config", None)
@@ -213,8 +213,9 @@ def load(model: nn.Module, folder: str | Path, card: dict) -> nn.Module:
         setattr(model, name, value)
     for name, file in TABLES.items():
         try:
-            setattr(model, name, pd.read_parquet(paths[file])
-                    if file in paths else None)
+            setattr(model, name, checks.columns(
+                pd.read_parquet(paths[file]), facts.COLUMNS[name], where="it")
+                if file in paths else None)
         except Exception as error:  # whatever another writer made of it
             raise ValueError(f"'{paths[file]}' is no table ({error}). Save "
                              "the model again.") from error
@@ -226,8 +227,8 @@ def _fits(build, folder: Path) -> None:
     """Refuse a card of a larger model than its weights, memory unasked."""
     with torch.device("meta"), Unfilled():
         values = sum(one.numel() for one in build().state_dict().values())
-    size = (folder / WEIGHTS).stat().st_size
-    if values > size:
+    size = path.stat().st_size if (path := folder / WEIGHTS).exists() else 0
+    if size and values > size:  # load says which file is not there
         raise ValueError(f"the card of '{folder}' tells of {values:,} "
                          f"weights, and '{WEIGHTS}' has {size:,} bytes. "
                          "Fetch the folder again.")

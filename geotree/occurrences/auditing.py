@@ -205,7 +205,7 @@ def _choose(table, rules, trees=None, pixels=None):
         raise ValueError(f"no audit rule {', '.join(unknown)}; there are "
                          f"{', '.join(RULES)}.")
     where = "table"
-    if "level3_species" in table:
+    if "level3_species" in getattr(table, "columns", ()):
         where = "table of the release (read it with read_release)"
     checks.columns(table, ["species"], where=where)
     if table.empty:

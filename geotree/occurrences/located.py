@@ -105,11 +105,12 @@ def _place(new: pd.DataFrame, marks: list, located: list[tuple],
     exchanged = ~good & checks.on_globe(lat=east, lon=north)
     marks += [
         (np.isnan(north) | np.isnan(east), "no number",
-         raw + ": expected two numbers in degrees"),
+         raw + ": expected two numbers in degrees (48°30' N is 48.5)"),
         (blank, "no number", raw + ": a sign for no place"),
         (exchanged, "not on the globe", raw + ": swapped?"),
         (~good, "not on the globe",
-         raw + ": expected -90 to 90 and -180 to 360 degrees")]
+         raw + ": expected -90 to 90 and -180 to 360 degrees. Of metres of a "
+         "grid, as UTM's, make degrees of WGS 84 first")]
     return int((exchanged & ~checks.on_globe(lat=north, lon=east)).sum())
 
 

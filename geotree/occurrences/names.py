@@ -9,12 +9,13 @@ import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from geotree.checks import few
+from geotree.checks import few, instance
 from geotree.data import load
 from geotree.occurrences import reading
 
@@ -175,6 +176,8 @@ def read_trees(trees) -> pd.DataFrame:
     if isinstance(trees, str | os.PathLike):
         trees = reading.frame(trees)
     if not isinstance(trees, pd.DataFrame):
+        instance(trees, Iterable, name="trees",
+                 see="a path, a table or names of species")
         trees = pd.DataFrame({"species": list(trees)}, dtype=object)
     column, form, family = (
         reading.meant(trees, what, None, "list of trees")

@@ -55,7 +55,7 @@ def validate(table: pd.DataFrame, *, named: bool = True) -> pd.DataFrame:
     """
     optional = (*columns.OPTIONAL, *(() if named else columns.NAMES))
     where = "occurrence table"
-    if "sample_id" in table:
+    if "sample_id" in getattr(table, "columns", ()):
         where = "table of the release (read it with read_release)"
     checks.columns(table, [name for name in COLUMNS if name not in optional],
                    where=where)

@@ -237,6 +237,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
 
 def check(cube: xr.Dataset, *, where: str = "cube") -> None:
     """Raise ``ValueError`` unless a dataset has the grid of a cube."""
+    checks.instance(cube, xr.Dataset, name=where, see="pixels.open(…)")
     absent = [name for name in (*DATA, "band", "variable") if name not in cube]
     if absent:
         raise ValueError(f"{where} has no variable {', '.join(absent)}: it "
@@ -264,6 +265,7 @@ def check(cube: xr.Dataset, *, where: str = "cube") -> None:
 
 def counts(cube: xr.Dataset) -> pd.Series:
     """Number of samples by status."""
+    checks.instance(cube, xr.Dataset, name="cube", see="pixels.open(…)")
     names = {PENDING: "pending", OK: "ok", NO_IMAGERY: "no imagery",
              FAILED: "failed"}
     return pd.Series(cube["status"].to_numpy()).map(names).value_counts()

@@ -100,6 +100,7 @@ def table(frame: pd.DataFrame, formats=None, *, index: bool = False):
     -------
     Styler
     """
+    checks.columns(frame, [], where="frame")
     shown = frame.style.format(formats, na_rep="", escape="html")
     for axis in (0, 1):
         shown = shown.format_index(escape="html", axis=axis)

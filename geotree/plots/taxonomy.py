@@ -29,8 +29,8 @@ def mistakes(answers: dict[str, np.ndarray], labels,
     if not checks.by_name(answers, "answers"):
         raise ValueError("answers is empty: no model to draw.")
     checks.one_order(labels=labels, **answers)
-    labels, k = checks.labels(labels, len(classes)), len(classes)
     groups = [members(classes, rank)[1] for rank in reversed(RANKS)]
+    labels, k = checks.labels(labels, len(classes)), len(classes)
     shares = []
     for name, answer in answers.items():
         answer = checks.labels(answer, k, where=name)
@@ -67,6 +67,7 @@ def icicle(classes: pd.DataFrame, counts, *, ax: Axes | None = None) -> Axes:
         Records of each class.
     """
     ranks = ["leafType", "family", "genus", "species"]
+    checks.columns(classes, ranks, where="class table")
     counts = checks.one_each(counts, len(classes), where="counts",
                              rows=classes["species"])
     if counts.dtype.kind not in "iuf" or (counts % 1).any() or (

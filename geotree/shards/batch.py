@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geotree import checks
 from geotree.variables import BAND_NAMES, MONTHS, NODATA, PATCH, VARIABLE_NAMES
 
 
@@ -56,11 +57,14 @@ class ShardError(ValueError):
 
 def take(batch: Batch, rows) -> Batch:
     """Rows of a batch, each array indexed alike."""
+    checks.instance(batch, Batch, name="batch", see="a shards.Batch")
     return Batch(*(column[rows] for column in batch))
 
 
 def join(batches: list[Batch]) -> Batch:
     """Batches one after the other; one batch is returned as it is."""
+    if not batches:
+        raise ValueError("no batches, expected one or more to join.")
     if len(batches) == 1:
         return batches[0]
     return Batch(*map(np.concatenate, zip(*batches, strict=True)))

@@ -159,6 +159,9 @@ def fetch(table: pd.DataFrame, source: Source, *, max_failed: float = 0.5,
         The source does not answer in time, or refuses.
     """
     checks.number(max_failed, name="max_failed", low=0, high=1)
+    expect(source)
+    if checks.columns(table, globe.PLACE).empty:
+        raise ValueError("table has no rows: nothing to fetch.")
     source.plan(table).check()
     (_, found), = engine.each(source.fetch, [(table,)], timeout=timeout)
     found = check(found, table, source)

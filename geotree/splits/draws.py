@@ -102,7 +102,8 @@ def k_shot(labels, k: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     ValueError
         A class has no more than ``k`` rows.
     """
-    labels = checks.one_each(labels, len(labels), where="labels")
+    labels = checks.plain(labels, "labels")
+    labels = checks.one_each(labels, labels.size, where="labels")
     checks.number(k, name="k", low=1, whole=True)
     if labels.dtype.kind == "i":
         checks.refuse(labels < 0, "labels are of no class", "Leave out what "

@@ -35,6 +35,7 @@ def check_leakage(table: pd.DataFrame, parts: pd.Series, *,
         No test species may be in train or validation (held-out species).
     """
     checks.number(km, name="km", low=0)
+    checks.columns(table, ["gbifID"])
     column = checks.one_each(parts, len(table), where="parts",
                              rows=table.index)
     rows = {name: table[column == name] for name in PARTS}

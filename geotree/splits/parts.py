@@ -76,6 +76,7 @@ def untrained(table: pd.DataFrame, fold: np.ndarray) -> pd.Series:
         Their number of rows, by name. Report both, and score the others:
         ``~table["species"].isin(untrained(table, fold).index)``.
     """
+    checks.columns(table, ["species"])
     one = pd.Series(checks.one_each(
         fold, len(table), where="fold", rows=table.index)).groupby(
         table["species"].to_numpy()).agg(["nunique", "size"])
@@ -174,6 +175,7 @@ def describe(table: pd.DataFrame, parts: pd.Series) -> pd.DataFrame:
         ``median_km`` to the nearest training row. ``attrs["untrained"]``
         names the species that lost their last training row.
     """
+    checks.columns(table, ["species"])
     column = checks.one_each(parts, len(table), where="parts",
                              rows=table.index)
     train, rows = table[column == "train"], {}

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from geotree import checks, evaluation, files, taxonomy
-from geotree.evaluation import calibration
+from geotree.evaluation import calibration, predictions
 from geotree.shards import Shards
 from geotree.training.losses import class_loss, contrastive_loss
 
@@ -175,14 +175,12 @@ def fit(model, train, validation=None, *, settings: Settings | None = None,
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is {checks.shown(model)}, expected one of "
                         "torch, made, not its class: see models.check.")
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
     if not isinstance(settings, Settings):
         raise TypeError(f"settings is a {type(settings).__name__}, expected "
                         "training.Settings.")
     for data in (train, train if validation is None else validation):
-        if not isinstance(data, Shards):
-            raise TypeError(f"fit needs Shards, not a {type(data).__name__}: "
-                            "see shards.open and shards.from_arrays.")
+        predictions.expect_data(data, Shards)
     if not len(train) or (validation is not None and not len(validation)):
         raise ValueError("0 samples to train on, or to validate: both need "
                          "some.")
@@ -245,7 +243,13 @@ def calibrate(model, data, *, classes: pd.DataFrame) -> None:
     classes : DataFrame
         Class table in which the model will answer.
     """
+    predictions.expect(model)
+    predictions.expect_data(data, Shards)
+    taxonomy.check(classes)
     known = data.table["species"].isin(classes["species"]).to_numpy()
+    if not known.any():
+        raise ValueError(f"none of the {len(data)} samples is of one of the "
+                         f"{len(classes)} classes: nothing to calibrate on.")
     rows = np.flatnonzero(known)
     most = min(_HELD, max(1, _MOST // len(classes)))
     some = data.select(rows[::max(1, math.ceil(len(rows) / most))])

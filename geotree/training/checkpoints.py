@@ -110,12 +110,12 @@ def restore(run, resume: bool) -> None:
     if differ:
         raise ValueError(
             f"'{path}' is of another run: {'; '.join(differ)}. Choose "
-            "another folder, or pass resume=False to start afresh.")
+            f"another folder, or remove '{path}' to start afresh.")
     if state["epoch"] > run.settings.epochs:
         raise ValueError(
             f"'{path}' is of a run that has done {state['epoch']} epochs, and "
             f"{run.settings.epochs} are asked for. Ask for as many, choose "
-            "another folder, or pass resume=False to start afresh.")
+            f"another folder, or remove '{path}' to start afresh.")
     load_state(run.model, state["model"], where=f"'{path}'")
     run.optimizer.load_state_dict(state["optimizer"])
     for name in _COUNTS:
@@ -138,14 +138,14 @@ def read(path: Path, device: torch.device) -> dict:
     if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
         raise ValueError(
             f"'{path}' does not have the SHA-256 that it ends with: damaged, "
-            "or of an older version. Copy it again, or pass resume=False to "
-            "start afresh.")
+            "or of an older version. Copy it again, or remove it to start "
+            "afresh.")
     try:
         return torch.load(io.BytesIO(data[:-_DIGEST]), map_location=device,
                           weights_only=True)
     except Exception as error:  # whatever the bytes came to
-        raise ValueError(f"'{path}' is no checkpoint. Pass resume=False to "
-                         "start afresh.") from error
+        raise ValueError(f"'{path}' is no checkpoint. Remove it to start "
+                         "afresh.") from error
 
 
 @contextmanager

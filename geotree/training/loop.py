@@ -208,8 +208,8 @@ class Run:
         self.model.eval()
         raise ValueError(
             f"the loss is {value} by step {self.step}. Lower learning_rate "
-            f"({self.settings.learning_rate}), and pass resume=False or "
-            "another folder, for that is another run. "
+            f"({self.settings.learning_rate}), and take another "
+            "folder or remove the checkpoint, for that is another run. "
             + (f"The model has the weights of epoch {self.kept}. "
                if self.history else "No epoch had ended: the model has its "
                "first weights again. ") + checkpoints.kept_where(self))
