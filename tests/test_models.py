@@ -321,7 +321,7 @@ def test_what_would_not_be_loaded_is_not_saved(model, classes, tmp_path,
     before = {path: path.read_bytes() for path in folder.iterdir()}
     bad = whole(model, classes)
     setattr(bad, name, value)
-    with pytest.raises(ValueError, match="[Ee]xpected|none|Parquet|lacks"):
+    with pytest.raises(ValueError, match="xpected|none|Parquet|table|lacks"):
         bad.save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     CompactClip.from_pretrained(folder)
