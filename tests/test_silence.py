@@ -149,6 +149,11 @@ REFUSED = {
     "fewer labels than images": lambda: evaluation.predict(
         CompactClip(), shards.Batch(FOUND.reflectance, FOUND.environment,
                                     LABELS[:5], LABELS), CLASSES),
+    **{f"a model of {one}": lambda one=one: CompactClip().to(
+        one).eval().encode_images(FOUND.reflectance, FOUND.environment)
+        for one in (torch.float16, torch.bfloat16, torch.float64)},
+    "a fresh model of half precision": lambda: training.fit(
+        CompactClip().half(), patches(), progress=False),
     "features of another model": lambda: evaluation.predict(
         CompactClip(), np.ones((3, 5), np.float32), CLASSES),
     "a scale below zero": lambda: scenes.unit(

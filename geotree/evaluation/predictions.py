@@ -58,7 +58,8 @@ def _features(model, data, size: int):
 
     if isinstance(data, np.ndarray):  # worked out before
         _finite(data)
-        yield model.scale().new_tensor(data)
+        yield torch.as_tensor(data, device=model.scale().device,
+                              dtype=torch.float32)
         return
     checks.number(size, name="batch_size", low=1, whole=True)
     expect_data(data, Shards, Batch)

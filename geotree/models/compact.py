@@ -177,6 +177,7 @@ class CompactClip(store.Whole, nn.Module):
 
     def _pixels(self, images) -> tuple[Tensor, Tensor]:
         """(B, T, C, H, W) integers → log values (B, T, C, 25) and validity."""
+        checks.one_of(self.summary.dtype, [torch.float32], name="model.dtype")
         if not self.training:  # the loop hides parts of what was checked
             checks.images(images)
         dn = torch.as_tensor(images).to(self.device, torch.float32).flatten(3)
