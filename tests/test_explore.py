@@ -182,6 +182,11 @@ def test_a_place_without_answer_says_so(explorer):
     explorer.ask(85.0, 20.0)
     assert explorer.panel.answer["message"].startswith(
         "85.0°, 20.0°: no imagery.")
+    explorer.ask(61.25, 375.5)
+    assert (explorer.lon.value, explorer.mark.location[1]) == (15.5, 15.5)
+    with pytest.raises(ValueError, match="not on the globe"):
+        explorer.ask(float("nan"), 20.0)
+    assert "not on the globe" in explorer.panel.answer["message"]
 
 
 def test_signed_in_a_click_on_geemaps_map_asks_earth_engine(explorer):

@@ -224,6 +224,8 @@ REFUSED = {
                 species_1=sorted(one["species_1"])),
             "of columns from A to Z": lambda one: one[sorted(one)],
             "that a join doubled": lambda one: pd.concat([one, one.head(2)]),
+            "by other names": lambda one: one.assign(
+                true="Acer saccharophorum"),
             "far from no number": lambda one: one.assign(trained_km="far"),
         }.items()},
     "parts of the same rows in another order": lambda: splits.check_leakage(

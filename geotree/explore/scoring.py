@@ -87,10 +87,17 @@ def _hits(rows: pd.DataFrame, true: pd.Series, rank: str) -> pd.DataFrame:
     form = partial(_form, rank)
     name, good = true.map(form), rows["status"] == "ok"
     sets, sure = rows["set"].map(_names), good & (rows["sure_rank"] == rank)
+    listed = _first(rows, rank).map(form)
+    said = {*listed.to_numpy().ravel(), *(form(x) for some in sets
+                                          for x in some)}
+    if never := sorted({*true[good & ~name.isin(said)]}):
+        warnings.warn(f"no answer has {checks.few(never)}: does the model "
+                      "know them, perhaps by another name? They count as "
+                      "wrong", stacklevel=3)
     hits = pd.DataFrame({
         "answered": good,
         "likeliest": rows[f"predicted_{rank}"].map(form) == name,
-        "listed": _first(rows, rank).map(form).eq(name, axis=0).any(axis=1),
+        "listed": listed.eq(name, axis=0).any(axis=1),
         "in set": [one in map(form, some)
                    for one, some in zip(name, sets, strict=True)],
         "sure": sure,

@@ -102,15 +102,19 @@ class Explorer(ipywidgets.VBox):
         super().__init__([chart, fields, panel])
 
     def ask(self, lat: float, lon: float) -> None:
-        """Ask about a place, and show the answer."""
+        """Ask about a place, and show the answer, or why there is none."""
+        lon = (lon + 180) % 360 - 180
         self.lat.value, self.lon.value = round(lat, 4), round(lon, 4)
         self.mark.location = (lat, lon)
-        self.panel.answer = self._answer(lat, lon)
+        try:
+            self.panel.answer = self._answer(lat, lon)
+        except Exception as error:  # what a click raises, no page shows
+            self.panel.answer = {"message": str(error)}
+            raise
 
     def _clicked(self, type=None, coordinates=None, **about) -> None:
         if type == "click" and coordinates:
-            lat, lon = coordinates
-            self.ask(lat, (lon + 180) % 360 - 180)
+            self.ask(*coordinates)
 
     def _repr_mimebundle_(self, **kwargs):
         found = super()._repr_mimebundle_(**kwargs)
