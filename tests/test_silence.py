@@ -224,6 +224,8 @@ REFUSED = {
                 species_1=sorted(one["species_1"])),
             "of columns from A to Z": lambda one: one[sorted(one)],
             "that a join doubled": lambda one: pd.concat([one, one.head(2)]),
+            "that a join left without": lambda one: one.mask(
+                one["id"] == 1).assign(true=TABLE["species"]),
             "by other names": lambda one: one.assign(
                 true="Acer saccharophorum"),
             "far from no number": lambda one: one.assign(trained_km="far"),

@@ -162,9 +162,10 @@ def _ours(answers: pd.DataFrame, rank: str) -> pd.DataFrame:
     if [name for name in rows if name in needed] != needed:
         raise ValueError(f"the columns of the answers were moved. {advice}")
     name, sets = rows[needed[0]].map(form), rows["set"].map(_names)
-    checks.refuse((name != "") != (rows["status"] == "ok"),
-                  "answers contradict their status: 'ok' without a name, or a "
-                  "name with another", advice)
+    checks.refuse(((name != "") != (rows["status"] == "ok"))
+                  | rows["status"].isna(), "answers contradict their status: "
+                  "'ok' without a name, a name with another, or none at all",
+                  advice)
     listed = _first(rows, rank).map(form).eq(name, axis=0).any(axis=1)
     size = checks.degrees(rows["set_size" if "set_size" in rows else "set"])
     whole = [some[-1] == "…" or not len(some) != n > 0 and (
