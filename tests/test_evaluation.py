@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -447,6 +448,9 @@ def test_predictions_do_not_depend_on_the_batch(model):
     assert features.shape == (23, 16)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1,
                                rtol=1e-4)
+    for one in (copy.deepcopy(model).double(), copy.deepcopy(model).half()):
+        again = evaluation.predict(one, features, CLASSES)
+        np.testing.assert_allclose(again, whole, atol=1e-2)
 
 
 def test_no_samples_are_refused(model):
