@@ -125,10 +125,21 @@ def test_zeros_are_no_place():
      "3 of 4 years are 1899 or 1900"),
     ({"lat": 47.0, "lon": 8.0, "species": [
         "Pino silvestre", "Abete rosso", "Rotbuche gemein", "Abies alba"]},
-     "3 of 4 names look like common ones, as 'Pino")])
+     "3 of 4 names look like common ones, as 'Pino"),
+    ({"lat": 47.0, "lon": 8.0, "species": ["Abies alba", "Qercus robur"]},
+     "'Qercus robur' is nearly 'Quercus robur': misspelt")])
 def test_what_is_likely_meant_otherwise_is_told(table, words):
     with pytest.warns(UserWarning, match=words):
         occurrences.from_points(pd.DataFrame(table))
+
+
+def test_what_is_no_day_is_of_no_year():
+    days = ["2020-13-45", "45.13.2020", "13/13/2020", "2020-1-32",
+            "2020-12-31", "2020-31-12", "31.12.2020", "12/31/2020",
+            "2020-00-00", "2020-05-06T12:50:00"]
+    table = occurrences.from_points(pd.DataFrame({
+        "lat": 47.0, "lon": 8.0, "year": days}))
+    assert table["status"].tolist() == ["no year"] * 4 + ["ok"] * 6
 
 
 @pytest.mark.parametrize("table", [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,20 @@ def test_a_sign_for_missing_is_no_value(region, fill):
                          coordinates=None, model="logistic")
     with pytest.raises(ValueError, match="sign for missing|a value beyond"):
         model.predict(survey.assign(wet=[fill, *survey["wet"][1:]]))
+
+
+@pytest.mark.parametrize("unit", [" m", "mm", "%", " °C"])
+def test_numbers_with_a_unit_are_no_categories(region, unit):
+    records, background, *_ = region
+    for some, words in (([f"{one}{unit}" for one in (5, "7.5", -12)],
+                         f"wet holds numbers as text, as '5{unit}'"),
+                        (["1a", "2b", "3c"], None)):
+        wet = {"wet": np.resize(some, len(records))}
+        ground = background.assign(wet=np.resize(some, len(background)))
+        with (pytest.raises(ValueError, match=words) if words
+              else nullcontext()):
+            presence.fit(records.assign(**wet), ground, variables=VARIABLES,
+                         coordinates=None, model="logistic")
 
 
 @pytest.mark.parametrize("fill", [9999, 32767, 65535])

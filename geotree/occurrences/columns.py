@@ -37,10 +37,13 @@ POSITIVE = {"coordinateUncertaintyInMeters": 20_040_000.0,
 SIGNS = (-999, -9999, -99_999, -32_768, -2**31)  # that rasters write, too
 NINES = (99_999, 999_999, 9_999_999, 99_999_999)
 _FIRST_YEARS = (1899, 1900)  # Excel's day 0 and day 1
-_NO_DATE = (  # what Excel, databases and clocks make of an empty cell
+_NO_DATE = (  # what Excel, databases and clocks make of nothing, or none
     r"(?:1899-12-3[01]|(?:1601|1753|1900|1904|1970)-01-0[01])(?:[T ].*)?$|"
     r"0?[01][./-]0?[01][./-](?:1601|1753|1900|1904|1970)$|"
-    r"(?:3[01][./-]12|12[./-]3[01])[./-]1899$")
+    r"(?:3[01][./-]12|12[./-]3[01])[./-]1899$|"
+    # Neither is a day, or neither a month.
+    r"(?:\d{4}[/-])?(?:(?:3[2-9]|[4-9]\d)[./-]\d\d?|\d\d?[./-](?:3[2-9]|"
+    r"[4-9]\d)|(?:1[3-9]|[23]\d)[./-](?:1[3-9]|[23]\d))(?!\d)")
 
 
 def last_year() -> int:

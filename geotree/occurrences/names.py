@@ -10,6 +10,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 
 import numpy as np
@@ -263,7 +264,7 @@ def tell_alike(table: pd.DataFrame) -> None:
     for rank in table:
         names = pd.Series(table[rank].unique())
         if rank == "species":
-            _tell_common(names.dropna().astype("str"))
+            _tell_odd(names.dropna().astype("str"))
         for _, ways in names.groupby(names.map(alike)):
             if len(ways) > 1:
                 warnings.warn(
@@ -273,13 +274,25 @@ def tell_alike(table: pd.DataFrame) -> None:
                 break
 
 
-def _tell_common(species: pd.Series) -> None:
-    known = {*load("species.csv")["genus"]}
+def _tell_odd(species: pd.Series) -> None:
+    """Warn of common names, and of a genus nearly known by that epithet.
+
+    An epithet that is nearly another may be one of its own.
+    """
+    known = load("species.csv")
     species = species[species.map(is_species).astype(bool)]
-    odd = species[~genus(species).isin(known) & ~species.str.lstrip(
-        "×").str.fullmatch(_LATIN)]
+    new = species[~genus(species).isin(known["genus"])]
+    odd = new[~new.str.lstrip("×").str.fullmatch(_LATIN)]
     if len(odd) > max(2, len(species) / 2) and genus(odd).nunique() > 1:
         warnings.warn(
             f"{len(odd)} of {len(species)} names look like common ones, as "
             f"{few(map(repr, odd))}. Expected are scientific names, as "
             "'Quercus robur'.", stacklevel=4)
+    genera = known["genus"].groupby(
+        known["species"].str.split().str[-1]).agg(list)
+    for one in new:
+        first, *_, last = one.split()
+        if near := get_close_matches(first, genera.get(last, []), 1, 0.8):
+            warnings.warn(f"{one!r} is nearly '{near[0]} {last}': misspelt? "
+                          "It counts as another species.", stacklevel=4)
+            break

@@ -140,6 +140,17 @@ def _is_number(column: pd.Series) -> bool:
         "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
+def _numbers_as_text(column: pd.Series) -> pd.Series:
+    """Texts that are numbers with decimals, or most of them with a unit."""
+    text = pd.Series(pd.unique(column)).dropna().astype("str")
+    found = text.str.extract(
+        r"^\s*[+-]?(?:\d+|\d*([.,])\d+)\s*(°?[^\W\d]\S*|%)?\s*$")
+    plain = found[0].notna() & found[1].isna()
+    of_unit = found[1].notna()
+    same = found[1].nunique() == 1 and of_unit.sum() > max(2, len(text) / 2)
+    return text[plain | (of_unit & same)]
+
+
 def _tell_high(column: pd.Series, where: str) -> None:
     """Warn of a highest value that rasters write for missing, far above."""
     values = column.dropna().astype(float)
@@ -164,11 +175,10 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
         if kind.startswith(("date", "time", "period", "interval", "complex")):
             raise ValueError(f"{where}: {name} is of the kind {kind}, "
                              "expected numbers, text or booleans.")
-        text = pd.Series(pd.unique(frame[name])).dropna().astype("str")
-        if name not in numbers and text.str.fullmatch(
-                r"\s*[+-]?\d*[.,]\d+\s*").any():
-            raise ValueError(f"{where}: {name} holds numbers as text. Make "
-                             "them numbers, with a point.")
+        if name not in numbers and len(text := _numbers_as_text(frame[name])):
+            raise ValueError(f"{where}: {name} holds numbers as text, as "
+                             f"{text.iloc[0]!r}. Make them numbers, with a "
+                             "point and without a unit.")
         if name in numbers and (lost := frame[name].isin(SIGNS).sum()):
             raise ValueError(f"{where}: {name} has a sign for missing, such "
                              f"as -9999, in {lost} rows. Missing is NaN.")
