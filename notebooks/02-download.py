@@ -424,10 +424,11 @@ print(f"n = {tested.sum():,} test records: {right['all twelve']:.1%} from "
       f"{np.mean(name[tested] == usual):.1%} by always naming {usual}")
 
 # %% [markdown]
-# Read the first number beside the last one, which needs no image. Mean
-# colours alone name few trees: many species look alike from space, and
-# [chapter 06](06-zero-shot) asks what pixels are worth beside all else that is
-# known of a place.
+# This is one split, and has no interval yet ([chapter 04](04-benchmark) gives
+# them); a few dozen records make the difference. Read the first number beside
+# the last one, which needs no image. Mean colours alone name few trees: many
+# species look alike from space, and [chapter 06](06-zero-shot) asks what
+# pixels are worth beside all else that is known of a place.
 
 # %% [markdown]
 # > **Exercise 2** (medium)
@@ -576,7 +577,7 @@ assert (again["sample"].to_numpy() == fewer["gbifID"].to_numpy()).all()
 # ## Recap
 #
 # - A sample is (12, 10, 5, 5) pixels and 27 variables.
-# - How much the year adds to its best month is measured above, not assumed.
+# - How much the year adds to its best month is measured, on one split so far.
 # - Work is planned, resumable, and bound to its source; a table may change.
 #
 # Handed on: `cube.zarr`.

@@ -384,9 +384,10 @@ print(f"Fine-tuning is ahead with {' and '.join(map(str, ahead))} shots; with "
       f"{', '.join(map(str, unclear))} it cannot be told.")
 
 # %% [markdown]
-# Why not with fewer? The steps have to turn all weights of a network by a
-# handful of examples, and learn the accidents of these examples along with the
-# species. A mean cannot do that: it has nothing to turn.
+# Why might fewer not do? The steps have to turn all weights of a network by a
+# handful of examples, and may learn the accidents of these examples along with
+# the species. A mean has nothing to turn, but it moves with the draw as well:
+# compare the spreads of the two rows. These draws do not settle it.
 
 # %% [markdown]
 # ## Spread is not an interval
@@ -492,9 +493,11 @@ print(f"Of {len(wrong)} wrong names {wrong['genus'].mean():.0%} have the "
 # ## Real records, place alone
 #
 # All of this was simulated. How far does the nearest support *place* get on
-# real records, the release's table of 90 species? No image, no training, one
-# to ten records a species. The numbers of this section are kept results; the
-# file was made as [chapter 04](04-benchmark) tells.
+# real records, the release's table of 90 species (`10kEval-90`)? No image, no
+# training, one to ten records a species. *Audited* is the same table without
+# what the audit of [chapter 01](01-collect) takes for no tree; its queries are
+# others, so do not subtract the two. The numbers of this section are kept
+# results; the file was made as [chapter 04](04-benchmark) tells.
 #
 # And a trap: two things are called "top-1". One may count right answers among
 # the *queries*, or among *all rows*, where the support stays in the

@@ -374,9 +374,11 @@ print(f"Without the 27 variables the share of neighbours of one family falls "
 # %% [markdown]
 # So the question in the heading has an answer in numbers. What is left of the
 # families in the row `pixels alone`, above what chance gives, is what this
-# model sees in pixels; what was lost on the way there it had from the
-# coordinates, the climate, the soil and the terrain. The map above shows how
-# much of its order is that of the globe.
+# model gets from pixels. Not all of it need be the tree: as far as these
+# neighbours share the continent more often than by chance, pixels tell of the
+# place, too. What was lost on the way there it had from the coordinates, the
+# climate, the soil and the terrain. The map above shows how much of its order
+# is that of the globe.
 #
 # This is no reproach. A botanist, too, thinks of the place first. But whoever
 # shows the first map of this page as a proof that a model knows trees should

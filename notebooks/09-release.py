@@ -442,11 +442,12 @@ changed = (single.argmax(1) != predictions.argmax(1)).float().mean()
 print(f"another species for {changed:.0%} of {len(single)} samples")
 
 # %% [markdown]
-# Nothing was changed about these samples but who stood beside them. No test
-# that shuffles its samples can be repeated with such a model, and no single
-# place can be asked about. Constants put an end to it. They are worked out
-# once, from data, and are saved with the weights. Now the two ways of asking
-# agree:
+# Nothing was changed about these samples but who stood beside them. The share
+# is that of random weights, and to be alone is the extreme case; a trained
+# model has another. But no test that shuffles its samples can be repeated with
+# such a model, and no single place can be asked about. Constants put an end to
+# it. They are worked out once, from data, and are saved with the weights. Now
+# the two ways of asking agree:
 
 # %%
 model.fit_normalisation(release.load())

@@ -216,9 +216,11 @@ print("right species:", ", ".join(
 # Each bar holds all test records. The darker a part, the closer the answer was
 # to the truth. How much of the first bar is dark is what this model makes of
 # pixels alone; [the planet's page](../book/planet) says how far the best
-# possible reader gets with them. What the later bars have more is geography:
-# climate, soil and terrain change slowly from place to place, and a model that
-# knows them nearly knows where it is. The more the bars differ, the more
+# possible reader gets with them who is also told which few species are likely
+# at the place, and so has an easier task. What the later bars have more is
+# geography: climate, soil and terrain say a part of where a place is, the
+# coordinates the rest. Where the last two bars are alike, the records nearby
+# add nothing that the model did not know. The more the bars differ, the more
 # is a map by this model a map of climates, and should be read as one.
 
 # %% [markdown]
@@ -415,9 +417,10 @@ assert xr.open_zarr(store, consolidated=False)["probability"].identical(
     maps["probability"])
 
 # %% [markdown]
-# How much of the land has the tree? A cell of three degrees holds less ground
-# the farther it lies from the equator, so a mean over such cells counts the
-# north too often. For areas, ask for cells of equal area.
+# How much of the land with trees has this one? Empty cells, as of a desert,
+# are in no mean. A cell of three degrees holds less ground the farther it lies
+# from the equator, so a mean over such cells counts the north too often. For
+# areas, ask for cells of equal area.
 
 # %%
 even = explore.range_maps(model, source, classes, species[-1], step=3.0,
@@ -429,7 +432,8 @@ for kind, part in (("degrees", maps), ("area", even)):
 # %% [markdown]
 # Where the two means differ, the first one gave cells far from the equator
 # more weight than they have ground. Quote the second if anyone asks for an
-# area. Drawn in its cells of equal area, the same species looks like this:
+# area, as a share of the land with trees. Drawn in its cells of equal area,
+# the same species looks like this:
 
 # %% mystnb={"image": {"alt": "World map in cells of equal area, flattened towards the poles: predicted probability of the last of these species."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2))
@@ -474,7 +478,7 @@ ax.set(aspect="equal", title=f"{species[-1]}, cells of equal area",
 # records is a name whose answers deserve less trust. Tap a name to open
 # it, and a species to see its year: the line is the median greenness of its
 # records by month, the band holds half of them. Two species whose bands lie on
-# each other all year are two that no model of greenness can tell apart.
+# each other all year are hard to tell apart by greenness, month by month.
 
 # %%
 often = train.table.groupby("leafType")["species"].agg(

@@ -233,8 +233,8 @@ for name, one in {"chapter 05": chain.model(), "fine-tuned": model}.items():
 # little more than their accidents. If the second line is no better than the
 # first, keep the first model, and let your records serve it as a prior, as a
 # checklist and as a test; this page goes on with the second one, to show the
-# way. Fine-tuning is for what a model has *not* seen: other imagery, or a new
-# species. The end of this chapter has one.
+# way. Fine-tuning is meant for what a model has *not* seen: other imagery, or
+# a new species. The end of this chapter tries one.
 #
 # The places of the training records go with the model: they know what a place
 # alone allows ([chapter 06](06-zero-shot)). What the place is worth is fitted
@@ -332,11 +332,12 @@ print(f"promised at least 80 %, and kept: {kept['sure and right']:.0f} %; "
       f"{len(validation)} samples.")
 
 # %% [markdown]
-# That is the table's most useful line. Temperature and sets rest on the
-# validation samples, and so few of them know the confidence only roughly. So
-# where a promise was not kept, that is the first thing to suspect, and more
-# records of your own are the cure. Until then, take "sure" with as much salt
-# as the table says.
+# That is the most useful line. Look at the intervals in the table, too: a
+# promise is broken where the whole interval lies below it. Temperature and
+# sets rest on the validation samples, and so few of them know the confidence
+# only roughly; and a model that has learnt records by heart is too sure. More
+# records of your own are the cure of both. Until then, take "sure" with as
+# much salt as the table says.
 
 # %% [markdown]
 # > **Exercise 1** (easy)
@@ -433,10 +434,12 @@ print(f"The list made the model {'' if bolder else 'no '}bolder, and 'sure' "
 
 # %% [markdown]
 # But these places were drawn from all over the species' ranges, some next to a
-# training record. A fairer question: how good is the recipe where it has never
-# been? Five folds of blocks answer it, with a model trained for each. Three
-# rivals answer beside it: the model of chapter 05, untouched; a vote of the
-# nearest training places, which sees no pixel; and the most frequent name.
+# training record. A fairer question: how good is such a recipe where it has
+# never been? Five folds of blocks answer it, with a model trained for each,
+# for three epochs only, to save time, and with your names alone to choose
+# from; so do not compare its score with the one above. Three rivals answer
+# beside it: the model of chapter 05, untouched; a vote of the nearest training
+# places, which sees no pixel; and the most frequent name.
 
 # %%
 fold = splits.folds(data.table, "blocks", degrees=block, number=5)
@@ -699,8 +702,8 @@ except ValueError as error:
 #
 # - A CSV goes in; nothing is dropped in silence, each row says what became of
 #   it.
-# - Fine-tuning is for what a model has not seen; a test in blocks says whether
-#   it helped.
+# - Fine-tuning is meant for what a model has not seen; a test in blocks says
+#   whether it helped, if it has records enough.
 # - A model folder holds all that an honest answer needs, places included.
 #
 # Handed on, to others: `answers.csv`, `answers.geoparquet` and `map.tif`.
