@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import pytest
 import torch
 from killing import crew, port
 
-from geotree import pixels, shards
+from geotree import pixels, shards, training
+from geotree.models.compact import CompactClip
 from geotree.planet.source import Planet
 from geotree.shards import Batch
+from geotree.training.loop import Run
 from geotree.training.processes import World
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,6 +245,33 @@ def test_lanes_of_another_epoch_and_of_odd_batches(many):
         assert [len(batch.ids) for batch in batches] == [size] * (600 // size)
         assert len(np.unique([key for batch in batches for key in batch.ids])
                    ) == 600 // size * size
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_epoch_that_goes_on_in_another_order_is_told(many, on_error,
+                                                        tmp_path):
+    """Of what is read in lanes, and by blocks where damage is skipped."""
+    model, learn = CompactClip(), Run.learn
+    how = {"out": tmp_path, "progress": False,
+           "settings": training.Settings(epochs=1, batch_size=64)}
+
+    def stop(run, batch):
+        if run.step == 5:
+            raise KeyboardInterrupt
+        learn(run, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "learn", stop)
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(model, shards.open(many), **how)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        history = training.fit(model, shards.open(many, on_error=on_error),
+                               **how)
+    assert history["step"].item() == 10
+    assert [("shuffled by lanes, here by blocks" in str(one.message),
+             one.filename) for one in said
+            ] == [(True, __file__)] * (on_error == "skip")
 
 
 def test_where_damage_is_skipped_all_processes_see_it(many, tmp_path):

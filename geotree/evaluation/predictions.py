@@ -257,8 +257,8 @@ def nearest_mean(features: np.ndarray, means: np.ndarray) -> np.ndarray:
     """
     from scipy.special import softmax
 
-    means, features = _finite(means), _finite(features)
-    _finite(features, (len(features), means.shape[1]))
+    means = _finite(means)
+    features = _finite(features, (*np.shape(features)[:1], means.shape[1]))
     if not len(means):
         raise ValueError("means has no rows, expected one for each class.")
     # The factor sets the confidence, never the order.

@@ -189,6 +189,8 @@ class Resident:
     device : torch.device
     """
 
+    order = "device"  # in which it shuffles, beside those of Shards
+
     def __init__(self, data: Shards, device):
         import torch
 

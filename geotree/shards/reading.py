@@ -175,6 +175,11 @@ class Shards:
         enough = counts[order].cumsum().searchsorted(size) + 1
         return self.select(np.isin(record, numbers[order[:enough]]))
 
+    @property
+    def order(self) -> str:
+        """How samples are shuffled: by "lanes" or "blocks"; see batches."""
+        return "lanes" if lanes.fit(self) else "blocks"
+
     def batches(self, batch_size: int, *, shuffle: bool = False,
                 seed: int = 0, epoch: int = 0, drop_last: bool = False,
                 part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
@@ -202,7 +207,7 @@ class Shards:
         size = (max(1, _MIXED // batch_size) * batch_size if shuffle
                 else batch_size)
         size = min(size, max(len(self), _MIXED if shuffle else 1))
-        dealt = shuffle and lanes.fit(self)
+        dealt = shuffle and self.order == "lanes"
         for block in gather(self._read(rng), size, rng) if not dealt else (
                 lanes.batches(self._read, len(self), batch_size,
                               (seed, epoch), part, self._records)):

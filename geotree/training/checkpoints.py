@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -64,6 +65,7 @@ def save(run) -> None:
         write(run.out / CHECKPOINT, {
             **{name: getattr(run, name) for name in _COUNTS},
             "identity": run.identity, "total": float(run.total),
+            "order": run.samples.order,
             "model": run.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             # Of steps under way, and of what a recipe leaves out.
@@ -116,6 +118,14 @@ def restore(run, resume: bool) -> None:
             f"'{path}' is of a run that has done {state['epoch']} epochs, and "
             f"{run.settings.epochs} are asked for. Ask for as many, choose "
             f"another folder, or remove '{path}' to start afresh.")
+    order = state.get("order", "blocks"), run.samples.order
+    if len({*order}) > 1 and (state["step"] - state["epoch"] * run.per_epoch
+                              ) % run.per_epoch:
+        warnings.warn(
+            f"'{path}' is from within an epoch in which samples were shuffled "
+            f"by {order[0]}, here by {order[1]} (another version, device or "
+            "on_error): in the rest of it some come again, others not at all.",
+            stacklevel=4)
     load_state(run.model, state["model"], where=f"'{path}'")
     run.optimizer.load_state_dict(state["optimizer"])
     for name in _COUNTS:

@@ -94,8 +94,10 @@ class Run:
         if fit_normalisation and not getattr(model, "fitted", False):
             fit_normalisation(some)
         models.check(model, take(some, slice(4)), self.classes[:4])
+        fit, = self.world.total(Resident.fits(self.train, self.device),
+                                device=self.device)
         self.samples = (Resident(self.train, self.device)
-                        if Resident.fits(self.train, self.device)
+                        if fit == self.world.size  # all in one order
                         else self.train)
         groups = self.recipe.groups(model, settings)
         trained = {id(value) for group in groups for value in group["params"]}
