@@ -16,11 +16,13 @@ from geotree.shards.batch import Batch
 _LANES, _LONG = 8, 20  # of a large set, and records in each of them
 
 
-def fit(data) -> bool:
-    """Whether shards are so large that what two lanes share is little."""
-    return (data.layout == "packed" and data.on_error == "raise"
-            and len(data) >= _LONG * _LANES * max(
-                file.records["samples"].max() for file in data.files))
+def order(data) -> str:
+    """In "lanes", of what is so large that two share little, or "blocks"."""
+    return "lanes" if (
+        data.layout == "packed" and data.on_error == "raise"
+        and len(data) >= _LONG * _LANES * max(
+            file.records["samples"].max() for file in data.files)
+    ) else "blocks"
 
 
 def batches(read: Callable, samples: int, size: int, seed: tuple,

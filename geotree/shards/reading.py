@@ -81,14 +81,14 @@ class Shards:
     ----------
     files : tuple of Shard
         Path, samples and SHA-256 of each tar.
-    classes : DataFrame
-        The class table that ``labels`` point into.
+    classes : DataFrame, the class table that ``labels`` point into
     layout : "packed" or "release"
-    left_out : int
-        Samples of the cube that had no imagery.
-    provenance : dict of str
-        Where the pixels come from: the attributes of the cube.
+    left_out : int, samples of the cube that had no imagery
+    provenance : dict of str, the attributes of the cube
+    order : "lanes" or "blocks", in which they are shuffled
     """
+
+    order = property(lanes.order)
 
     def __init__(self, records: Records, on_error: str = "raise",
                  rows: np.ndarray | None = None):
@@ -174,11 +174,6 @@ class Shards:
         order = checks.rng(seed).permutation(len(numbers))
         enough = counts[order].cumsum().searchsorted(size) + 1
         return self.select(np.isin(record, numbers[order[:enough]]))
-
-    @property
-    def order(self) -> str:
-        """How samples are shuffled: by "lanes" or "blocks"; see batches."""
-        return "lanes" if lanes.fit(self) else "blocks"
 
     def batches(self, batch_size: int, *, shuffle: bool = False,
                 seed: int = 0, epoch: int = 0, drop_last: bool = False,
