@@ -33,6 +33,7 @@ READS = {
     "CLIP": ("pixels",), "RemoteCLIP": ("pixels",),
 }
 _WEIGHTS = ("CLIP", "RemoteCLIP")  # models that someone else has trained
+_SMALL = 20_000  # samples: threads would wait for each other longer than work
 TRAINED = tuple(name for name in READS if name not in _WEIGHTS)
 
 
@@ -137,6 +138,7 @@ def tabular(train: Batch, test: Batch, classes: int, *,
         Rows sum to one.
     """
     from sklearn import ensemble
+    from threadpoolctl import threadpool_limits
 
     for name, batch in (("train", train), ("test", test)):
         predictions.expect_data(batch, Batch, name=name)
@@ -152,7 +154,9 @@ def tabular(train: Batch, test: Batch, classes: int, *,
         model = ensemble.ExtraTreesClassifier(
             size or 100, min_samples_leaf=3, max_features=0.5,
             n_jobs=-1, random_state=seed)
-    model.fit(features(train, inputs), labels)
+    with threadpool_limits(1 if boosting and len(labels) < _SMALL else None,
+                           "openmp"):
+        model.fit(features(train, inputs), labels)
     votes = np.zeros((len(test.labels), classes), np.float32)
     votes[:, model.classes_] = model.predict_proba(features(test, inputs))
     return votes

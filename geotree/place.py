@@ -240,9 +240,11 @@ def learn(inputs: int, outputs: int, loss: Callable, *, steps: int, seed: int):
     function from (N, inputs) to (N, outputs) logits, both arrays.
     """
     import torch
+    from threadpoolctl import threadpool_limits
     from torch import nn, optim
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threadpool_limits(
+            1, "openmp"):  # threads would wait for each other
         torch.manual_seed(seed)
         net = nn.Sequential(
             nn.Linear(inputs, 128), nn.GELU(), nn.Dropout(0.2),

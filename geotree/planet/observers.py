@@ -17,7 +17,7 @@ from geotree.planet.traits import stable_hash
 
 ALONE = 0.45  # share of places with no crowd around
 NEAR = 0.35  # share of records close to an earlier one
-_CHUNK = 4096  # places
+_CHUNK = 1024  # places
 _IDS = 10_000_000  # of a draw
 DATASETS = ("Citizen observations", "Forest inventory", "Park surveys")
 

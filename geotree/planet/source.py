@@ -5,7 +5,7 @@ default source of the book: no account, no network, and each model can be
 held against the Bayes optimum. See the page "The simulated planet".
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -56,10 +56,9 @@ class Planet:
         """Traits of the planet's species, in the order of ``classes``."""
         return traits.draw(self.classes, seed=self.seed)
 
-    @cached_property
+    @property
     def _niches(self) -> "traits.Niches":
-        return traits.Niches(self.species, self.traits["habitat"],
-                             seed=self.seed)
+        return _niches(self.seed)
 
     @cached_property
     def checklist(self) -> pd.DataFrame:
@@ -267,3 +266,10 @@ class Planet:
         log -= log.max(axis=1, keepdims=True)
         odds = np.exp(log)
         return odds / odds.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=2)
+def _niches(seed: int) -> traits.Niches:
+    """Niches of a planet: a second to make, and the same for all of a seed."""
+    planet = Planet(seed)
+    return traits.Niches(planet.species, planet.traits["habitat"], seed=seed)

@@ -22,6 +22,7 @@ _MINIMUM = 1e-4  # summed suitability under which no tree is seen
 _TREE_LINE = 6.5  # °C of the warmest month
 _DESERT = 150  # mm a year
 _WIDTH = np.array([7.5, 1.1, 0.10])  # of a niche, in the space of _position
+_CHUNK = 1024  # places at a time: little memory is quick
 
 
 def stable_hash(*parts: object) -> int:
@@ -150,10 +151,14 @@ class Niches:
     def _centres(self) -> np.ndarray:
         """Middle of each niche in the space of ``_position``: (K, 3)."""
         lat, lon, _ = _land()
-        state = climate(lat=lat, lon=lon, seed=self.seed)
-        weight = self._reach(lat, lon, state)
-        weight = weight * np.cos(np.radians(lat))[:, None] + 1e-12
-        centre = (weight.T @ _position(state)) / weight.sum(axis=0)[:, None]
+        parts = []
+        for start in range(0, len(lat), _CHUNK):
+            part = lat[start:start + _CHUNK], lon[start:start + _CHUNK]
+            state = climate(lat=part[0], lon=part[1], seed=self.seed)
+            parts.append((self._reach(*part, state), _position(state)))
+        reach, position = map(np.concatenate, zip(*parts, strict=True))
+        weight = reach * np.cos(np.radians(lat))[:, None] + 1e-12
+        centre = (weight.T @ position) / weight.sum(axis=0)[:, None]
         centre[:, 2] += 0.035 * self.habitat
         return centre
 

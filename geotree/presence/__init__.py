@@ -239,6 +239,8 @@ MODELS = {**place.MODELS, "forest over species": forest_over_species,
 
 def _each(data: Data, against: str, one: Callable):
     """One model a species: from its rows to a column of answers."""
+    from threadpoolctl import threadpool_limits
+
     learnt = []
     for species in range(data.y.shape[1]):
         x, y, weight = data.rows(against, species)
@@ -249,7 +251,8 @@ def _each(data: Data, against: str, one: Callable):
                              "there is no site without it to compare with. "
                              "Use against='random'.")
         half = np.where(y, 0.5 / y.mean(), 0.5 / (~y).mean())
-        learnt.append(one(x, y, half))
+        with threadpool_limits(1, "openmp"):  # else they wait for each other
+            learnt.append(one(x, y, half))
     return lambda new: np.column_stack([ask(new) for ask in learnt])
 
 
