@@ -121,6 +121,7 @@ def down_sampled_forest(data: Data, against: str):
     """A forest for each species; every tree sees as many without it."""
     from sklearn import config_context
     from sklearn.tree import DecisionTreeClassifier
+    from sklearn.utils.parallel import Parallel, delayed
 
     rng = checks.rng(data.seed)
 
@@ -131,10 +132,11 @@ def down_sampled_forest(data: Data, against: str):
                                  rng.choice(none, size)]) for _ in range(100)]
         # Small trees: to check all that is given takes longer than they do.
         with config_context(skip_parameter_validation=True):
-            trees = [DecisionTreeClassifier(
-                max_features="sqrt", random_state=number).fit(
-                    x[rows], truth[rows], check_input=False)
-                for number, rows in enumerate(drawn)]
+            trees = Parallel(n_jobs=-1, prefer="threads")(delayed(
+                DecisionTreeClassifier(
+                    max_features="sqrt", random_state=number).fit)(
+                        x[rows], truth[rows], check_input=False)
+                for number, rows in enumerate(drawn))
         return lambda new: np.mean([tree.predict_proba(
             new, check_input=False)[:, 1] for tree in trees], axis=0)
 
