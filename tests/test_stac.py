@@ -9,7 +9,8 @@ from fake_source import FakeSource, occurrence_table
 from killing import Run, kills
 from loopback import stac as catalogue
 from loopback.server import DROP, GARBLE, TRUNCATE, without_end
-from rasterio.transform import from_origin
+from rasterio import warp
+from rasterio.transform import Affine, from_origin
 
 from geotree import globe, network, occurrences, pixels
 from geotree.network import ServiceError
@@ -615,8 +616,54 @@ def test_a_raster_of_another_projection_and_its_border(tmp_path):
     assert found[0, 0] == 0.0 and np.isfinite(found[0, 1:3]).all()
 
 
+@pytest.mark.parametrize("crs, metres, turn", [
+    ("EPSG:32632", 1, Affine(30, 0, -150, 0, -30, 150)),
+    ("EPSG:32632", 1, Affine(30, 0, -150, 0, 30, -150)),  # south up
+    ("EPSG:32632", 1, Affine(0, 30, -150, 30, 0, -150)),  # on its side
+    ("EPSG:3857", 0.5, Affine(60, 0, -300, 0, -60, 300)),
+    ("EPSG:4326", globe.METRES, Affine(6e-4, 0, 360 - 3e-3, 0, -3e-4, 15e-4)),
+])
+def test_a_slope_is_that_of_the_ground_in_any_raster(tmp_path, crs, metres,
+                                                     turn):
+    """The ground falls to the north by a third; one raster is of 0 to 360°.
+    """
+    lon = -9.0 if turn.c > 300 else 9.0
+    (east,), (north,) = warp.transform("EPSG:4326", crs, [lon], [60.0])
+    y, x = np.mgrid[:10, :10] + 0.5
+    heights = 900 - (turn @ (x.ravel(), y.ravel()))[1] * metres / 3
+    with rasterio.open(
+            tmp_path / "d.tif", "w", driver="GTiff", count=1, height=10,
+            width=10, dtype="float32", crs=crs,
+            transform=Affine.translation(east, north) @ turn) as file:
+        file.write(heights.reshape(1, 10, 10).astype("float32"))
+    _, slope, aspect, *_ = layers.sample(
+        {"elevation": str(tmp_path / "d.tif")}, lat=[60.0], lon=[lon])[0]
+    assert slope == pytest.approx(np.degrees(np.arctan(1 / 3)), abs=0.05)
+    assert (aspect + 180) % 360 - 180 == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("count, scale, offset, name, good", [
+    (1, 1, 0, "bio12", True), (1, 0.1, 0, "bio01", True),
+    (1, 0.1, 0, "bio12", False),  # of CHELSA, tenths of a mm
+    (1, 0.1, -273.15, "bio01", False), (19, 1, 0, "bio12", False)])
+def test_a_raster_of_another_unit_or_of_many_bands_is_none(
+        tmp_path, count, scale, offset, name, good):
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=4,
+                       width=4, count=count, dtype="uint16",
+                       crs="EPSG:4326", transform=from_origin(8, 50, 1, 1)
+                       ) as file:
+        file.write(np.full((count, 4, 4), 120, "uint16"))
+        file.scales, file.offsets = [scale] * count, [offset] * count
+    place = {"lat": [48.5], "lon": [9.5]}
+    if good:
+        assert 120 in layers.sample({name: str(tmp_path / "a.tif")}, **place)
+        return
+    with pytest.raises(ValueError, match=rf"expected one band, {name} in st"):
+        layers.sample({name: str(tmp_path / "a.tif")}, **place)
+
+
 def test_flat_ground_and_a_wrong_layer():
-    flat = layers.slope_aspect(np.ones((1, 3, 3)), np.ones((1, 2)))
+    flat = layers.slope_aspect(np.ones((1, 3, 3)), np.eye(2)[None])
     assert flat[0, 0] == 0
     with pytest.raises(ValueError, match="no variable latitude"):
         layers.read({"latitude": "a.tif"})

@@ -14,7 +14,7 @@ import pandas as pd
 from geotree import files, network
 from geotree.data import load
 from geotree.globe import METRES
-from geotree.variables import VARIABLE_NAMES
+from geotree.variables import VARIABLE_NAMES, VARIABLES
 
 # Copernicus GLO-30 on AWS, no account; {tile} is like N47_00_E008_00.
 GLO30 = ("/vsicurl/https://copernicus-dem-30m.s3.amazonaws.com/"
@@ -123,17 +123,18 @@ def sample(layers: Mapping[str, str], *, lat, lon) -> np.ndarray:
     for name, parts in files_of(layers, lat=lat, lon=lon).items():
         column = VARIABLE_NAMES.index(name) - 2
         for file, rows in parts:
-            found = _around(file, lat[rows], lon[rows])
+            found = _around(file, lat[rows], lon[rows],
+                            VARIABLES[column + 2])
             if found is None and file == layers[name]:
                 raise FileNotFoundError(
                     errno.ENOENT, f"no raster at '{network.redact(file)}'. "
                     f"Give one that is there, or leave out {name}")
             if found is None:  # no tile of sea is published
                 continue
-            window, size = found
+            window, steps = found
             values[rows, column] = window[:, 1, 1]
             if name == "elevation":
-                slopes = slope_aspect(window, size)
+                slopes = slope_aspect(window, steps)
                 for at, derived in enumerate(("slope", "aspect")):
                     if derived not in layers:
                         values[rows, 1 + at] = slopes[:, at]
@@ -153,15 +154,15 @@ def files_of(layers: Mapping[str, str], *, lat, lon
             for name, path in layers.items()}
 
 
-def slope_aspect(window: np.ndarray, size: np.ndarray) -> np.ndarray:
+def slope_aspect(window: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Slope and aspect of the middle of 3 × 3 heights (Horn, 1981).
 
     Parameters
     ----------
     window : (N, 3, 3) float
-        Metres, north first.
-    size : (N, 2) float
-        Width and height of a pixel in metres.
+        Metres.
+    steps : (N, 2, 2) float
+        Metres to the east and north, to the next column and the next line.
 
     Returns
     -------
@@ -169,15 +170,15 @@ def slope_aspect(window: np.ndarray, size: np.ndarray) -> np.ndarray:
         Degrees; aspect clockwise from north, downhill.
     """
     weight = np.array([1, 2, 1])
-    east = ((window[:, :, 2] - window[:, :, 0]) * weight).sum(1)
-    north = ((window[:, 0] - window[:, 2]) * weight).sum(1)
-    east, north = east / (8 * size[:, 0]), north / (8 * size[:, 1])
+    rise = np.stack([(window[:, :, 2] - window[:, :, 0]) @ weight,
+                     (window[:, 2] - window[:, 0]) @ weight], 1) / 8
+    east, north = np.linalg.solve(steps, rise[..., None])[..., 0].T
     slope = np.degrees(np.arctan(np.hypot(east, north)))
     return np.stack([slope, np.degrees(np.arctan2(-east, -north)) % 360], 1)
 
 
-def _around(file, lat, lon):
-    """The 3 × 3 pixels around places, and the size of one in metres."""
+def _around(file, lat, lon, variable):
+    """The 3 × 3 pixels around places, and the steps from one to the next."""
     import rasterio
     from rasterio.warp import transform
 
@@ -188,7 +189,10 @@ def _around(file, lat, lon):
             return None
         raise
     with data:
-        xs, ys = transform("EPSG:4326", data.crs, lon, lat)
+        _expect(data, variable)
+        xs, ys = map(np.array, transform("EPSG:4326", data.crs, lon, lat))
+        if data.crs.is_geographic:  # some run from 0 to 360
+            xs[xs < data.bounds.left] += 360
         window = np.full((len(lat), 3, 3), np.nan)
         for row, (x, y) in enumerate(zip(xs, ys, strict=True)):
             line, column = map(int, data.index(x, y))
@@ -199,12 +203,29 @@ def _around(file, lat, lon):
                                      (column, data.width)))
                 window[row] = cut(data, lines, columns, masked=True).astype(
                     float).filled(np.nan)
-        wide, high = data.res
-        size = np.tile([float(wide), float(high)], (len(lat), 1))
-        if data.crs.is_geographic:
-            size *= METRES
-            size[:, 0] *= np.cos(np.radians(lat))
-        return window, size
+        steps = np.zeros((len(lat), 2, 2))
+        for axis, (x, y) in enumerate(
+                ((data.transform.a, data.transform.d),
+                 (data.transform.b, data.transform.e))):
+            east, north = map(np.array, transform(
+                data.crs, "EPSG:4326", xs + x, ys + y))
+            steps[:, axis, 0] = ((east - lon + 180) % 360 - 180) * np.cos(
+                np.radians(lat)).clip(1e-9)
+            steps[:, axis, 1] = north - lat
+        return window, METRES * steps
+
+
+def _expect(data, variable) -> None:
+    """Refuse a raster of many bands, or one that says it has another unit."""
+    scale, offset = data.scales[0], data.offsets[0]
+    if data.count > 1 or offset or not np.isclose(
+            scale, (1, variable.scale)).any():
+        raise ValueError(
+            f"'{network.redact(data.name)}' has {data.count} bands, a scale "
+            f"of {scale:g} and an offset of {offset:g}; expected one band, "
+            f"{variable.name} in stored units: a scale of "
+            f"{variable.scale:g}, or none, and no offset. Write it anew, as "
+            "with gdal_translate -b 1 -unscale -scale …")
 
 
 def cut(data, lines: np.ndarray, columns: np.ndarray, **options):
