@@ -92,16 +92,23 @@ def named_axes(values, where: str, **axes) -> None:
     """Raise ``ValueError`` where a DataArray has axes of another order.
 
     ``axes`` are the names of the last ones, and what stands along each;
-    None: anything.
+    None: anything. One of another name may tell its order, too.
     """
     indexes, dims = (getattr(values, name, ()) for name in ("indexes", "dims"))
-    if {*axes} <= {*dims} and dims[-len(axes):] != (*axes,):
+    last = dict(zip(axes, dims[-len(axes):], strict=False))
+    if any(name in dims and name != one for name, one in last.items()):
         raise ValueError(f"{where} have the axes {few(dims, 9)}, expected "
                          f"{few(axes, 9)} as the last: .transpose them.")
-    for name, along in axes.items():
-        if along and name in indexes and [*indexes[name]] != [*along]:
+    for name, one in last.items():
+        if not axes[name] or one not in indexes:
+            continue
+        index, along = indexes[one], [*axes[name]]
+        found = [re.sub("^B0", "B", value) if isinstance(value, str)
+                 else value for value in getattr(index, "month", index)]
+        if found != along and (name == one or hasattr(index, "month")
+                               or {*found} == {*along}):
             raise ValueError(
-                f"{where} have along {name!r} {few(indexes[name], 12)}, "
+                f"{where} have along {one!r} {few(found, 12)}, "
                 f"expected {few(along, 12)}, in this order: .sel them.")
 
 

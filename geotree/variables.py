@@ -96,8 +96,8 @@ def digital_numbers(values, *, unit: str | None = None,
         Needed where the values leave room for both. 10,000 digital numbers
         are a reflectance of 1.
     nodata : float, optional
-        The sign for missing, e.g. -9999 or 0; beside NaN among floats and
-        65535 among whole numbers.
+        The sign for missing, e.g. -9999 or 0; beside NaN among floats,
+        65535 among whole numbers and what attributes of xarray name.
     offset : int
         Digital numbers to take off: 1,000 for Sentinel-2 scenes of
         processing baseline 04.00 or later that are not harmonised, which
@@ -112,13 +112,15 @@ def digital_numbers(values, *, unit: str | None = None,
     Raises
     ------
     ValueError
-        The unit cannot be told, or a value fits neither it nor ``nodata``.
+        The unit cannot be told, or a value fits neither it nor ``nodata``;
+        or attributes say another scale or offset.
 
     Notes
     -----
     Sentinel-2 Products Specification, "Radiometric offset". Chapter 02.
     """
     masked, offset = np.ma.getmask(values), float(offset)
+    about = getattr(values, "attrs", {})  # of xarray
     values = plain(np.ma.getdata(values) if masked.any() else values)
     if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
         raise ValueError(f"pixels are {values.dtype}, expected whole numbers "
@@ -128,14 +130,17 @@ def digital_numbers(values, *, unit: str | None = None,
     if offset < 0:
         raise ValueError(f"offset is {offset:g}, expected what is to be taken "
                          "off, 0 or more: 1000 where BOA_ADD_OFFSET is -1000.")
-    if nodata is not None:
-        missing |= numbers == float(nodata)
+    for sign in (nodata, *map(about.get, _SIGNS)):
+        if sign is not None:
+            missing |= np.isin(numbers, np.asarray(sign, float))
     if values.dtype.kind in "iu":
         missing |= numbers == NODATA
     seen = numbers[~missing]
     if not seen.size:
         return np.full(values.shape, NODATA, np.uint16)
     scale = _scale(seen, values.dtype, unit)
+    if scale == 1:
+        agree(about, offset)
     low, high = seen.min() * scale - offset, seen.max() * scale - offset
     if not (-_DARKEST <= low and high < NODATA):
         raise ValueError(
@@ -148,6 +153,7 @@ def digital_numbers(values, *, unit: str | None = None,
     return numbers.astype(np.uint16)
 
 
+_SIGNS = "_FillValue", "missing_value", "nodata"  # attributes
 _DARKEST = 2000  # digital numbers below 0 that an offset may leave
 
 
@@ -172,6 +178,22 @@ def _scale(seen: np.ndarray, kind: np.dtype, unit: str | None) -> float:
         f"pixels run from {seen.min():g} to {seen.max():g}: reflectance or "
         "digital numbers? Say so with unit='reflectance' or "
         "unit='digital numbers'.")
+
+
+def agree(about: dict, offset: float = 0) -> None:
+    """Refuse digital numbers whose attributes say another scale or offset."""
+    scale, add = (float(about.get(name, usual)) for name, usual in (
+        ("scale_factor", 1), ("add_offset", 0)))
+    scale = REFLECTANCE_SCALE if scale == 1 else scale
+    said = 0 - add / (1 if abs(add) >= 1 else scale)  # to be taken off
+    if not np.isclose((scale, said or offset),
+                      (REFLECTANCE_SCALE, offset)).all():
+        raise ValueError(
+            f"attributes of the pixels say scale_factor {scale:g} and "
+            f"add_offset {add:g}, expected {REFLECTANCE_SCALE:g} and an "
+            f"offset of {offset:g}. Make reflectance of them (pixels * "
+            "scale_factor + add_offset), or drop the attributes, and pass "
+            f"offset={said:g}.")
 
 
 def check_units(environment, where: str = "environment") -> None:

@@ -111,6 +111,7 @@ OPEN = {
     "plots.maps.cover": "draws what equal_earth leaves",
     "plots.pixels.true_color": "any number of bands, of checked numbers",
     "variables.check_units": "asked by checks.environment",
+    "variables.agree": "asked about attributes, not pixels",
     "physics.check_relations": "asked by checks.environment",
     "physics.check_order": "asked by checks.images",
     "variables.reflectance": "any number of bands, of checked numbers",

@@ -276,6 +276,13 @@ REFUSED = {
             "bands": {"images": CUBE[:, :, ::-1]},
             "rows and columns": {"images": CUBE.transpose(
                 "sample", "month", "band", "x", "y")},
+            "dates": {"images": CUBE[:, ::-1].rename(month="time"
+                ).assign_coords(time=pd.date_range(
+                    "2020-01-15", periods=12, freq="MS")[::-1])},
+            "bands of another name": {"images": CUBE[:, :, ::-1].rename(
+                band="bands")},
+            "rows and columns of dates": {"images": CUBE.rename(
+                month="time").transpose("sample", "time", "band", "x", "y")},
             "variables": {"environment": xr.DataArray(
                 np.full((N, 27), np.nan), {"variable": [
                     *variables.VARIABLE_NAMES][::-1]}, ("n", "variable"))},

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from geotree import checks, variables
 from geotree.variables import NODATA, digital_numbers
@@ -26,6 +27,16 @@ def one(value, kind=np.float32):
     (one(np.nan, np.float64) / 10_000, {"unit": "reflectance"}),
     (one(np.nan) + 1000, {"offset": 1000}),
     (one(np.nan) / 10_000 + 0.1, {"offset": 1000}),
+    *((xr.DataArray(values, attrs=attrs), options)
+      for values, attrs, options in (
+          (one(7, np.int16), {"_FillValue": 7}, {}),
+          (one(7), {"nodata": 7, "scale_factor": 1.0, "add_offset": 0.0}, {}),
+          (one(np.nan), {"scale_factor": 1e-4, "missing_value": [7, 9]}, {}),
+          (one(np.nan) / 10_000, {"scale_factor": 1e-4, "add_offset": -0.1},
+           {}),  # decoded
+          (one(np.nan) + 1000, {"add_offset": -0.1, "scale_factor": 1e-4},
+           {"offset": 1000}),
+          (one(np.nan) + 1000, {"add_offset": -1000}, {"offset": 1000}))),
 ])
 def test_every_unit_gives_the_same_numbers(images, options):
     before = images.copy()
@@ -63,6 +74,11 @@ def test_nothing_but_missing_is_missing():
     (one(5), {"unit": "percent"}, "'percent'"),
     (np.array([3, 255], np.uint8), {}, "uint8"),
     (np.array(["a"]), {}, "expected whole numbers"),
+    (xr.DataArray(one(9), attrs={"scale_factor": 1e-4, "add_offset": -0.1}),
+     {}, "add_offset -0.1.*offset=1000"),
+    (xr.DataArray(one(9), attrs={"add_offset": -1000}), {"offset": 500},
+     "offset of 500.*offset=1000"),
+    (xr.DataArray(one(9), attrs={"scale_factor": 2e-4}), {}, "Make reflect"),
 ])
 def test_what_can_mean_two_things_is_refused(images, options, message):
     if message is None:

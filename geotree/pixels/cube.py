@@ -252,6 +252,7 @@ def check(cube: xr.Dataset, *, where: str = "cube") -> None:
                 f"{where}: {name} is {one.dtype} of {dict(one.sizes)}, "
                 f"expected {about['dtype']} of {expected}. "
                 "variables.digital_numbers makes digital numbers.")
+    variables.agree(cube["reflectance"].attrs)
     for name, expected in (("band", variables.BAND_NAMES),
                            ("variable", variables.VARIABLE_NAMES),
                            *((name, tuple(one["values"]))
