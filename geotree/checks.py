@@ -289,7 +289,7 @@ def columns(table, needed, *, where: str = "table"):
     if double := sorted({str(x) for x in names if names.count(x) > 1}):
         raise ValueError(f"{where} has the columns {', '.join(double)} more "
                          "than once. Rename or drop one of each.")
-    if missing := [one for one in needed if one not in names]:
+    if missing := [str(one) for one in needed if one not in names]:
         raise ValueError(f"{where} lacks the columns {', '.join(missing)}; "
                          f"it has {few(names, 20)}.")
     return table

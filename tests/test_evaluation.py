@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import f1_score
 
 from geotree import checks, evaluation, taxonomy
@@ -444,6 +445,10 @@ def test_predictions_do_not_depend_on_the_batch(model):
     mixed = evaluation.predict(model, Batch(*(x[order] for x in batch)),
                                CLASSES, batch_size=5)
     np.testing.assert_allclose(mixed, whole[order], atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = evaluation.predict(model, batch, CLASSES)
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose(rough, whole, atol=0.05)
     features = evaluation.embed(model, batch, batch_size=4)
     assert features.shape == (23, 16)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1,

@@ -143,7 +143,7 @@ def auc(found, truth) -> float:
 def test_each_model_learns_where_species_grow(region, name):
     records, background, survey, truth = region
     before = records.copy()
-    model = presence.fit(records, background, variables=VARIABLES,
+    model = presence.fit(records, background, variables=pd.Index(VARIABLES),
                          coordinates=METRES, model=name)
     assert model.species == [f"s{i}" for i in range(6)]
     found = model.predict(survey)
@@ -212,6 +212,7 @@ def test_missing_values_and_degrees_are_taken(region):
     ({"model": "maxent"}, "expected one of 'nearest places'"),
     ({"against": "absence"}, "expected one of 'target group', 'random'"),
     ({"variables": ["cold"]}, "presence lacks the columns cold"),
+    ({"variables": 3}, "presence lacks the columns 3"),
     ({"coordinates": None, "model": "kernel of places"}, "give coordinates"),
 ])
 def test_what_cannot_be_fitted_is_refused(region, change, message):

@@ -416,7 +416,11 @@ def test_what_is_of_another_kind_is_named(name, ask, words, odd):
         :0]), "none of the 3 samples .* of the 0 classes"),
     (lambda: taxonomy.members(CLASSES, ODD), "rank is .*expected one of"),
     (lambda: shards.join([]), "no batches"),
-    (lambda: explore.dated(TABLE, FakeSource(), [2020]), "year is .2020.")])
+    (lambda: explore.dated(TABLE, FakeSource(), [2020]), "year is .2020."),
+    (lambda: explore.places(FakeSource(), lat=47, lon=8, year={}), "year is"),
+    (lambda: occurrences.removed(3), "table is 3, expected a DataFrame"),
+    *((lambda odd=odd: shards.take(patches().load(), odd), "rows are .*of the "
+       "3 samples") for odd in ([1.5], [99], ["a"], "a", [True, False]))])
 def test_what_cannot_be_is_told_at_the_door(ask, words):
     with pytest.raises(ValueError, match=words):
         ask()

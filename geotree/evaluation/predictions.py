@@ -119,7 +119,7 @@ def predict_batches(model, data: Shards | Batch, classes: pd.DataFrame, *,
                              f"this model's {text.shape[1]}: they are of "
                              "another one.")
         for part in features.split(rows):
-            yield (part @ text.T).softmax(dim=1).cpu().numpy()
+            yield (part @ text.T).float().softmax(dim=1).cpu().numpy()
 
 
 def _same_order(own, classes) -> None:

@@ -89,7 +89,7 @@ def places(source, *, lat, lon, year=YEAR, species=None, level=None
         lat=lat, year=year, species="" if species is None else species,
         level=np.nan if level is None else level)
     checks.refuse((drawn < 0) | (drawn >= 1), "of level are not 0 to below 1")
-    for one in pd.unique(year.ravel()):
+    for one in year.ravel() if year.dtype == object else np.unique(year):
         checks.number(one, name="year", low=FIRST_YEAR, high=last_year(),
                       whole=True)
     table = pd.DataFrame({

@@ -126,8 +126,9 @@ def removed(table: pd.DataFrame, *,
         ``removed`` (those not removed by a rule above), ``left``. A rule
         that was not checked says so and counts nothing.
     """
+    rules = _chosen(table, rules)
     left, counts = np.ones(len(table), dtype=bool), []
-    for name in _chosen(table, rules):
+    for name in rules:
         rule, meaning = _RULES.get(name, {}), FLAGS.get(name, name)
         bad = table[name].to_numpy(dtype=bool)
         told = int(bad.sum()), int((left & bad).sum())

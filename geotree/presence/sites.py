@@ -31,8 +31,10 @@ class Features:
     @classmethod
     def of(cls, variables, coordinates) -> "Features":
         """From names of columns, of which the coordinates are two or none."""
-        variables, place = ((one,) if isinstance(one, str) else tuple(
-            one or ()) for one in (variables, coordinates))
+        variables, place = (
+            () if one is None else tuple(one) if np.iterable(one)
+            and not isinstance(one, str) else (one,)
+            for one in (variables, coordinates))
         if len({*place}) != len(place) or len(place) not in (0, 2) or not (
                 variables + place):
             raise ValueError(f"variables are {variables} and coordinates "

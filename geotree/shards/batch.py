@@ -58,7 +58,12 @@ class ShardError(ValueError):
 def take(batch: Batch, rows) -> Batch:
     """Rows of a batch, each array indexed alike."""
     checks.instance(batch, Batch, name="batch", see="a shards.Batch")
-    return Batch(*(column[rows] for column in batch))
+    try:
+        return Batch(*(column[rows] for column in batch))
+    except IndexError as error:
+        raise ValueError(
+            f"rows are {checks.shown(rows)}, expected a slice, a mask, or "
+            f"numbers of the {len(batch.ids)} samples.") from error
 
 
 def join(batches: list[Batch]) -> Batch:
