@@ -649,7 +649,15 @@ TOLD = {  # what is left out, or taken for something, and how it is told
         "nothing have no value in any row"),
     "sites in other units": (lambda: wood.fit(
         WOOD, WOOD, variables=["year"], model="logistic").predict(
-            WOOD.assign(year=10 * WOOD["year"])), "16 of 24 sites lie far"),
+            WOOD.assign(year=10 * WOOD["year"])),
+        "sites: in 20 of 24 rows year is beyond"),
+    "a background in other units": (lambda: wood.fit(
+        WOOD, WOOD.assign(year=9 + WOOD["year"]), variables=["year"],
+        model="logistic"), "presence: in 24 of 24 rows year is beyond"),
+    "categories in other letters": (lambda: wood.fit(
+        WOOD, WOOD, variables=["leafType"], model="logistic").predict(
+            WOOD.assign(leafType=WOOD["leafType"].str.upper())),
+        "24 of 24 rows leafType is beyond"),
     "kilometres": (lambda: occurrences.validate(TABLE.assign(
         coordinateUncertaintyInMeters=0.01)), "below 1 m. Kilometres"),
     "dots between thousands": (lambda: occurrences.validate(TABLE.assign(

@@ -79,6 +79,7 @@ def fit(presence: pd.DataFrame, background: pd.DataFrame, *,
     for frame, where in ((presence, "presence"), (background, "background")):
         checked(frame, table, where)
     refuse_absent(presence, "presence")
+    table.tell_beyond(presence, background, "presence")
     table.learn(pd.concat([presence, background], ignore_index=True))
     tell_alike(presence[["species"]])
     code, species = pd.factorize(presence["species"].astype("str"), sort=True)

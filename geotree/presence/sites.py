@@ -27,6 +27,7 @@ class Features:
     variables: tuple[str, ...]
     place: tuple[str, str] | None
     numbers: list[str] | None = None  # of the variables, once learnt
+    known: pd.DataFrame | None = None  # the sites that were learnt from
 
     @classmethod
     def of(cls, variables, coordinates) -> "Features":
@@ -54,6 +55,7 @@ class Features:
         columns = self._columns(frame)
         numbers = [name for name in columns if _is_number(columns[name])]
         self.numbers = [name for name in self.variables if name in numbers]
+        self.known = frame[[*self.variables, *(self.place or ())]]
         self.middle = frame[list(self.place or ())].mean().to_numpy()
         self.encoder = make_pipeline(make_column_transformer(
             (OneHotEncoder(handle_unknown="ignore", sparse_output=False),
@@ -66,11 +68,6 @@ class Features:
     def features(self, frame: pd.DataFrame) -> np.ndarray:
         """Standardised features: (N, F) float32."""
         scaled = self.encoder.transform(self._columns(frame))
-        far = int((np.abs(scaled) > _FAR).any(axis=1).sum())
-        if far > len(scaled) / 2:
-            warnings.warn(
-                f"{far} of {len(scaled)} sites lie far from all that was "
-                "learnt from. Other units, or another region?", stacklevel=3)
         return scaled.clip(-_FAR, _FAR).astype(np.float32)
 
     def _columns(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,6 +80,23 @@ class Features:
             place = globe.vectors_of(frame)
         columns[[f"place {axis}" for axis in range(place.shape[1])]] = place
         return columns
+
+    def tell_beyond(self, frame: pd.DataFrame, known, where: str) -> None:
+        """Warn of columns with most values beyond all that are known."""
+        for name in (*self.variables, *(self.place or ())):
+            one, other = (table[name].dropna() for table in (frame, known))
+            if _is_number(other):
+                one, other = one.astype(float), other.astype(float)
+                odd = ~one.between(other.min(), other.max())
+                span = f"{other.min():g} to {other.max():g}"
+            else:
+                odd = ~one.astype(str).isin(other.astype(str))
+                span = checks.few(sorted({*other.astype(str)}))
+            if len(other) and odd.sum() > len(one) / 2:
+                warnings.warn(
+                    f"{where}: in {odd.sum()} of {len(one)} rows {name} is "
+                    f"beyond all that it is compared with ({span}). "
+                    "Other units, or another region?", stacklevel=4)
 
     def degrees(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Places in degrees, for models of place; metres lie at 0°, 0°."""
@@ -200,3 +214,5 @@ def checked(frame: pd.DataFrame, table: Features, where: str) -> None:
     if table.place == DEGREES:
         checks.places(lat=frame[DEGREES[1]], lon=frame[DEGREES[0]],
                       where=where)
+    if table.known is not None:
+        table.tell_beyond(frame, table.known, where)

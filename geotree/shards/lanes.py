@@ -17,7 +17,9 @@ _LANES, _LONG = 8, 20  # of a large set, and records in each of them
 
 
 def order(data) -> str:
-    """In "lanes", of what is so large that two share little, or "blocks"."""
+    """How samples are shuffled: "blocks", or in "lanes" where two of them
+    share little of so large a set.
+    """
     return "lanes" if (
         data.layout == "packed" and data.on_error == "raise"
         and len(data) >= _LONG * _LANES * max(

@@ -85,7 +85,6 @@ class Shards:
     layout : "packed" or "release"
     left_out : int, samples of the cube that had no imagery
     provenance : dict of str, the attributes of the cube
-    order : "lanes" or "blocks", in which they are shuffled
     """
 
     order = property(lanes.order)
