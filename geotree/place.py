@@ -261,7 +261,8 @@ def learn(inputs: int, outputs: int, loss: Callable, *, steps: int, seed: int):
 
     def answer(values):
         with torch.no_grad():
-            return net(torch.as_tensor(values, dtype=torch.float32)).numpy()
+            return net(torch.as_tensor(values, dtype=torch.float32)
+                       ).float().numpy()
 
     return answer
 

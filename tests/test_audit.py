@@ -381,6 +381,9 @@ def test_pixels_of_a_cube_are_told_by_their_id(tmp_path):
                                .to_numpy()), table.assign(gbifID=-1 - one)):
         with pytest.raises(ValueError, match="pixels are of other places"):
             occurrences.audit(moved, rules=["equal_pixels"], pixels=cube)
+    for other in (tmp_path / "c.zarr", 3, [True] * 12, cube[["status"]]):
+        with pytest.raises(ValueError, match=r"expected pixels.open\(…\)"):
+            occurrences.audit(table, pixels=other)
 
 
 def test_planet_is_clean_until_faults_are_planted():

@@ -178,6 +178,23 @@ def test_a_click_asks_the_model_at_the_very_place(explorer):
     assert answer["checklists"] == {"SE": [2], "US": [0]}
 
 
+def test_classes_without_a_genus_are_refused_before_a_click():
+    classes = CLASSES.drop(columns="genus")
+    for make in (lambda: explore.what_grows_here(Compass(), Everywhere(),
+                                                 classes),
+                 lambda: explore.taxonomy_explorer(batch(), classes),
+                 lambda: explore.embedding_explorer(np.eye(3, 2), batch(),
+                                                    classes)):
+        with pytest.raises(ValueError, match="class table lacks .* genus"):
+            make()
+    few = CLASSES.iloc[:1]
+    for make in (lambda: explore.taxonomy_explorer(batch(), few),
+                 lambda: explore.embedding_explorer(np.eye(3, 2), batch(),
+                                                    few)):
+        with pytest.raises(ValueError, match="not among the 1 classes"):
+            make()
+
+
 def test_a_place_without_answer_says_so(explorer):
     explorer.ask(85.0, 20.0)
     assert explorer.panel.answer["message"].startswith(

@@ -77,6 +77,15 @@ def test_a_prediction_is_alone(model, batch, size):
                                atol=1e-5, rtol=1e-4)
 
 
+def test_under_autocast_the_normalisation_is_the_same(model, batch):
+    again = CompactClip(SMALL)
+    with torch.autocast("cpu", torch.bfloat16):
+        again.fit_normalisation(batch)
+    for name, one in model.named_buffers():
+        torch.testing.assert_close(dict(again.named_buffers())[name], one,
+                                   equal_nan=True)
+
+
 def test_order_of_months_matters(model, batch):
     mixed = batch._replace(images=np.ascontiguousarray(batch.images[:, ::-1]))
     assert (embed(model, mixed) - embed(model, batch)).abs().max() > 1e-3

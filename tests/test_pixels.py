@@ -741,3 +741,14 @@ def test_a_record_twice_in_a_cube_is_told_of(tmp_path):
         shards.write(cube.isel(sample=[0, 1, 1]), table, tmp_path / "s")
     with pytest.raises(ValueError, match="allow_incomplete is 'no'"):
         pixels.open(tmp_path / "c.zarr", allow_incomplete="no")
+
+
+def test_what_is_no_cube_is_named(tmp_path):
+    path = tmp_path / "trees.csv"
+    path.write_text("species\n")
+    for call in (pixels.open, pixels.verify):
+        for place, what in ((path, ", but a file"), (tmp_path, ", but a fol"),
+                            (tmp_path / "c.zarr", ". Make one")):
+            with pytest.raises(FileNotFoundError,
+                               match=f"no cube at '{place}'{what}"):
+                call(place)

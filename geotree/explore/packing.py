@@ -65,6 +65,7 @@ def pack(answers: Answers, *, checklists: dict | None = None,
 
 def names(classes: pd.DataFrame) -> dict[str, list[str]]:
     """A class table as lists, by rank."""
+    taxonomy.check(classes, *taxonomy.RANKS)
     return {str(rank): classes[str(rank)].tolist() for rank in taxonomy.RANKS}
 
 

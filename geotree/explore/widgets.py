@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from geotree import globe, plots, taxonomy, variables
+from geotree import checks, globe, plots, taxonomy, variables
 from geotree.explore import packing
 from geotree.explore.judging import checklists
 from geotree.explore.packing import Panel, script, to_bytes
@@ -146,6 +146,7 @@ def what_grows_here(model, source, classes: pd.DataFrame, *,
         :func:`geotree.explore.ask`.
     """
     lists = checklists(known)
+    packing.names(classes)  # or a click would find out
 
     def answer(lat: float, lon: float) -> dict:
         found = ask(model, source, classes, lat=lat, lon=lon, **asking)
@@ -224,6 +225,7 @@ def taxonomy_explorer(batch: Batch, classes: pd.DataFrame, *,
     note : str
         Where the samples come from.
     """
+    names = _named(batch, classes)
     green = variables.ndvi(batch.images[..., 2:3, 2:3])[..., 0, 0]  # (N, T)
     south = batch.environment[:, variables.VARIABLE_NAMES.index(
         "latitude")] < 0
@@ -239,13 +241,21 @@ def taxonomy_explorer(batch: Batch, classes: pd.DataFrame, *,
     images[~np.isin(range(len(classes)), batch.labels)] = variables.NODATA
     counts = np.bincount(batch.labels, minlength=len(classes))
     numbers = taxonomy.labels(pd.DataFrame({"species": list(chosen)}), classes)
-    data = {"classes": packing.names(classes),
+    data = {"classes": names,
             "counts": to_bytes(counts, "<u4"),
             **{key: to_bytes(part, "i1") for key, part in years.items()},
             "atlas": packing.atlas(images),
             "seen": packing.greenness(images),
             "cycle": list(plots.CYCLE), "note": note}
     return TaxonomyExplorer(data=data, chosen=numbers.tolist())
+
+
+def _named(batch: Batch, classes: pd.DataFrame) -> dict:
+    """The names that the labels of a batch stand for."""
+    checks.instance(batch, Batch, name="batch", see="a shards.Batch")
+    names = packing.names(classes)
+    checks.labels(batch.labels, len(classes))
+    return names
 
 
 def _clearest(green: np.ndarray, labels, k: int) -> np.ndarray:
@@ -270,6 +280,7 @@ def embedding_explorer(points: np.ndarray, batch: Batch,
     note : str
         Where the samples come from.
     """
+    names = _named(batch, classes)
     if np.shape(points) != (len(batch.labels), 2):
         raise ValueError(f"points have shape {np.shape(points)}, expected "
                          f"({len(batch.labels)}, 2), one for each sample.")
@@ -280,7 +291,7 @@ def embedding_explorer(points: np.ndarray, batch: Batch,
              for name in ("latitude", "longitude")]
     lat, lon = batch.environment[:, place].T
     x, y = np.transpose(points)
-    data = {"classes": packing.names(classes),
+    data = {"classes": names,
             "atlas": packing.atlas(greenest),
             "label": to_bytes(batch.labels, "<u2"), "note": note,
             **{key: to_bytes(part, "<f4") for key, part in

@@ -167,12 +167,12 @@ class CompactClip(store.Whole, nn.Module):
             raise ValueError(
                 f"all {len(pixels):,} samples have no valid pixel: nothing "
                 "to normalise by. Are the images' missing values 65535?")
-        values, known = self._variables(batch.environment)
-        self.band_mean, self.band_std = moments(
-            pixels.permute(0, 1, 3, 2).flatten(0, 2),
-            valid.permute(0, 1, 3, 2).flatten(0, 2))
-        self.variable_mean, self.variable_std = moments(values, known)
-        _, rings, seen = self._rings(batch.images)
+        self.band_mean, self.band_std = moments(*(
+            one.permute(0, 1, 3, 2).flatten(0, 2) for one in (pixels, valid)))
+        self.variable_mean, self.variable_std = moments(
+            *self._variables(batch.environment))
+        with torch.autocast(self.device.type, enabled=False):
+            _, rings, seen = self._rings(batch.images)
         self.ring_mean, self.ring_whiten = whitening(rings[seen])
 
     def _pixels(self, images) -> tuple[Tensor, Tensor]:

@@ -171,6 +171,9 @@ def _hashes(pixels, table: pd.DataFrame) -> pd.Series:
     """What stands for the pixels of each row; none where none is clear."""
     cube = "reflectance" in getattr(pixels, "data_vars", ())
     images = pixels["reflectance"] if cube else pixels
+    if not getattr(images, "shape", ())[1:]:
+        raise ValueError(f"pixels is {checks.shown(pixels)}, expected "
+                         "pixels.open(…), or an array, a row each record.")
     found = []
     for start in range(0, len(images), 256):
         for one in np.asarray(images[start:start + 256]):

@@ -78,6 +78,17 @@ def match(wanted, known, attrs):
 # The description ------------------------------------------------------------
 
 
+def folder(store: str | Path) -> Path:
+    """The folder of a cube, or an error that says what is there."""
+    store = files.named(store)
+    if not (store / "zarr.json").exists():
+        there = (", but a file" if store.is_file() else
+                 ", but a folder of something else" if store.exists() else "")
+        raise FileNotFoundError(f"no cube at '{store}'{there}. Make one with "
+                                "pixels.download (chapter 02).")
+    return store
+
+
 def seal(store: Path, about: dict) -> None:
     """Write the description of a cube with its fingerprint."""
     about["attributes"].pop("seal", None)
@@ -137,12 +148,14 @@ def verify(store: str | Path, *, contents: bool = True) -> dict[str, int]:
 
     Raises
     ------
+    FileNotFoundError
+        Nothing is there.
     ValueError
         The description itself is damaged.
     """
     from geotree.pixels.chunks import is_sound
 
-    store, lost = files.named(store), {}
+    store, lost = folder(store), {}
     arrays = about(store)["consolidated_metadata"]["metadata"]
     # Chunks of samples without a status are pending, whatever they hold.
     begun = sorted(int(path.name) for path in store.glob("status/c/*")
@@ -202,10 +215,7 @@ def open(store: str | Path, *, table: pd.DataFrame | None = None,
     from geotree.pixels.chunks import Chunks
 
     checks.one_of(allow_incomplete, (True, False), name="allow_incomplete")
-    store = files.named(store)
-    if not (store / "zarr.json").exists():
-        raise FileNotFoundError(f"no cube at '{store}'. Make one with "
-                                "pixels.download (chapter 02).")
+    store = folder(store)
     again = ("Call pixels.download again with its table and source: it "
              "fetches what is missing.")
     lost = verify(store, contents=False)
