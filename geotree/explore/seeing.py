@@ -170,12 +170,12 @@ class Seen:
 
     @property
     def status(self) -> np.ndarray:
-        """What became of each place: (M,) str."""
+        """What became of each place, (M,) str."""
         return np.append(_NAMES[self._state], NO_TREE)[self.back]
 
     @property
     def reason(self) -> np.ndarray:
-        """Why a place failed, or "": (M,) str."""
+        """Why a place failed, or "", (M,) str."""
         told = np.where(self._state == FAILED, self._told, "")
         return np.append(told, "").astype(object)[self.back]
 

@@ -42,13 +42,13 @@ class Planet:
 
     @cached_property
     def species(self) -> pd.DataFrame:
-        """Class table of the planet, with ranges and abundance: K rows."""
+        """Class table of the planet, with ranges and abundance, of K rows."""
         return data.load("species.csv").sort_values("species",
                                                     ignore_index=True)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        """Class table alone: species, genus, family, leafType."""
+        """Class table alone (species, genus, family, leafType)."""
         return taxonomy.class_table(self.species)
 
     @cached_property
@@ -62,7 +62,7 @@ class Planet:
 
     @cached_property
     def checklist(self) -> pd.DataFrame:
-        """Native countries of each species: ``species``, ``countryCode``."""
+        """Native countries, a table of ``species`` and ``countryCode``."""
         return self._niches.countries()
 
     def prior(self, *, lat, lon) -> np.ndarray:

@@ -17,7 +17,7 @@ _LANES, _LONG = 8, 20  # of a large set, and records in each of them
 
 
 def order(data) -> str:
-    """How samples are shuffled: "blocks", or in "lanes" where two of them
+    """How samples are shuffled, in "blocks", or in "lanes" where two of them
     share little of so large a set.
     """
     return "lanes" if (

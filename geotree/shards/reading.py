@@ -127,7 +127,7 @@ class Shards:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Class number of each sample, in order: (N,) int64."""
+        """Class number of each sample, in order, (N,) int64."""
         every = self._records.labels
         return every if self._rows is None else every[self._rows]
 
